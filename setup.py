@@ -92,7 +92,7 @@ class BuildNative(build_ext):
         self.parallel = self.parallel or 2
 
     def build_extensions(self):
-        """Refuse with what to install, then translate all Cython at once and compile."""
+        """Reject with what to install, then translate all Cython at once and compile."""
         self._require_tools()
         from Cython.Build import cythonize
 

@@ -27,12 +27,12 @@ async def main() -> None:
             results = []
             for _ in range(20):  # batches of ten calls at once
                 results += await asyncio.gather(*(forecast(client) for _ in range(10)), return_exceptions=True)
-            refused = [result for result in results if isinstance(result, CircuitOpenError)]
-            failed = len(results) - len(refused)
-            print(f"while it is broken: {failed} calls failed, {len(refused)} were refused and never reached it")
+            rejected = [result for result in results if isinstance(result, CircuitOpenError)]
+            failed = len(results) - len(rejected)
+            print(f"while it is broken: {failed} calls failed, {len(rejected)} were rejected and never reached it")
 
             server.broken = False
-            await asyncio.sleep(max(error.retry_after or 0.0 for error in refused))
+            await asyncio.sleep(max(error.retry_after or 0.0 for error in rejected))
             print("once it is mended:", await forecast(client))
 
 

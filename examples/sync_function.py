@@ -25,20 +25,20 @@ def main() -> None:
         print("while it is well:", forecast(server.url))
 
         server.broken = True
-        failed = refused = 0
+        failed = rejected = 0
         wait = 0.0
         for _ in range(1_000):
             try:
                 forecast(server.url)
             except CircuitOpenError as error:
-                refused += 1
+                rejected += 1
                 wait = error.retry_after or wait
             except urllib.error.HTTPError as error:
                 error.close()
                 failed += 1
-            if refused == 100:
+            if rejected == 100:
                 break
-        print(f"while it is broken: {failed} calls failed, {refused} were refused and never reached it")
+        print(f"while it is broken: {failed} calls failed, {rejected} were rejected and never reached it")
 
         server.broken = False
         time.sleep(wait)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from resilio._composition import hooks
 from resilio._native import core
-from resilio._native.core import Permit, Refusal, Result, Segments, current, phase
+from resilio._native.core import Permit, Rejection, Result, Segments, current, phase
 from resilio._native.primitives import LatencyHistogram, TokenBucket
 from resilio.errors import (
     BulkheadFullError,
@@ -79,8 +79,8 @@ __all__ = [
     "Rate",
     "RateLimit",
     "RateLimitedError",
-    "Refusal",
     "RejectedError",
+    "Rejection",
     "ResilienceError",
     "Result",
     "Retry",

@@ -37,7 +37,7 @@ def _shown(value: object, form: str) -> str:
 
 
 class _NothingSpent:
-    """The ledger of a call that was refused at once; the core sets another one on an exception that has one."""
+    """The ledger of a call that was rejected at once; the core sets another one on an exception that has one."""
 
     def __get__(self, error: object, owner: type | None = None) -> Any:
         from resilio._native.core import Segments
@@ -54,7 +54,7 @@ class ResilienceError(Exception):
 
 class _Field(Generic[T]):
     """
-    One of the six arguments of a refusal by its name.
+    One of the six arguments of a rejection by its name.
 
     Slots would be read faster, but a class with slots cannot share a subclass with OSError, the base of some clients'
     errors.
@@ -81,7 +81,7 @@ class _Field(Generic[T]):
 
 class RejectedError(ResilienceError):
     """
-    A policy refused the call: the callee was never called.
+    A policy rejected the call: the callee was never called.
 
     Attributes:
         policy: The kind of the policy: "circuit_breaker", "bulkhead", "rate_limit", ...
@@ -113,17 +113,17 @@ class RejectedError(ResilienceError):
         self,
         policy: str,
         name: str | None = None,
-        reason: str = "refused",
+        reason: str = "rejected",
         measured: float | None = None,
         limit: float | None = None,
         retry_after: float | None = None,
     ) -> None:
-        # The message is made when it is read, not on the refusal's path.
+        # The message is made when it is read, not on the rejection's path.
         self.args = (policy, name, reason, measured, limit, retry_after)
 
     def __str__(self) -> str:
         text = f"{self.policy} {self.name!r}" if self.name else self.policy
-        text += f" refused: {self.reason}"
+        text += f" rejected the call: {self.reason}"
         if self.measured is not None and self.limit is not None:
             text += f" ({_shown(self.measured, 'g')} against {_shown(self.limit, 'g')})"
         if self.retry_after is not None:
@@ -157,7 +157,7 @@ class RateLimitedError(RejectedError):
 
 
 class OverloadedError(RejectedError):
-    """A load shedder or an adaptive limit refused the call."""
+    """A load shedder or an adaptive limit rejected the call."""
 
     __slots__ = ()
 
@@ -213,7 +213,7 @@ class DeadlineExceededError(ResilienceError, TimeoutError):
 
         needed: Seconds that the call would have needed, if they were known to exceed the time left; else None.
 
-        policy: The kind of the policy that refused: "bulkhead", "rate_limit", ...; None if the call was in flight.
+        policy: The kind of the policy that rejected: "bulkhead", "rate_limit", ...; None if the call was in flight.
 
         name: The policy's name, or None.
 
@@ -239,7 +239,7 @@ class DeadlineExceededError(ResilienceError, TimeoutError):
 
     @property
     def called(self) -> bool:
-        """True if the callee was called, False if a policy refused."""
+        """True if the callee was called, False if a policy rejected."""
         return self.policy is None
 
     def __str__(self) -> str:
@@ -251,7 +251,11 @@ class DeadlineExceededError(ResilienceError, TimeoutError):
             text += f" cannot be met: {needed} s are needed, {left} s are left"
         if self.policy is None:
             return text
-        return f"{self.policy} {self.name!r} refused: {text}" if self.name else f"{self.policy} refused: {text}"
+        return (
+            f"{self.policy} {self.name!r} rejected the call: {text}"
+            if self.name
+            else f"{self.policy} rejected the call: {text}"
+        )
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self)!r})"

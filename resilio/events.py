@@ -2,7 +2,7 @@
 Events are frozen records, delivered after all locks are released, in order, one at a time.
 
 A listener that raises changes nothing: its exception is counted in `listener_errors` and logged once per listener.
-State changes are always logged, one line each; refusals and ends of calls cost nothing without a listener.
+State changes are always logged, one line each; rejections and ends of calls cost nothing without a listener.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def subscribe(
 
         kinds: Some of :class:`StateChanged`, :class:`Rejected`, :class:`Settled`, :class:`Retried`, :class:`GaveUp`,
             :class:`HedgeStarted`, :class:`HedgeWon` and :class:`LimitChanged`. Their cost: :class:`Rejected` on every
-            refusal; :class:`Settled` on every call; :class:`Retried` and :class:`GaveUp` on every failure in a retry;
+            rejection; :class:`Settled` on every call; :class:`Retried` and :class:`GaveUp` on every failure in a retry;
             those of hedges on every copy.
 
         capture: Called in the thread and task that caused an event, which need not be the one that delivers it. Its
@@ -116,7 +116,7 @@ def _records_of(
 
 
 def rejected(gate: Gate, reason: str, measured: float | None, limit: float | None, retry_after: float | None) -> None:
-    """Deliver a refusal. The core calls this if the gate's listening bit is set, with no lock held."""
+    """Deliver a rejection. The core calls this if the gate's listening bit is set, with no lock held."""
     event = Rejected(
         kind=gate.kind,
         name=_name(gate),

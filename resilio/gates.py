@@ -20,15 +20,15 @@ from resilio._policy.base import Policy, make
 from resilio._policy.factory import makes
 from resilio._policy.types import Converted
 
-__all__ = ["CustomGate", "CustomGateConfig", "GateCall", "GateProtocol", "Outcome", "Refuse", "custom_gate"]
+__all__ = ["CustomGate", "CustomGateConfig", "GateCall", "GateProtocol", "Outcome", "Reject", "custom_gate"]
 
 MOST_REASONS = 16
 
 
 @attrs.frozen
-class Refuse:
+class Reject:
     """
-    The value that `admit` returns to refuse a call.
+    The value that `admit` returns to reject a call.
 
     Attributes:
         reason: One of the gate's `reasons`.
@@ -40,7 +40,7 @@ class Refuse:
         limit: The limit that it was compared with.
     """
 
-    reason: str = "refused"
+    reason: str = "rejected"
     retry_after: float | None = attrs.field(default=None, kw_only=True)
     measured: float | None = attrs.field(default=None, kw_only=True)
     limit: float | None = attrs.field(default=None, kw_only=True)
@@ -55,19 +55,19 @@ class GateProtocol(Protocol):
     gate that raises in `admit` has admitted.
 
     A method `cancel(call)` is optional. It is called, instead of `settle`, for a call that was admitted here and then
-    not made, as another policy refused it or it was cancelled while it waited. It undoes the effects of `admit`. The
-    attributes `kind` (str) and `reasons` (tuple of str), also optional, name the gate and its refusals.
+    not made, as another policy rejected it or it was cancelled while it waited. It undoes the effects of `admit`. The
+    attributes `kind` (str) and `reasons` (tuple of str), also optional, name the gate and its rejections.
     """
 
-    def admit(self, call: GateCall, /) -> Refuse | None:
+    def admit(self, call: GateCall, /) -> Reject | None:
         """
-        Admit a call, or refuse it with a reason.
+        Admit a call, or reject it with a reason.
 
         Args:
             call: The call, with `args` and `kwargs`; `data` is free for the gate, and kept until `settle`.
 
         Returns:
-            None to admit, a :class:`Refuse` to refuse.
+            None to admit, a :class:`Reject` to reject.
         """
 
     def settle(self, call: GateCall, outcome: Outcome, seconds: float, /) -> None:
@@ -90,9 +90,9 @@ def _target(name: str, value: object) -> Any:
         if function is None and method == "cancel":
             continue
         if not callable(function) or isinstance(value, type):
-            _config.refuse(name, value, right, TypeError)
+            _config.reject(name, value, right, TypeError)
         if inspect.iscoroutinefunction(function):
-            _config.refuse(name, value, f"{right}; {method} must answer at once, so not be async", TypeError)
+            _config.reject(name, value, f"{right}; {method} must answer at once, so not be async", TypeError)
     return value
 
 
@@ -101,9 +101,9 @@ def _reasons(name: str, value: object) -> tuple[str, ...] | None:
         return None
     right = f"1 to {MOST_REASONS} different non-empty strings"
     if not isinstance(value, (tuple, list)) or not all(isinstance(reason, str) for reason in value):
-        _config.refuse(name, value, right, TypeError)
+        _config.reject(name, value, right, TypeError)
     if not 1 <= len(value) <= MOST_REASONS or len(set(value)) != len(value) or not all(value):
-        _config.refuse(name, value, right)
+        _config.reject(name, value, right)
     return tuple(value)
 
 
@@ -111,9 +111,9 @@ def _kind(name: str, value: object) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str):
-        _config.refuse(name, value, "a lower-case identifier", TypeError)
+        _config.reject(name, value, "a lower-case identifier", TypeError)
     if not value.isidentifier() or value != value.lower():
-        _config.refuse(name, value, "a lower-case identifier")
+        _config.reject(name, value, "a lower-case identifier")
     return value
 
 
@@ -133,7 +133,7 @@ class CustomGateConfig(GateOptions):
     failed_if: Any = option(_config.function, default=None, takes=("result",))
 
     def __attrs_post_init__(self) -> None:
-        for name, check, usual in (("kind", _kind, "custom"), ("reasons", _reasons, ("refused",))):
+        for name, check, usual in (("kind", _kind, "custom"), ("reasons", _reasons, ("rejected",))):
             if getattr(self, name) is None:
                 object.__setattr__(self, name, check(name, getattr(self.gate, name, usual)))
 
@@ -197,7 +197,7 @@ def custom_gate(config: CustomGateConfig, name: str | None) -> CustomGate:
 
         kind: What it is, for metrics and logs: a lower-case identifier; None: the object's `kind`, or "custom".
 
-        reasons: The closed set of its reasons, 1 to 16; None: the object's `reasons`, or "refused" alone.
+        reasons: The closed set of its reasons, 1 to 16; None: the object's `reasons`, or "rejected" alone.
 
         on: What counts as a failure: exception types, or a predicate `exception -> bool | Outcome`.
 
@@ -207,7 +207,7 @@ def custom_gate(config: CustomGateConfig, name: str | None) -> CustomGate:
 
         name: What it is called; the same name and options give the same policy.
 
-        enforce: False: refuse nothing and count what would have been refused; 0 to 1: refuse this share.
+        enforce: False: reject nothing and count what would have been rejected; 0 to 1: reject this share.
 
     Raises:
         TypeError: `gate` lacks a method, or has an async one.

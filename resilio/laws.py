@@ -27,7 +27,7 @@ class Sample(NamedTuple):
 
         inflight: Calls in flight when it was admitted, itself included.
 
-        dropped: True if it timed out or was refused.
+        dropped: True if it timed out or was rejected.
     """
 
     now: float

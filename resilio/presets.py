@@ -112,7 +112,7 @@ _http_result_unsent.statuses = _UNSENT_STATUS  # type: ignore[attr-defined]
 
 
 def _drops(error: Any) -> Outcome:
-    """Return FAILURE for overload (a timeout, a refusal or a status of `_TOO_MUCH`), else IGNORED."""
+    """Return FAILURE for overload (a timeout, a rejection or a status of `_TOO_MUCH`), else IGNORED."""
     if isinstance(error, DeadlineExceededError) and not error.called:
         return Outcome.IGNORED
     status = status_of(error)
@@ -136,11 +136,11 @@ def _codes_of(error: Any) -> frozenset[str]:
     return frozenset(code for code in codes if isinstance(code, str))
 
 
-def _refused_below(error: Any) -> bool:
-    """Return True for an SDK's error that wraps a refusal by a policy below it: the provider was not called."""
+def _rejected_below(error: Any) -> bool:
+    """Return True for an SDK's error that wraps a rejection by a policy below it: the provider was not called."""
     request = getattr(error, "__dict__", {}).get("request")
     said = getattr(request, "extensions", {}).get("resilio")
-    return getattr(said, "refusal", None) is not None
+    return getattr(said, "rejection", None) is not None
 
 
 def _model_status(error: Any) -> int | None:
@@ -153,13 +153,13 @@ def _model_status(error: Any) -> int | None:
 
 def _model_failing(error: Any) -> Outcome | bool:
     status = _model_status(error)
-    if _refused_below(error) or (status is not None and 400 <= status < 500):
+    if _rejected_below(error) or (status is not None and 400 <= status < 500):
         return Outcome.IGNORED  # no evidence about the provider's health, neither good nor bad
     return status in _FAILING if status is not None else no_answer(error) or _unsent_request(error)
 
 
 def _model_for_a_moment(error: Any) -> bool:
-    if _refused_below(error) or _codes_of(error) & _FOR_GOOD:
+    if _rejected_below(error) or _codes_of(error) & _FOR_GOOD:
         return False
     status = _model_status(error)
     return status in _TRIED_AGAIN if status is not None else _http_for_a_moment(error)
@@ -167,11 +167,11 @@ def _model_for_a_moment(error: Any) -> bool:
 
 def _model_elsewhere(error: Any) -> bool:
     """Return True if another provider may succeed: it has a quota and a breaker of its own."""
-    return _refused_below(error) or bool(_codes_of(error) & _FOR_GOOD) or _model_for_a_moment(error)
+    return _rejected_below(error) or bool(_codes_of(error) & _FOR_GOOD) or _model_for_a_moment(error)
 
 
 def _model_unsent(error: Any) -> bool:
-    if _refused_below(error) or _codes_of(error) & _FOR_GOOD:
+    if _rejected_below(error) or _codes_of(error) & _FOR_GOOD:
         return False
     return _unsent_request(error) and not getattr(error, "partial", False)
 
@@ -194,11 +194,11 @@ class Preset:
 
         unsent_result: Results that count like `unsent`.
 
-        drops: Exceptions that mean overload: they shrink an adaptive limit. None: timeouts and refusals.
+        drops: Exceptions that mean overload: they shrink an adaptive limit. None: timeouts and rejections.
 
         drops_result: Results that count like `drops`.
 
-        elsewhere: Exceptions after which a fallback tries its next target. None: those of `momentary`. Refusals of
+        elsewhere: Exceptions after which a fallback tries its next target. None: those of `momentary`. Rejections of
             policies are always included.
 
         timeout: Upper bound of an attempt's time, in seconds; the timeout is learned below it.
@@ -232,12 +232,12 @@ class Preset:
         Return the rules of one part: for exceptions, and for results or None.
 
         Args:
-            name: One of the attributes above; "elsewhere" includes refusals.
+            name: One of the attributes above; "elsewhere" includes rejections.
         """
         if name == "drops":
             return self.drops or _drops, self.drops_result
         if name == "elsewhere":
-            return _or_refused(self.elsewhere or self.momentary), self.momentary_result
+            return _or_rejected(self.elsewhere or self.momentary), self.momentary_result
         return getattr(self, name), getattr(self, f"{name}_result")
 
     def __repr__(self) -> str:
@@ -245,8 +245,8 @@ class Preset:
         return f"<Preset of {self.failing}>" if known is None else repr(known)
 
 
-def _or_refused(rule: Matcher) -> Says:
-    """Return a predicate that is true where the rule matches, and for refusals of policies."""
+def _or_rejected(rule: Matcher) -> Says:
+    """Return a predicate that is true where the rule matches, and for rejections of policies."""
 
     def matches(error: Any) -> object:
         if isinstance(error, RejectedError):

@@ -114,7 +114,7 @@ def isolated() -> Iterator[None]:
 
 def configure(options: Mapping[str, Mapping[str, Any]], *, strict: bool = False) -> None:
     """
-    Change the options of many policies by name: all of them, or none if one is refused.
+    Change the options of many policies by name: all of them, or none if one is rejected.
 
     A name that no policy has yet is remembered: a policy made later under it starts with these options. Until then it
     is in :func:`pending`. State is kept.
@@ -123,7 +123,7 @@ def configure(options: Mapping[str, Mapping[str, Any]], *, strict: bool = False)
         options: `{name: {option: value}}`, as from a TOML table or :func:`from_env`. If policies of several kinds share
             a name, it is "circuit_breaker:payments". "none" stands for None, which TOML does not have.
 
-        strict: True: refuse a name that no policy has; for the end of start-up, when all policies have been made.
+        strict: True: reject a name that no policy has; for the end of start-up, when all policies have been made.
 
     Raises:
         TypeError: An option that the policy does not have, or a value of the wrong type.

@@ -59,7 +59,7 @@ def _choose_examples() -> None:
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Refuse to test anything but the installed package where that was asked for."""
+    """Reject to test anything but the installed package where that was asked for."""
     if _INSTALLED:
         from resilio import errors
 

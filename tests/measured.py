@@ -27,7 +27,7 @@ def measured(
 
         options: More options of `hedge`.
     """
-    options = {"replay_safe": True, "max_extra": 1.0} | options
+    options = {"idempotent": True, "max_extra": 1.0} | options
     made = resilio.hedge(after=after, **options)
     for _ in range(samples):
         made._gate.learn(typical)

@@ -26,7 +26,7 @@ SIZED = re.compile(r"\w+\[\d+\]")
 
 
 def test_cython_takes_the_sizes_of_a_header_s_arrays_from_the_header() -> None:
-    """Cython took the 18 cells of `refused` for 17, so the last reason was lost."""
+    """Cython took the 18 cells of `rejected` for 17, so the last reason was lost."""
     sizes = {
         path.name: SIZED.findall(block)
         for path in sorted(NATIVE.glob("*.p[xy]*"))

@@ -1,5 +1,5 @@
 """
-Reports the coverage of Python and Cython lines and refuses less than the gate.
+Reports the coverage of Python and Cython lines and rejects less than the gate.
 
 A tracer that misses the Cython files leaves them out of the report, and the total still looks fine; a module that no
 test imports is left out as well. So the gate asks for each file by name.

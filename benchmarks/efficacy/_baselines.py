@@ -178,7 +178,7 @@ class Law:
 
 class Limit:
     """
-    Let in as many as a law allows; others are refused at once.
+    Let in as many as a law allows; others are rejected at once.
 
     Args:
         law: A law, or what makes a number of the number of workers.
@@ -200,7 +200,7 @@ class Limit:
         self.fixed = math.inf if isinstance(self.law, Law) else self.law(workers.plan.workers)
 
     def arrive(self, call: int, now: float) -> None:  # noqa: ARG002
-        """Send it, or refuse it for good."""
+        """Send it, or reject it for good."""
         if self.inflight < (self.law.limit if self.learns else self.fixed):  # type: ignore[union-attr]
             self.inflight += 1
             if self.learns:

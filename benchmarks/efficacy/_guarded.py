@@ -19,7 +19,7 @@ from resilio._native.core import Permit
 from resilio._native.simulation import EventLoop
 from resilio.testing import virtual_time
 
-__all__ = ["Queueing", "Refusing", "on_virtual_time"]
+__all__ = ["Queueing", "Rejecting", "on_virtual_time"]
 
 _BASE_NS = 10**15
 _last_ns = _BASE_NS
@@ -32,9 +32,9 @@ def on_virtual_time() -> Iterator[None]:
         yield
 
 
-class Refusing:
+class Rejecting:
     """
-    A policy that admits or refuses at once, by permits taken and ended by hand.
+    A policy that admits or rejects at once, by permits taken and ended by hand.
 
     Args:
         policy: A fresh one.

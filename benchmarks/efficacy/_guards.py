@@ -2,7 +2,7 @@
 What stands before a dependency in the tables of outages: the library's breakers, and published designs beside them.
 
 The published ones are small implementations of what their documentation says, with their constants. Each counts as the
-original does: what it refuses is among the calls asked for, but of a dependency's answers it learns when they come.
+original does: what it rejects is among the calls asked for, but of a dependency's answers it learns when they come.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Guard(Protocol):
     """Admits calls, and learns how they end; times are seconds."""
 
     def ask(self, now: float) -> Any:
-        """Return what the call holds, or None if it is refused."""
+        """Return what the call holds, or None if it is rejected."""
 
     def end(self, held: Any, good: bool, now: float) -> None:
         """Learn how a call ended that was admitted."""
@@ -56,16 +56,16 @@ class _Buckets:
     def __init__(self, span: float, size: int) -> None:
         self.width = span / size
         self.size = size
-        self.kept: deque[list[int]] = deque()  # number of the bucket, good, bad, refused
-        self.good = self.bad = self.refused = 0
+        self.kept: deque[list[int]] = deque()  # number of the bucket, good, bad, rejected
+        self.good = self.bad = self.rejected = 0
 
     def advance(self, now: float) -> int:
         number = int(now / self.width)
         while self.kept and self.kept[0][0] <= number - self.size:
-            _, good, bad, refused = self.kept.popleft()
+            _, good, bad, rejected = self.kept.popleft()
             self.good -= good
             self.bad -= bad
-            self.refused -= refused
+            self.rejected -= rejected
         return number
 
     def add(self, now: float, kind: int) -> None:
@@ -75,7 +75,7 @@ class _Buckets:
         self.kept[-1][kind] += 1
         self.good += kind == 1
         self.bad += kind == 2
-        self.refused += kind == 3
+        self.rejected += kind == 3
 
 
 @dataclass
@@ -105,7 +105,7 @@ class ClientThrottle(_Random):
         self.accepted = _Buckets(span, 120)
 
     def ask(self, now: float) -> Any:
-        """Refuse by the ratio of all calls asked for to those accepted."""
+        """Reject by the ratio of all calls asked for to those accepted."""
         self.asked.advance(now)
         self.accepted.advance(now)
         total = self.asked.good
@@ -127,7 +127,7 @@ class Kratos(_Random):
         self.seen = _Buckets(3.0, 10)
 
     def ask(self, now: float) -> Any:
-        """Refuse by the ratio; what is refused counts as failed."""
+        """Reject by the ratio; what is rejected counts as failed."""
         self.seen.advance(now)
         total = self.seen.good + self.seen.bad
         allowed = self.seen.good / 0.6
@@ -150,11 +150,11 @@ class GoZero(_Random):
         self.passed = 0.0
 
     def ask(self, now: float) -> Any:
-        """Refuse by the ratio, less where the last buckets held no failure."""
+        """Reject by the ratio, less where the last buckets held no failure."""
         self.seen.advance(now)
-        total = self.seen.good + self.seen.bad + self.seen.refused
+        total = self.seen.good + self.seen.bad + self.seen.rejected
         working = failing = 0
-        for _, good, bad, _refused in self.seen.kept:
+        for _, good, bad, _rejected in self.seen.kept:
             working = 0 if bad else working + (good > 0)
             failing = 0 if good else failing + (bad > 0)
         k = 1.5 - 0.4 * failing / 40
@@ -183,7 +183,7 @@ class Classic:
         self.round = 0
 
     def ask(self, now: float) -> Any:
-        """Refuse while it is open, and all but five while it is half open."""
+        """Reject while it is open, and all but five while it is half open."""
         if self.until < 0:
             return self.round
         if now < self.until or self.probes >= 5:

@@ -116,16 +116,16 @@ class _Tally:
 
     sent: int = 0
     good: int = 0
-    refused: int = 0
+    rejected: int = 0
 
     def __call__(self, begun: float, admitted: bool, good: bool) -> None:  # noqa: ARG002
         self.sent += admitted
         self.good += good
-        self.refused += not admitted
+        self.rejected += not admitted
 
     @property
     def calls(self) -> int:
-        return self.sent + self.refused
+        return self.sent + self.rejected
 
 
 def outage(
@@ -226,7 +226,7 @@ def cold(make: Make, seed: int, *, warm_up: float = 30.0) -> tuple[int, float]:
 
 def partial(make: Make, failing: float, seed: int, *, seconds: float = 600.0) -> tuple[float, float]:
     """
-    Return the shares refused of the calls that would have succeeded, and of all, where a share fails for good.
+    Return the shares rejected of the calls that would have succeeded, and of all, where a share fails for good.
 
     Args:
         make: Makes the guard.
@@ -238,21 +238,21 @@ def partial(make: Make, failing: float, seed: int, *, seconds: float = 600.0) ->
         seconds: How long that lasts, after 10 s in which all is well.
     """
     draw = random.Random(seed + 1_000_003)
-    tally, refused_good = _Tally(), 0
+    tally, rejected_good = _Tally(), 0
     fates: list[bool] = []
 
     class Fated:
-        """Draws where a call goes before it is asked for, so that the fate of a refused one is known."""
+        """Draws where a call goes before it is asked for, so that the fate of a rejected one is known."""
 
         def __init__(self, inner: Guard) -> None:
             self.inner, self.end = inner, inner.end
 
         def ask(self, now: float) -> Any:
-            nonlocal refused_good
+            nonlocal rejected_good
             good = now < 10.0 or draw.random() >= failing
             fates.append(good)
             held = self.inner.ask(now)
-            refused_good += held is None and good and now >= 10.0
+            rejected_good += held is None and good and now >= 10.0
             return held
 
     def served(begun: float, admitted: bool, good: bool) -> None:
@@ -262,7 +262,7 @@ def partial(make: Make, failing: float, seed: int, *, seconds: float = 600.0) ->
     with virtual_clock():
         traffic = Traffic(Fated(make(seed)), seed, lambda _: (fates[-1], HEALTHY), served)
         traffic.run(10.0 + seconds)
-    return refused_good / (refused_good + tally.good), tally.refused / tally.calls
+    return rejected_good / (rejected_good + tally.good), tally.rejected / tally.calls
 
 
 def shards(mode: Mode, seed: int, *, seconds: float = 240.0) -> tuple[float, float]:
@@ -308,7 +308,7 @@ def shards(mode: Mode, seed: int, *, seconds: float = 240.0) -> tuple[float, flo
 
 def overload(make: Make, times: float, seed: int, *, seconds: float = 120.0) -> tuple[float, float]:
     """
-    Return calls sent and calls served, over the capacity, where calls above the capacity are refused by the server.
+    Return calls sent and calls served, over the capacity, where calls above the capacity are rejected by the server.
 
     Args:
         make: Makes the guard.

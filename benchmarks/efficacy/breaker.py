@@ -64,7 +64,7 @@ class Traffic:
     verdict: Callable[[float], tuple[bool, float]]
     now: float = 0.0
     admitted: int = 0
-    refused: int = 0
+    rejected: int = 0
     _under_way: list[tuple[int, int, bool, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -88,7 +88,7 @@ class Traffic:
         clock.set_virtual(now_ns)
         permit = self.breaker.try_acquire()
         if not permit.admitted:
-            self.refused += 1
+            self.rejected += 1
             return
         self.admitted += 1
         good, latency = self.verdict(self.now)
@@ -174,7 +174,7 @@ def detection(rate: float, seed: int, *, before: float, after: float, **options:
 
 def false_trips(failing: float, seed: int, *, seconds: float = DAY, **options: Any) -> tuple[float, float]:
     """
-    Return the openings a day (re-openings included) at a steady failure rate, and the share of calls refused.
+    Return the openings a day (re-openings included) at a steady failure rate, and the share of calls rejected.
 
     Args:
         failing: The true failure rate.
@@ -197,16 +197,16 @@ def false_trips(failing: float, seed: int, *, seconds: float = DAY, **options: A
         traffic = Traffic(breaker, 100.0, seed, lambda _: (traffic.random.random() >= failing, 0.0))
         traffic.run(seconds)
         unsubscribe()
-        return trips * DAY / seconds, traffic.refused / (traffic.admitted + traffic.refused)
+        return trips * DAY / seconds, traffic.rejected / (traffic.admitted + traffic.rejected)
 
 
 def blip(seed: int, **options: Any) -> int:
-    """Return the calls refused because of a total failure of 100 ms at 1,000 calls a second."""
+    """Return the calls rejected because of a total failure of 100 ms at 1,000 calls a second."""
     with virtual_clock():
         breaker = circuit_breaker(**options)
         traffic = Traffic(breaker, 1000.0, seed, lambda now: (not 1.0 <= now < 1.1, 0.001))
         traffic.run(5.0)
-        return traffic.refused
+        return traffic.rejected
 
 
 def _median(function: Callable[..., float], runs: int, *args: Any, **options: Any) -> float:
@@ -248,11 +248,15 @@ def table(runs: int, days: float) -> Iterator[tuple[str, str, str]]:
         ("defaults", {}, ("-", "-", "-", "-", "-")),
     ):
         for failing, figure_text in zip((0.2, 0.3, 0.4, 0.5, 0.6), published_trips, strict=False):
-            trips, refused = false_trips(failing, 1, seconds=days * DAY, **options)
-            yield f"false trips a day at {failing:.0%}: {name} (refused)", figure_text, f"{trips:,.1f} ({refused:.1%})"
-    for open_for, figure_refused in ((1.0, "950"), (0.2, "190")):
-        seen_refused = _median(blip, 5 * runs, open_for=open_for)
-        yield f"calls refused by a blip of 100 ms, open_for={open_for:g}", figure_refused, f"{seen_refused:.0f}"
+            trips, rejected = false_trips(failing, 1, seconds=days * DAY, **options)
+            yield (
+                f"false trips a day at {failing:.0%}: {name} (rejected)",
+                figure_text,
+                f"{trips:,.1f} ({rejected:.1%})",
+            )
+    for open_for, figure_rejected in ((1.0, "950"), (0.2, "190")):
+        seen_rejected = _median(blip, 5 * runs, open_for=open_for)
+        yield f"calls rejected by a blip of 100 ms, open_for={open_for:g}", figure_rejected, f"{seen_rejected:.0f}"
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """
 `python -m benchmarks.efficacy.exact`: gates whose behaviour queueing theory gives in closed form.
 
-A bulkhead without a queue refuses as Erlang's formula B says, one with a queue refuses and lets wait as the M/M/c/K
+A bulkhead without a queue rejects as Erlang's formula B says, one with a queue rejects and lets wait as the M/M/c/K
 queue does, and a rate limit (GCRA) decides call by call as a token bucket counted in exact fractions. Calls arrive as a
 Poisson process and hold their permits for exponential times of mean 1. The gates are the library's, on virtual time.
 """
@@ -40,7 +40,7 @@ def erlang_b(servers: int, load: float) -> float:
 
 def mmck(servers: int, places: int, load: float) -> tuple[float, float, float]:
     """
-    Return the share refused, the utilisation, and the mean wait of those admitted in mean times of service.
+    Return the share rejected, the utilisation, and the mean wait of those admitted in mean times of service.
 
     Args:
         servers: How many work.
@@ -53,15 +53,15 @@ def mmck(servers: int, places: int, load: float) -> tuple[float, float, float]:
     for k in range(1, servers + places + 1):
         weights.append(weights[-1] * load / min(k, servers))
     total = sum(weights)
-    refused = weights[-1] / total
+    rejected = weights[-1] / total
     waiting = sum((k - servers) * weight for k, weight in enumerate(weights) if k > servers) / total
-    admitted = load * (1 - refused)
-    return refused, admitted / servers, waiting / admitted
+    admitted = load * (1 - rejected)
+    return rejected, admitted / servers, waiting / admitted
 
 
 def loss(servers: int, load: float, calls: int, seed: int = 1) -> float:
     """
-    Return the share of calls that a bulkhead without a queue refuses.
+    Return the share of calls that a bulkhead without a queue rejects.
 
     Args:
         servers: Its permits.
@@ -74,7 +74,7 @@ def loss(servers: int, load: float, calls: int, seed: int = 1) -> float:
     """
     draw = random.Random(seed)
     held: list[tuple[int, int, Any]] = []
-    now, refused = 0.0, 0
+    now, rejected = 0.0, 0
     with virtual_clock():
         pool = bulkhead(servers)
         for number in range(calls):
@@ -89,25 +89,25 @@ def loss(servers: int, load: float, calls: int, seed: int = 1) -> float:
             if permit.admitted:
                 heapq.heappush(held, (now_ns + round(draw.expovariate(1.0) * SECOND), number, permit))
             else:
-                refused += 1
+                rejected += 1
         for *_, permit in held:
             permit.success()
-    return refused / calls
+    return rejected / calls
 
 
 async def _queue(servers: int, places: int, load: float, calls: int, seed: int) -> tuple[float, float, float]:
     draw = random.Random(seed)
     pool = bulkhead(servers, max_queued=places, max_wait=1000.0)
     loop = asyncio.get_running_loop()
-    refused, waited, worked = 0, 0.0, 0.0
+    rejected, waited, worked = 0, 0.0, 0.0
 
     async def call(time: float) -> None:
-        nonlocal refused, waited, worked
+        nonlocal rejected, waited, worked
         begin = loop.time()
         try:
             permit = await pool.aacquire()
         except BulkheadFullError:
-            refused += 1
+            rejected += 1
             return
         waited += loop.time() - begin
         worked += time
@@ -119,7 +119,7 @@ async def _queue(servers: int, places: int, load: float, calls: int, seed: int) 
         for _ in range(calls):
             await asyncio.sleep(draw.expovariate(load))
             tasks.create_task(call(draw.expovariate(1.0)))
-    return refused / calls, worked / (loop.time() - begin) / servers, waited / (calls - refused)
+    return rejected / calls, worked / (loop.time() - begin) / servers, waited / (calls - rejected)
 
 
 def queue(servers: int, places: int, load: float, calls: int, seed: int = 1) -> tuple[float, float, float]:
@@ -183,15 +183,15 @@ def table(calls: int) -> Iterator[tuple[str, ...]]:
     Yield the rows.
 
     Args:
-        calls: Of a run; up to 24 times as many where few are refused.
+        calls: Of a run; up to 24 times as many where few are rejected.
     """
     for servers, load, times in LOSSES:
         exact, seen = erlang_b(servers, load), loss(servers, load, calls * times)
-        yield _row(f"bulkhead({servers}), load {load}", "refused, Erlang-B", exact, seen)
+        yield _row(f"bulkhead({servers}), load {load}", "rejected, Erlang-B", exact, seen)
     for places in QUEUES:
         what = f"bulkhead(10, max_queued={places}), load 15"
         figures = zip(mmck(10, places, 15), queue(10, places, 15, calls), strict=True)
-        for name, (exact, seen) in zip(("refused, M/M/c/K", "utilisation", "mean wait"), figures, strict=True):
+        for name, (exact, seen) in zip(("rejected, M/M/c/K", "utilisation", "mean wait"), figures, strict=True):
             yield _row(what, name, exact, seen)
     different, decisions = differing(200, 500)
     yield (

@@ -82,7 +82,7 @@ def schedule(starts: Sequence[float], **options: Any) -> Policy:
     if not starts:
         return lambda send: send
     after = tuple((start - before) / 1e3 for before, start in pairwise((0.0, *starts)))
-    return hedge(replay_safe=True, after=after, **options)
+    return hedge(idempotent=True, after=after, **options)
 
 
 class _Service:
@@ -222,7 +222,7 @@ def learned(name: str, calls: int, seed: int = 1) -> tuple[Seen, Tail, float]:
 
         seed: Of this run.
     """
-    seen = single(MIXTURE, hedge(replay_safe=True, after=name, max_extra=1.0), calls, seed)
+    seen = single(MIXTURE, hedge(idempotent=True, after=name, max_extra=1.0), calls, seed)
     parts = [(n / calls, () if delay is None else (delay,)) for delay, n in seen.delays.items()]
     tails = [(share, hedged(MIXTURE, starts)) for share, starts in parts]
     more = sum(share * extra(MIXTURE, starts) for share, starts in parts)

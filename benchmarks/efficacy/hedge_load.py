@@ -157,7 +157,7 @@ def run(
 
     async def inside() -> Run:
         farm = Farm(dispatch, stops, SERVERS)
-        send = hedge(replay_safe=True)(farm.send) if hedged else farm.send
+        send = hedge(idempotent=True)(farm.send) if hedged else farm.send
         return await _run(_Calls(law, load, seed, same_size), farm, send, calls)
 
     with virtual_time() as vt:

@@ -148,14 +148,14 @@ SHARDS = (
     "sent there."
 )
 PARTIAL = (
-    "A share of shards is lost for ten minutes, one guard before all of them: the share refused of the calls that "
-    "would have succeeded. Up to the limit of 50 % the probabilistic mode refuses next to none; above it in "
-    "proportion to what fails beyond it, where the others end by refusing nearly all. The wish was at most 1 % at 50 "
+    "A share of shards is lost for ten minutes, one guard before all of them: the share rejected of the calls that "
+    "would have succeeded. Up to the limit of 50 % the probabilistic mode rejects next to none; above it in "
+    "proportion to what fails beyond it, where the others end by rejecting nearly all. The wish was at most 1 % at 50 "
     "%."
 )
 OVERLOAD = (
-    "The price of that: a server that refuses at once what is above its capacity, at so many times the capacity. "
-    "Calls sent / served, over the capacity. Here refusing is what helps, and the share of those sent cannot know; so "
+    "The price of that: a server that rejects at once what is above its capacity, at so many times the capacity. "
+    "Calls sent / served, over the capacity. Here rejecting is what helps, and the share of those sent cannot know; so "
     "the probabilistic mode sends the square root of twice the load, the client throttle twice the capacity. A limit "
     "or a shedder is what such a server needs."
 )

@@ -36,7 +36,7 @@ from benchmarks.efficacy._cells import (
     reference,
     returned,
 )
-from benchmarks.efficacy._guarded import Queueing, Refusing, on_virtual_time
+from benchmarks.efficacy._guarded import Queueing, Rejecting, on_virtual_time
 from resilio import adaptive_limit, load_shed
 
 __all__ = [
@@ -71,7 +71,7 @@ def backs(cell: Cell, seed: int) -> dict[str, float]:
 
 
 OURS: dict[str, Callable[[int], Make]] = {
-    "adaptive_limit()": lambda _: lambda _: Refusing(adaptive_limit()),
+    "adaptive_limit()": lambda _: lambda _: Rejecting(adaptive_limit()),
     "load_shed()": lambda _: lambda _: Queueing(load_shed(), deadlines=True),
     "load_shed(max_concurrent=c)": lambda c: lambda _: Queueing(load_shed(max_concurrent=c), deadlines=True),
 }

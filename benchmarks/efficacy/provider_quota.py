@@ -2,7 +2,7 @@
 `python -m benchmarks.efficacy.provider_quota`: what a provider's quota per minute answers to a client that keeps to it.
 
 The provider counts N requests a minute in one of three ways: in fixed windows, in a sliding window, in a token bucket.
-The client knows only N. It has more calls than the quota allows, in bursts, drops what its own limit refuses, and each
+The client knows only N. It has more calls than the quota allows, in bursts, drops what its own limit rejects, and each
 request arrives when it is sent: so a 429 is the law's own fault, not the network's.
 """
 
@@ -100,7 +100,7 @@ def simulate(client: str, quota: int, minutes: int, seed: int = 1) -> tuple[int,
     """
     draw = random.Random(seed)
     providers = {name: make(quota, draw.uniform(0, MINUTE)) for name, make in PROVIDERS.items()}
-    sent, refused = 0, dict.fromkeys(PROVIDERS, 0)
+    sent, rejected = 0, dict.fromkeys(PROVIDERS, 0)
     with virtual_time() as vt:
         limit = CLIENTS[client](quota)
         while vt.now < minutes * MINUTE:
@@ -108,9 +108,9 @@ def simulate(client: str, quota: int, minutes: int, seed: int = 1) -> tuple[int,
                 if limit.try_acquire():
                     sent += 1
                     for name, accepts in providers.items():
-                        refused[name] += not accepts(vt.now)
+                        rejected[name] += not accepts(vt.now)
             vt.advance(draw.expovariate(4 / MINUTE))  # four bursts a minute, of half a quota each: twice what may pass
-    return sent, refused
+    return sent, rejected
 
 
 def table(minutes: int) -> Iterator[tuple[str, ...]]:
@@ -122,9 +122,9 @@ def table(minutes: int) -> Iterator[tuple[str, ...]]:
     """
     for quota in (10, 60):
         for client in CLIENTS:
-            sent, refused = simulate(client, quota, minutes)
+            sent, rejected = simulate(client, quota, minutes)
             used = f"{sent / (quota * minutes):.0%}"
-            yield str(quota), f"`{client}`", used, *(f"{refused[name] / sent:.1%}" for name in PROVIDERS)
+            yield str(quota), f"`{client}`", used, *(f"{rejected[name] / sent:.1%}" for name in PROVIDERS)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -141,7 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 ABOUT = (
     "The share of requests that a provider of N requests a minute answers with 429, by how it counts. Must: none under "
-    "the default law. The client offers twice the quota in bursts, and drops what its own limit refuses."
+    "the default law. The client offers twice the quota in bursts, and drops what its own limit rejects."
 )
 
 if __name__ == "__main__":

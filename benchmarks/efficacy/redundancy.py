@@ -241,7 +241,7 @@ async def _hedged(how: Redundancy, load: float, calls: int, seed: int, size: int
     loop = asyncio.get_running_loop()
     send: Callable[[_Call], Awaitable[None]] = servers.send
     if how != "random":
-        send = hedge(replay_safe=True, after=1e-6, max_extra=1.0)(servers.send)
+        send = hedge(idempotent=True, after=1e-6, max_extra=1.0)(servers.send)
     times: list[float] = []
 
     async def timed(call: _Call) -> None:

@@ -1,9 +1,9 @@
 """
 `python -m benchmarks.efficacy.tasks`: R12, what becomes of tasks that need several calls, and of the important ones.
 
-A task of k calls is done when all of them are. A server that refuses calls at random when it has too many leaves most
+A task of k calls is done when all of them are. A server that rejects calls at random when it has too many leaves most
 tasks unfinished, and has worked for nothing on what they did get: with four calls a task and twice the tasks that it
-could do, it finishes a hundredth. One that refuses whole tasks finishes f_sat / (k f) of them, all that it can.
+could do, it finishes a hundredth. One that rejects whole tasks finishes f_sat / (k f) of them, all that it can.
 
 As in the evaluation of DAGOR (Zhou et al., SoCC 2018): a server of 750 calls a second, tasks with a timeout of half a
 second. The load shedder is the real one: it is told the task of a call, by `task=`, and nothing else.
@@ -78,7 +78,7 @@ def drop_for(k: int, rate: float) -> tuple[float, float]:
 
 class RandomDrop:
     """
-    Refuses calls at random; it has been told of how many.
+    Rejects calls at random; it has been told of how many.
 
     Args:
         share: To let in.
@@ -181,7 +181,7 @@ class CoDelQueue:
             job = self._waiting.popleft()
             if not self._late(now_ns - job.arrived_ns, now_ns):
                 return job
-            job.refuse("codel")
+            job.reject("codel")
         return None
 
     def _late(self, delay_ns: int, now_ns: int) -> bool:
@@ -383,7 +383,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 _ABOUT = (
     f"The share of tasks of which all calls were served within {TIMEOUT:g} s, in brackets by what is possible. "
     f"{WORKERS} workers, {SATURATED:.0f} calls/s, exponential, a network of 1 ms each way; a task makes its calls one "
-    "after the other, and stops at the first that is refused. `random` has been told the share to refuse, and `random, "
+    "after the other, and stops at the first that is rejected. `random` has been told the share to reject, and `random, "
     "exact` is its formula without a queue. With `task=` the shedder is told the task of a call, with "
     "`max_concurrent=` also the number of workers, which it learns otherwise. Consistent: of the tasks of which a call "
     "was served, the share of which all were."

@@ -114,7 +114,7 @@ async def _send(read: _Read) -> None:
 async def _tied(reads: Reads, count: int, seed: int) -> list[float]:
     draw = random.Random(seed)
     loop = asyncio.get_running_loop()
-    send = hedge(replay_safe=True, after=DELAY / 1e3, max_extra=1.0)(_send)
+    send = hedge(idempotent=True, after=DELAY / 1e3, max_extra=1.0)(_send)
     times: list[float] = []
 
     async def timed() -> None:

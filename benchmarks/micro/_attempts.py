@@ -53,7 +53,7 @@ def timeout() -> Any:
 
 
 def _hedge(**options: Any) -> Any:
-    return public("hedge")(replay_safe=True, name=fresh_name(), **options)
+    return public("hedge")(idempotent=True, name=fresh_name(), **options)
 
 
 def _eight(tasks: bool = True) -> Sequence[Callable[[Any], Any]]:

@@ -39,8 +39,8 @@ _CASES = {
     "whole stack of 8, decorators": "bare await",
     "sync empty wrapper": "bare call",
     "sync breaker on success": "bare call",
-    "refusal raised and caught": "bare loop",
-    "refusal through attempt": "bare loop",
+    "rejection raised and caught": "bare loop",
+    "rejection through try_call": "bare loop",
     "LatencyHistogram.record": "bare loop",
     "TokenBucket.try_acquire": "bare loop",
 }

@@ -61,10 +61,10 @@ def _feeding(make: Callable[[], tuple[Callable[[Any], Any], Any]]) -> Callable[[
     return loop
 
 
-def _refused(make: Callable[[], _work.Refusing]) -> Callable[[int], None]:
-    refusing = make()
-    _drive(refusing.check())
-    function, error = refusing.function, refusing.error
+def _rejected(make: Callable[[], _work.Rejecting]) -> Callable[[int], None]:
+    rejecting = make()
+    _drive(rejecting.check())
+    function, error = rejecting.function, rejecting.error
 
     def loop(n: int) -> None:
         for _ in repeat(None, n):
@@ -87,7 +87,7 @@ def _idle() -> Callable[[int], None]:
 def _attempting() -> tuple[Callable[[Any], Any], Any]:
     attempting = _own.attempting()
     _drive(attempting.check())
-    return attempting.attempt, attempting.function
+    return attempting.try_call, attempting.function
 
 
 def _scraped() -> Callable[[], Awaitable[Any]]:
@@ -118,8 +118,8 @@ CASES: dict[str, Callable[[], Callable[[int], None]]] = {
     "whole stack of 8, decorators": lambda: _awaiting(lambda: _attempts.stack_of_eight(_work.acallee())),
     "sync empty wrapper": lambda: _calling(lambda: _work.sync_wrapper(_work.callee())),
     "sync breaker on success": lambda: _calling(lambda: _own.breaker()(_work.callee())),
-    "refusal raised and caught": lambda: _refused(lambda: _own.refusing(_work.failing(), asynchronous=False)),
-    "refusal through attempt": lambda: _feeding(_attempting),
+    "rejection raised and caught": lambda: _rejected(lambda: _own.rejecting(_work.failing(), asynchronous=False)),
+    "rejection through attempt": lambda: _feeding(_attempting),
     "LatencyHistogram.record": lambda: _feeding(lambda: (resilio.LatencyHistogram().record, _SECONDS)),
     "TokenBucket.try_acquire": lambda: _calling(_own.try_acquire),
 }

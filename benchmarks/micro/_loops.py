@@ -20,9 +20,9 @@ __all__ = [
     "Loop",
     "awaits",
     "awaits_arguments",
-    "awaits_refused",
+    "awaits_rejected",
     "calls",
-    "calls_refused",
+    "calls_rejected",
     "feeds",
     "idles",
     "idles_feeding",
@@ -92,7 +92,7 @@ def awaits_arguments(function: Callable[..., Awaitable[Any]]) -> Loop:
     return own_code(loop)
 
 
-def calls_refused(function: Callable[[], Any], error: type[BaseException]) -> Loop:
+def calls_rejected(function: Callable[[], Any], error: type[BaseException]) -> Loop:
     """Call *function*, which raises *error*, and catch it."""
 
     async def loop(n: int) -> int:
@@ -108,7 +108,7 @@ def calls_refused(function: Callable[[], Any], error: type[BaseException]) -> Lo
     return own_code(loop)
 
 
-def awaits_refused(function: Callable[[], Awaitable[Any]], error: type[BaseException]) -> Loop:
+def awaits_rejected(function: Callable[[], Awaitable[Any]], error: type[BaseException]) -> Loop:
     """Await a call of *function*, which raises *error*, and catch it."""
 
     async def loop(n: int) -> int:

@@ -11,10 +11,10 @@ from benchmarks.micro._attempts import attempts
 from benchmarks.micro._comparison import Comparison
 from benchmarks.micro._subjects import async_comparison, subject
 
-__all__ = ["attempting", "breaker", "comparisons", "refusing", "stack", "try_acquire"]
+__all__ = ["attempting", "breaker", "comparisons", "rejecting", "stack", "try_acquire"]
 
 _PLENTY_A_SECOND = 100_000_000
-"""A rate that no loop here reaches: the limiter works, and never refuses."""
+"""A rate that no loop here reaches: the limiter works, and never rejects."""
 
 
 def breaker(**options: Any) -> Any:
@@ -42,12 +42,12 @@ def _pipeline() -> Any:
     return resilio.pipeline(_limit(), breaker(), _bulkhead())(_work.acallee())
 
 
-def refusing(callee: Callable[[], Any], *, asynchronous: bool) -> _work.Refusing:
-    return _work.Refusing(breaker(open_for=600.0, max_open_for=600.0)(callee), resilio.CircuitOpenError, asynchronous)
+def rejecting(callee: Callable[[], Any], *, asynchronous: bool) -> _work.Rejecting:
+    return _work.Rejecting(breaker(open_for=600.0, max_open_for=600.0)(callee), resilio.CircuitOpenError, asynchronous)
 
 
 def attempting() -> _work.Attempting:
-    return _work.Attempting(breaker(open_for=600.0, max_open_for=600.0).attempt, _work.failing())
+    return _work.Attempting(breaker(open_for=600.0, max_open_for=600.0).try_call, _work.failing())
 
 
 def try_acquire() -> Callable[[], bool]:
@@ -179,33 +179,33 @@ def _sync_breaker() -> Comparison:
     )
 
 
-def _refusal() -> Comparison:
+def _rejection() -> Comparison:
     return Comparison(
-        "refusal",
-        "Refusal by an open breaker, sync",
-        "Nanoseconds a refusal: raised through the decorator and caught.",
-        drive=lambda refusing: refusing.loop(),
-        check=lambda refusing: refusing.check(),
+        "rejection",
+        "Rejection by an open breaker, sync",
+        "Nanoseconds a rejection: raised through the decorator and caught.",
+        drive=lambda rejecting: rejecting.loop(),
+        check=lambda rejecting: rejecting.check(),
         base=_loops.idles,
         own=[
-            subject("resilio circuit_breaker", lambda: refusing(_work.failing(), asynchronous=False), "refusal"),
-            subject("resilio, through attempt", attempting, "attempt_refused", "returned, not raised"),
+            subject("resilio circuit_breaker", lambda: rejecting(_work.failing(), asynchronous=False), "rejection"),
+            subject("resilio, through try_call", attempting, "try_call_rejected", "returned, not raised"),
         ],
     )
 
 
-def _async_refusal() -> Comparison:
+def _async_rejection() -> Comparison:
     return Comparison(
-        "async_refusal",
-        "Refusal by an open breaker, an adaptive limit and a load shedder, async",
-        "Nanoseconds a refusal: raised out of `await` and caught.",
-        drive=lambda refusing: refusing.loop(),
-        check=lambda refusing: refusing.check(),
+        "async_rejection",
+        "Rejection by an open breaker, an adaptive limit and a load shedder, async",
+        "Nanoseconds a rejection: raised out of `await` and caught.",
+        drive=lambda rejecting: rejecting.loop(),
+        check=lambda rejecting: rejecting.check(),
         base=_loops.idles,
         own=[
-            subject("resilio circuit_breaker", lambda: refusing(_work.afailing(), asynchronous=True)),
-            subject("resilio adaptive_limit", _full_limit, "adaptive_refusal"),
-            subject("resilio load_shed, queue full of more important calls", _work.CrowdedShedder, "shed_refusal"),
+            subject("resilio circuit_breaker", lambda: rejecting(_work.afailing(), asynchronous=True)),
+            subject("resilio adaptive_limit", _full_limit, "adaptive_rejection"),
+            subject("resilio load_shed, queue full of more important calls", _work.CrowdedShedder, "shed_rejection"),
         ],
     )
 
@@ -301,8 +301,8 @@ def comparisons() -> tuple[Comparison, ...]:
         _async_stack(),
         *attempts(),
         _sync_breaker(),
-        _refusal(),
-        _async_refusal(),
+        _rejection(),
+        _async_rejection(),
         _try_acquire(),
         _histogram_record(),
         _histogram_quantile(),

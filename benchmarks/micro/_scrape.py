@@ -70,7 +70,7 @@ def policies(many: int) -> list[Any]:
     del made[many:]
     for policy in made:
         for _ in range(_CALLS):
-            policy.attempt(int)
+            policy.try_call(int)
     return made
 
 

@@ -12,7 +12,7 @@ import attrs
 
 import resilio
 from benchmarks.micro._comparison import Unavailable
-from benchmarks.micro._loops import Loop, awaits_refused, calls_refused, feeds, own_code
+from benchmarks.micro._loops import Loop, awaits_rejected, calls_rejected, feeds, own_code
 
 __all__ = [
     "ANSWER",
@@ -20,7 +20,7 @@ __all__ = [
     "AsyncFunction",
     "Attempting",
     "Recording",
-    "Refusing",
+    "Rejecting",
     "acallee",
     "acallee_of_three",
     "afailing",
@@ -129,7 +129,7 @@ async def check_async_answer(guarded: AsyncFunction) -> None:
 async def check_taken(take: Callable[[], Any]) -> None:
     """Raise unless a token can be taken twice."""
     if not (take() and take()):
-        raise Unavailable("refused a token that was there")
+        raise Unavailable("rejected a token that was there")
 
 
 async def check_callable(function: Callable[[], Any]) -> None:
@@ -146,15 +146,15 @@ async def check_quantile(quantile: Callable[[float], float]) -> None:
 
 
 @attrs.frozen
-class Refusing:
-    """A guarded function that fails, and so trips its breaker, until that refuses with *error*."""
+class Rejecting:
+    """A guarded function that fails, and so trips its breaker, until that rejects with *error*."""
 
     function: Callable[[], Any]
     error: type[BaseException]
     asynchronous: bool = False
 
     async def check(self) -> None:
-        """Fail until refused, as in production; raise if that never happens."""
+        """Fail until rejected, as in production; raise if that never happens."""
         for _ in range(_FAILURES):
             try:
                 result = self.function()
@@ -164,28 +164,28 @@ class Refusing:
                 return
             except ConnectionError:
                 continue
-        raise Unavailable(f"did not refuse after {_FAILURES} failures")
+        raise Unavailable(f"did not reject after {_FAILURES} failures")
 
     def loop(self) -> Loop:
-        """Return the timed loop: refused, and the refusal caught."""
-        return (awaits_refused if self.asynchronous else calls_refused)(self.function, self.error)
+        """Return the timed loop: rejected, and the rejection caught."""
+        return (awaits_rejected if self.asynchronous else calls_rejected)(self.function, self.error)
 
 
 @attrs.frozen
-class UsedUp(Refusing):
-    """A guarded function that is refused, for as long as *held* is not given back."""
+class UsedUp(Rejecting):
+    """A guarded function that is rejected, for as long as *held* is not given back."""
 
     held: Any = None
 
     def loop(self) -> Loop:
         """Return the timed loop, which keeps what is held."""
-        loop: Any = Refusing.loop(self)
+        loop: Any = Rejecting.loop(self)
         loop.held = self.held
         return cast("Loop", loop)
 
 
 class CrowdedShedder:
-    """A load shedder whose queue is full of critical calls: a standard one is refused."""
+    """A load shedder whose queue is full of critical calls: a standard one is rejected."""
 
     def __init__(self) -> None:
         self._shedder = resilio.load_shed(max_concurrent=1, name=fresh_name())
@@ -213,26 +213,26 @@ class CrowdedShedder:
                 await asyncio.sleep(0.01)
 
     def loop(self) -> Loop:
-        """Return the timed loop: refused, and the refusal caught."""
-        return awaits_refused(self._function, resilio.OverloadedError)
+        """Return the timed loop: rejected, and the rejection caught."""
+        return awaits_rejected(self._function, resilio.OverloadedError)
 
 
 @attrs.frozen
 class Attempting:
-    """A method that calls *function* unless refused, and returns what came of it instead of raising."""
+    """A method that calls *function* unless rejected, and returns what came of it instead of raising."""
 
     attempt: Callable[[Any], Any]
     function: Callable[[], Any]
 
     async def check(self) -> None:
-        """Fail until the outcome is a refusal; raise if that never happens."""
+        """Fail until the outcome is a rejection; raise if that never happens."""
         for _ in range(_FAILURES):
             if self.attempt(self.function).outcome == "rejected":
                 return
-        raise Unavailable(f"did not refuse after {_FAILURES} failures")
+        raise Unavailable(f"did not reject after {_FAILURES} failures")
 
     def loop(self) -> Loop:
-        """Return the timed loop: refused, the result dropped."""
+        """Return the timed loop: rejected, the result dropped."""
         return feeds(self.attempt, [self.function])
 
 

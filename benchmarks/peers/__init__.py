@@ -11,7 +11,7 @@ in, named after the comparison's key. It uses the library as its documentation s
 
 Functions take and return, by key: `async_*` and `sync_*`, `retry`, `fallback`, `timeout` and `whole_stack` a function,
 guarded; `retried` one that fails at every other call, guarded, `timeout_suspending` and `hedge` one that suspends,
-guarded; `refusal` and `async_refusal` a function that fails, guarded, and the class of the refusal; `try_acquire`
+guarded; `rejection` and `async_rejection` a function that fails, guarded, and the class of the rejection; `try_acquire`
 nothing, and a function that takes a token; `keyed` how many keys, and a function from a key to its breaker;
 `histogram_record` seconds, and a function that records with the values to feed it; `filler` (histogram_quantile and
 the table of errors) seconds, and a function from a quantile to seconds.
@@ -31,7 +31,7 @@ from benchmarks.micro._comparison import Subject
 from benchmarks.micro._keyed import PeerKeyed
 from benchmarks.micro._results import Skip
 from benchmarks.micro._runner import Peers
-from benchmarks.micro._work import QUANTILE_OF, Recording, Refusing, acallee, afailing, callee, failing, latencies
+from benchmarks.micro._work import QUANTILE_OF, Recording, Rejecting, acallee, afailing, callee, failing, latencies
 
 __all__ = ["ADAPTERS", "DISTRIBUTIONS", "PLUGGED", "load", "peers"]
 
@@ -69,8 +69,8 @@ def _guarding(make: Callable[[Any], Any], callee_of: Callable[[], Any]) -> Calla
     return lambda: make(callee_of())
 
 
-def _refusing(make: Callable[[Any], Any], asynchronous: bool) -> Callable[[], Refusing]:
-    return lambda: Refusing(*make(afailing() if asynchronous else failing()), asynchronous)
+def _rejecting(make: Callable[[Any], Any], asynchronous: bool) -> Callable[[], Rejecting]:
+    return lambda: Rejecting(*make(afailing() if asynchronous else failing()), asynchronous)
 
 
 _MAKERS: Mapping[str, Callable[[Callable[..., Any]], Callable[[], Any]]] = {
@@ -87,8 +87,8 @@ _MAKERS: Mapping[str, Callable[[Callable[..., Any]], Callable[[], Any]]] = {
     "hedge": lambda make: _guarding(make, suspending),
     "whole_stack": lambda make: _guarding(make, acallee),
     "sync_breaker": lambda make: _guarding(make, callee),
-    "refusal": lambda make: _refusing(make, asynchronous=False),
-    "async_refusal": lambda make: _refusing(make, asynchronous=True),
+    "rejection": lambda make: _rejecting(make, asynchronous=False),
+    "async_rejection": lambda make: _rejecting(make, asynchronous=True),
     "try_acquire": lambda make: make,
     "histogram_record": lambda make: lambda: Recording(*make(latencies(_SECONDS))),
     "histogram_quantile": lambda make: lambda: make(latencies(QUANTILE_OF)),

@@ -9,7 +9,7 @@ from aiobreaker import CircuitBreaker, CircuitBreakerError
 
 DISTRIBUTION = "aiobreaker"
 NOTES = dict.fromkeys(("async_breaker", "sync_breaker"), "counts consecutive failures; no window")
-CLOCK = dict.fromkeys(("refusal", "async_refusal"), "datetime.utcnow")
+CLOCK = dict.fromkeys(("rejection", "async_rejection"), "datetime.utcnow")
 
 
 def async_breaker(f: Any) -> Any:
@@ -19,8 +19,8 @@ def async_breaker(f: Any) -> Any:
 sync_breaker = async_breaker
 
 
-def refusal(f: Any) -> tuple[Any, type[Exception]]:
+def rejection(f: Any) -> tuple[Any, type[Exception]]:
     return async_breaker(f), CircuitBreakerError
 
 
-async_refusal = refusal
+async_rejection = rejection

@@ -8,7 +8,7 @@ from circuitbreaker import CircuitBreakerError, circuit
 
 DISTRIBUTION = "circuitbreaker"
 NOTES = dict.fromkeys(("async_breaker", "sync_breaker"), "counts consecutive failures; no window")
-CLOCK = dict.fromkeys(("refusal", "async_refusal"), "monotonic")
+CLOCK = dict.fromkeys(("rejection", "async_rejection"), "monotonic")
 
 
 def async_breaker(f: Any) -> Any:
@@ -18,8 +18,8 @@ def async_breaker(f: Any) -> Any:
 sync_breaker = async_breaker
 
 
-def refusal(f: Any) -> tuple[Any, type[Exception]]:
+def rejection(f: Any) -> tuple[Any, type[Exception]]:
     return async_breaker(f), CircuitBreakerError
 
 
-async_refusal = refusal
+async_rejection = rejection

@@ -25,13 +25,13 @@ NOTES = {
     "whole_stack": "six decorators: it has no deadline and no hedge",
 }
 CLOCK = {
-    "async_refusal": "datetime.utcnow",
+    "async_rejection": "datetime.utcnow",
     **dict.fromkeys(("timeout", "timeout_suspending", "whole_stack"), "loop.time"),
 }
 _ASYNC = "guards coroutine functions only"
 ABSENT = {
     "sync_breaker": _ASYNC,
-    "refusal": _ASYNC,
+    "rejection": _ASYNC,
     "sync_retry": _ASYNC,
     "try_acquire": "can only be awaited",
     "hedge": "has no hedge",
@@ -55,7 +55,7 @@ def async_stack(f: Any) -> Any:
     return async_limiter(async_breaker(async_bulkhead(f)))
 
 
-def async_refusal(f: Any) -> tuple[Any, type[Exception]]:
+def async_rejection(f: Any) -> tuple[Any, type[Exception]]:
     return async_breaker(f), BreakerFailing
 
 

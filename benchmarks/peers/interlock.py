@@ -9,7 +9,7 @@ from interlock import CircuitBreaker, CircuitOpenError, Config, Pipeline
 
 DISTRIBUTION = "interlock-cb"
 NOTES = dict.fromkeys(("async_breaker", "sync_breaker"), "failure and slow-call rate over the last 100 calls")
-CLOCK = dict.fromkeys(("async_breaker", "sync_breaker", "refusal", "async_refusal"), "monotonic")
+CLOCK = dict.fromkeys(("async_breaker", "sync_breaker", "rejection", "async_rejection"), "monotonic")
 ABSENT = {"async_stack": "has no rate limit", "async_limiter": "has no rate limit"}
 _numbers = count()
 
@@ -29,8 +29,8 @@ def async_bulkhead(f: Any) -> Any:
     return Pipeline.builder().bulkhead(100).build()(f)
 
 
-def refusal(f: Any) -> tuple[Any, type[Exception]]:
+def rejection(f: Any) -> tuple[Any, type[Exception]]:
     return async_breaker(f), CircuitOpenError
 
 
-async_refusal = refusal
+async_rejection = rejection

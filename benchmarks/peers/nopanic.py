@@ -15,7 +15,7 @@ NOTES = {
     "hedge": "a task for each call, after 1 s",
     "whole_stack": "all eight, composed; the hedge after 1 s, the deadline not enforced",
 }
-_CLOCKED = ("async_breaker", "async_limiter", "async_stack", "sync_breaker", "refusal", "async_refusal")
+_CLOCKED = ("async_breaker", "async_limiter", "async_stack", "sync_breaker", "rejection", "async_rejection")
 CLOCK = {
     **dict.fromkeys(_CLOCKED, "monotonic"),
     **dict.fromkeys(("timeout", "timeout_suspending", "hedge"), "loop.time"),
@@ -44,11 +44,11 @@ def async_stack(f: Any) -> Any:
     return compose(rate_limit(_PLENTY), circuit_breaker(reset_timeout=600.0), bulkhead(100, max_wait=0))(f)
 
 
-def refusal(f: Any) -> tuple[Any, type[Exception]]:
+def rejection(f: Any) -> tuple[Any, type[Exception]]:
     return async_breaker(f), CircuitOpen
 
 
-async_refusal = refusal
+async_rejection = rejection
 
 
 def retry(f: Any) -> Any:

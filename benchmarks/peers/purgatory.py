@@ -11,7 +11,7 @@ NOTES = dict.fromkeys(
     ("async_breaker", "sync_breaker"), "counts consecutive failures; looks the circuit up by name at each call"
 )
 _GROWS = "raises one exception object again and again, whose traceback grows without end: no steady figure"
-ABSENT = dict.fromkeys(("refusal", "async_refusal"), _GROWS)
+ABSENT = dict.fromkeys(("rejection", "async_rejection"), _GROWS)
 
 
 def async_breaker(f: Any) -> Any:

@@ -23,7 +23,7 @@ NOTES = {
     "retried": "always sleeps: a pass of the event loop",
     "whole_stack": f"six: it has no deadline and no hedge; the breaker {_WINDOW}",
 }
-_CLOCKED = ("async_limiter", "async_stack", "try_acquire", "refusal", "async_refusal")
+_CLOCKED = ("async_limiter", "async_stack", "try_acquire", "rejection", "async_rejection")
 CLOCK = {
     **dict.fromkeys(_CLOCKED, "monotonic"),
     **dict.fromkeys(("timeout", "timeout_suspending"), "loop.time"),
@@ -60,11 +60,11 @@ def async_stack(f: Any) -> Any:
     return resilient(circuit_breaker=_breaker(), rate_limiter=_limit(), bulkhead=config)(f)
 
 
-def refusal(f: Any) -> tuple[Any, type[Exception]]:
+def rejection(f: Any) -> tuple[Any, type[Exception]]:
     return async_breaker(f), CircuitOpenError
 
 
-async_refusal = refusal
+async_rejection = rejection
 
 
 def try_acquire() -> Any:

@@ -26,7 +26,7 @@ class Site:
 
         service: Mean seconds of work for a request while all is well.
 
-        queue: How many requests may wait for a worker; more are refused with 503.
+        queue: How many requests may wait for a worker; more are rejected with 503.
     """
 
     schedule: Schedule
@@ -131,7 +131,7 @@ def _spike(pauses: int, every: float, rate: float) -> Act:
     return Act(
         name="spike",
         title=f"Latency spikes: in turns, one of {_REPLICAS} replicas pauses for {_PAUSE:g} s",
-        guard="hedge(replay_safe=True)",
+        guard="hedge(idempotent=True)",
         schedule=_pauses(seconds, begins, stops=0.0),
         sites={f"search {number}": Site(schedule, 8, 0.02) for number, schedule in enumerate(replicas)},
         rates={"search": rate},

@@ -31,7 +31,7 @@ _STACK = {
     "served in time": ("#0072B2", ("ok",)),
     "too late": ("#F2C14E", ("late",)),
     "failed (timeout, 503, reset, no connection)": ("#D55E00", ("timeout", "unavailable", "broken", "no connection")),
-    "refused at once by resilio": ("#D0D0D0", ("refused",)),
+    "rejected at once by resilio": ("#D0D0D0", ("rejected",)),
 }
 _RUNS = {"bare": "#D55E00", "guarded": "#0072B2"}
 _SHADES = {"slow": "#FFF4D6", "down": "#FBE0D8", "recovering": "#E6F2E6", "paused": "#FBE0D8"}

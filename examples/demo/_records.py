@@ -20,7 +20,7 @@ __all__ = [
     "success_rate",
 ]
 
-OUTCOMES = ("ok", "late", "refused", "no connection", "timeout", "unavailable", "broken")
+OUTCOMES = ("ok", "late", "rejected", "no connection", "timeout", "unavailable", "broken")
 RECOVERY_WINDOW = 0.5  # seconds
 RECOVERED_SHARE = 0.95
 

@@ -39,7 +39,7 @@ class Phase:
 
         hang: Share of the requests that are accepted and not worked on until the phase ends, 0..1.
 
-        unavailable: Share that is refused at once with 503, 0..1.
+        unavailable: Share that is rejected at once with 503, 0..1.
 
         reset: Share whose connection is reset, 0..1.
     """

@@ -38,7 +38,7 @@ class Service(Protocol):
             request: Its identity.
 
         Returns:
-            The outcome: "ok", "refused" by resilio, "no connection" in the pool, "timeout", "unavailable" (the
+            The outcome: "ok", "rejected" by resilio, "no connection" in the pool, "timeout", "unavailable" (the
             dependency said 503) or "broken" (the connection was).
         """
         ...
@@ -80,7 +80,7 @@ class Shop:
             try:
                 await self._fetches[dependency](f"{request}-{attempt}")
             except RejectedError:
-                return "refused" if attempt == 0 else outcome
+                return "rejected" if attempt == 0 else outcome
             except httpx2.HTTPError as error:
                 outcome = _outcome(error)
             else:
@@ -110,7 +110,7 @@ class Search:
     def __init__(self, client: httpx2.AsyncClient, ports: Mapping[str, int], *, guarded: bool) -> None:
         self._client = client
         self._ports = list(ports.values())
-        self._ask: Fetch = hedge(replay_safe=True, to=self._next, name="search")(self._own) if guarded else self._own
+        self._ask: Fetch = hedge(idempotent=True, to=self._next, name="search")(self._own) if guarded else self._own
 
     async def _own(self, request: str, further: int = 0) -> httpx2.Response:
         number = int(request.rpartition("-")[2]) + further
@@ -167,7 +167,7 @@ class Orders:
         try:
             await self._ask(request)
         except RejectedError:
-            return "refused"
+            return "rejected"
         except TimeoutError:
             return "timeout"
         except httpx2.HTTPError as error:

@@ -108,7 +108,7 @@ class Dependency:
             request: Its identity.
 
         Returns:
-            Its fate, and the status for the answer: 200, or 503 if it was refused.
+            Its fate, and the status for the answer: 200, or 503 if it was rejected.
         """
         elapsed = self.elapsed
         phase, _ = self._schedule.at(elapsed)

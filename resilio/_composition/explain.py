@@ -32,14 +32,14 @@ class Step:
 
         options: The options that differ from their default, and those without default.
 
-        refuses_with: The exception class that it raises by itself, in `resilio.errors`; None: it raises none.
+        rejects_with: The exception class that it raises by itself, in `resilio.errors`; None: it raises none.
     """
 
     position: int
     kind: str
     name: str | None
     options: dict[str, Any]
-    refuses_with: str | None
+    rejects_with: str | None
 
 
 @attrs.frozen(kw_only=True)
@@ -84,7 +84,7 @@ class Explanation:
     notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        lines = _table([("", "policy", "name", "options", "refuses with"), *map(_row, self.steps)])
+        lines = _table([("", "policy", "name", "options", "rejects with"), *map(_row, self.steps)])
         lines += [f"note: {note}" for note in self.notes]
         lines += [f"warning: {warning.message} [{warning.rule}]" for warning in self.warnings]
         return "\n".join(lines)
@@ -92,7 +92,7 @@ class Explanation:
 
 def _row(step: Step) -> tuple[str, ...]:
     options = ", ".join(f"{name}={_text(value)}" for name, value in step.options.items())
-    return str(step.position), step.kind, step.name or "-", options or "defaults", step.refuses_with or "-"
+    return str(step.position), step.kind, step.name or "-", options or "defaults", step.rejects_with or "-"
 
 
 def _text(value: object) -> str:
@@ -146,7 +146,7 @@ def _step(position: int, policy: Policy[Any], whole: Policy[Any]) -> Step:
     options = dict(_options(policy.config))
     if whole is not policy:
         options |= {name: value for name, value in _options(whole.config) if name not in ("factory", "overrides")}
-    return Step(position=position, kind=policy.kind, name=policy.name, options=options, refuses_with=error)
+    return Step(position=position, kind=policy.kind, name=policy.name, options=options, rejects_with=error)
 
 
 def _options(config: Any) -> Iterator[tuple[str, Any]]:
@@ -173,15 +173,15 @@ def _default(field: attrs.Attribute[Any]) -> Any:
 _WRONG = {
     ("bulkhead", "circuit_breaker"): (
         "bulkhead-outside-breaker",
-        "a call waits for a permit only to be refused by the open breaker; put the breaker outside",
+        "a call waits for a permit only to be rejected by the open breaker; put the breaker outside",
     ),
     ("circuit_breaker", "rate_limit"): (
         "limit-inside-breaker",
-        "a probe that the limit holds back or refuses keeps the breaker half open; put the limit outside",
+        "a probe that the limit holds back or rejects keeps the breaker half open; put the limit outside",
     ),
     ("adaptive_limit", "circuit_breaker"): (
         "adaptive-outside-breaker",
-        "the refusals of an open breaker are drops and shrink the limit; put the breaker outside",
+        "the rejections of an open breaker are drops and shrink the limit; put the breaker outside",
     ),
     ("adaptive_limit", "retry"): (
         "retry-inside-adaptive",
@@ -240,7 +240,7 @@ def _misplaced(outer: Policy[Any], inner: Policy[Any]) -> Iterator[tuple[str, st
     if kinds == ("bulkhead", "load_shed") and getattr(outer.config, "max_queued", None):
         yield (
             "shed-inside-bulkhead",
-            "calls wait in the bulkhead, where nothing sees or sheds them; put the load shedder outside",
+            "calls wait in the bulkhead, where nothing sees or rejects them; put the load shedder outside",
         )
     if kinds == ("adaptive_limit", "rate_limit") and getattr(inner.config, "max_wait", None):
         yield (

@@ -16,7 +16,7 @@ __all__ = ["register"]
 
 _HOOKS: dict[str, tuple[str, ...]] = {
     "resilio._backends": ("asleep", "can_block", "park", "park_sync", "sleep", "use_trio"),
-    "resilio._context.blocking": ("add_advice", "warn_refusal"),
+    "resilio._context.blocking": ("add_advice", "warn_rejection"),
     "resilio._context.variables": ("bypass", "deadline", "no_wait", "priority"),
     "resilio._context.deadline": ("deadline_error",),
     "resilio._policy.dropped": ("warn_if_at_once",),

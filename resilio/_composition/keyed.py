@@ -24,7 +24,7 @@ from resilio._events.subscriptions import attach, detach
 from resilio._native.keyed import ByKey, Entry, KeyedGate, KeyedTable
 from resilio._options.differences import differences
 from resilio._options.fields import NamedOptions, changed, kept, option, record
-from resilio._options.validators import function, positive_int, refuse, seconds, show
+from resilio._options.validators import function, positive_int, reject, seconds, show
 from resilio._policy.base import Policy, make, policies_made
 from resilio._policy.factory import makes
 from resilio._policy.snapshot import Health, Snapshot
@@ -47,17 +47,17 @@ OWN = frozenset({"max_keys", "idle"})
 
 def _factory(name: str, value: Any) -> Any:
     if not callable(value) or isinstance(value, Policy):
-        refuse(name, value, "a function that makes a policy, like `lambda: circuit_breaker()`", TypeError)
+        reject(name, value, "a function that makes a policy, like `lambda: circuit_breaker()`", TypeError)
     return value
 
 
 def _key(name: str, value: Any) -> Any:
     if isinstance(value, str):
         if not value.isidentifier():
-            refuse(name, value, "the name of a parameter, or a function of the call's arguments")
+            reject(name, value, "the name of a parameter, or a function of the call's arguments")
         return value
     if not callable(value):
-        refuse(name, value, "a function of the call's arguments, or the name of a parameter", TypeError)
+        reject(name, value, "a function of the call's arguments, or the name of a parameter", TypeError)
     return value if isinstance(value, type) else function(name, value, none_ok=False)
 
 
@@ -137,8 +137,8 @@ class Keyed(ByKey, Policy[KeyedConfig[Any]], Generic[P]):
         self._called_after = None
         before = policies_made()
         shared = self._new(None, config)
-        _refuse_names(shared)
-        self._refuse_one_object(shared, before)
+        _reject_names(shared)
+        self._reject_one_object(shared, before)
         self._table.begin(shared)
         super().__init__(self._table.stages[0], config, name, gates=self._table.stages)
         self._stages = tuple(KeyedStage(self, stage) for stage in self._table.stages)
@@ -294,7 +294,7 @@ class Keyed(ByKey, Policy[KeyedConfig[Any]], Generic[P]):
             raise ValueError(_NOT_NEW)
         return made
 
-    def _refuse_one_object(self, shared: Policy[Any], before: int) -> None:
+    def _reject_one_object(self, shared: Policy[Any], before: int) -> None:
         """Raise a ValueError if the factory returns an older policy, or, if it takes no key, the same one twice."""
         old = any(part._number <= before for part in _parts(shared))
         if not old and not self._takes_key:
@@ -411,7 +411,7 @@ def _made(config: KeyedConfig[Any], key: Any = None, *, takes_key: bool | None =
     return made
 
 
-def _refuse_names(policy: Policy[Any]) -> None:
+def _reject_names(policy: Policy[Any]) -> None:
     for part in _parts(policy):
         if part._given is not None:
             raise ValueError(

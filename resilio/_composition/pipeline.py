@@ -18,7 +18,7 @@ from resilio import events
 from resilio._native import clock
 from resilio._native.custom import DoorGate
 from resilio._options.suggestions import names_its_options
-from resilio._options.validators import refuse, seconds
+from resilio._options.validators import reject, seconds
 from resilio._policy.base import Policy, make
 from resilio._policy.snapshot import Health, Snapshot
 from resilio._support.call_site import outside
@@ -49,7 +49,7 @@ class Pipeline(Policy[PipelineConfig]):
 
     kind = "pipeline"
     Config = PipelineConfig
-    REFUSING = frozenset({"draining", "drained"})
+    REJECTING = frozenset({"draining", "drained"})
     _gate: DoorGate
 
     def __init__(self, config: PipelineConfig, name: str | None = None) -> None:
@@ -85,7 +85,7 @@ class Pipeline(Policy[PipelineConfig]):
         return attrs.evolve(super().snapshot(), parts=parts)
 
     def health(self) -> Health:
-        """Return if a call made now can be admitted: neither drained, nor refused by one of the policies."""
+        """Return if a call made now can be admitted: neither drained, nor rejected by one of the policies."""
         doors = [gate.policy for gate in self.gates if type(gate) is DoorGate]  # its own, and those of pipelines inside
         parts = [*(_open(door) for door in doors), *(policy.health() for policy in self.policies)]
         reasons = tuple(reason for part in parts for reason in part.reasons)
@@ -93,13 +93,13 @@ class Pipeline(Policy[PipelineConfig]):
 
     def drain(self, timeout: float | None = None) -> bool:
         """
-        Refuse new calls (reason "draining") and block until those in flight have ended.
+        Reject new calls (reason "draining") and block until those in flight have ended.
 
         Args:
             timeout: The longest wait in seconds; None without limit.
 
         Returns:
-            True if all have ended. New calls stay refused either way, until `resume()`.
+            True if all have ended. New calls stay rejected either way, until `resume()`.
 
         Raises:
             RuntimeError: Called in a thread that runs an event loop; use `adrain` there.
@@ -109,7 +109,7 @@ class Pipeline(Policy[PipelineConfig]):
         return _drain.drain(self._gate, seconds("timeout", timeout, zero_ok=True, none_ok=True))
 
     async def adrain(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109 - the answer is no error
-        """Refuse new calls and wait, in this task, until those in flight have ended; as `drain`."""
+        """Reject new calls and wait, in this task, until those in flight have ended; as `drain`."""
         from resilio._composition import drain as _drain
 
         return await _drain.adrain(self._gate, seconds("timeout", timeout, zero_ok=True, none_ok=True))
@@ -220,16 +220,16 @@ def _check(policies: tuple[Any, ...]) -> None:
     for policy in policies:
         if not isinstance(policy, Policy):
             how = " given one by one, as *policies" if isinstance(policy, (list, tuple)) else ""
-            refuse("policies", policy, f"policies{how}, like circuit_breaker() and bulkhead(10)", TypeError)
+            reject("policies", policy, f"policies{how}, like circuit_breaker() and bulkhead(10)", TypeError)
     gates = _gates(policies)
     if not 1 <= len(gates) <= MOST_GATES:
         raise ValueError(f"policies must have from 1 to {MOST_GATES} gates in all, not {len(gates)}")
 
 
 def _open(door: Any) -> Health:
-    """Return the health of a door; a shut door refuses calls in shadow mode too."""
+    """Return the health of a door; a shut door rejects calls in shadow mode too."""
     state = door._state()
-    if state not in door.REFUSING:
+    if state not in door.REJECTING:
         return Health(ready=True)
     return Health(ready=False, reasons=(f"{door.kind} {door.label} is {state}",))
 

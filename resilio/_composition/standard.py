@@ -15,10 +15,10 @@ import attrs
 
 from resilio import presets
 from resilio._composition.pipeline import Pipeline, PipelineConfig, Stack
-from resilio._composition.standard_timeout import PerAttempt, per_attempt, refuse_plain, timeout_config
+from resilio._composition.standard_timeout import PerAttempt, per_attempt, reject_plain, timeout_config
 from resilio._failures.outcome import judge_error, judge_value
 from resilio._options.fields import EnforcedOptions, changed, default_of, kept, option, record
-from resilio._options.validators import flag, meant, policy_name, positive_int, refuse, seconds
+from resilio._options.validators import flag, meant, policy_name, positive_int, reject, seconds
 from resilio._policies.bulkhead.policy import bulkhead
 from resilio._policies.circuit_breaker.policy import circuit_breaker
 from resilio._policies.deadline import Deadline
@@ -54,7 +54,7 @@ MOST_CONCURRENT = 1000
 
 def _dependency(name: str, value: object) -> str:
     checked = policy_name(name, value)
-    return checked or refuse(name, value, "a name: a standard stack belongs to one dependency", TypeError)
+    return checked or reject(name, value, "a name: a standard stack belongs to one dependency", TypeError)
 
 
 def _of_preset(check: Callable[..., Any]) -> Callable[..., Any]:
@@ -68,13 +68,13 @@ def _of_preset(check: Callable[..., Any]) -> Callable[..., Any]:
 
 def _rates(name: str, given: Any) -> tuple[Any, ...]:
     if not isinstance(given, (str, Rate, list, tuple)):
-        refuse(name, given, "a rate like '100/s', or several", TypeError)
+        reject(name, given, "a rate like '100/s', or several", TypeError)
     return (given,) if isinstance(given, (str, Rate)) else tuple(given)
 
 
 def _fallback(name: str, given: Any) -> Any:
     if given is not None and not (isinstance(given, Policy) and given.kind == "fallback"):
-        refuse(name, given, "fallback(...), or None", TypeError)
+        reject(name, given, "fallback(...), or None", TypeError)
     return given
 
 
@@ -135,10 +135,10 @@ class Standard(Pipeline):
             part = self._for_threads(fn)
             return super().call(fn, *args, **kwargs) if part is self else part.call(fn, *args, **kwargs)
 
-        def attempt(self, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
+        def try_call(self, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
             """Return a Result; a plain function is guarded by the parts that can guard one."""
             part = self if is_coroutine_function(fn) else self._for_threads(fn)
-            return super().attempt(fn, *args, **kwargs) if part is self else part.attempt(fn, *args, **kwargs)
+            return super().try_call(fn, *args, **kwargs) if part is self else part.try_call(fn, *args, **kwargs)
 
     def _for_threads(self, fn: Any) -> Policy[Any]:
         if self._threaded is None:
@@ -148,7 +148,7 @@ class Standard(Pipeline):
     def _fit(self, kind: Kind, fn: Any) -> Policy[Any]:
         for policy in self.policies:
             if isinstance(policy, Timeout) and policy not in self._defaults():
-                refuse_plain(self.label, policy, kind, fn)
+                reject_plain(self.label, policy, kind, fn)
         fitting = tuple(policy for policy in self.policies if _fits(policy, kind, fn))
         if len(fitting) == len(self.policies):
             return self
@@ -227,7 +227,7 @@ def standard(config: StandardConfig, _: str | None) -> Standard:
             most the preset's time. A mapping has options of :func:`resilio.timeout`, like `{"total": "p99*3",
             "ceiling": 20.0}`. None for no limit. The default is "p99.9*3", at least one second and at most the preset's
             time.
-        enforce: False: no part refuses anything, and each counts what it would have refused; 0 to 1: this share.
+        enforce: False: no part rejects anything, and each counts what it would have rejected; 0 to 1: this share.
 
     Raises:
         TypeError: An option of a wrong type; the message names it and the value.
@@ -255,7 +255,7 @@ def _policies(config: StandardConfig) -> tuple[Policy[Any], ...]:
         config.fallback,
         None if whole is None else _deadline(f"{name}.deadline", whole, asked=asked),
         retry(on=preset, idempotent=config.idempotent, **tries, name=f"{name}.retry"),
-        hedge(replay_safe=True, on=preset, name=f"{name}.hedge") if config.idempotent else None,
+        hedge(idempotent=True, on=preset, name=f"{name}.hedge") if config.idempotent else None,
         _limit(name, config.rates, preset.max_wait, enforce),
         circuit_breaker(f"{name}.circuit_breaker", on=preset, enforce=enforce),
         None if most is None else bulkhead(most, name=f"{name}.bulkhead", enforce=enforce),
@@ -297,7 +297,7 @@ def override(policy: P, **changes: Any) -> P:
         ValueError: An option out of range.
     """
     if not isinstance(policy, Policy):
-        refuse("policy", policy, "a policy", TypeError)
+        reject("policy", policy, "a policy", TypeError)
     if isinstance(policy, _Part):
         return cast("P", override(policy._whole, **changes))
     if isinstance(policy, Pipeline):
@@ -326,8 +326,8 @@ def _change(policy: Policy[Any], change: Any) -> Policy[Any] | None:
     if change is None:
         return None
     if not isinstance(change, Policy):
-        refuse(policy.kind, change, "a policy, a mapping of options, or None to leave it out", TypeError)
+        reject(policy.kind, change, "a policy, a mapping of options, or None to leave it out", TypeError)
     kinds = [gate.kind for gate in policy.gates]  # by gates, so that a keyed policy may replace a plain one
     if [gate.kind for gate in change.gates] != kinds:
-        refuse(policy.kind, change, f"a policy of this kind, {', '.join(kinds)}", TypeError)
+        reject(policy.kind, change, f"a policy of this kind, {', '.join(kinds)}", TypeError)
     return change

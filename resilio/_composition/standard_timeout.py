@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from resilio._options.fields import options_of
 from resilio._options.quantile import Quantile, parse_quantile
-from resilio._options.validators import meant, refuse, seconds
+from resilio._options.validators import meant, reject, seconds
 from resilio._policies.timeout import TimeoutConfig
 from resilio._policy.types import Time
 from resilio._support.client_target import heeds_time
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from resilio._policies.timeout import Timeout
     from resilio._policy.decorate import Kind
 
-__all__ = ["FLOOR", "LAW", "PerAttempt", "per_attempt", "refuse_plain", "timeout_config"]
+__all__ = ["FLOOR", "LAW", "PerAttempt", "per_attempt", "reject_plain", "timeout_config"]
 
 PerAttempt = Time | str | Mapping[str, Any]
 
@@ -81,10 +81,10 @@ def _changes(given: Any) -> dict[str, Any]:
         return {"total": parse_quantile("timeout", given)}
     if given is None or isinstance(given, (int, float, timedelta)):
         return {"total": seconds("timeout", given, none_ok=True)}
-    return refuse("timeout", given, _RIGHT, TypeError)
+    return reject("timeout", given, _RIGHT, TypeError)
 
 
-def refuse_plain(stack: str, timeout: Timeout, kind: Kind, fn: Any) -> None:
+def reject_plain(stack: str, timeout: Timeout, kind: Kind, fn: Any) -> None:
     """
     Raise a TypeError for a function that a timeout cannot interrupt, if the caller has set that timeout.
 

@@ -1,8 +1,8 @@
 """
-Waits that would block a thread in which an event loop runs: where they are allowed, and the advice of a refusal.
+Waits that would block a thread in which an event loop runs: where they are allowed, and the advice of a rejection.
 
 A blocked thread stops its event loop, which may have to run the call that frees the awaited permit. So a wait is
-refused there. In a notebook every cell stops the kernel's loop, as its user knows, so waits are allowed. Elsewhere the
+rejected there. In a notebook every cell stops the kernel's loop, as its user knows, so waits are allowed. Elsewhere the
 caller may allow them.
 """
 
@@ -22,7 +22,7 @@ from resilio._support.call_site import outside
 if TYPE_CHECKING:
     from resilio._native.core import Gate
 
-__all__ = ["WouldBlockWarning", "add_advice", "allow_blocking", "in_notebook", "is_allowed", "warn_refusal"]
+__all__ = ["WouldBlockWarning", "add_advice", "allow_blocking", "in_notebook", "is_allowed", "warn_rejection"]
 
 _ADVICE = (
     "waiting would stop the event loop that runs in this thread. Use the async form (`await`, `async with`, `acall`), "
@@ -31,7 +31,7 @@ _ADVICE = (
 
 
 class WouldBlockWarning(RuntimeWarning):
-    """Warning that a policy refused or did not retry a call, as a wait would block a thread with an event loop."""
+    """Warning that a policy rejected or did not retry a call, as a wait would block a thread with an event loop."""
 
 
 @contextmanager
@@ -71,23 +71,23 @@ def in_notebook() -> bool:
     return False
 
 
-def warn_refusal(gate: Gate) -> None:
+def warn_rejection(gate: Gate) -> None:
     """
     Warn that a policy has not waited; by Python's default filter once for each line that calls it.
 
     Args:
         gate: The policy's gate.
     """
-    with suppress(Warning):  # if warnings are errors: the refusal is an error already, with the same advice
+    with suppress(Warning):  # if warnings are errors: the rejection is an error already, with the same advice
         warnings.warn(f"{_label(gate)}: {_ADVICE}", WouldBlockWarning, stacklevel=outside(sys._getframe())[0])
 
 
 def add_advice(error: BaseException, gate: Gate | None = None) -> None:
     """
-    Add a note to an exception with the advice for a wait that was refused.
+    Add a note to an exception with the advice for a wait that was rejected.
 
     Args:
-        error: The refusal, or the exception with which a retry gives up.
+        error: The rejection, or the exception with which a retry gives up.
 
         gate: The policy's gate, if the exception does not name the policy.
     """

@@ -48,7 +48,7 @@ class PermitBlock:
         self._permit: Permit | None = None
 
     def __enter__(self) -> Permit:
-        """Acquire, waiting in this thread if the policy queues; raises the refusal."""
+        """Acquire, waiting in this thread if the policy queues; raises the rejection."""
         self._not_open()
         self._permit = permit = self._pipeline.acquire(*self._args, **self._kwargs)
         return permit
@@ -60,7 +60,7 @@ class PermitBlock:
         self._close(error)
 
     async def __aenter__(self) -> Permit:
-        """Acquire, waiting in this task if the policy queues; raises the refusal."""
+        """Acquire, waiting in this task if the policy queues; raises the rejection."""
         self._not_open()
         self._permit = permit = await self._pipeline.aacquire(*self._args, **self._kwargs)
         return permit

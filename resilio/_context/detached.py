@@ -17,7 +17,7 @@ from resilio._context import variables as _context
 from resilio._context.priority import STANDARD
 from resilio._context.scope import AmbientBlock
 from resilio._native.core import AmbientDeadline, AmbientPriority, ambient_deadline, ambient_priority, detach
-from resilio._options.validators import refuse
+from resilio._options.validators import reject
 
 if TYPE_CHECKING:
     from resilio._native.core import AmbientSetting
@@ -84,11 +84,11 @@ def carry(fn: Callable[P, T]) -> Callable[P, T]:
     """
     checked: object = fn
     if not callable(checked) or isinstance(checked, type):
-        refuse("fn", fn, "a function", TypeError)
+        reject("fn", fn, "a function", TypeError)
     kinds = (inspect.iscoroutinefunction, inspect.isasyncgenfunction, inspect.isgeneratorfunction)
     if any(is_kind(fn) for is_kind in kinds):
         right = "a plain function; a task is given its context by `create_task(..., context=copy_context())`"
-        refuse("fn", fn, right, TypeError)
+        reject("fn", fn, right, TypeError)
     context, deadline = copy_context(), ambient_deadline()
     if deadline is not None:  # it may come from a call, which contexts do not hold
         context.run(_context.deadline.set, deadline)

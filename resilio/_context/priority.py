@@ -1,5 +1,5 @@
 """
-Priority of a call, visible to all work done for it; a load shedder sheds the lowest first.
+Priority of a call, visible to all work done for it; a load shedder rejects the lowest first.
 
 A context variable passes it to tasks and worker threads, like the deadline. The classes are a closed set. Within one
 class no call is more important, but calls of a task in progress are served before calls that would begin one.
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from resilio._context import variables
 from resilio._context.scope import AmbientBlock
 from resilio._native.core import AmbientPriority, ambient_priority
-from resilio._options.validators import choice, refuse
+from resilio._options.validators import choice, reject
 from resilio._support.after_fork import free_lock
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def priority(level: PriorityClass, *, task: object = None) -> Priority:
     """
     Return a block, or a decorator, in which all calls have this priority.
 
-    A load shedder serves the most important first and refuses the least important first. Outside of a block calls are
+    A load shedder serves the most important first and rejects the least important first. Outside of a block calls are
     "standard"; a hedge is "sheddable" at most.
 
     Args:
@@ -59,7 +59,7 @@ def priority(level: PriorityClass, *, task: object = None) -> Priority:
             be done later), or "background" (jobs without a waiting user).
 
         task: The order, session or other unit that the calls belong to: any hashable value. Under overload a task's
-            calls are served or refused together; tasks that have been served before come first. None: the task of the
+            calls are served or rejected together; tasks that have been served before come first. None: the task of the
             enclosing block.
 
     Raises:
@@ -71,7 +71,7 @@ def priority(level: PriorityClass, *, task: object = None) -> Priority:
     try:
         hash(task)
     except Exception:  # noqa: BLE001 - a foreign __hash__ may raise anything
-        refuse("task", task, "hashable, like an id", TypeError)
+        reject("task", task, "hashable, like an id", TypeError)
     return Priority(CLASSES.index(level), task)
 
 

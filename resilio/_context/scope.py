@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from resilio._context.blocks import OpenBlocks, Opened
 from resilio._context.frames import entered_in, generator_behind
 from resilio._native import core
-from resilio._options.validators import refuse
+from resilio._options.validators import reject
 
 if TYPE_CHECKING:
     from types import CoroutineType, FrameType, TracebackType
@@ -92,9 +92,9 @@ class AmbientBlock(Block):
         """
         checked: object = fn
         if not callable(checked) or isinstance(checked, type):
-            refuse("fn", fn, "a function", TypeError)
+            reject("fn", fn, "a function", TypeError)
         if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
-            refuse("fn", fn, "no generator: write a `with` block around what it does, or its consumer", TypeError)
+            reject("fn", fn, "no generator: write a `with` block around what it does, or its consumer", TypeError)
         return cast("F", (_async_function if inspect.iscoroutinefunction(fn) else _function)(self, fn))
 
 

@@ -63,7 +63,7 @@ time_limit: ContextVar[Any] = ambient("time_limit")
 """The `TimeLimit` of the call in this thread, if a timeout or a body has set one."""
 
 no_wait: ContextVar[bool] = ContextVar("resilio.no_wait", default=False)
-"""True: a wait for time alone ends at once; a wait for another call is refused at once."""
+"""True: a wait for time alone ends at once; a wait for another call is rejected at once."""
 
 may_stop_loop: ContextVar[bool] = ContextVar("resilio.may_stop_loop", default=False)
 """True: waits may block a thread in which an event loop runs."""

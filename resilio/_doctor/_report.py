@@ -34,8 +34,8 @@ def _wrapped(title: str, text: str) -> list[str]:
 def _private(names: Sequence[Mapping[str, str]]) -> str:
     """Return a sentence with the number of private names in use, and those that failed their proof."""
     counts = Counter(name["state"] for name in names)
-    refused = ", ".join(f"{name['name']} ({name['of']})" for name in names if name["state"] == "refused")
-    ways = f"; refused, so the public way is taken: {refused}" if refused else ""
+    failed = ", ".join(f"{name['name']} ({name['of']})" for name in names if name["state"] == "failed")
+    ways = f"; failed their check, so the public way is taken: {failed}" if failed else ""
     return f"{counts['in use']} names of Python and its loops that are not public are in use, each proved{ways}"
 
 

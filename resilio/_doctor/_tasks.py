@@ -45,7 +45,7 @@ async def _timeout() -> None:
 async def _hedge() -> None:
     interrupted = []
 
-    @hedge(replay_safe=True, after=SOON, max_extra=1.0)
+    @hedge(idempotent=True, after=SOON, max_extra=1.0)
     async def call(hangs: bool) -> str:
         if not hangs:
             return "quick"

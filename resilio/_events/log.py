@@ -32,7 +32,7 @@ __all__ = [
     "state_changed",
     "strategy_failed",
     "use",
-    "wants_refusals",
+    "wants_rejections",
 ]
 
 ALARMING = frozenset({"open", "forced_open", "closed_down", "draining", "overloaded"})
@@ -144,7 +144,7 @@ def _is_unhandled() -> bool:
 
 
 def state_changed(event: StateChanged) -> None:
-    """Log a state change: WARNING when calls begin to be refused, INFO otherwise."""
+    """Log a state change: WARNING when calls begin to be rejected, INFO otherwise."""
     where = describe(event.kind, event.name)
     fields = {
         "policy": event.kind,
@@ -191,11 +191,11 @@ def _origin(error: BaseException | None) -> tuple[str, int]:
 
 
 def rejected(event: Rejected) -> None:
-    """Log a refusal at DEBUG."""
+    """Log a rejection at DEBUG."""
     fields = {"policy": event.kind, "policy_name": event.name, "reason": event.reason}
-    say(DEBUG, "%s refused a call: %s", describe(event.kind, event.name), event.reason, fields=fields)
+    say(DEBUG, "%s rejected a call: %s", describe(event.kind, event.name), event.reason, fields=fields)
 
 
-def wants_refusals() -> bool:
+def wants_rejections() -> bool:
     """Return True if the logger is enabled for DEBUG; False while logging is not imported."""
     return "logging" in sys.modules and logger().isEnabledFor(DEBUG)

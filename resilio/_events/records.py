@@ -53,7 +53,7 @@ class StateChanged:
 @attrs.frozen(kw_only=True)
 class Rejected:
     """
-    A policy refused a call; the callee was never called.
+    A policy rejected a call; the callee was never called.
 
     Attributes:
         kind: The kind of the policy.

@@ -46,7 +46,7 @@ __all__ = [
     "is_capturing",
     "kinds_of",
     "lock",
-    "log_refusals",
+    "log_rejections",
     "mask_of",
     "remove",
 ]
@@ -158,7 +158,7 @@ def _bits(kinds: Iterable[type]) -> int:
 
 LOG = Subscription(log.state_changed, (StateChanged,))
 """The log's subscription to all state changes; it comes before all others."""
-_REFUSALS = Subscription(log.rejected, (Rejected,))
+_REJECTIONS = Subscription(log.rejected, (Rejected,))
 
 _lock = threading.RLock()
 _gates: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -170,7 +170,7 @@ _own: weakref.WeakKeyDictionary[Any, _Listeners] = weakref.WeakKeyDictionary()
 _numbers = itertools.count(1)
 _capturing = 0
 _errors = 0
-_refusals_logged: bool | None = None
+_rejections_logged: bool | None = None
 
 
 def lock() -> AbstractContextManager[object]:
@@ -295,20 +295,20 @@ def mask_of(gate: Gate) -> int:
     return mask
 
 
-def log_refusals(on: bool) -> None:
-    """Begin or end the logging of refusals, whatever level the logger has when later policies are made."""
-    global _refusals_logged
+def log_rejections(on: bool) -> None:
+    """Begin or end the logging of rejections, whatever level the logger has when later policies are made."""
+    global _rejections_logged
     with _lock:
-        _refusals_logged = on
-        remove(_REFUSALS)
+        _rejections_logged = on
+        remove(_REJECTIONS)
         if on:
-            add(_REFUSALS)
+            add(_REJECTIONS)
 
 
 def attach(gate: Gate) -> None:
     """Add a new gate to the subscriptions that cover all policies."""
-    if _refusals_logged is None and log.wants_refusals():
-        log_refusals(True)
+    if _rejections_logged is None and log.wants_rejections():
+        log_rejections(True)
     with _lock:
         _gates.add(gate)
         gate.listening = mask_of(gate)

@@ -37,7 +37,7 @@ class Samples(Tap):
     """
     A tap that receives one event of each gate until the next `rearm`.
 
-    So sampling the reasons of refusals costs a policy that refuses a million calls no more than one that refuses one.
+    So sampling the reasons of rejections costs a policy that rejects a million calls no more than one that rejects one.
     """
 
     __slots__ = ("_muted",)

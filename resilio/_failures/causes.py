@@ -86,7 +86,7 @@ def never_connected(error: Any) -> bool:
 
 def no_answer(error: Any) -> bool:
     """
-    Return True if the exception means that a connection, or the answer on it, failed; False for a policy's refusal.
+    Return True if the exception means that a connection, or the answer on it, failed; False for a policy's rejection.
 
     Args:
         error: An exception.

@@ -18,7 +18,7 @@ from typing import Any
 from resilio._native.core import Statuses
 from resilio.errors import DeadlineExceededError, RejectedError
 
-__all__ = ["Judge", "Outcome", "is_refusal", "judge_error", "judge_value", "judging_for"]
+__all__ = ["Judge", "Outcome", "is_rejection", "judge_error", "judge_value", "judging_for"]
 
 
 class Outcome(enum.IntEnum):
@@ -59,14 +59,14 @@ def judging_for(policy: Any) -> Iterator[None]:
         _owner.policy = before
 
 
-def judge_error(on: Any, ignore: Any = (), *, every: bool = False, refusals: bool = False) -> Judge | None:
+def judge_error(on: Any, ignore: Any = (), *, every: bool = False, rejections: bool = False) -> Judge | None:
     """
-    Return the judge of exceptions: refusals, then `ignore`, then `on`; the rest is success.
+    Return the judge of exceptions: rejections, then `ignore`, then `on`; the rest is success.
 
     A predicate as `ignore` is called last, and only for exceptions that `on` judges a failure. So it may rely on what
     `on` has checked, for example that the exception has a `status`.
 
-    A refusal is ignored unless its class is listed in `on` (`Exception` does not list it). A group is judged by its
+    A rejection is ignored unless its class is listed in `on` (`Exception` does not list it). A group is judged by its
     leaves: one failure makes it a failure, else one that is ignored makes it ignored; a type of group that is listed
     stands for the whole group. If a predicate raises, the outcome is ignored and the error is logged.
 
@@ -78,19 +78,19 @@ def judge_error(on: Any, ignore: Any = (), *, every: bool = False, refusals: boo
 
         every: A group is a failure only if all its leaves are.
 
-        refusals: Refusals are judged like any other exception, and need not be listed.
+        rejections: Rejections are judged like any other exception, and need not be listed.
 
     Returns:
-        None for the native core's own rule (every Exception but a refusal is a failure).
+        None for the native core's own rule (every Exception but a rejection is a failure).
     """
-    if on == (Exception,) and ignore == () and not every and not refusals:
+    if on == (Exception,) and ignore == () and not every and not rejections:
         return None
     rule = _rule(on, ignore)
     judged = _listed(on, RejectedError) + _listed(on, DeadlineExceededError)
     groups = _listed(on, BaseExceptionGroup) + _listed(ignore, BaseExceptionGroup)
 
     def leaf(error: BaseException) -> Outcome:
-        if not refusals and is_refusal(error) and not isinstance(error, judged):
+        if not rejections and is_rejection(error) and not isinstance(error, judged):
             return Outcome.IGNORED
         verdict = rule(error)
         return Outcome.SUCCESS if verdict is None else verdict
@@ -195,9 +195,9 @@ class _Broken:
         log.say(log.WARNING, f"%s: {text}", where, self._parameter, subject, fields=fields, error=error)
 
 
-def is_refusal(error: BaseException) -> bool:
+def is_rejection(error: BaseException) -> bool:
     """
-    Return True if the callee was not called: the error is a refusal, or a deadline that had passed before.
+    Return True if the callee was not called: the error is a rejection, or a deadline that had passed before.
 
     Args:
         error: The exception that a call has raised.

@@ -44,7 +44,7 @@ class RetryTrail:
     Attributes:
         attempts: All attempts, in order.
 
-        stop_reason: The reason why there was no other: "attempts", "budget", "deadline", "refused", "retry_after",
+        stop_reason: The reason why there was no other: "attempts", "budget", "deadline", "rejected", "retry_after",
             "not_retryable", "not_replayable", "would_block" or "nested".
 
         retry_after: With "retry_after": the seconds that the dependency has asked for.

@@ -16,7 +16,7 @@ class _Status(TypedDict):
     deposits: int
     withdrawals: int
     reserved: int
-    refused: int
+    rejected: int
     refunds: int
     failing: float
     failures: int
@@ -40,7 +40,7 @@ class RetryBudget:
     @property
     def withdrawals(self) -> int: ...
     @property
-    def refused(self) -> int: ...
+    def rejected(self) -> int: ...
     def _is_new(self) -> bool: ...
     def _status(self) -> _Status: ...
 

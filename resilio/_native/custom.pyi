@@ -13,7 +13,7 @@ def latency_of(gate: Gate) -> LatencyHistogram: ...
 
 @disjoint_base
 class DoorGate(Gate):
-    """The outermost gate of a pipeline: counts the calls inside and, once shut, refuses new ones."""
+    """The outermost gate of a pipeline: counts the calls inside and, once shut, rejects new ones."""
 
     @property
     def state(self) -> Literal["serving", "draining", "drained"]: ...

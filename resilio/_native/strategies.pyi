@@ -152,7 +152,7 @@ class HedgeGate(Gate):
     max_hedges: int
     targets: tuple[Callable[..., Any], ...]
     discard: Callable[[Any], Any] | None
-    replay_safe: Literal[True] | Callable[..., object]
+    idempotent: Literal[True] | Callable[..., object]
 
     def __init__(self, config: Any) -> None: ...
     def reset(self) -> None: ...

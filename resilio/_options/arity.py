@@ -12,7 +12,7 @@ from resilio._support.show import show
 __all__ = ["check_arity", "check_for_calls"]
 
 _VARARGS, _VARKEYWORDS = 0x04, 0x08
-_OF_CALLS = ("key", "cost", "weight", "tenant", "task", "replay_safe")
+_OF_CALLS = ("key", "cost", "weight", "tenant", "task", "idempotent")
 
 
 def check_arity(name: str, value: Callable[..., Any], parameters: tuple[str, ...]) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, dataclass_transfo
 import attrs
 
 from resilio._options import validators as _config
-from resilio._options.validators import parse_duration, positive_int, refuse, seconds, total_seconds
+from resilio._options.validators import parse_duration, positive_int, reject, seconds, total_seconds
 
 __all__ = [
     "OFF",
@@ -64,10 +64,10 @@ def parse_window(name: str, value: object) -> Window:
         return _checked_window(name, value)
     if isinstance(value, (tuple, list)):
         if len(value) != 2:
-            refuse(name, value, "a pair of calls and time, like (200, '60s')")
+            reject(name, value, "a pair of calls and time, like (200, '60s')")
         first, second = (_half_window(name, half, value) for half in value)
         if (first.calls is None) == (second.calls is None):
-            refuse(name, value, "a pair of one count of calls and one time, like (200, '60s')")
+            reject(name, value, "a pair of one count of calls and one time, like (200, '60s')")
         return Window(first.calls or second.calls, first.seconds or second.seconds)
     return _half_window(name, value, value)
 
@@ -79,7 +79,7 @@ def _half_window(name: str, half: object, whole: object) -> Window:
         return Window(seconds=seconds(name, half))
     if isinstance(half, bool) or not isinstance(half, int):
         right = "an int (calls), a time like '30s' or a timedelta, or a pair of both; a float would be ambiguous"
-        refuse(name, whole, right, TypeError)
+        reject(name, whole, right, TypeError)
     return Window(calls=positive_int(name, half))
 
 
@@ -87,7 +87,7 @@ def _checked_window(name: str, window: Window) -> Window:
     positive_int(name, window.calls, none_ok=True)
     seconds(name, window.seconds, none_ok=True)
     if window.calls is None and window.seconds is None:
-        refuse(name, window, "a window of calls, of time, or of both")
+        reject(name, window, "a window of calls, of time, or of both")
     return window
 
 
@@ -199,6 +199,6 @@ def options_of(config: type[Any]) -> list[attrs.Attribute[Any]]:
 def check_wait(config: Any) -> None:
     """Raise an error for a queue without a longest wait, and for a wait without a queue."""
     if config.max_queued and config.max_wait is None:
-        refuse("max_wait", None, f"how long, in seconds, each of max_queued={config.max_queued} calls may wait")
+        reject("max_wait", None, f"how long, in seconds, each of max_queued={config.max_queued} calls may wait")
     if config.max_wait and not config.max_queued:
-        refuse("max_wait", config.max_wait, "0 or left out, unless max_queued says how many calls may wait")
+        reject("max_wait", config.max_wait, "0 or left out, unless max_queued says how many calls may wait")

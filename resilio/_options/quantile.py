@@ -6,7 +6,7 @@ import re
 
 import attrs
 
-from resilio._options.validators import number, refuse
+from resilio._options.validators import number, reject
 
 __all__ = ["Quantile", "parse_quantile"]
 
@@ -46,10 +46,10 @@ def parse_quantile(name: str, value: object) -> Quantile:
     elif isinstance(value, str):
         match = re.fullmatch(_QUANTILE, value)
         if match is None:
-            refuse(name, value, f"{_RIGHT}; seconds are a number like 2.0")
+            reject(name, value, f"{_RIGHT}; seconds are a number like 2.0")
         q, times = float(match[1]) / 100, float(match[2] or 1)
     else:
-        refuse(name, value, _RIGHT, TypeError)
+        reject(name, value, _RIGHT, TypeError)
     if not 0 < q <= 0.9999:
-        refuse(name, value, f"{_RIGHT}, from p0.01 to p99.99")
+        reject(name, value, f"{_RIGHT}, from p0.01 to p99.99")
     return Quantile(q, number(name, times, low=0, high=MOST_TIMES, open_low=True))

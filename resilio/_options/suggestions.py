@@ -8,7 +8,7 @@ from typing import Any, NoReturn, TypeVar
 
 from resilio._options.validators import meant
 
-__all__ = ["names_its_options", "refuse_unknown"]
+__all__ = ["names_its_options", "reject_unknown"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 _ELSEWHERE = {
@@ -17,10 +17,8 @@ _ELSEWHERE = {
     "expected_exception": "on",
     "fail_max": "consecutive",
     "failure_threshold": "consecutive",
-    "idempotent": "replay_safe",
     "max_tries": "attempts",
     "recovery_timeout": "open_for",
-    "replay_safe": "idempotent",
     "reset_timeout": "open_for",
     "retries": "attempts",
     "stop": "attempts",
@@ -31,7 +29,7 @@ _ELSEWHERE = {
 """Names of other libraries, and of other policies here, for which a similar spelling would mislead or not exist."""
 
 
-def refuse_unknown(factory: str, options: Iterable[str], known: Collection[str]) -> NoReturn:
+def reject_unknown(factory: str, options: Iterable[str], known: Collection[str]) -> NoReturn:
     """
     Raise the TypeError about an option that does not exist, with all existing ones and the likely one.
 
@@ -51,7 +49,7 @@ def refuse_unknown(factory: str, options: Iterable[str], known: Collection[str])
 
 def names_its_options(factory: F) -> F:
     """
-    Return a function like `factory` that calls `refuse_unknown` for an option that does not exist.
+    Return a function like `factory` that calls `reject_unknown` for an option that does not exist.
 
     Args:
         factory: A Python function without `**options`.
@@ -62,7 +60,7 @@ def names_its_options(factory: F) -> F:
     @wraps(factory)
     def make(*args: Any, **options: Any) -> Any:
         if not options.keys() <= known:
-            refuse_unknown(factory.__name__, options, known)
+            reject_unknown(factory.__name__, options, known)
         return factory(*args, **options)
 
     return make  # type: ignore[return-value]

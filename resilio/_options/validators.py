@@ -31,7 +31,7 @@ __all__ = [
     "parse_duration",
     "policy_name",
     "positive_int",
-    "refuse",
+    "reject",
     "seconds",
     "show",
     "total_seconds",
@@ -49,7 +49,7 @@ _UNITS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, 
 _DURATION = r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([a-z]+)\s*"  # compiled at the first use
 
 
-def refuse(name: str, value: object, right: str, error: type[Exception] = ValueError) -> NoReturn:
+def reject(name: str, value: object, right: str, error: type[Exception] = ValueError) -> NoReturn:
     """Raise `error` with a message about the right form of `name` and the user's value."""
     raise error(f"{name} must be {right}, not {show(value)}")
 
@@ -71,13 +71,13 @@ def number(
     Args:
         name: The parameter, for the message.
 
-        value: An int or a float; bool, NaN and infinity are refused.
+        value: An int or a float; bool, NaN and infinity are rejected.
 
         low: The smallest value allowed.
 
         high: The largest value allowed.
 
-        open_low: True if `low` itself is refused.
+        open_low: True if `low` itself is rejected.
 
     Raises:
         TypeError: Not a number, or a bool.
@@ -86,13 +86,13 @@ def number(
     """
     right = _range(low, high, open_low)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        refuse(name, value, right, TypeError)
+        reject(name, value, right, TypeError)
     try:
         result = float(value)
     except OverflowError:
         result = math.inf
     if not math.isfinite(result) or result < low or result > high or (open_low and result == low):
-        refuse(name, value, right)
+        reject(name, value, right)
     return result
 
 
@@ -133,10 +133,10 @@ def seconds(
     given = total_seconds(value)
     if given is None:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            refuse(name, value, right, TypeError)
+            reject(name, value, right, TypeError)
         given = value
     if not 0 <= given <= high or (given < SHORTEST_SECONDS and not (zero_ok and given == 0)):
-        refuse(name, value, right)
+        reject(name, value, right)
     return float(given)
 
 
@@ -168,9 +168,9 @@ def positive_int(
     low = 0 if zero_ok else 1
     right = f"an int from {low} to {high}"
     if isinstance(value, bool) or not isinstance(value, int):
-        refuse(name, value, right, TypeError)
+        reject(name, value, right, TypeError)
     if not low <= value <= high:
-        refuse(name, value, right)
+        reject(name, value, right)
     return int(value)
 
 
@@ -198,7 +198,7 @@ def enforce(name: str, value: object) -> float:
 def flag(name: str, value: object) -> bool:
     """Return `value`, which must be a bool."""
     if not isinstance(value, bool):
-        refuse(name, value, "True or False", TypeError)
+        reject(name, value, "True or False", TypeError)
     return value
 
 
@@ -207,9 +207,9 @@ def choice(name: str, value: object, options: Iterable[str]) -> str:
     allowed = tuple(options)
     right = "one of " + ", ".join(repr(option) for option in allowed)
     if not isinstance(value, str):
-        refuse(name, value, right, TypeError)
+        reject(name, value, right, TypeError)
     if value not in allowed:
-        refuse(name, value, right)
+        reject(name, value, right)
     return value
 
 
@@ -219,9 +219,9 @@ def policy_name(name: str, value: object) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str):
-        refuse(name, value, right, TypeError)
+        reject(name, value, right, TypeError)
     if not 0 < len(value) <= NAME_LENGTH or value != value.strip() or not value.isprintable():
-        refuse(name, value, right)
+        reject(name, value, right)
     return value
 
 
@@ -234,10 +234,10 @@ def parse_duration(name: str, value: str) -> float:
     """
     match = re.fullmatch(_DURATION, value)
     if match is None or match[2] not in _UNITS:
-        refuse(name, value, "a time like '30s', '500ms' or '2m' (units: " + ", ".join(_UNITS) + ")")
+        reject(name, value, "a time like '30s', '500ms' or '2m' (units: " + ", ".join(_UNITS) + ")")
     result = float(match[1]) * _UNITS[match[2]]
     if not SHORTEST_SECONDS <= result <= ABSURD_SECONDS:
-        refuse(name, value, "a time > 0 and at most ten years")
+        reject(name, value, "a time > 0 and at most ten years")
     return result
 
 
@@ -261,9 +261,9 @@ def function(name: str, value: object, *, none_ok: bool = True, takes: tuple[str
         return None
     right = "a function" + (" or None" if none_ok else "")
     if not callable(value) or isinstance(value, type):
-        refuse(name, value, right, TypeError)
+        reject(name, value, right, TypeError)
     if _is_async(value):
-        refuse(name, value, right + " that answers at once (an async function answers later)", TypeError)
+        reject(name, value, right + " that answers at once (an async function answers later)", TypeError)
     if takes is not None:
         check_arity(name, value, takes)
     return value
@@ -314,8 +314,8 @@ def exceptions(name: str, value: object, *, predicate_ok: bool = True, presets_o
         return (value,)
     if isinstance(value, (tuple, list, set, frozenset)):
         if not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in value):
-            refuse(name, value, right, TypeError)
+            reject(name, value, right, TypeError)
         return tuple(value)
     if not predicate_ok or not callable(value) or isinstance(value, type):
-        refuse(name, value, right, TypeError)
+        reject(name, value, right, TypeError)
     return function(name, value, none_ok=False, takes=("exception",))

@@ -2,7 +2,7 @@
 An adaptive limit learns the concurrency limit of a dependency, and admits no more calls than that.
 
 Why: the right number for a bulkhead depends on the dependency, and changes with every release, node and neighbour. A
-limit that is too low refuses calls that could be served. One that is too high does not limit: under overload every call
+limit that is too low rejects calls that could be served. One that is too high does not limit: under overload every call
 waits until its answer is useless. When not: for a known, constant number use a bulkhead; for a server's own handler a
 load shedder, which also decides on priorities; for a dependency that fails a circuit breaker. It does not limit calls
 per second.
@@ -21,7 +21,7 @@ from resilio._failures.outcome import Judge, Outcome, judge_error, judge_value
 from resilio._native.gates import AdaptiveGate
 from resilio._native.primitives import LAWS
 from resilio._options.fields import GateOptions, check_wait, option, record
-from resilio._options.validators import choice, exceptions, function, positive_int, refuse, seconds
+from resilio._options.validators import choice, exceptions, function, positive_int, reject, seconds
 from resilio._policy.base import Policy, make
 from resilio._policy.factory import makes
 from resilio._policy.rules import ClientRule, client_rule, is_preset, resolved, rule
@@ -57,7 +57,7 @@ class AdaptiveLimitConfig(GateOptions):
 
     def __attrs_post_init__(self) -> None:
         if self.ceiling < self.floor:
-            refuse("ceiling", self.ceiling, f"at least floor={self.floor}")
+            reject("ceiling", self.ceiling, f"at least floor={self.floor}")
         check_wait(self)
 
 
@@ -71,7 +71,7 @@ class AdaptiveLimitSnapshot(Snapshot):
 
         baseline: The latency of a call without queueing, in seconds; None while it is not known.
 
-        passing: Calls in flight in shadow mode that enforcement would have refused; not in `inflight`.
+        passing: Calls in flight in shadow mode that enforcement would have rejected; not in `inflight`.
     """
 
     learned: float
@@ -126,9 +126,9 @@ class AdaptiveLimit(Policy[AdaptiveLimitConfig]):
         self._gate.reset()
 
 
-def _judge(on: Any, ignore: Any, refusals: bool) -> Judge:
+def _judge(on: Any, ignore: Any, rejections: bool) -> Judge:
     """Judge drops as failures and ignore any other exception: the latency of a 404 is no sample of load."""
-    judge = judge_error(on, ignore, refusals=refusals) or _every_exception
+    judge = judge_error(on, ignore, rejections=rejections) or _every_exception
 
     def drops_only(error: BaseException) -> Outcome:
         return Outcome.FAILURE if judge(error) is Outcome.FAILURE else Outcome.IGNORED
@@ -137,8 +137,8 @@ def _judge(on: Any, ignore: Any, refusals: bool) -> Judge:
 
 
 def _every_exception(error: BaseException) -> Outcome:
-    refused = isinstance(error, RejectedError)
-    return Outcome.FAILURE if isinstance(error, Exception) and not refused else Outcome.IGNORED
+    rejected = isinstance(error, RejectedError)
+    return Outcome.FAILURE if isinstance(error, Exception) and not rejected else Outcome.IGNORED
 
 
 @makes(AdaptiveLimitConfig, "@adaptive_limit()", "@adaptive_limit(ceiling=100)")
@@ -151,15 +151,15 @@ def adaptive_limit(config: AdaptiveLimitConfig, name: str | None) -> AdaptiveLim
         start: The limit before anything was learned, >= 1; out of bounds, the nearer bound applies.
         floor: The least limit, >= 1.
         ceiling: The largest limit, >= floor, up to a million.
-        max_queued: Calls that may wait for a permit; 0: a call that finds none is refused at once.
+        max_queued: Calls that may wait for a permit; 0: a call that finds none is rejected at once.
         max_wait: Seconds that a call waits at most, >= 0; needed where calls may wait.
         on: Exceptions that are drops: types, a predicate `exception -> bool | Outcome`, or a preset like "http". Drops
-            shrink the limit; other exceptions and cancellations teach nothing. Left out: timeouts and refusals, and in
-            a client's transport the answers that mean the same, like 429 and 503.
+            shrink the limit; other exceptions and cancellations teach nothing. Left out: timeouts and rejections, and
+            in a client's transport the answers that mean the same, like 429 and 503.
         ignore: Exceptions matched by `on` that are no drops: types, or a predicate, called only for those.
         failed_if: Results that are drops (a response 429 or 503): a predicate `result -> bool | Outcome`.
         name: What it is called; the same name and options give the same limit.
-        enforce: False: refuse nothing and count what would have been refused; 0 to 1: enforce for this share.
+        enforce: False: reject nothing and count what would have been rejected; 0 to 1: enforce for this share.
 
     Raises:
         TypeError: An option of a wrong type; the message names it and the value.

@@ -127,7 +127,7 @@ def _as_stage_first(native: Callable[..., Any]) -> Callable[..., Any]:
     return method
 
 
-for _name in ("call", "acall", "attempt", "try_acquire", "acquire", "aacquire"):
+for _name in ("call", "acall", "try_call", "try_acall", "try_acquire", "acquire", "aacquire"):
     setattr(Deadline, _name, _as_stage_first(getattr(Policy, _name)))
 
 
@@ -137,7 +137,7 @@ def deadline(config: DeadlineConfig, _: str | None) -> Deadline:
     Return a deadline: a block, a decorator or a stage of a pipeline that has `seconds`, from each entry or call.
 
     All code inside sees the time left, which is less if an outer deadline is nearer. Guarded calls wait no longer than
-    that; once the time is up, they are refused.
+    that; once the time is up, they are rejected.
 
     `async with deadline(2.0):` and an async function are interrupted: the task is cancelled once, and the block or the
     call raises. Code that never suspends, or ends in time, ends as without a deadline. Code in `with deadline(2.0):`

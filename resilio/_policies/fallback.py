@@ -4,7 +4,7 @@ A fallback answers failed calls by other means: another target, a function, or a
 Why: an older answer, a smaller model or an empty list is often better than an error. When not: a fallback that is
 hardly ever used is hardly ever right, and one that all callers use at once must bear all their load. An answer that
 must be correct, or an effect that must happen, has no substitute. It is not a retry, which goes to the same place
-again, nor load balancing: the primary comes first, unless a circuit breaker inside the fallback refuses the call.
+again, nor load balancing: the primary comes first, unless a circuit breaker inside the fallback rejects the call.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from resilio._native.strategies import FallbackGate
 from resilio._native.strategies import Target as NativeTarget
 from resilio._options.arity import check_arity
 from resilio._options.fields import NamedOptions, option, record, several
-from resilio._options.validators import exceptions, function, refuse, seconds, show
+from resilio._options.validators import exceptions, function, reject, seconds, show
 from resilio._policy.base import Policy, make
 from resilio._policy.factory import makes_of_several
 from resilio._policy.rules import ClientRule, resolved, rule
@@ -49,7 +49,7 @@ def _targets(name: str, value: Any) -> tuple[Callable[..., Any], ...]:
 
 def _callable(name: str, value: Any) -> Any:
     if not callable(value) or isinstance(value, core.Pipeline):
-        refuse(name, value, "functions that can take the primary's arguments", TypeError)
+        reject(name, value, "functions that can take the primary's arguments", TypeError)
     return value
 
 
@@ -59,7 +59,7 @@ def _anything(_: str, value: object) -> Any:
 
 def _handler(name: str, value: object) -> Any:
     if value is not None and (not callable(value) or isinstance(value, core.Pipeline)):
-        refuse(name, value, "a function of the exception, or None", TypeError)
+        reject(name, value, "a function of the exception, or None", TypeError)
     if value is not None:
         check_arity(name, value, ("exception",))
     return value
@@ -81,7 +81,7 @@ class FallbackConfig(NamedOptions):
     def __attrs_post_init__(self) -> None:
         if self.default is not UNSET and self.handler is not None:
             right = f"left out where there is a handler ({show(self.handler)}), which would never come to it"
-            refuse("default", self.default, right, TypeError)
+            reject("default", self.default, right, TypeError)
         if not self.targets and self.default is UNSET and self.handler is None:
             raise TypeError(
                 "fallback needs somewhere to go: write @fallback(other_function, on=ConnectionError), or give a "
@@ -174,7 +174,7 @@ class Fallback(Policy[FallbackConfig]):
     def _apply_shared(self, config: FallbackConfig) -> None:
         super()._apply_shared(config)
         on, failed_if = resolved(config, "elsewhere")
-        self._gate.judge_error = judge_error(on, config.ignore, refusals=True)
+        self._gate.judge_error = judge_error(on, config.ignore, rejections=True)
         self._gate.judge_value = judge_value(failed_if)
         self._gate.value_rule = ClientRule.OWN
 
@@ -229,7 +229,7 @@ def fallback(config: FallbackConfig, name: str | None) -> Fallback:
     Args:
         targets: Functions that take the primary's arguments. In an async call they may be async or not.
         on: Exceptions that lead to a target: types, a predicate `exception -> bool | Outcome`, or a preset: "model"
-            covers failures that another provider may not have. Refusals are judged like all others: `on=Exception`
+            covers failures that another provider may not have. Rejections are judged like all others: `on=Exception`
             covers an open breaker inside, and so does a preset. Any other exception is raised, a target's too.
         ignore: Exceptions matched by `on` that lead to no target: the same forms.
         failed_if: Results that lead to a target: a predicate `result -> bool | Outcome`; None: the preset's rule. If

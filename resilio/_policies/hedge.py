@@ -20,7 +20,7 @@ from resilio._failures.outcome import judge_error, judge_value
 from resilio._native.strategies import HedgeGate
 from resilio._options.arity import check_arity
 from resilio._options.fields import NamedOptions, option, record
-from resilio._options.validators import exceptions, function, number, positive_int, refuse, seconds
+from resilio._options.validators import exceptions, function, number, positive_int, reject, seconds
 from resilio._policy.base import Policy, make
 from resilio._policy.factory import makes
 from resilio._policy.rules import resolved, rule
@@ -57,7 +57,7 @@ def quantile_of(name: str, value: object) -> float | None:
     except ValueError:
         return None
     if not 0 < share < 1:
-        refuse(name, value, 'a quantile above "p0" and below "p100"')
+        reject(name, value, 'a quantile above "p0" and below "p100"')
     return share
 
 
@@ -66,19 +66,19 @@ def _after(name: str, value: object) -> Any:
     if quantile is not None:
         return value
     if isinstance(value, str):
-        refuse(name, value, 'a quantile like "p95", seconds, or a sequence of seconds')
+        reject(name, value, 'a quantile like "p95", seconds, or a sequence of seconds')
     if isinstance(value, (list, tuple)):
         if not 1 <= len(value) <= MOST_HEDGES:
-            refuse(name, value, f"from 1 to {MOST_HEDGES} times")
+            reject(name, value, f"from 1 to {MOST_HEDGES} times")
         return tuple(seconds(name, delay, zero_ok=True) for delay in value)
     return (seconds(name, value, zero_ok=True),)
 
 
-def _replay_safe(name: str, value: object) -> Any:
+def _idempotent(name: str, value: object) -> Any:
     if value is True:
         return True
     if value is False:
-        refuse(name, value, "True, or a function of the arguments: what must not run twice cannot be hedged")
+        reject(name, value, "True, or a function of the arguments: what must not run twice cannot be hedged")
     return function(name, value, none_ok=False)
 
 
@@ -88,13 +88,13 @@ def _targets(name: str, value: object) -> Any:
     targets = tuple(value) if isinstance(value, (list, tuple)) else (value,)
     for target in targets:
         if not callable(target):
-            refuse(name, value, "a function, or a sequence of functions, that take the primary's arguments", TypeError)
+            reject(name, value, "a function, or a sequence of functions, that take the primary's arguments", TypeError)
     return targets
 
 
 def _discard(name: str, value: object) -> Any:
     if value is not None and not callable(value):
-        refuse(name, value, "a function of a result, which may be async, or None", TypeError)
+        reject(name, value, "a function of a result, which may be async, or None", TypeError)
     if value is not None:
         check_arity(name, value, ("result",))
     return value
@@ -104,7 +104,7 @@ def _discard(name: str, value: object) -> Any:
 class HedgeConfig(NamedOptions):
     """The options of a hedge, checked; :func:`hedge` documents each."""
 
-    replay_safe: bool | Callable[..., object] = option(_replay_safe)
+    idempotent: bool | Callable[..., object] = option(_idempotent)
     on: Failures = option(rule, default=Exception)
     ignore: Unjudged = option(exceptions, default=())
     failed_if: Judged | None = option(function, default=None, takes=("result",))
@@ -118,7 +118,7 @@ class HedgeConfig(NamedOptions):
 
     def __attrs_post_init__(self) -> None:
         if self.min_delay > self.max_delay:
-            refuse("min_delay", self.min_delay, f"at most max_delay={self.max_delay:g}")
+            reject("min_delay", self.min_delay, f"at most max_delay={self.max_delay:g}")
 
     @property
     def quantile(self) -> float:
@@ -143,7 +143,8 @@ class HedgeSnapshot(Snapshot):
 
         hedge_wins: Copies whose result became that of the call.
 
-        refused: Copies that were paid for and then refused, by the budget shared with retries or by a gate inside.
+        hedges_rejected: Copies that were paid for and then rejected, by the budget shared with retries or by a gate
+        inside.
 
         due: Copies that were due, by their fate: "started", "unmeasured", "failing", "saturated", "losing", "capped".
     """
@@ -151,7 +152,7 @@ class HedgeSnapshot(Snapshot):
     delay: float | None
     hedges: int
     hedge_wins: int
-    refused: int
+    hedges_rejected: int
     due: dict[str, int]
 
 
@@ -178,9 +179,9 @@ class Hedge(Policy[HedgeConfig]):
     def _check_kind(self, kind: Kind, fn: Any) -> None:
         if kind == "sync":
             instead = instead_of(fn, self.kind, "Make it an async function")
-            _refuse(fn, f"is not async: its copy would need another thread. {instead}")
+            _reject(fn, f"is not async: its copy would need another thread. {instead}")
         if kind != "coroutine":
-            _refuse(fn, "gives items, and two streams cannot be made into one. Hedge the call that opens it")
+            _reject(fn, "gives items, and two streams cannot be made into one. Hedge the call that opens it")
 
     @property
     def delay(self) -> float | None:
@@ -188,23 +189,25 @@ class Hedge(Policy[HedgeConfig]):
         return self._gate.delay
 
     def _snapshot(self, state: str | None, counters: Any) -> HedgeSnapshot:
-        due, refused, wins = self._gate.hedge_counters
+        due, rejected, wins = self._gate.hedge_counters
         common = attrs.asdict(super()._snapshot(state, counters), recurse=False)
-        started = max(0, due["started"] - refused)
-        return HedgeSnapshot(**common, delay=self.delay, hedges=started, hedge_wins=wins, refused=refused, due=due)
+        started = max(0, due["started"] - rejected)
+        return HedgeSnapshot(
+            **common, delay=self.delay, hedges=started, hedge_wins=wins, hedges_rejected=rejected, due=due
+        )
 
 
-def _refuse(fn: Any, why: str) -> NoReturn:
+def _reject(fn: Any, why: str) -> NoReturn:
     raise TypeError(f"hedge cannot guard {fn!r}, which {why}")
 
 
-@makes(HedgeConfig, "@hedge(replay_safe=True)")
+@makes(HedgeConfig, "@hedge(idempotent=True)")
 def hedge(config: HedgeConfig, name: str | None) -> Hedge:
     """
     Return a policy that starts a copy of a call that takes long or fails; the first answer that is no failure wins.
 
     Args:
-        replay_safe: True if the call may run twice at the same time, or a predicate of the arguments.
+        idempotent: True if the call may run twice at the same time, or a predicate of the arguments.
         on: Exceptions that fail an attempt: types, a predicate `exception -> bool | Outcome`, or a preset like "http".
             Other exceptions are answers, and win. Left out: every exception, and in a client's transport a 5xx.
         ignore: Exceptions matched by `on` that are no failures: the same forms.

@@ -1,8 +1,8 @@
 """
-A load shedder admits as much as the hardware can serve, keeps latency near normal, and refuses by priority.
+A load shedder admits as much as the hardware can serve, keeps latency near normal, and rejects by priority.
 
 Why: a server that admits more than it can process soon finishes nothing in time, as every call waits behind calls whose
-callers have given up. When not: in front of a dependency, where the callers are your own code; a bulkhead refuses at
+callers have given up. When not: in front of a dependency, where the callers are your own code; a bulkhead rejects at
 once. It is not a rate limit (it has no quota, only free capacity or none), and it cannot serve more than the hardware
 can.
 
@@ -67,14 +67,14 @@ class LoadShed(Policy[LoadShedConfig]):
         return self._gate.room
 
     @property
-    def shed_share(self) -> float:
-        """The share of the last 500 or so arrivals that was shed."""
-        return self._gate.shed_share
+    def rejected_share(self) -> float:
+        """The share of the last 500 or so arrivals that was rejected."""
+        return self._gate.rejected_share
 
     @property
-    def shed(self) -> dict[tuple[str, str], int]:
-        """The number of shed calls by (priority, reason); calls that could not have waited are not counted."""
-        return self._gate.shed()
+    def rejected_by_priority(self) -> dict[tuple[str, str], int]:
+        """The number of rejected calls by (priority, reason); calls that could not have waited are not counted."""
+        return self._gate.rejected_by_priority()
 
     @property
     def usual(self) -> tuple[float, float] | None:
@@ -108,7 +108,7 @@ def load_shed(config: LoadShedConfig, name: str | None) -> LoadShed:
             decides the order within a class of priority. It overrides the task of `priority(..., task=...)`, unless it
             raises or its result has no hash.
         name: What it is called; the same name and options give the same load shedder.
-        enforce: False: refuse nothing and count what would have waited; 0 to 1: enforce for this share.
+        enforce: False: reject nothing and count what would have waited; 0 to 1: enforce for this share.
 
     Raises:
         TypeError: An option of a wrong type; the message names it and the value.

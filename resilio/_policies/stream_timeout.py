@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from resilio import _backends
 from resilio._native import clock
-from resilio._options.validators import function, refuse, seconds
+from resilio._options.validators import function, reject, seconds
 from resilio._policy.types import Time
 from resilio.errors import CallTimeoutError
 
@@ -160,9 +160,9 @@ def stream_timeout(
         ValueError: An option out of range.
     """
     if not hasattr(type(stream), "__aiter__"):
-        refuse("stream", stream, "an async iterable: what is not async cannot be interrupted", TypeError)
+        reject("stream", stream, "an async iterable: what is not async cannot be interrupted", TypeError)
     times = {"first": first, "idle": idle, "total": total}
     if not any(time is not None for time in times.values()):
-        refuse("first", first, "seconds, unless `idle` or `total` is given", TypeError)
+        reject("first", first, "seconds, unless `idle` or `total` is given", TypeError)
     checked = {name: seconds(name, time, none_ok=True) for name, time in times.items()}
     return StreamTimeout(stream, counts=function("counts", counts, takes=("item",)), **checked)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from resilio._native.strategies import TimeoutGate
 from resilio._options.fields import NamedOptions, option, record
 from resilio._options.quantile import Quantile, parse_quantile
-from resilio._options.validators import flag, refuse, seconds
+from resilio._options.validators import flag, reject, seconds
 from resilio._policy.base import Policy, make
 from resilio._policy.factory import makes
 from resilio._policy.types import Converted, SecondsOrNone, Time
@@ -38,7 +38,7 @@ def _total(name: str, value: object) -> float | Quantile | None:
         return checked
     if isinstance(value, (str, Quantile)):
         return parse_quantile(name, value)
-    return refuse(name, value, "seconds, a timedelta, or a multiple of a quantile like 'p99*3'", TypeError)
+    return reject(name, value, "seconds, a timedelta, or a multiple of a quantile like 'p99*3'", TypeError)
 
 
 @record
@@ -54,13 +54,13 @@ class TimeoutConfig(NamedOptions):
 
     def __attrs_post_init__(self) -> None:
         if self.total is None and self.first is None and self.idle is None:
-            refuse("total", None, "the seconds that a call may take, unless `first` or `idle` is given", TypeError)
+            reject("total", None, "the seconds that a call may take, unless `first` or `idle` is given", TypeError)
         if isinstance(self.total, Quantile):
             self._check_bounds()
         elif self.floor is not None or self.ceiling is not None:
             right = "left out, unless `total` is a quantile like 'p99*3', which they bound"
             name = "floor" if self.ceiling is None else "ceiling"
-            refuse(name, getattr(self, name), right)
+            reject(name, getattr(self, name), right)
 
     @property
     def law(self) -> Quantile | None:
@@ -69,9 +69,9 @@ class TimeoutConfig(NamedOptions):
 
     def _check_bounds(self) -> None:
         if self.ceiling is None:
-            refuse("ceiling", None, "the seconds that a call may take as long as too few are known", TypeError)
+            reject("ceiling", None, "the seconds that a call may take as long as too few are known", TypeError)
         if self.floor is not None and self.floor > self.ceiling:
-            refuse("floor", self.floor, f"at most ceiling={self.ceiling}")
+            reject("floor", self.floor, f"at most ceiling={self.ceiling}")
 
 
 class Timeout(Policy[TimeoutConfig]):
@@ -116,23 +116,23 @@ class Timeout(Policy[TimeoutConfig]):
 
     @property
     def abandoned(self) -> int:
-        """Threads still running a call whose time was up; new calls are refused while there are 32."""
+        """Threads still running a call whose time was up; new calls are rejected while there are 32."""
         return self._gate.abandoned
 
     def _check_kind(self, kind: Kind, fn: Any) -> None:
         config = self._config
         if kind == "generator":
-            _refuse(fn, "is a generator that is not async: nothing can stop it. Make it an async generator")
+            _reject(fn, "is a generator that is not async: nothing can stop it. Make it an async generator")
         if kind == "sync" and heeds_time(fn):
             return
         if kind == "sync" and not config.thread:
             usual = "Use the timeout of the client that it calls, timeout(..., thread=True), or an async function"
-            _refuse(fn, f"is not async: nothing can stop it. {instead_of(fn, self.kind, usual)}")
+            _reject(fn, f"is not async: nothing can stop it. {instead_of(fn, self.kind, usual)}")
         if kind in ("sync", "coroutine") and config.total is None:
-            _refuse(fn, "gives no items, so `first` and `idle` do not limit it. Give `total`")
+            _reject(fn, "gives no items, so `first` and `idle` do not limit it. Give `total`")
 
 
-def _refuse(fn: Any, why: str) -> NoReturn:
+def _reject(fn: Any, why: str) -> NoReturn:
     raise TypeError(f"timeout cannot guard {fn!r}, which {why}")
 
 
@@ -153,7 +153,7 @@ def timeout(config: TimeoutConfig, name: str | None) -> Timeout:
         ceiling: Upper bound on a learned total, and the total until enough calls are known; needed if `total` is a
             quantile.
         thread: Run functions that are not async in threads of the policy's own. A call whose time is up goes on in its
-            thread, which is abandoned; while 32 are abandoned, further calls are refused.
+            thread, which is abandoned; while 32 are abandoned, further calls are rejected.
         name: What it is called; the same name and options give the same timeout.
 
     Raises:

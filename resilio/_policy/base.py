@@ -2,7 +2,8 @@
 Base class of all policies: the Python face of a native pipeline.
 
 A policy is used in four ways: as a decorator, as a block (`with p:`, `async with p.permit(...)`), by calling through
-it (`call`, `acall`, `attempt`), and by hand (`try_acquire`, `acquire`, `aacquire`). The last six are native.
+it (`call`, `acall`, `try_call`, `try_acall`), and by hand (`try_acquire`, `acquire`, `aacquire`). The last six are
+native.
 """
 
 from __future__ import annotations
@@ -58,8 +59,8 @@ class Policy(core.Pipeline, Generic[C]):
 
     kind: str = "policy"
     Config: ClassVar[type[Any]]
-    REFUSING: ClassVar[frozenset[str]] = frozenset()
-    """The states in which every call made now is refused."""
+    REJECTING: ClassVar[frozenset[str]] = frozenset()
+    """The states in which every call made now is rejected."""
     _client_rule: ClassVar[ClientRule] = ClientRule.FAILING
     """The rule that judges answers in a client's pipeline if the policy has no `failed_if` of its own."""
     _trouble: str | None = None  # shown in red on the live page: a predicate that raises
@@ -128,13 +129,13 @@ class Policy(core.Pipeline, Generic[C]):
         Raises:
             TypeError: `fn` cannot be guarded honestly: a class, a context manager's function, a property, ...
         """
-        from resilio._policy.decorate import refuse_unguardable
+        from resilio._policy.decorate import reject_unguardable
 
         if isinstance(fn, (staticmethod, classmethod)):
             return cast("F", type(fn)(self(fn.__func__)))
         if type(fn) is core.Guard:
             return cast("F", self._fuse(cast("Any", fn)))
-        refuse_unguardable(fn)
+        reject_unguardable(fn)
         self._call_after(fn)
         return cast("F", self._guard(cast("Any", fn)))
 
@@ -322,7 +323,7 @@ class Policy(core.Pipeline, Generic[C]):
     def health(self) -> Health:
         """Return if a call made now can be admitted, and the reasons if not."""
         state = self._state()
-        if state not in self.REFUSING or getattr(self._config, "enforce", 1.0) == 0.0:
+        if state not in self.REJECTING or getattr(self._config, "enforce", 1.0) == 0.0:
             return Health(ready=True)
         return Health(ready=False, reasons=(f"{self.kind} {self.label} is {state}",))
 

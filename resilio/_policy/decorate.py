@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     Guarded = core.Guard[..., Any]
     Kind = Literal["sync", "coroutine", "generator", "async_generator"]
 
-__all__ = ["find_guard", "innermost", "is_coroutine_function", "kind_of", "refuse_unguardable", "wrap"]
+__all__ = ["find_guard", "innermost", "is_coroutine_function", "kind_of", "reject_unguardable", "wrap"]
 
 
 FUNCTION = (
@@ -106,25 +106,25 @@ def _faces(fn: Any) -> tuple[Any, ...]:
     return (fn,) if inspect.isroutine(fn) else (fn, type(fn).__call__)
 
 
-def refuse_unguardable(fn: Any) -> None:
+def reject_unguardable(fn: Any) -> None:
     """Raise a TypeError, with the remedy, for an object that cannot be guarded honestly."""
     if isinstance(fn, type):
-        _refuse(fn, "is a class", "guard its methods, or a function that makes instances")
+        _reject(fn, "is a class", "guard its methods, or a function that makes instances")
     if isinstance(fn, (property, functools.cached_property)):
-        _refuse(fn, "is a property", "guard the function below it: put the policy under @property")
+        _reject(fn, "is a property", "guard the function below it: put the policy under @property")
     if isinstance(fn, (functools.partialmethod, functools.singledispatchmethod)):
-        _refuse(fn, f"is a {type(fn).__name__}", "guard the function that it is made of")
+        _reject(fn, f"is a {type(fn).__name__}", "guard the function that it is made of")
     if isinstance(fn, core.Pipeline):
-        _refuse(fn, "is a policy", "stack decorators on a function, or use pipeline(outer, inner)")
+        _reject(fn, "is a policy", "stack decorators on a function, or use pipeline(outer, inner)")
     if inspect.isawaitable(fn):
-        _refuse(fn, "is one call's awaitable, not a function", "guard the function, or use `await policy.acall(fn)`")
+        _reject(fn, "is one call's awaitable, not a function", "guard the function, or use `await policy.acall(fn)`")
     if not callable(fn):
-        _refuse(fn, "cannot be called", "guard a function")
+        _reject(fn, "cannot be called", "guard a function")
     if _is_context_manager(fn):
-        _refuse(fn, "makes a context manager, whose block it does not see", "put the policy below that decorator")
+        _reject(fn, "makes a context manager, whose block it does not see", "put the policy below that decorator")
 
 
-def _refuse(fn: Any, what: str, instead: str) -> NoReturn:
+def _reject(fn: Any, what: str, instead: str) -> NoReturn:
     raise TypeError(f"{fn!r} {what} and cannot be guarded: {instead}")
 
 

@@ -17,7 +17,7 @@ from typing import Any, Concatenate, ForwardRef, ParamSpec, Protocol, TypeVar, g
 import attrs
 
 from resilio._options.fields import EnforcedOptions, NamedFirstOptions, NamedOptions, options_of
-from resilio._options.suggestions import refuse_unknown
+from resilio._options.suggestions import reject_unknown
 from resilio._policy.types import Converted
 
 __all__ = ["Reading", "makes", "makes_of_several", "makes_or_guards", "takes"]
@@ -166,19 +166,19 @@ class Reading:
     def __call__(self, args: tuple[Any, ...], options: dict[str, Any]) -> tuple[Any, str | None]:
         """Return the record and the name."""
         if options and not options.keys() <= self._known:
-            refuse_unknown(self._function, options, self._known)
+            reject_unknown(self._function, options, self._known)
         if args or self._several:
             self._place(args, options)
         for one in self._required:
             if one not in options:
-                options[one] = None  # refused by the check, whose message names the right values
+                options[one] = None  # rejected by the check, whose message names the right values
         name = options.pop("name", None) if self._named else None
         return self._config(**options), name
 
     def _place(self, args: tuple[Any, ...], options: dict[str, Any]) -> None:
         """Add the positional arguments to the options."""
         if self._bare and args:
-            _refuse_bare(args[0], self._function, self._bare)
+            _reject_bare(args[0], self._function, self._bare)
         if self._several is not None:
             options[self._several] = args
             return
@@ -220,7 +220,7 @@ def _given(annotation: Any, names: dict[str, Any]) -> Any:
     return given.__forward_arg__ if isinstance(given, ForwardRef) else given
 
 
-def _refuse_bare(value: object, factory: str, example: str) -> None:
+def _reject_bare(value: object, factory: str, example: str) -> None:
     """Raise the TypeError for `@bulkhead` in place of `@bulkhead(10)`, the `example`."""
     if callable(value) or isinstance(value, (staticmethod, classmethod)):
         raise TypeError(f"{factory} needs options before it can guard a function: write {example}, not @{factory}")

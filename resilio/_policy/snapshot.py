@@ -25,7 +25,7 @@ class Snapshot:
 
         limit: The limit of `inflight`; None for a policy that has none.
 
-        calls: All calls: admitted, refused, given up, and those that enforcement would have refused.
+        calls: All calls: admitted, rejected, given up, and those that enforcement would have rejected.
 
         successes: Calls that succeeded.
 
@@ -33,9 +33,9 @@ class Snapshot:
 
         ignored: Calls whose end is no evidence about the dependency.
 
-        rejected: Calls refused.
+        rejected: Calls rejected.
 
-        would_reject: Calls that shadow mode let pass and enforcement would have refused.
+        would_reject: Calls that shadow mode let pass and enforcement would have rejected.
 
         would_wait: Calls that shadow mode let pass and enforcement would have queued.
 
@@ -72,7 +72,7 @@ class Health:
     Attributes:
         ready: True if a call made now can be admitted.
 
-        reasons: One short text for each policy that refuses or is degraded.
+        reasons: One short text for each policy that rejects or is degraded.
     """
 
     ready: bool

@@ -21,8 +21,8 @@ def _either(*modules: str) -> State:
 
 
 def _of_either(states: list[State]) -> State:
-    if "refused" in states:
-        return "refused"
+    if "rejected" in states:
+        return "rejected"
     return "in use" if "in use" in states else "not applicable"
 
 
@@ -58,7 +58,7 @@ CLIENTS = (
         where=("resilio/integrations/httpx.py", "resilio/integrations/llm/_guard.py"),
         versions="httpx 0.27 and 0.28, httpx2 2",
         check="when a client is guarded",
-        otherwise="`guard_client` refuses; `Client(transport=Transport(policy))` needs neither",
+        otherwise="`guard_client` rejects; `Client(transport=Transport(policy))` needs neither",
         state=lambda: _either("httpx", "httpx2"),
     ),
     Private(
@@ -92,7 +92,7 @@ CLIENTS = (
         where=("resilio/integrations/llm/_guard.py", "resilio/integrations/llm/_exchange.py"),
         versions="openai 1.54 to 3, anthropic 0.40 to 2",
         check="when a client is guarded",
-        otherwise="`guard_client` refuses; a transport under `http_client=` needs neither",
+        otherwise="`guard_client` rejects; a transport under `http_client=` needs neither",
         state=_sdks,
     ),
     Private(

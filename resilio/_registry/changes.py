@@ -71,11 +71,11 @@ def _options(name: str, values: object, names: frozenset[str]) -> dict[str, Any]
     found = {_str(f"an option of {name!r}", option): value for option, value in values.items()}
     for option, value in found.items():
         if isinstance(value, Mapping):
-            _refuse_table(name, option, names)
+            _reject_table(name, option, names)
     return found
 
 
-def _refuse_table(name: str, option: str, names: frozenset[str]) -> None:
+def _reject_table(name: str, option: str, names: frozenset[str]) -> None:
     """Raise a TypeError for a table that is no option's value: TOML makes one of an unquoted name with a dot."""
     dotted = f"{name}.{option}"
     if dotted in names or option not in known_options():
@@ -116,7 +116,7 @@ def apply(plan: list[tuple[Any, Any]]) -> None:
 
 
 def changed(config: Any, values: Mapping[str, Any]) -> Any:
-    """Return `config` with `values` changed and checked; an option it does not have is refused by name."""
+    """Return `config` with `values` changed and checked; an option it does not have is rejected by name."""
     if hasattr(config, "changed"):  # it has options beyond its own fields
         return config.changed(values)
     known = {field.name for field in attrs.fields(type(config))}

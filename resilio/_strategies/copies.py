@@ -15,14 +15,14 @@ __all__ = ["copy_of", "discard_of", "may_copy"]
 
 def may_copy(gate: HedgeGate, rest: Rest) -> bool:
     """
-    Return True if a call may be copied: its arguments are replayable, and the user's `replay_safe` allows it.
+    Return True if a call may be copied: its arguments are replayable, and the user's `idempotent` allows it.
 
     Args:
         gate: The hedge stage.
 
         rest: The stages inside it.
     """
-    rule = gate.replay_safe
+    rule = gate.idempotent
     return rest.replayable and (rule is True or bool(rule(*rest.args, **rest.kwargs)))
 
 

@@ -5,7 +5,7 @@ A race sets no timer and never waits. `race_asyncio` and `race_trio` report even
 that it names, and call `due` again at `due_ns`.
 
 The first answer that is not a failure wins. A copy starts when it is due, or at once if the primary fails while no
-copy runs; never before a Retry-After of a failed attempt. A refusal is not an answer: it starts no copy, and beats no
+copy runs; never before a Retry-After of a failed attempt. A rejection is not an answer: it starts no copy, and beats no
 attempt that still runs. Once no attempt runs, the call ends as its primary did.
 """
 
@@ -17,7 +17,7 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from resilio._events import log
-from resilio._failures.outcome import Outcome, is_refusal
+from resilio._failures.outcome import Outcome, is_rejection
 from resilio._failures.retry_after import retry_after_of, should_retry_of
 from resilio._native import clock
 from resilio._strategies.copies import copy_of, may_copy
@@ -58,9 +58,9 @@ class End(NamedTuple):
         return self.outcome == Outcome.FAILURE
 
     @property
-    def is_refusal(self) -> bool:
-        """Whether a policy refused the attempt, so that the callee was not called."""
-        return self.outcome == Outcome.IGNORED and self.error is not None and is_refusal(self.error)
+    def is_rejection(self) -> bool:
+        """Whether a policy rejected the attempt, so that the callee was not called."""
+        return self.outcome == Outcome.IGNORED and self.error is not None and is_rejection(self.error)
 
     def give(self) -> Any:
         """Return the result, or raise the exception."""
@@ -184,7 +184,7 @@ class Race:
             pass
         elif self.over or self.won:
             self._too_late(end)
-        elif end.is_refusal:
+        elif end.is_rejection:
             self._give_back()
         elif end.is_failure:
             self.gate.verdict(False)
@@ -215,7 +215,7 @@ class Race:
             self._push_back(end)
             if not self.running:
                 self.due(clock.now_ns())
-        elif not end.is_refusal:
+        elif not end.is_rejection:
             self._lose(self.running)
             self.over = True
             self.stop_copies()

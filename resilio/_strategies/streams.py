@@ -39,7 +39,7 @@ def aretried(gate: RetryGate, make: Inside) -> AsyncGenerator[Any, Any]:
 
 
 class Held(Pipeline):
-    """A strategy alone, which neither waits nor refuses."""
+    """A strategy alone, which neither waits nor rejects."""
 
     def acquire(self, /, *args: Any, **kwargs: Any) -> Permit:  # noqa: ARG002
         return self._hold()

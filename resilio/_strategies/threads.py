@@ -3,7 +3,7 @@ Threads of a timeout, for functions that cannot be interrupted.
 
 Every call has a thread at once; there is no queue that would use up its time. An idle thread is kept for later calls,
 for a while. When a call's time is up, its thread is *abandoned*: it runs until the function returns, and the result is
-dropped. At `MOST_ABANDONED` such threads, further calls are refused. All are daemon threads, which do not keep the
+dropped. At `MOST_ABANDONED` such threads, further calls are rejected. All are daemon threads, which do not keep the
 interpreter from exiting, and no exception is ever raised into them.
 """
 

@@ -118,7 +118,7 @@ def run_within(gate: TimeoutGate, rest: Rest) -> Any:
         with limit:
             return rest()
     except DeadlineExceededError as error:
-        in_time = clock.now_ns() < limit.until_ns and error.policy is None  # else of a gate inside, which refuses early
+        in_time = clock.now_ns() < limit.until_ns and error.policy is None  # else of a gate inside, which rejects early
         if limit.late or in_time or error.deadline != limit.seconds:
             raise
         limit.late = True

@@ -19,7 +19,7 @@ from resilio.integrations._aiohttp.blame import blame
 from resilio.integrations._aiohttp.body import Body
 from resilio.integrations._aiohttp.lib import BytesPayload
 from resilio.integrations._shared import replay as _replay
-from resilio.integrations._shared.guarded_call import GuardedCall, refuse_clocks_alone
+from resilio.integrations._shared.guarded_call import GuardedCall, reject_clocks_alone
 from resilio.integrations._shared.held_permits import log_abandoned
 from resilio.integrations._shared.judges import judges_of
 from resilio.integrations._shared.replay import Once, Spent
@@ -51,21 +51,21 @@ def host(request: Any) -> str:
 class Middleware:
     """A policy around each request of a client session; see :func:`middleware`, which makes one."""
 
-    __slots__ = ("__weakref__", "call", "header", "label", "replay_safe")
+    __slots__ = ("__weakref__", "call", "header", "idempotent", "label")
 
     def __init__(
         self,
         policy: Policy[Any],
         *,
         failed_if: Callable[[Any], object] | None,
-        replay_safe: Callable[[Any], object] | bool | None,
+        idempotent: Callable[[Any], object] | bool | None,
         send_deadline: bool | str,
     ) -> None:
         """Prepare; the arguments are those of :func:`middleware`."""
         self.call = GuardedCall(policy, hand_over, judges=judges_of(function("failed_if", failed_if)))
-        refuse_clocks_alone(policy)
+        reject_clocks_alone(policy)
         self.label = f"a response of {policy.label}"
-        self.replay_safe = _replay.checked(replay_safe)
+        self.idempotent = _replay.checked(idempotent)
         self.header = _replay.deadline_header(send_deadline)
 
     @property
@@ -103,7 +103,7 @@ class _Request(Request):
         self._request = self.shown = request
         self._handler = handler
         self._is_watched = _current() is not None  # a call around it records phases
-        if owner.call.replays and not _may_replay(request, owner.replay_safe):
+        if owner.call.replays and not _may_repeat(request, owner.idempotent):
             self.shown = Spent(request) if owner.call.hedged else Once(request)  # used up once it is sent
 
     async def attempt(self, shown: Any) -> Any:
@@ -168,12 +168,12 @@ def _is_whole(response: Any) -> bool:
     return content is None or content.exception() is None
 
 
-def _may_replay(request: Any, replay_safe: Any) -> bool:
+def _may_repeat(request: Any, idempotent: Any) -> bool:
     if not isinstance(request.body, (bytes, BytesPayload)) or request.headers.get("expect"):
         return False
-    if replay_safe is None and request.method in _replay.IDEMPOTENT:
+    if idempotent is None and request.method in _replay.IDEMPOTENT:
         return True
-    return _replay.is_safe(replay_safe, request, request.method, request.headers)
+    return _replay.is_safe(idempotent, request, request.method, request.headers)
 
 
 def _copy(request: Any) -> Any:
@@ -189,7 +189,7 @@ def middleware(
     policy: Policy[Any],
     *,
     failed_if: Callable[[Any], object] | None = presets.http.failing_result,
-    replay_safe: Callable[[Any], object] | bool | None = None,
+    idempotent: Callable[[Any], object] | bool | None = None,
     send_deadline: bool | str = False,
 ) -> Middleware:
     """
@@ -204,7 +204,7 @@ def middleware(
         failed_if: Predicate of a response, True for a failure, used by policies without a rule of their own. The
             default: 5xx. None: no response is a failure.
 
-        replay_safe: The requests that retries and hedges may send again after they have reached the server: those of
+        idempotent: The requests that retries and hedges may send again after they have reached the server: those of
             idempotent methods or with an `Idempotency-Key` (None), all (True), none (False), or those for which a
             function returns True. A request whose body is a stream is never sent again.
 
@@ -216,4 +216,4 @@ def middleware(
 
         ValueError: `send_deadline` is not a valid name of a header.
     """
-    return Middleware(policy, failed_if=failed_if, replay_safe=replay_safe, send_deadline=send_deadline)
+    return Middleware(policy, failed_if=failed_if, idempotent=idempotent, send_deadline=send_deadline)

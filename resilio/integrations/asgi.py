@@ -31,7 +31,7 @@ from resilio.integrations._servers.asgi_request import (
     SocketContext,
     TimedHTTPContext,
 )
-from resilio.integrations._servers.middleware import REFUSALS, TENANT, Server, ServerOptions, tenant_of
+from resilio.integrations._servers.middleware import REJECTIONS, TENANT, Server, ServerOptions, tenant_of
 from resilio.integrations._shared.headers import ignored_headers
 
 __all__ = ["Middleware", "ignored_headers", "tenant_of"]
@@ -82,8 +82,8 @@ class Middleware:
             tenant_header: The header with the request's tenant, for `load_shed(tenant=tenant_of)`.
             exempt: Paths that are always served, in addition to /health, /healthz, /livez and /readyz; "/static/*"
                 includes all paths below. Or a function of the scope, which decides alone. None: no path is exempt.
-            respond: A function of the scope and the refusal that returns the status, headers and body of the answer to
-                a refused request, or None for the default answer.
+            respond: A function of the scope and the rejection that returns the status, headers and body of the answer
+                to a rejected request, or None for the default answer.
             server_timing: Whether responses carry the header Server-Timing: the time spent until the response began,
                 waiting for the permit and in the app. It is visible to every client.
 
@@ -132,7 +132,7 @@ class Middleware:
                     request.ended()
         except BaseException as error:
             request.failed(error)
-            if request.started or not isinstance(error, REFUSALS):
+            if request.started or not isinstance(error, REJECTIONS):
                 raise
             await self._answer(scope, request, error)
 

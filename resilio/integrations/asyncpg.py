@@ -15,7 +15,7 @@ import asyncio
 from types import TracebackType
 from typing import Any
 
-from resilio._options.validators import refuse, seconds
+from resilio._options.validators import reject, seconds
 from resilio._policy.types import Time
 
 __all__ = ["Borrowed", "connection", "transaction"]
@@ -60,7 +60,7 @@ class Borrowed:
 
     def __init__(self, pool: Any, cleanup: Time, options: dict[str, Any] | None) -> None:
         if not callable(getattr(pool, "acquire", None)) or not callable(getattr(pool, "release", None)):
-            refuse("pool", pool, "a pool of asyncpg", TypeError)
+            reject("pool", pool, "a pool of asyncpg", TypeError)
         self._pool = pool
         self._cleanup: float = seconds("cleanup", cleanup)
         self._options = options

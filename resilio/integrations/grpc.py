@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from resilio._options.validators import refuse
+from resilio._options.validators import reject
 from resilio._options.validators import seconds as checked_seconds
 from resilio._policies.load_shed import load_shed
 from resilio._policy.types import Time
@@ -37,7 +37,7 @@ from resilio.integrations._grpc.errors import (
 )
 from resilio.integrations._grpc.server import Incoming, ServerGuard
 from resilio.integrations._servers.middleware import checked_policy
-from resilio.integrations._shared.guarded_call import GuardedCall, refuse_clocks_alone
+from resilio.integrations._shared.guarded_call import GuardedCall, reject_clocks_alone
 from resilio.integrations._shared.headers import check_header_name
 from resilio.integrations._shared.request import hand_over
 from resilio.integrations._shared.safely import safely
@@ -81,7 +81,7 @@ def interceptors(
     policy: Policy[Any],
     *,
     failing: Iterable[Any] | None = FAILING,
-    replay_safe: Callable[[Outgoing], object] | bool = True,
+    idempotent: Callable[[Outgoing], object] | bool = True,
 ) -> list[Any]:
     """
     Return interceptors for all kinds of calls: `grpc.aio.insecure_channel(target, interceptors=interceptors(policy))`.
@@ -96,17 +96,17 @@ def interceptors(
         failing: Statuses that are failures for the policy's gates. CANCELLED is ignored; all others are successes.
             None: the policy's own `on` judges the `grpc.aio.AioRpcError`, as it always does for retries.
 
-        replay_safe: Whether a call may be repeated, if the policy retries or hedges: True, False, or a function of the
+        idempotent: Whether a call may be repeated, if the policy retries or hedges: True, False, or a function of the
             :class:`Outgoing`; a function that raises counts as False.
 
     Raises:
         TypeError: An option of a wrong type.
     """
-    if not isinstance(replay_safe, bool) and not callable(replay_safe):
-        refuse("replay_safe", replay_safe, "True, False or a function of the call", TypeError)
-    safe = safely("replay_safe", replay_safe, default=False) if callable(replay_safe) else replay_safe
+    if not isinstance(idempotent, bool) and not callable(idempotent):
+        reject("idempotent", idempotent, "True, False or a function of the call", TypeError)
+    safe = safely("idempotent", idempotent, default=False) if callable(idempotent) else idempotent
     guarded = Guarded(GuardedCall(policy, hand_over), codes("failing", failing), safe)
-    refuse_clocks_alone(policy)
+    reject_clocks_alone(policy)
     kinds = (UnaryUnaryGuard, UnaryStreamGuard, StreamUnaryGuard, StreamStreamGuard)
     return [kind(guarded) for kind in kinds]
 
@@ -123,7 +123,7 @@ def server_interceptor(
     """
     Return an interceptor that admits calls by a policy: `grpc.aio.server(interceptors=[server_interceptor(...)])`.
 
-    A call is admitted before its handler runs, and holds its permit until its end. A refused call is answered with
+    A call is admitted before its handler runs, and holds its permit until its end. A rejected call is answered with
     RESOURCE_EXHAUSTED, or with UNAVAILABLE if a breaker is open or the pipeline drains, and `grpc-retry-pushback-ms`.
     The client's deadline is ambient in the handler, for its queues and guarded calls. If the timeout of a guarded call
     leaves the handler, the answer is DEADLINE_EXCEEDED.
@@ -168,7 +168,7 @@ def _exempt(value: Any) -> Callable[[str], object]:
         return lambda _: False
     prefixes = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else (value,)
     if not all(isinstance(one, str) and one.startswith("/") for one in prefixes):
-        refuse("exempt", value, "beginnings of full names, like ('/package.Service/',), a function, or None", TypeError)
+        reject("exempt", value, "beginnings of full names, like ('/package.Service/',), a function, or None", TypeError)
     served = (*HEALTH, *prefixes)
     return lambda name: name.startswith(served)
 

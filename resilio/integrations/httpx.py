@@ -13,7 +13,7 @@ from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeVar
 
 from resilio._native.core import phase, seconds_left
-from resilio._options.validators import choice, refuse
+from resilio._options.validators import choice, reject
 from resilio._support.client_target import StandIn, mark_as_heeding_time
 from resilio.errors import CallTimeoutError, DeadlineExceededError, RejectedError
 from resilio.integrations._httpx import common as _httpx
@@ -49,7 +49,7 @@ _NO_BODY = frozenset({204, 304})
 _UPGRADED = 101
 _EMPTY = {"content-length": "0"}
 OnReject = Literal["raise", "respond"]
-ReplaySafe = replay.Rule
+Idempotent = replay.Rule
 
 
 def host(request: Any) -> str:
@@ -86,7 +86,7 @@ class _Guarding:
         *,
         client: ModuleType | str | None = None,
         on_reject: OnReject = "raise",
-        replay_safe: ReplaySafe = None,
+        idempotent: Idempotent = None,
         send_deadline: bool | str = False,
     ) -> None:
         """
@@ -96,10 +96,10 @@ class _Guarding:
             policy: Any policy, pipeline, standard stack or keyed policy; `key` and cost functions get the request.
             transport: The transport inside, of httpx or httpx2; None: the client's own, with its defaults.
             client: `httpx` or `httpx2`; needed if both are imported and there is no transport that decides it.
-            on_reject: The form of a refusal. "raise": an exception that is also the client's TransportError. "respond":
-                a 503 (429 for rates, 504 for a deadline that has passed) with Retry-After and `x-should-retry: false`,
-                for SDKs that would retry an exception.
-            replay_safe: The requests that retries and hedges may send again after they have reached the server: those
+            on_reject: The form of a rejection. "raise": an exception that is also the client's TransportError.
+                "respond": a 503 (429 for rates, 504 for a deadline that has passed) with Retry-After and
+                `x-should-retry: false`, for SDKs that would retry an exception.
+            idempotent: The requests that retries and hedges may send again after they have reached the server: those
                 of idempotent methods or with an `Idempotency-Key` (None), all (True), none (False), or those for which
                 a function returns True.
             send_deadline: Send the time left in a header: True for `x-request-timeout`, or the header's name.
@@ -112,7 +112,7 @@ class _Guarding:
         """
         del client  # used by __new__
         self._respond = choice("on_reject", on_reject, ("raise", "respond")) == "respond"
-        self._replay_safe = replay.checked(replay_safe)
+        self._idempotent = replay.checked(idempotent)
         self._header = replay.deadline_header(send_deadline)
         self._inner = getattr(self._module.module, self._default)() if transport is None else transport
         time_connects(self._inner, self._module.told)
@@ -136,7 +136,7 @@ class _Guarding:
         """The policy that all requests go through."""
         return self._policy
 
-    def _refuse(self, request: Any) -> NoReturn:
+    def _reject(self, request: Any) -> NoReturn:
         raise TypeError(
             f"this {type(self).__name__} is for {self._module.name}: it cannot serve a client of another module, "
             f"which has sent a {type(request).__module__}.{type(request).__qualname__}"
@@ -155,7 +155,7 @@ class _Guarding:
 
         Before it is sent, because a timeout around the transport may end it.
         """
-        if self._replay_safe is None and request.method in replay.IDEMPOTENT and type(request.stream) is self._bytes:
+        if self._idempotent is None and request.method in replay.IDEMPOTENT and type(request.stream) is self._bytes:
             return False
         if self._is_safe(request) and self._module.is_replayable(request):
             return False
@@ -170,7 +170,7 @@ class _Guarding:
             replay.forbid(subject)
 
     def _is_safe(self, request: Any) -> bool:
-        return replay.is_safe(self._replay_safe, request, request.method, request.headers)
+        return replay.is_safe(self._idempotent, request, request.method, request.headers)
 
     def _hedges(self, request: Any) -> bool:
         return self._is_safe(request) and self._module.is_replayable(request, at_once=True)
@@ -207,13 +207,13 @@ class _Guarding:
         response.stream = response.extensions["resilio_held"] = body
         return body
 
-    def _refused(self, error: Exception, request: Any) -> Any:
-        """Return the answer that stands for a refusal, or raise the refusal in the client's terms."""
+    def _rejected(self, error: Exception, request: Any) -> Any:
+        """Return the answer that stands for a rejection, or raise the rejection in the client's terms."""
         if not self._respond or isinstance(error, CallTimeoutError):
             told = self._told(error, request)
             raise told from told.__cause__
         status, headers = as_answer(error)
-        text, extensions = str(error).encode(), {"resilio_refusal": error}
+        text, extensions = str(error).encode(), {"resilio_rejection": error}
         return self._module.module.Response(status, headers=headers, content=text, extensions=extensions)
 
     def _told(self, error: Exception, request: Any) -> Exception:
@@ -246,13 +246,13 @@ class AsyncTransport(_Guarding, _OfTheClient):  # type: ignore[misc]
     async def handle_async_request(self, request: Any) -> Any:
         """Send a request through the policy; its permits end with the body of the response."""
         if not isinstance(request, self._request):
-            self._refuse(request)
+            self._reject(request)
         log_abandoned()
         call = self._call if not self._call.hedged or self._hedges(request) else self._unhedged
         try:
             return await call.send(self._send, request)
         except (RejectedError, DeadlineExceededError, CallTimeoutError) as error:
-            return self._refused(error, request)
+            return self._rejected(error, request)
 
     async def _send(self, request: Any) -> Any:
         phase("first_byte")
@@ -307,12 +307,12 @@ class Transport(_Guarding, _OfTheClient):  # type: ignore[misc]
     def handle_request(self, request: Any) -> Any:
         """Send a request through the policy; its permits end with the body of the response."""
         if not isinstance(request, self._request):
-            self._refuse(request)
+            self._reject(request)
         log_abandoned()
         try:
             return self._call.send(self._send, request)
         except (RejectedError, DeadlineExceededError, CallTimeoutError) as error:
-            return self._refused(error, request)
+            return self._rejected(error, request)
 
     @_returns_with_headers
     def _send(self, request: Any) -> Any:
@@ -379,7 +379,7 @@ def guard_client(client: C, policy: Policy[Any], **options: Any) -> C:
     """
     kind = AsyncTransport if _httpx.client_of(client, "AsyncClient") is not None else Transport
     if kind is Transport and _httpx.client_of(client, "Client") is None:
-        refuse("client", client, "an AsyncClient or a Client of httpx or httpx2", TypeError)
+        reject("client", client, "an AsyncClient or a Client of httpx or httpx2", TypeError)
     held: Any = client
     require_inside(held, "_transport", "_mounts", instead=f"{kind.__name__}(policy) as the client's `transport=`")
     transports = [held._transport, *held._mounts.values()]

@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import Any
 
 from resilio._context.deadline import remaining
-from resilio._options.validators import positive_int, refuse, seconds
+from resilio._options.validators import positive_int, reject, seconds
 from resilio._policies.retry.backoff import BackoffLike, backoff_option, delay_of, full_jitter
 from resilio._policies.retry.budget import RetryBudget
 
@@ -74,7 +74,7 @@ def budget_retry(
     """
     _check_client(client)
     if not isinstance(budget, RetryBudget):
-        refuse("budget", budget, "a RetryBudget", TypeError)
+        reject("budget", budget, "a RetryBudget", TypeError)
     retries = positive_int("attempts", attempts) - 1
     made = _budgeted(client)(_no_backoff(client), retries)
     made._purse = _Purse(budget, backoff_option("backoff", backoff))
@@ -162,7 +162,7 @@ class _Async:
 
 def _check_client(client: Any) -> None:
     if not isinstance(client, ModuleType) or client.__name__ not in _CLIENTS:
-        refuse("client", client, f"one of the modules {', '.join(_CLIENTS)}", TypeError)
+        reject("client", client, f"one of the modules {', '.join(_CLIENTS)}", TypeError)
 
 
 def _retry_class(client: ModuleType) -> type[Any]:

@@ -97,7 +97,7 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
         policy: Policy[Any],
         *,
         on_reject: Literal["raise", "respond"] = "raise",
-        replay_safe: replay.Rule = None,
+        idempotent: replay.Rule = None,
         send_deadline: bool | str = False,
         **options: Any,
     ) -> None:
@@ -107,9 +107,9 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
         Args:
             policy: Any policy, pipeline, standard stack or keyed policy; `key` and cost functions get the prepared
                 request. A standard stack is used without its hedge, which needs an event loop.
-            on_reject: The form of a refusal. "raise": an exception that is also a RequestException. "respond": a 503
+            on_reject: The form of a rejection. "raise": an exception that is also a RequestException. "respond": a 503
                 (429 for rates, 504 for a deadline that has passed) with Retry-After.
-            replay_safe: The requests that retries may send again after they have reached the server: those of
+            idempotent: The requests that retries may send again after they have reached the server: those of
                 idempotent methods or with an `Idempotency-Key` (None), all (True), none (False), or those for which a
                 function returns True.
             send_deadline: Send the time left in a header: True for `x-request-timeout`, or the header's name.
@@ -120,7 +120,7 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
             TypeError: An option of a wrong type, or a policy that can guard only async calls.
             ValueError: An option out of range.
         """
-        self._guard_by(policy, on_reject, replay_safe, send_deadline)
+        self._guard_by(policy, on_reject, idempotent, send_deadline)
         super().__init__(**options)
         inner: Any = self.max_retries
         if self._repeats and inner.total:
@@ -131,10 +131,10 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
                 stacklevel=2,
             )
 
-    def _guard_by(self, policy: Policy[Any], on_reject: Any, replay_safe: replay.Rule, send_deadline: Any) -> None:
-        self._guarded = policy, on_reject, replay_safe, send_deadline
+    def _guard_by(self, policy: Policy[Any], on_reject: Any, idempotent: replay.Rule, send_deadline: Any) -> None:
+        self._guarded = policy, on_reject, idempotent, send_deadline
         self._respond = choice("on_reject", on_reject, ("raise", "respond")) == "respond"
-        self._replay_safe = replay.checked(replay_safe)
+        self._idempotent = replay.checked(idempotent)
         self._header = replay.deadline_header(send_deadline)
         self._call = GuardedCall(policy, self._hand_over, sync=_SESSION, judges=HTTP)
         self._label = f"a response of {policy.label}"
@@ -174,7 +174,7 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
         try:
             return self._call.send(mark_as_heeding_time(attempt, to_headers=True), request)
         except (RejectedError, DeadlineExceededError, CallTimeoutError) as error:
-            return self._refused(error, request)
+            return self._rejected(error, request)
 
     def _send_on(self, request: Any, stream: bool, timeout: Any, *options: Any) -> Any:
         """Send a request as requests does, for no longer than the time left."""
@@ -236,9 +236,9 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
 
     def _may_repeat(self, request: Any) -> bool:
         """Return True if a request may be sent twice, whatever its outcome."""
-        if self._replay_safe is None and request.method in replay.IDEMPOTENT and request.body is None:
+        if self._idempotent is None and request.method in replay.IDEMPOTENT and request.body is None:
             return True
-        safe = replay.is_safe(self._replay_safe, request, request.method, request.headers)
+        safe = replay.is_safe(self._idempotent, request, request.method, request.headers)
         return safe and _is_replayable(request)
 
     def _veto(self, request: Any, subject: Any) -> None:
@@ -249,7 +249,7 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
         else:
             replay.forbid(subject)
 
-    def _refused(self, error: Exception, request: Any) -> Any:
+    def _rejected(self, error: Exception, request: Any) -> Any:
         if not self._respond or isinstance(error, CallTimeoutError):
             told: Any = in_terms_of(error, _BASE, _TIMEOUT)
             told.request, told.response = request, None
@@ -259,7 +259,7 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
         response.headers.update(headers)
         response._content = str(error).encode()
         response.raw, response.url, response.request = io.BytesIO(), request.url, request
-        response.resilio_refusal = error
+        response.resilio_rejection = error
         return response
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from resilio._context.deadline import remaining
 from resilio._failures.sql import sqlstate_of
 from resilio._native.core import phase
-from resilio._options.validators import refuse, seconds
+from resilio._options.validators import reject, seconds
 from resilio._policies.bulkhead.policy import Bulkhead, bulkhead
 from resilio._policy.types import Time
 from resilio._support.extras import missing
@@ -47,9 +47,9 @@ def pool_capacity(engine: Any) -> int:
     pool: Any = _engine(engine).pool
     overflow = getattr(pool, "_max_overflow", 0)
     if not callable(getattr(pool, "size", None)):
-        refuse("engine", engine, f"an engine whose pool has a size, as QueuePool, not {type(pool).__name__}", TypeError)
+        reject("engine", engine, f"an engine whose pool has a size, as QueuePool, not {type(pool).__name__}", TypeError)
     if overflow < 0:
-        refuse("engine", engine, "an engine with a limited max_overflow")
+        reject("engine", engine, "an engine with a limited max_overflow")
     return int(pool.size()) + int(overflow)
 
 
@@ -94,7 +94,7 @@ def send_deadline(engine: Any, *, most: Time | None = None) -> None:
     """
     inner, cap = _engine(engine), seconds("most", most, none_ok=True)
     if inner.dialect.name != "postgresql":
-        refuse("engine", engine, "an engine for PostgreSQL", TypeError)
+        reject("engine", engine, "an engine for PostgreSQL", TypeError)
 
     def bound(connection: Connection) -> None:
         allowed = _smaller(remaining(), cap)
@@ -103,7 +103,7 @@ def send_deadline(engine: Any, *, most: Time | None = None) -> None:
             connection.exec_driver_sql(f"SET LOCAL statement_timeout = {milliseconds}")
 
     event.listen(inner, "begin", bound)
-    event.listen(inner, "before_cursor_execute", _refuse_late)
+    event.listen(inner, "before_cursor_execute", _reject_late)
     event.listen(inner, "handle_error", _name_the_deadline)
 
 
@@ -132,7 +132,7 @@ def _is_past() -> bool:
     return left is not None and left <= 0.0
 
 
-def _refuse_late(*_: Any) -> None:
+def _reject_late(*_: Any) -> None:
     if _is_past():
         raise DeadlineExceededError(remaining=0.0)
 
@@ -145,5 +145,5 @@ def _name_the_deadline(context: ExceptionContext) -> None:
 def _engine(engine: Any) -> Engine:
     inner = getattr(engine, "sync_engine", engine)
     if not isinstance(inner, Engine):
-        refuse("engine", engine, "an Engine or an AsyncEngine of SQLAlchemy", TypeError)
+        reject("engine", engine, "an Engine or an AsyncEngine of SQLAlchemy", TypeError)
     return inner

@@ -67,8 +67,8 @@ class Middleware:
             tenant_header: The header with the request's tenant, for `load_shed(tenant=tenant_of)`.
             exempt: Paths that are always served, in addition to /health, /healthz, /livez and /readyz; "/static/*"
                 includes all paths below. Or a function of the environ, which decides alone. None: no path is exempt.
-            respond: A function of the environ and the refusal that returns the status, headers and body of the answer
-                to a refused request, or None for the default answer.
+            respond: A function of the environ and the rejection that returns the status, headers and body of the answer
+                to a rejected request, or None for the default answer.
             server_timing: Whether responses carry the header Server-Timing: the time spent until the response began,
                 waiting for the permit and in the app. It is visible to every client.
 

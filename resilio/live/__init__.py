@@ -1,5 +1,5 @@
 """
-The live page: state, rates, latencies and refusal reasons of every policy, in real time.
+The live page: state, rates, latencies and rejection reasons of every policy, in real time.
 
 `app.mount("/resilio", live())` mounts it in a FastAPI or Starlette app. `start(live())` serves it in a thread, and the
 command `resilio watch` in a process.

@@ -26,7 +26,18 @@ from resilio._options.validators import seconds
 from resilio._policy.base import Policy
 from resilio.live import _files
 from resilio.live._details import details_of
-from resilio.live._http import HEADERS, Answer, Receive, Refused, Request, Scope, Send, Tokens, no_cross_site, read_json
+from resilio.live._http import (
+    HEADERS,
+    Answer,
+    Receive,
+    Rejected,
+    Request,
+    Scope,
+    Send,
+    Tokens,
+    no_cross_site,
+    read_json,
+)
 from resilio.live._hub import Hub, Viewer, encode
 from resilio.live._journal import Journal
 from resilio.live._operations import operate
@@ -83,7 +94,7 @@ class Live(ABC):
         try:
             self._check_host(request)
             answer = await self._answer(request, send)
-        except Refused as error:
+        except Rejected as error:
             answer = Answer.of(error)
         if answer is not None:
             await answer.send(send, head=request.method == "HEAD")
@@ -92,7 +103,7 @@ class Live(ABC):
         host = request.header("host").lower()
         name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
         if self._hosts is not None and name not in self._hosts:
-            raise Refused(421, "this page is not served under that name")
+            raise Rejected(421, "this page is not served under that name")
 
     async def _answer(self, request: Request, send: Send) -> Answer | None:
         page = request.page
@@ -101,7 +112,7 @@ class Live(ABC):
         if request.rest == "" or page not in _files.names() | {"stream", "snapshot", "policy"}:
             return _elsewhere(request)
         if request.method not in ("GET", "HEAD"):
-            raise Refused(405, "only GET", [(b"allow", b"GET, HEAD")])
+            raise Rejected(405, "only GET", [(b"allow", b"GET, HEAD")])
         if page in _files.names():
             return _files.answer(request)
         self._tokens.check_read(request)
@@ -121,7 +132,7 @@ class Live(ABC):
 
     async def _stream(self, request: Request, send: Send) -> Answer | None:
         if len(self.hub) >= self._most:
-            raise Refused(503, f"{self._most} are watching, which is the most", [(b"retry-after", b"5")])
+            raise Rejected(503, f"{self._most} are watching, which is the most", [(b"retry-after", b"5")])
         if request.method == "HEAD":
             return Answer(b"", "text/event-stream; charset=utf-8")
         viewer = self.hub.join(request.header("last-event-id"))
@@ -167,12 +178,12 @@ class OwnLive(Live):
         text = request.query.partition(b"id=")[2]
         policy = self._sampler.find(int(text)) if text.isdigit() and len(text) < 12 else None
         if policy is None:
-            raise Refused(404, "there is no such policy")
+            raise Rejected(404, "there is no such policy")
         return encode(details_of(policy, self._sampler.journal.tag))
 
     async def _operate(self, request: Request) -> Answer:
         if request.method != "POST":
-            raise Refused(405, "only POST", [(b"allow", b"POST")])
+            raise Rejected(405, "only POST", [(b"allow", b"POST")])
         no_cross_site(request)
         self._tokens.check_operate(request)
         asked = await read_json(request)
@@ -184,7 +195,7 @@ def _elsewhere(request: Request) -> Answer:
     if request.rest == "" and request.method in ("GET", "HEAD"):
         last = request.path.rpartition("/")[2]
         return Answer(b"", "text/plain", 307, ((b"location", f"{last}/".encode("latin-1", "replace")),))
-    raise Refused(404, "there is no such page")
+    raise Rejected(404, "there is no such page")
 
 
 async def _until_gone(receive: Receive, work: Callable[[], Awaitable[None]]) -> None:

@@ -1,4 +1,4 @@
-"""Details of one policy: options, totals, refusals by reason, and the steps of a pipeline."""
+"""Details of one policy: options, totals, rejections by reason, and the steps of a pipeline."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def details_of(policy: Policy[Any], tag: Callable[[Any], str]) -> dict[str, Any]
         "name": policy.name,
         "health": list(policy.health().reasons),
         "numbers": dict(_numbers(attrs.asdict(snapshot, recurse=False))),
-        "refusals": {reason: count for reason, count in gate.refusals().items() if count},
+        "rejections": {reason: count for reason, count in gate.rejections().items() if count},
         "latency": _latencies(policy.latency if gate is stage else latency_of(gate)),
     }
     if policy.kind == "pipeline":

@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 
-__all__ = ["HEADERS", "Answer", "Refused", "Request", "Tokens", "check_sendable", "no_cross_site", "read_json"]
+__all__ = ["HEADERS", "Answer", "Rejected", "Request", "Tokens", "check_sendable", "no_cross_site", "read_json"]
 
 Scope = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
@@ -36,7 +36,7 @@ HEADERS: tuple[tuple[bytes, bytes], ...] = (
 """Headers of every response, unless it sets its own."""
 
 
-class Refused(Exception):  # noqa: N818 - an answer, not a defect
+class Rejected(Exception):  # noqa: N818 - an answer, not a defect
     """
     The request is answered with an error.
 
@@ -74,7 +74,7 @@ class Answer:
         await send({"type": "http.response.body", "body": b"" if head else self.body})
 
     @classmethod
-    def of(cls, error: Refused) -> Answer:
+    def of(cls, error: Rejected) -> Answer:
         """Return the response for an error."""
         return cls(json.dumps({"error": error.text}).encode(), status=error.status, headers=error.headers)
 
@@ -134,14 +134,14 @@ class Tokens:
         return self._operate is not None
 
     def check_read(self, request: Request) -> None:
-        """Raise Refused unless the client may view the page; the operate token suffices."""
+        """Raise Rejected unless the client may view the page; the operate token suffices."""
         if self._read is not None and not _has(request, self._read, self._operate):
             raise _unauthorized("to look takes the read token: Authorization: Bearer ...")
 
     def check_operate(self, request: Request) -> None:
-        """Raise Refused unless the client may operate."""
+        """Raise Rejected unless the client may operate."""
         if self._operate is None:
-            raise Refused(403, "this page is read-only: no token is configured")
+            raise Rejected(403, "this page is read-only: no token is configured")
         if not _has(request, self._operate):
             raise _unauthorized("operations take the token: Authorization: Bearer ...")
 
@@ -160,17 +160,17 @@ def _has(request: Request, *tokens: str | None) -> bool:
     return any(same)
 
 
-def _unauthorized(text: str) -> Refused:
-    return Refused(401, text, [(b"www-authenticate", b'Bearer realm="resilio"')])
+def _unauthorized(text: str) -> Rejected:
+    return Rejected(401, text, [(b"www-authenticate", b'Bearer realm="resilio"')])
 
 
 def no_cross_site(request: Request) -> None:
-    """Raise Refused for a request from another site's page, by the headers that browsers set."""
+    """Raise Rejected for a request from another site's page, by the headers that browsers set."""
     site, origin = request.header("sec-fetch-site"), request.header("origin")
     if site == "same-origin":
         return
     if site or (origin and origin.partition("://")[2] != request.header("host")):
-        raise Refused(403, "operations are refused from other sites")
+        raise Rejected(403, "operations are rejected from other sites")
 
 
 async def read_json(request: Request) -> Any:
@@ -178,23 +178,23 @@ async def read_json(request: Request) -> Any:
     Return the body, parsed as JSON of at most 8192 bytes.
 
     Raises:
-        Refused: Another content type, more than 8192 bytes (by Content-Length, or read so far), or no JSON.
+        Rejected: Another content type, more than 8192 bytes (by Content-Length, or read so far), or no JSON.
     """
     if request.header("content-type").partition(";")[0].strip().lower() != "application/json":
-        raise Refused(415, "send application/json")
+        raise Rejected(415, "send application/json")
     length = request.header("content-length")
     if length and (not length.isdecimal() or len(length) > 9 or int(length) > MOST_BYTES):
-        raise Refused(413, f"send at most {MOST_BYTES} bytes")
+        raise Rejected(413, f"send at most {MOST_BYTES} bytes")
     body, more = b"", True
     while more:
         message = await request.receive()
         if message["type"] == "http.disconnect":
-            raise Refused(400, "the request ended before its body")
+            raise Rejected(400, "the request ended before its body")
         body += message.get("body", b"")
         more = message.get("more_body", False)
         if len(body) > MOST_BYTES:
-            raise Refused(413, f"send at most {MOST_BYTES} bytes")
+            raise Rejected(413, f"send at most {MOST_BYTES} bytes")
     try:
         return json.loads(body)
     except (ValueError, RecursionError):
-        raise Refused(400, "the body is no JSON") from None
+        raise Rejected(400, "the body is no JSON") from None

@@ -1,5 +1,5 @@
 """
-Recent history of policies: the last 200 changes of state and limit, and each policy's last refusal.
+Recent history of policies: the last 200 changes of state and limit, and each policy's last rejection.
 
 It listens from the moment the page is made, so that a viewer also sees events from before it connected.
 """
@@ -45,7 +45,7 @@ class Past:
 
 class Journal:
     """
-    Listener to all policies: to every change, which are rare, and to one refusal of each policy per reading.
+    Listener to all policies: to every change, which are rare, and to one rejection of each policy per reading.
 
     Args:
         show_keys: Whether keys of keyed policies are shown in full; otherwise each is a short tag.
@@ -62,8 +62,8 @@ class Journal:
         self.forked()
         after_fork(self)
         me: weakref.ref[Journal] = weakref.ref(self)
-        self._refusals = Samples(_weakly(me, Journal._refused), (events.Rejected,))
-        weakref.finalize(self, self._refusals.end)
+        self._rejections = Samples(_weakly(me, Journal._rejected), (events.Rejected,))
+        weakref.finalize(self, self._rejections.end)
         tap = Tap(_weakly(me, Journal._changed), (events.StateChanged, events.LimitChanged))
         weakref.finalize(self, tap.end)
 
@@ -91,8 +91,8 @@ class Journal:
             return [event for event in self._recent if event["id"] > ident]
 
     def look(self) -> None:
-        """Request one more refusal of each policy; refusals beyond the requested one cost nothing."""
-        self._refusals.rearm()
+        """Request one more rejection of each policy; rejections beyond the requested one cost nothing."""
+        self._rejections.rearm()
 
     def tag(self, key: Any) -> str:
         """Return the text shown for a key: the key, or a tag that reveals only which keys are equal."""
@@ -112,7 +112,7 @@ class Journal:
         past.opened += event.new == "open"
         self.add("state", policy, old=event.old, new=event.new, reason=event.reason, **key)
 
-    def _refused(self, event: events.Rejected, gate: Gate) -> None:
+    def _rejected(self, event: events.Rejected, gate: Gate) -> None:
         policy = owner_of(gate)
         if policy is None:
             return

@@ -30,21 +30,21 @@ _TONES = {
     "forced_closed": "cyan",
     "disabled": "cyan",
 }
-_FIELDS = {"calls": "calls_s", "failures": "failures_s", "refusals": "rejected_s", "p99": "p99"}
+_FIELDS = {"calls": "calls_s", "failures": "failures_s", "rejections": "rejected_s", "p99": "p99"}
 _COLUMNS = (
-    *("state", "policy", "in flight", "queue", "calls/s", "failed/s", "refused/s"),
-    *("p50 ms", "p95 ms", "p99 ms", "last refusal"),
+    *("state", "policy", "in flight", "queue", "calls/s", "failed/s", "rejected/s"),
+    *("p50 ms", "p95 ms", "p99 ms", "last rejection"),
 )
-_WORDS = {"state": 11, "policy": 20, "last refusal": 20}  # minimum width in characters
-_MORE = frozenset({"queue", "p50 ms", "p95 ms", "last refusal"})  # left out on a narrow terminal
+_WORDS = {"state": 11, "policy": 20, "last rejection": 20}  # minimum width in characters
+_MORE = frozenset({"queue", "p50 ms", "p95 ms", "last rejection"})  # left out on a narrow terminal
 _NARROW = 110  # characters
 _WIDE = 160  # characters of a line in a file
 _EVENTS = 6
-_RECENT = 10.0  # seconds for which a refusal is shown
+_RECENT = 10.0  # seconds for which a rejection is shown
 
 
 def severity(policy: dict[str, Any]) -> int:
-    """Return the severity of a policy: 3 open, closed down or in error; 2 refusals; 1 over 5 % failures; 0 healthy."""
+    """Return the severity of a policy: 3 open, closed down or in error; 2 rejections; 1 over 5 % failures; 0 healthy."""
     tones = [_TONES.get(state, "") for state in _states(policy)]
     if policy.get("trouble") or "bold red" in tones:
         return 3
@@ -65,7 +65,7 @@ class Screen:
     Renderer of a source's snapshots.
 
     Args:
-        sort: "problems", "name", "calls", "failures", "refusals" or "p99".
+        sort: "problems", "name", "calls", "failures", "rejections" or "p99".
 
         wanted: Lower-case text to find in kind, name or state; empty: every policy is shown.
     """
@@ -159,9 +159,9 @@ def _cells(policy: dict[str, Any]) -> dict[str, Text]:
         "queue": Text(str(policy["queued"] or "")),
         "calls/s": Text(_number(policy["calls_s"])),
         "failed/s": Text(_number(policy["failures_s"]), "yellow" if policy["failures_s"] else "dim"),
-        "refused/s": Text(_number(policy["rejected_s"]), "bold red" if policy["rejected_s"] else "dim"),
+        "rejected/s": Text(_number(policy["rejected_s"]), "bold red" if policy["rejected_s"] else "dim"),
         **{f"{name} ms": Text(_number(policy[name])) for name in ("p50", "p95", "p99")},
-        "last refusal": Text(_why(policy.get("why")), "red"),
+        "last rejection": Text(_why(policy.get("why")), "red"),
     }
 
 

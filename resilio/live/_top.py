@@ -17,7 +17,7 @@ from resilio.live._targets import TargetError, is_address, load, remote
 
 __all__ = ["main"]
 
-SORTS = ("problems", "name", "calls", "failures", "refusals", "p99")
+SORTS = ("problems", "name", "calls", "failures", "rejections", "p99")
 _PATIENCE = 10  # maximum number of readings with --once, which needs two that succeed
 
 

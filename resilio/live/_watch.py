@@ -14,7 +14,7 @@ import anyio.to_thread
 
 from resilio.live._app import Live, live
 from resilio.live._feed import Remote
-from resilio.live._http import Answer, Receive, Refused, Request, Scope, Send, Tokens
+from resilio.live._http import Answer, Receive, Rejected, Request, Scope, Send, Tokens
 from resilio.live._hub import Hub
 from resilio.live._serve import LOOPBACK, listen, serve
 from resilio.live._targets import TargetError, is_address, load, remote
@@ -44,17 +44,17 @@ class RemoteLive(Live):
     async def _data(self, request: Request) -> bytes:
         page = request.page + ("?" + request.query.decode("latin-1") if request.query else "")
         if not (page.isascii() and page.isprintable()) or " " in page:
-            raise Refused(400, "the query is not well-formed")
+            raise Rejected(400, "the query is not well-formed")
         try:
             status, body = await anyio.to_thread.run_sync(self._source.get, page)
         except (OSError, HTTPException) as error:
-            raise Refused(502, f"the process that is watched did not answer: {error}") from None
+            raise Rejected(502, f"the process that is watched did not answer: {error}") from None
         if status != HTTPStatus.OK:
-            raise Refused(502 if status >= 500 else status, "the process that is watched refused it")
+            raise Rejected(502 if status >= 500 else status, "the process that is watched rejected it")
         return body
 
     async def _operate(self, request: Request) -> Answer:  # noqa: ARG002 - the same for every request
-        raise Refused(403, "this page shows another process: operate on the page there")
+        raise Rejected(403, "this page shows another process: operate on the page there")
 
 
 class Beside:

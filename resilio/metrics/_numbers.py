@@ -14,7 +14,7 @@ LONGEST_LABEL = 200
 BUDGET_EVENTS = {
     "deposited": "deposits",
     "withdrawn": "withdrawals",
-    "refused": "refused",
+    "rejected": "rejected",
     "refunded": "refunds",
     "reserved": "reserved",
     "repaid": "repaid",
@@ -111,13 +111,13 @@ def _shedder(numbers: Numbers, policy: Any, gate: Any) -> None:  # noqa: ARG001
     _states(numbers, gate, "overloaded" if gate.overloaded else "normal")
     numbers["limit",] = gate.limit
     numbers["permits_used",] = gate.used
-    numbers["shed_share",] = gate.shed_share
+    numbers["rejected_share",] = gate.rejected_share
     mean_ns, median_ns = gate.usual_ns
     if mean_ns:
         numbers["service_seconds", "mean"] = mean_ns / 1e9
         numbers["service_seconds", "median"] = median_ns / 1e9
-    for (priority, reason), count in gate.shed().items():
-        numbers["shed", priority, reason] = count
+    for (priority, reason), count in gate.rejected_by_priority().items():
+        numbers["rejected_by_priority", priority, reason] = count
     _errors(numbers, "tenant", gate.tenant_errors)
     _errors(numbers, "task", gate.task_errors)
 
@@ -131,10 +131,10 @@ def _retry(numbers: Numbers, policy: Any, gate: Any) -> None:  # noqa: ARG001
 
 
 def _hedge(numbers: Numbers, policy: Any, gate: Any) -> None:  # noqa: ARG001
-    due, refused, wins = gate.hedge_counters
-    numbers["hedges",] = max(0, due["started"] - refused)
+    due, rejected, wins = gate.hedge_counters
+    numbers["hedges",] = max(0, due["started"] - rejected)
     numbers["hedge_wins",] = wins
-    numbers["hedges_refused",] = refused
+    numbers["hedges_rejected",] = rejected
     for answer, count in due.items():
         numbers["hedges_due", answer] = count
     if gate.delay is not None:

@@ -58,7 +58,7 @@ def _common(gate: Any, own: tuple[str, str], bounds: tuple[float, ...], latency:
     counters, gauges = sheet.counters, sheet.gauges
     for outcome, counter in OUTCOMES.items():
         counters["calls", (kind, policy, outcome)] = found[counter]
-    for reason, count in gate.refusals().items():
+    for reason, count in gate.rejections().items():
         if count:
             counters["rejected", (kind, policy, reason)] = count
     for name in ("would_reject", "would_wait", "abandoned"):

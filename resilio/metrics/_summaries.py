@@ -1,4 +1,4 @@
-"""Periodic summaries of refusals, one log line a policy, read from the native counters at no cost for a refusal."""
+"""Periodic summaries of rejections, one log line a policy, read from the native counters at no cost for a rejection."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Own = tuple[str, str]
 
 class Summaries:
     """
-    Thread that periodically logs the refusals since the last time; policies without any are omitted.
+    Thread that periodically logs the rejections since the last time; policies without any are omitted.
 
     Args:
         every: Seconds between two summaries.
@@ -53,7 +53,7 @@ class Summaries:
             self.tell()
 
     def tell(self) -> None:
-        """Log the refusals since the last time. Never raises."""
+        """Log the rejections since the last time. Never raises."""
         try:
             self._tell()
         except Exception:  # noqa: BLE001 - a log handler may raise anything
@@ -77,7 +77,7 @@ class Summaries:
             self.tell()
 
     def _counted(self) -> Counter[tuple[Own, str]]:
-        """Return refusals by policy and reason; those of shadow mode have the reason "", which no policy uses."""
+        """Return rejections by policy and reason; those of shadow mode have the reason "", which no policy uses."""
         counted: Counter[tuple[Own, str]] = Counter()
         for (name, labels), value in self._book.read().counters.items():
             if name == "rejected":
@@ -100,8 +100,8 @@ class Summaries:
         rest = [by_policy[own] for own in busiest[MOST_LINES:]]
         if rest:
             total = sum(one.total() for one in rest)
-            text = "%s other policies refused %s calls in %.3g s"
-            log.say(self._level, text, len(rest), f"{total:,}", seconds, fields={"refused": total})
+            text = "%s other policies rejected %s calls in %.3g s"
+            log.say(self._level, text, len(rest), f"{total:,}", seconds, fields={"rejected": total})
 
     def _say(self, own: Own, reasons: Counter[str], seconds: float) -> None:
         shadow = reasons.pop("", 0)
@@ -110,9 +110,9 @@ class Summaries:
         fields = {"policy": kind, "policy_name": policy, "seconds": round(seconds, 3)}
         if reasons:
             why = ", ".join(f"{reason} {count:,}" for reason, count in reasons.most_common())
-            told = fields | {"refused": reasons.total(), "reasons": dict(reasons)}
-            text = "%s refused %s calls in %.3g s: %s"
+            told = fields | {"rejected": reasons.total(), "reasons": dict(reasons)}
+            text = "%s rejected %s calls in %.3g s: %s"
             log.say(self._level, text, where, f"{reasons.total():,}", seconds, why, fields=told)
         if shadow:
-            text = "%s would have refused %s calls in %.3g s"
-            log.say(self._level, text, where, f"{shadow:,}", seconds, fields=fields | {"would_refuse": shadow})
+            text = "%s would have rejected %s calls in %.3g s"
+            log.say(self._level, text, where, f"{shadow:,}", seconds, fields=fields | {"would_reject": shadow})

@@ -1,9 +1,9 @@
 """
 Logging of policies, on the logger "resilio" or with structlog.
 
-State changes are always logged, one line each: WARNING when calls begin to be refused, INFO otherwise. A refusal is a
-line at DEBUG, and only once :func:`enable` was called, or a policy was made while the logger was enabled for DEBUG.
-:func:`summaries` logs the refusals in one line a policy and a minute. Arguments, results and keys are never logged.
+State changes are always logged, one line each: WARNING when calls begin to be rejected, INFO otherwise. A rejection is
+a line at DEBUG, and only once :func:`enable` was called, or a policy was made while the logger was enabled for DEBUG.
+:func:`summaries` logs the rejections in one line a policy and a minute. Arguments, results and keys are never logged.
 
 A handler that raises has no effect on calls. One that blocks delays the call that its line is about, as everywhere in
 Python, unless :func:`in_background` lets a thread of its own write the lines.
@@ -17,7 +17,7 @@ from typing import Any, cast
 from resilio._events import log as _log
 from resilio._events import subscriptions
 from resilio._events.log import Target
-from resilio._options.validators import choice, positive_int, refuse, seconds
+from resilio._options.validators import choice, positive_int, reject, seconds
 from resilio._policy.base import Policy
 from resilio._policy.types import Time
 
@@ -25,13 +25,13 @@ __all__ = ["disable", "enable", "in_background", "slow_calls", "summaries", "use
 
 
 def enable() -> None:
-    """Log every refusal of every policy at DEBUG from now on."""
-    subscriptions.log_refusals(True)
+    """Log every rejection of every policy at DEBUG from now on."""
+    subscriptions.log_rejections(True)
 
 
 def disable() -> None:
-    """Stop logging refusals, also for policies made while the logger is enabled for DEBUG."""
-    subscriptions.log_refusals(False)
+    """Stop logging rejections, also for policies made while the logger is enabled for DEBUG."""
+    subscriptions.log_rejections(False)
 
 
 def use(target: Target) -> None:
@@ -99,7 +99,7 @@ def slow_calls(
         TypeError, ValueError: An option of a wrong type, or out of range.
     """
     if policy is not None and not isinstance(policy, Policy):
-        refuse("policy", policy, "a policy, or None", TypeError)
+        reject("policy", policy, "a policy, or None", TypeError)
     from resilio._time_ledger.slow_calls import SlowCalls
 
     least = seconds("above", above, zero_ok=True)
@@ -110,10 +110,10 @@ def summaries(
     every: Time = 60.0, *, level: int = _log.INFO, policies: Iterable[Policy[Any]] | None = None
 ) -> Callable[[], None]:
     """
-    Log refusals periodically from a thread, at most one line a policy each time; return a function that stops it.
+    Log rejections periodically from a thread, at most one line a policy each time; return a function that stops it.
 
-    "bulkhead 'pool' refused 1,234 calls in 60 s: full 1,200, wait 34". A refusal pays nothing for it. Policies beyond
-    the twenty busiest share one line.
+    "bulkhead 'pool' rejected 1,234 calls in 60 s: full 1,200, wait 34". A rejection pays nothing for it. Policies
+    beyond the twenty busiest share one line.
 
     Args:
         every: Seconds between two summaries, > 0.

@@ -20,7 +20,7 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
-from resilio._options.validators import refuse, seconds
+from resilio._options.validators import reject, seconds
 from resilio._support.after_fork import free_lock
 from resilio.metrics import _trouble
 from resilio.metrics._book import MOST_NAMES, Book
@@ -59,7 +59,7 @@ def where(directory: str | Path | None = None) -> Path:
         return Path(own)
     if theirs:
         return Path(theirs, "resilio")
-    return refuse("directory", directory, f"a directory, unless {' or '.join(VARIABLES)} is set")
+    return reject("directory", directory, f"a directory, unless {' or '.join(VARIABLES)} is set")
 
 
 def start(

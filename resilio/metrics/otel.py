@@ -2,7 +2,7 @@
 OpenTelemetry, through its API alone: without an SDK set up by the application, nothing here has any effect.
 
     resilio.metrics.otel.instrument()    observable instruments, read at each collection: nothing is pushed.
-    resilio.metrics.otel.span_events()   attempts, refusals, copies and state changes, as events on the caller's span.
+    resilio.metrics.otel.span_events()   attempts, rejections, copies and state changes, as events on the caller's span.
     @resilio.metrics.otel.traced         a span for each call of a function, or for each attempt inside a retry.
 
 Observable instruments cannot be histograms. Latencies are therefore `resilio.call_duration.count` and `.sum`, gauges of
@@ -74,7 +74,7 @@ def span_events(*, policy: Policy[Any] | None = None, kinds: Iterable[type] = KI
     """
     Add events of policies to the span that is current where they occur; return a function that stops it.
 
-    Only recording spans get events. The cost is a few microseconds for each refusal, failed attempt and copy, and
+    Only recording spans get events. The cost is a few microseconds for each rejection, failed attempt and copy, and
     nothing for a call that succeeds at once.
 
     Args:
@@ -105,7 +105,7 @@ def traced(
     Return `fn` with a span around each call: inside a retry one for each attempt, outside one for the whole call.
 
     The span of an attempt has its number (`http.request.resend_count`). A failed one has the type of the exception
-    (`error.type`) and the reason of a refusal (`resilio.reason`), but never the text of an exception.
+    (`error.type`) and the reason of a rejection (`resilio.reason`), but never the text of an exception.
 
     Args:
         fn: A function or an async function, guarded or not.

@@ -11,7 +11,7 @@ from typing import Protocol, runtime_checkable
 import attrs
 
 from resilio._options.fields import option
-from resilio._options.validators import number, refuse, seconds
+from resilio._options.validators import number, reject, seconds
 
 __all__ = ["Arrivals", "Bursty", "Poisson", "Regular", "Trace"]
 
@@ -132,11 +132,11 @@ class Bursty:
 
 def _times(name: str, values: object) -> tuple[float, ...]:
     if isinstance(values, str | bytes) or not isinstance(values, Sequence) or not values:
-        refuse(name, values, "a sequence of one or more times in seconds", TypeError)
+        reject(name, values, "a sequence of one or more times in seconds", TypeError)
     found = tuple(seconds(f"{name}[{index}]", value, zero_ok=True) for index, value in enumerate(values))
     for index, (before, after) in enumerate(pairwise(found), 1):
         if after < before:
-            refuse(f"{name}[{index}]", after, f"at least the time before it, {before:g}")
+            reject(f"{name}[{index}]", after, f"at least the time before it, {before:g}")
     return found
 
 

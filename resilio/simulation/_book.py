@@ -9,9 +9,9 @@ from resilio.simulation._scenario import Scenario
 
 __all__ = ["FATES", "Book", "fates_of"]
 
-FATES: tuple[str, ...] = ("good", "late", "failed", "refused", "gave_up", "unfinished")
+FATES: tuple[str, ...] = ("good", "late", "failed", "rejected", "gave_up", "unfinished")
 """
-Fates of a task: answered in time, answered too late, failed with an error, refused by a policy of the client, given up
+Fates of a task: answered in time, answered too late, failed with an error, rejected by a policy of the client, given up
 by its caller, not ended within the run.
 """
 
@@ -29,7 +29,7 @@ class Book(Tally):
     Attributes:
         by_load: Counts of each load, by name, after the warm-up.
 
-        refusals: Number of refusals by policy and reason.
+        rejections: Number of rejections by policy and reason.
 
         failures: Number of failed tasks by type of error.
 
@@ -40,7 +40,7 @@ class Book(Tally):
 
     def __init__(self, scenario: Scenario) -> None:
         self.by_load = {load.name: Counts() for load in scenario.loads}
-        self.refusals: Counter[tuple[str, str]] = Counter()
+        self.rejections: Counter[tuple[str, str]] = Counter()
         self.failures: Counter[str] = Counter()
         self.width = slice_width(scenario.duration)
         self.bin = scenario.window / _BINS
@@ -54,9 +54,9 @@ class Book(Tally):
             int(scenario.duration / self.bin) + 2 if recovers else 0,
         )
 
-    def refused(self, who: str, reason: str) -> None:
-        """Count a refusal."""
-        self.refusals[who, reason] += 1
+    def rejected(self, who: str, reason: str) -> None:
+        """Count a rejection."""
+        self.rejections[who, reason] += 1
 
 
 def fates_of(counts: Counts) -> dict[str, int]:

@@ -8,7 +8,7 @@ from typing import Any, cast
 import attrs
 
 from resilio._options.fields import option
-from resilio._options.validators import choice, fraction, number, positive_int, refuse, seconds
+from resilio._options.validators import choice, fraction, number, positive_int, reject, seconds
 
 __all__ = ["Cold", "Delay", "Errors", "Fault", "Outage", "Shrink", "Slow", "Surge"]
 
@@ -21,7 +21,7 @@ def _replicas(name: str, value: object) -> tuple[int, ...] | None:
         return None
     values = value if isinstance(value, (tuple, list)) else (value,)
     if not values:
-        refuse(name, value, "the number of a replica, from 0, a list of such, or None for all")
+        reject(name, value, "the number of a replica, from 0, a list of such, or None for all")
     return tuple(positive_int(name, each, zero_ok=True) for each in values)
 
 
@@ -105,7 +105,7 @@ class Outage(_AtServers):
         mode: Result for callers: "refuse" (no connection: `ServerDown`), "error" (`ServerError`), "hang" (no answer,
             ever), or "buffer" (requests are held up on the way, and delivered all at once when it ends).
 
-        latency: Seconds until a caller gets a refusal or an error, >= 0.
+        latency: Seconds until a caller gets a rejection or an error, >= 0.
 
         replicas: Indexes of the affected replicas, from 0; None for all.
     """
@@ -156,4 +156,4 @@ class Surge(Fault):
 
     def __attrs_post_init__(self) -> None:
         if self.load is not None and not isinstance(self.load, str):
-            refuse("load", self.load, "the name of a load, or None for all", TypeError)
+            reject("load", self.load, "the name of a load, or None for all", TypeError)

@@ -127,7 +127,7 @@ def _plan(source: Source, values: dict[str, Any]) -> Plan:
     table = top.table("sweep", sweep)
     key, swept = table.need("key", "which key to change, like 'load.rate'"), table.need("values", "its values")
     if not isinstance(swept, list) or not swept:
-        table.refuse("values", f"must be a list of one or more values, not {show(swept)}")
+        table.reject("values", f"must be a list of one or more values, not {show(swept)}")
     table.end()
     return Plan(tuple((value, _scenario(source, _changed(table, plain, key, value))) for value in swept), seed, key)
 
@@ -139,7 +139,7 @@ def _changed(table: Table, values: dict[str, Any], key: Any, value: Any, *, at: 
     if rest and isinstance(holder, dict):
         return {**values, first: _changed(table, holder, key, value, at=at + 1)}
     if rest or first not in values:
-        table.refuse("key", f"must be a key of this file, like 'load.rate', not {show(key)}")
+        table.reject("key", f"must be a key of this file, like 'load.rate', not {show(key)}")
     return {**values, first: value}
 
 
@@ -157,7 +157,7 @@ def _scenario(source: Source, values: dict[str, Any]) -> Scenario:
     options["title"] = table.take("title", source.file.stem)
     for name in ("deadline", "duration"):
         if name not in table:
-            table.refuse(None, f"needs {name!r}: a time like '60s'; a simulation without an end is not begun")
+            table.reject(None, f"needs {name!r}: a time like '60s'; a simulation without an end is not begun")
     return cast("Scenario", _record(Scenario, table, options))
 
 
@@ -202,7 +202,7 @@ def _numbers(table: Table, key: str) -> Sequence[Any]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        table.refuse("file", f"{path} cannot be read: {error}")
+        table.reject("file", f"{path} cannot be read: {error}")
     return [_number(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
 
 
@@ -228,7 +228,7 @@ def _law(owner: Table, key: str, value: Any) -> Any:
         return table.checked(lambda: kind(samples), "samples")
     for field in attrs.fields(kind):
         if field.default is attrs.NOTHING and field.name not in table:
-            table.refuse(None, f"needs {field.name!r}")
+            table.reject(None, f"needs {field.name!r}")
     return _record(kind, table, {})
 
 
@@ -269,14 +269,14 @@ def _fault(table: Table) -> _faults.Fault:
     kind = _FAULTS[table.choose("kind", _FAULTS)]
     for field in attrs.fields(kind):
         if field.default is attrs.NOTHING and field.name not in table:
-            table.refuse(None, f"needs {field.name!r}")
+            table.reject(None, f"needs {field.name!r}")
     return cast("_faults.Fault", _record(kind, table, {}))
 
 
 def _stacks(table: Table) -> Mapping[str, Stack]:
     names = list(table)
     if not names:
-        table.refuse(None, "must have one stack or more, like [stacks.bare]")
+        table.reject(None, "must have one stack or more, like [stacks.bare]")
     return {name: _stack(table.table(name, table.take(name))) for name in names}
 
 

@@ -16,7 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 import attrs
 
 from resilio._options.fields import option
-from resilio._options.validators import fraction, number, refuse, seconds
+from resilio._options.validators import fraction, number, reject, seconds
 
 __all__ = ["Constant", "Empirical", "Exponential", "Law", "Lognormal", "Mixture", "Pareto", "Uniform"]
 
@@ -87,7 +87,7 @@ class Uniform:
 
     def __attrs_post_init__(self) -> None:
         if self.high < self.low:
-            refuse("high", self.high, f"at least low={self.low:g}")
+            reject("high", self.high, f"at least low={self.low:g}")
 
     @property
     def mean(self) -> float:
@@ -162,7 +162,7 @@ class Pareto:
 
     def __attrs_post_init__(self) -> None:
         if self.maximum is not None and self.maximum < self.minimum:
-            refuse("maximum", self.maximum, f"at least minimum={self.minimum:g}, or None")
+            reject("maximum", self.maximum, f"at least minimum={self.minimum:g}, or None")
 
     @property
     def mean(self) -> float:
@@ -186,7 +186,7 @@ _FOREVER = 1e8  # seconds: three years, longer than any simulation
 
 def _samples(name: str, values: object) -> tuple[float, ...]:
     if isinstance(values, str | bytes) or not isinstance(values, Sequence) or not values:
-        refuse(name, values, "a sequence of one or more times in seconds", TypeError)
+        reject(name, values, "a sequence of one or more times in seconds", TypeError)
     return tuple(seconds(f"{name}[{index}]", value, zero_ok=True) for index, value in enumerate(values))
 
 
@@ -214,16 +214,16 @@ class Empirical:
 
 def _parts(name: str, parts: object) -> tuple[tuple[float, Law], ...]:
     if not isinstance(parts, Sequence) or not parts:
-        refuse(name, parts, "a sequence of pairs of a share and a law", TypeError)
+        reject(name, parts, "a sequence of pairs of a share and a law", TypeError)
     found = tuple(_part(f"{name}[{index}]", part) for index, part in enumerate(parts))
     if not math.isclose(total := math.fsum(share for share, _ in found), 1.0, abs_tol=1e-9):
-        refuse(name, total, "pairs whose shares add up to 1")
+        reject(name, total, "pairs whose shares add up to 1")
     return found
 
 
 def _part(name: str, part: Any) -> tuple[float, Law]:
     if not isinstance(part, Sequence) or len(part) != 2 or not isinstance(part[1], Law):
-        refuse(name, part, "a pair of a share and a law", TypeError)
+        reject(name, part, "a pair of a share and a law", TypeError)
     return fraction(f"{name}[0]", part[0]), part[1]
 
 

@@ -40,7 +40,7 @@ _ERRORS: dict[str, tuple[type[Exception], ...]] = {
     "busy": (ServerBusy,),
     "down": (ServerDown,),
     "error": (ServerError,),
-    "refused": (RejectedError,),
+    "rejected": (RejectedError,),
     "timeout": (CallTimeoutError, DeadlineExceededError),
 }
 _FAILURES = (SimulatedError, CallTimeoutError)
@@ -102,7 +102,7 @@ def _value(table: Table, name: str, value: Any) -> Any:
         return _budget(table, value)
     if name in _OF_REQUEST and isinstance(value, str):
         if value not in _FIELDS:
-            table.refuse(name, f"must be one of {', '.join(_FIELDS)}, not {show(value)}")
+            table.reject(name, f"must be one of {', '.join(_FIELDS)}, not {show(value)}")
         return attrgetter(value)
     return tuple(value) if isinstance(value, list) else value
 
@@ -111,7 +111,7 @@ def _errors(table: Table, name: str, value: Any) -> tuple[type[Exception], ...]:
     found: list[type[Exception]] = []
     for each in value if isinstance(value, list) else [value]:
         if not isinstance(each, str) or each not in _ERRORS:
-            table.refuse(name, f"must be one or more of {', '.join(_ERRORS)}, not {show(each)}")
+            table.reject(name, f"must be one or more of {', '.join(_ERRORS)}, not {show(each)}")
         found += _ERRORS[each]
     return tuple(found)
 
@@ -140,7 +140,7 @@ def _on_failures(table: Table, factory: Callable[..., Any], given: dict[str, Any
 
 
 def _hedge(table: Table, factory: Callable[..., Any], given: dict[str, Any]) -> Make:
-    return _plain(table, factory, {"replay_safe": True, **given})
+    return _plain(table, factory, {"idempotent": True, **given})
 
 
 def _rate_limit(table: Table, factory: Callable[..., Any], given: dict[str, Any]) -> Make:  # noqa: ARG001
@@ -162,10 +162,10 @@ def _standard(table: Table, factory: Callable[..., Any], given: dict[str, Any]) 
 def _keyed(table: Table, factory: Callable[..., Any], given: dict[str, Any]) -> Make:
     each = given.pop("each", None)
     if each is None:
-        table.refuse(None, "needs 'each': the policies that each key has")
+        table.reject(None, "needs 'each': the policies that each key has")
     make = policies(table, "each", list(each) if isinstance(each, tuple) else each)
     if make is None:
-        table.refuse("each", "must not be empty")
+        table.reject("each", "must not be empty")
 
     def made() -> Any:
         parts: Any = make()

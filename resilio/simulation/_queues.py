@@ -16,7 +16,7 @@ class Queue(Protocol):
     """
     Queue of jobs that wait for a worker; implement these three methods for another discipline.
 
-    It may reject a job with `job.refuse(reason)`, and must not return that job afterwards.
+    It may reject a job with `job.reject(reason)`, and must not return that job afterwards.
     """
 
     def push(self, job: Job, now_ns: int) -> None:

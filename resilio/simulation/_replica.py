@@ -127,9 +127,9 @@ class Replica(Workers):
                 await handle(job)
         except asyncio.CancelledError:
             return
-        except RejectedError as refusal:
-            self._book.refused(f"server's {refusal.policy}", refusal.reason)
-            error = ServerBusy(f"{refusal.policy}: {refusal.reason}", refusal.retry_after)
+        except RejectedError as rejection:
+            self._book.rejected(f"server's {rejection.policy}", rejection.reason)
+            error = ServerBusy(f"{rejection.policy}: {rejection.reason}", rejection.retry_after)
         except ServerBusy as busy:
             error = busy
         except Exception as failure:  # noqa: BLE001 - a policy's own, like DeadlineExceededError

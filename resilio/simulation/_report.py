@@ -51,7 +51,7 @@ _FIGURES: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("  answered in time, a second", "goodput", _rate),
     ("  answered too late", "late", _count),
     ("  failed", "failed", _count),
-    ("  refused by the client's policies", "refused", _count),
+    ("  rejected by the client's policies", "rejected", _count),
     ("  given up by the caller", "gave_up", _count),
     ("  not ended", "unfinished", _count),
     ("how long answers take, p50", "p50", _duration),
@@ -90,10 +90,10 @@ def _by_load(result: Result) -> list[Row]:
 
 
 def _by_reason(result: Result) -> list[Row]:
-    """Return a row for each policy and reason of refusals, the most frequent first."""
-    counts = [{(who, why): count for who, why, count in outcome.refusals} for outcome in result.values()]
+    """Return a row for each policy and reason of rejections, the most frequent first."""
+    counts = [{(who, why): count for who, why, count in outcome.rejections} for outcome in result.values()]
     most = {reason: max(each.get(reason, 0) for each in counts) for reason in set().union(*counts)}
-    rows: list[Row] = [("refusals", *[""] * len(counts))] if most else []
+    rows: list[Row] = [("rejections", *[""] * len(counts))] if most else []
     for who, why in sorted(most, key=lambda reason: (-most[reason], reason)):
         rows.append((f"  {who}: {why}", *(_count(each.get((who, why), 0)) for each in counts)))
     return rows

@@ -34,7 +34,7 @@ class Outcome:
 
         failed: Tasks that ended with an error.
 
-        refused: Tasks that a policy of the client refused.
+        rejected: Tasks that a policy of the client rejected.
 
         gave_up: Tasks whose caller ran out of patience.
 
@@ -71,7 +71,7 @@ class Outcome:
             enough good tasks, relative to the time before the first fault (see `Scenario`). None if it never recovers,
             or if no fault ends within the run.
 
-        refusals: Policy, reason and number of refusals.
+        rejections: Policy, reason and number of rejections.
 
         failures: Type of error and number of failed tasks.
 
@@ -87,7 +87,7 @@ class Outcome:
     good: int
     late: int
     failed: int
-    refused: int
+    rejected: int
     gave_up: int
     unfinished: int
     success: float | None
@@ -104,7 +104,7 @@ class Outcome:
     served: int
     wasted: int
     recovery: float | None
-    refusals: tuple[tuple[str, str, int], ...]
+    rejections: tuple[tuple[str, str, int], ...]
     failures: tuple[tuple[str, int], ...]
     loads: dict[str, dict[str, Any]]
     timeline: tuple[dict[str, Any], ...]
@@ -185,7 +185,7 @@ def outcome_of(scenario: Scenario, book: Book, elapsed: float, ended_early: str 
         served=book.done,
         wasted=book.wasted,
         recovery=_recovery(scenario, book, elapsed),
-        refusals=tuple((who, why, count) for (who, why), count in sorted(book.refusals.items())),
+        rejections=tuple((who, why, count) for (who, why), count in sorted(book.rejections.items())),
         failures=tuple(sorted(book.failures.items())),
         loads={name: _load(book, name) for name in book.by_load},
         timeline=tuple(_timeline(book, elapsed)),

@@ -9,7 +9,7 @@ import attrs
 
 from resilio._context.priority import CLASSES
 from resilio._options.fields import option
-from resilio._options.validators import choice, flag, fraction, positive_int, refuse, seconds
+from resilio._options.validators import choice, flag, fraction, positive_int, reject, seconds
 from resilio._policy.base import Policy
 from resilio.simulation._arrivals import Arrivals
 from resilio.simulation._faults import Fault, Surge
@@ -32,7 +32,7 @@ Policies = Callable[[], Policy[Any] | Sequence[Policy[Any]] | None]
 
 def _text(name: str, value: object) -> str:
     if not isinstance(value, str) or not value.strip():
-        refuse(name, value, "a text that is not empty", TypeError)
+        reject(name, value, "a text that is not empty", TypeError)
     return value
 
 
@@ -43,7 +43,7 @@ def _priority(name: str, value: object) -> str | None:
 def _a(kind: type, what: str, *, none_ok: bool = False) -> Callable[[str, Any], Any]:
     def check(name: str, value: Any) -> Any:
         if not (isinstance(value, kind) or (value is None and none_ok)):
-            refuse(name, value, what + (" or None" if none_ok else ""), TypeError)
+            reject(name, value, what + (" or None" if none_ok else ""), TypeError)
         return value
 
     return check
@@ -80,7 +80,7 @@ def _queue(name: str, value: Any) -> Callable[[], Queue]:
     if isinstance(value, str):
         return QUEUES[choice(name, value, QUEUES)]
     if not callable(value):
-        refuse(name, value, "'fifo', 'lifo', or a function that makes a queue", TypeError)
+        reject(name, value, "'fifo', 'lifo', or a function that makes a queue", TypeError)
     return cast("Callable[[], Queue]", value)
 
 
@@ -137,7 +137,7 @@ class Server:
 def _factory(name: str, value: Any) -> Any:
     if value is not None and (not callable(value) or isinstance(value, Policy)):
         right = "a function that makes the policies (each client has its own), like `lambda: [retry(...), bulkhead(9)]`"
-        refuse(name, value, right, TypeError)
+        reject(name, value, right, TypeError)
     return value
 
 
@@ -178,22 +178,22 @@ class Stack:
 def _loads(name: str, value: Any) -> tuple[Load, ...]:
     found = (value,) if isinstance(value, Load) else value
     if not isinstance(found, (list, tuple)) or not found or not all(isinstance(load, Load) for load in found):
-        refuse(name, value, "a Load, or a list of one or more", TypeError)
+        reject(name, value, "a Load, or a list of one or more", TypeError)
     names = [load.name for load in found]
     if len(set(names)) < len(names):
-        refuse(name, names, "loads of different names")
+        reject(name, names, "loads of different names")
     return tuple(found)
 
 
 def _faults(name: str, value: Any) -> tuple[Fault, ...]:
     if not isinstance(value, (list, tuple)) or not all(isinstance(fault, Fault) for fault in value):
-        refuse(name, value, "a list of faults, like [Outage(at=10, lasts=5)]", TypeError)
+        reject(name, value, "a list of faults, like [Outage(at=10, lasts=5)]", TypeError)
     return tuple(value)
 
 
 def _stacks(name: str, value: Any) -> dict[str, Stack]:
     if not isinstance(value, Mapping) or not value or not all(isinstance(stack, Stack) for stack in value.values()):
-        refuse(name, value, "a mapping of one or more names to stacks, like {'bare': Stack()}", TypeError)
+        reject(name, value, "a mapping of one or more names to stacks, like {'bare': Stack()}", TypeError)
     return {_text(f"a name in {name}", key): stack for key, stack in value.items()}
 
 
@@ -243,23 +243,23 @@ class Scenario:
 
     def __attrs_post_init__(self) -> None:
         if self.warmup >= self.duration:
-            refuse("warmup", self.warmup, f"less than duration={self.duration:g}")
+            reject("warmup", self.warmup, f"less than duration={self.duration:g}")
         expected = self.expected_calls()
         if expected > MOST_CALLS:
             right = f"so short that at most {MOST_CALLS:,} calls are made; {expected:,.0f} would be"
-            refuse("duration", self.duration, right)
+            reject("duration", self.duration, right)
         names = [load.name for load in self.loads]
         for number, fault in enumerate(self.faults):
             self._check_fault(f"faults[{number}]", fault, names)
 
     def _check_fault(self, name: str, fault: Fault, names: list[str]) -> None:
         if fault.at >= self.duration:
-            refuse(f"{name}.at", fault.at, f"less than duration={self.duration:g}: it never begins")
+            reject(f"{name}.at", fault.at, f"less than duration={self.duration:g}: it never begins")
         if isinstance(fault, Surge) and fault.load not in (None, *names):
-            refuse(f"{name}.load", fault.load, f"one of {', '.join(map(repr, names))}, or None for all")
+            reject(f"{name}.load", fault.load, f"one of {', '.join(map(repr, names))}, or None for all")
         replicas = getattr(fault, "replicas", None) or ()
         if any(number >= self.server.replicas for number in replicas):
-            refuse(f"{name}.replicas", replicas, f"numbers below the server's replicas={self.server.replicas}")
+            reject(f"{name}.replicas", replicas, f"numbers below the server's replicas={self.server.replicas}")
 
     @property
     def loads(self) -> tuple[Load, ...]:

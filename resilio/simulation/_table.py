@@ -51,7 +51,7 @@ class Source:
         self.file = file
         self._lines = lines_of(text)
 
-    def refuse(self, path: Path, message: str) -> NoReturn:
+    def reject(self, path: Path, message: str) -> NoReturn:
         """Raise a `ScenarioError` with file, line and key."""
         raise ScenarioError(str(self.file), nearest_line(self._lines, path), _dotted(path), message)
 
@@ -89,7 +89,7 @@ class Table:
     def of(cls, source: Source, path: Path, value: Any) -> Table:
         """Return `value` as a table, or raise `ScenarioError`."""
         if not isinstance(value, dict):
-            source.refuse(path, f"must be a table, not {show(value)}")
+            source.reject(path, f"must be a table, not {show(value)}")
         return cls(source, path, value)
 
     def __contains__(self, key: str) -> bool:
@@ -107,7 +107,7 @@ class Table:
         """Take a required value out; `what` describes it in the error message."""
         if key not in self._left:
             close = difflib.get_close_matches(key, self._left, 1)
-            self.refuse(close[0] if close else None, f"{'must be called' if close else 'needs'} {key!r}: {what}")
+            self.reject(close[0] if close else None, f"{'must be called' if close else 'needs'} {key!r}: {what}")
         return self.take(key)
 
     def choose(self, key: str, options: Iterable[str], default: str | None = None) -> str:
@@ -115,9 +115,9 @@ class Table:
         known = sorted(options)
         value = self.take(key, default)
         if value is None:
-            self.refuse(None, f"needs {key!r}: one of {', '.join(known)}")
+            self.reject(None, f"needs {key!r}: one of {', '.join(known)}")
         if value not in known:
-            self.refuse(key, f"must be one of {', '.join(known)}, not {show(value)}{_hint(value, known)}")
+            self.reject(key, f"must be one of {', '.join(known)}, not {show(value)}{_hint(value, known)}")
         return str(value)
 
     def table(self, key: str, value: Any) -> Table:
@@ -129,7 +129,7 @@ class Table:
         if isinstance(value, dict):
             return [self.table(key, value)]
         if not isinstance(value, list):
-            self.refuse(key, f"must be a table or a list of tables, not {show(value)}")
+            self.reject(key, f"must be a table or a list of tables, not {show(value)}")
         return [Table.of(self.source, (*self.path, key, number), each) for number, each in enumerate(value)]
 
     def time(self, key: str, value: Any) -> Any:
@@ -138,9 +138,9 @@ class Table:
             return value
         return self.checked(lambda: parse_duration(key, value), key)
 
-    def refuse(self, key: str | None, message: str) -> NoReturn:
+    def reject(self, key: str | None, message: str) -> NoReturn:
         """Raise a `ScenarioError` that names a key of this table, or the table."""
-        self.source.refuse(self.path if key is None else (*self.path, key), message)
+        self.source.reject(self.path if key is None else (*self.path, key), message)
 
     def checked(self, make: Callable[[], T], *keys: str) -> T:
         """
@@ -159,13 +159,13 @@ class Table:
             place = _path_in(str(error))
             if not place or place[0] not in (*keys, *self._known):
                 place = keys[:1]
-            self.source.refuse((*self.path, *place), str(error))
+            self.source.reject((*self.path, *place), str(error))
 
     def end(self, known: Iterable[str] = ()) -> None:
         """Raise a `ScenarioError` for the first key that was not taken out."""
         names = sorted({*self._known, *known})
         for key in self._left:
-            self.refuse(key, f"is not known here{_hint(key, names)}; there are: {', '.join(names)}")
+            self.reject(key, f"is not known here{_hint(key, names)}; there are: {', '.join(names)}")
 
 
 def _hint(given: object, known: list[str]) -> str:

@@ -88,9 +88,9 @@ class Tasks(Source):
                 await send(Request(load.name, number, call, key, deadline_ns, shard, tenant, load.priority))
         except asyncio.CancelledError:
             book.ended(self._counts, born_ns, "unfinished" if self._over else "gave_up")
-        except RejectedError as refusal:
-            book.refused(refusal.policy, refusal.reason)
-            book.ended(self._counts, born_ns, "refused")
+        except RejectedError as rejection:
+            book.rejected(rejection.policy, rejection.reason)
+            book.ended(self._counts, born_ns, "rejected")
         except Exception as error:  # noqa: BLE001 - user-defined policies may raise anything, which fails the task
             book.failures[type(error).__name__] += 1
             book.ended(self._counts, born_ns, "failed")

@@ -113,7 +113,7 @@ class Faults:
         if isinstance(inner, (staticmethod, classmethod)):
             return cast("F", type(inner)(self(inner.__func__)))
         if not callable(inner):
-            validators.refuse("fn", inner, "a function", TypeError)
+            validators.reject("fn", inner, "a function", TypeError)
         faulty = {
             "async_generator": self._async_generator,
             "coroutine": self._coroutine,
@@ -190,17 +190,17 @@ def faults(schedule: Phase | Iterable[tuple[float, Phase]], *, seed: int = 0) ->
     """
     validators.number("seed", seed)
     if not isinstance(schedule, Iterable | Phase):
-        validators.refuse("schedule", schedule, "a phase like down(), or pairs like (10, down())", TypeError)
+        validators.reject("schedule", schedule, "a phase like down(), or pairs like (10, down())", TypeError)
     pairs = [(0.0, schedule)] if isinstance(schedule, Phase) else [_pair(pair) for pair in schedule]
     starts = [start for start, _ in pairs]
     if not pairs or starts[0] != 0 or sorted(set(starts)) != starts:
-        validators.refuse("schedule", starts, "phases that start at 0 and then at rising times")
+        validators.reject("schedule", starts, "phases that start at 0 and then at rising times")
     return Faults(starts, [phase for _, phase in pairs], seed)
 
 
 def _pair(pair: Any) -> tuple[float, Phase]:
     if not isinstance(pair, tuple) or len(pair) != 2 or not isinstance(pair[1], Phase):
-        validators.refuse("schedule", pair, "pairs of seconds and a phase like (10, down())", TypeError)
+        validators.reject("schedule", pair, "pairs of seconds and a phase like (10, down())", TypeError)
     return validators.seconds("schedule", pair[0], zero_ok=True), pair[1]
 
 
@@ -211,5 +211,5 @@ def _latency(value: float) -> float:
 
 def _error(value: Any) -> ErrorFactory:
     if not callable(value):
-        validators.refuse("error", value, "an exception class, or a function from a text to an exception", TypeError)
+        validators.reject("error", value, "an exception class, or a function from a text to an exception", TypeError)
     return cast("ErrorFactory", value)

@@ -8,7 +8,7 @@ from typing import Any
 
 from resilio import registry
 from resilio._native import core
-from resilio._options.validators import refuse
+from resilio._options.validators import reject
 
 __all__ = ["assert_no_leaks"]
 
@@ -32,7 +32,7 @@ def assert_no_leaks(*policies: Any) -> None:
     """
     for policy in policies:
         if not isinstance(policy, core.Pipeline):
-            refuse("policies", policy, "policies; policy_of(function) gives that of a guarded function", TypeError)
+            reject("policies", policy, "policies; policy_of(function) gives that of a guarded function", TypeError)
     for _ in range(2):  # an object that a finaliser releases may be a cycle itself
         gc.collect()
     gates = {id(gate): gate for policy in policies or registry.all() for gate in policy.gates}

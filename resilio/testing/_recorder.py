@@ -1,4 +1,4 @@
-"""Recorder of policies' events: state changes, refusals, retries and ends of calls, in order."""
+"""Recorder of policies' events: state changes, rejections, retries and ends of calls, in order."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class RecordedEvents(list[Event]):
         return [change.new for change in self.of(StateChanged, name)]
 
     def reasons(self, name: str | None = None) -> Counter[str]:
-        """Return the number of refusals by reason."""
-        return Counter(refusal.reason for refusal in self.of(Rejected, name))
+        """Return the number of rejections by reason."""
+        return Counter(rejection.reason for rejection in self.of(Rejected, name))
 
     def outcomes(self, name: str | None = None) -> Counter[str]:
         """Return the number of ended calls by outcome."""

@@ -15,7 +15,7 @@ __all__ = ["disabled", "no_wait"]
 @contextmanager
 def disabled() -> Iterator[None]:
     """
-    Run guarded functions without their policies: no gate is entered, nothing is counted or refused.
+    Run guarded functions without their policies: no gate is entered, nothing is counted or rejected.
 
     It applies to this context: the block itself and the tasks started in it, not to other tasks and threads.
     """
@@ -30,7 +30,7 @@ def disabled() -> Iterator[None]:
 @contextmanager
 def no_wait() -> Iterator[None]:
     """
-    Let no call wait: admit at once a call that time alone would admit, and refuse one that needs another call to end.
+    Let no call wait: admit at once a call that time alone would admit, and reject one that needs another call to end.
 
     It applies to this context: the block itself and the tasks started in it, not to other tasks and threads.
     """

@@ -84,7 +84,7 @@ class VirtualTime:
         """
         validators.choice("backend", backend, ("asyncio", "trio"))
         if not callable(async_function):
-            validators.refuse("async_function", async_function, "an async function, not its coroutine", TypeError)
+            validators.reject("async_function", async_function, "an async function, not its coroutine", TypeError)
         self._require("run()")
         if self._timeline.driver is not None:
             raise RuntimeError("vt.run() cannot be called from a running event loop: await the function there")

@@ -46,7 +46,7 @@ def resilio_virtual_time() -> Iterator[VirtualTime]:
 
 @pytest.fixture
 def resilio_events() -> Iterator[RecordedEvents]:
-    """Events of all policies during the test: changes of state, refusals, retries, ends of calls."""
+    """Events of all policies during the test: changes of state, rejections, retries, ends of calls."""
     with record_events() as events:
         yield events
 

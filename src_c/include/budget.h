@@ -11,9 +11,9 @@
  * return, few calls are left.
  *
  * The price of a retry is the cost of the failed attempt to the dependency: its share of a success's latency, at least
- * 1/20. An immediate refusal costs next to nothing, and its retry adds no work; a timeout costs the full token. This
+ * 1/20. An immediate rejection costs next to nothing, and its retry adds no work; a timeout costs the full token. This
  * holds while calls succeed at all: above seven failures in ten recent attempts the price rises, to 1 at nine in ten. A
- * retry that the dependency asked for (Retry-After) takes a quarter, however quick the refusal was: a refusal that
+ * retry that the dependency asked for (Retry-After) takes a quarter, however quick the rejection was: a rejection that
  * names a time is deliberate. For a Retry-After above one second the price falls in proportion.
  *
  * A dependency is well while fewer than 44 in 100 of some 512 attempts fail, and the caller's successes take no longer
@@ -74,7 +74,7 @@ typedef struct rs_budget {
     int64_t steady;                         /* the same over more attempts, some 2^steady_memory */
     int64_t success_ns;                     /* the last deposit */
     int64_t lenders, lent_ns;               /* most calls in flight at a withdrawal in the last second, and its time */
-    uint64_t deposits, withdrawals, reserved, refused, refunds;     /* reserved: withdrawals by the reserve */
+    uint64_t deposits, withdrawals, reserved, rejected, refunds;     /* reserved: withdrawals by the reserve */
     uint64_t failures, repaid;              /* failed attempts; calls repaid for their retries */
     uint8_t memory, steady_memory;
     uint8_t armed;                          /* a success since the reserve was last used */
@@ -209,7 +209,7 @@ static inline int rs_budget_take(rs_budget *b, int64_t now_ns, int64_t price, in
     if (b->balance >= price || b->balance - price >= -b->ratio * lend)
         b->balance -= price;
     else if (!rs_budget_take_reserve(b, now_ns, well)) {
-        b->refused++;
+        b->rejected++;
         return 0;
     }
     b->reserve_ns = now_ns;
@@ -217,7 +217,7 @@ static inline int rs_budget_take(rs_budget *b, int64_t now_ns, int64_t price, in
     return 1;
 }
 
-/* Withdraw one token for a retry or a hedge: 1, or 0 if refused. */
+/* Withdraw one token for a retry or a hedge: 1, or 0 if rejected. */
 static inline int rs_budget_withdraw(rs_budget *b, int64_t now_ns)
 {
     return rs_budget_take(b, now_ns, RS_BUDGET_ONE, 0, 0);

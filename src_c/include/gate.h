@@ -2,7 +2,7 @@
  *
  * A gate admits calls and learns from how they end. It is a state machine without I/O: it never sleeps, spawns, logs or
  * reads a clock. The pipeline (core) does the rest: it takes the gate's lock, reads the clock, keeps the counters and
- * the latency histogram, raises refusals, parks the caller, wakes waiters and delivers events.
+ * the latency histogram, raises rejections, parks the caller, wakes waiters and delivers events.
  *
  * Every operation below runs with the gate's lock held: C arithmetic only, no Python call, no allocation through
  * Python. `prepare` is the exception: it runs before, without the lock, and may call Python (a cost function).
@@ -11,7 +11,7 @@
  *                                          admit -> WAIT -> poll* -> ADMITTED ............... settle
  *                                                                    REJECTED
  *                                          admit -> REJECTED
- *     `cancel` replaces `settle` when the callee was never called (an inner refusal, a cancelled wait): it gives back
+ *     `cancel` replaces `settle` when the callee was never called (an inner rejection, a cancelled wait): it gives back
  *     everything, as if the gate had not been asked. `recheck` asks again after the call has waited at another gate.
  */
 #ifndef RS_GATE_H
@@ -54,26 +54,26 @@ typedef struct rs_request {
 } rs_request;
 
 /* Why a gate rejected the call; filled by the gate with REJECTED. */
-typedef struct rs_refusal {
+typedef struct rs_rejection {
     int reason;                     /* index into ops->reasons, or one of the two below */
     double measured;                /* in the unit of limit; NaN: nothing to report */
     double limit;
     int64_t retry_after_ns;         /* > 0, or -1 if unknown */
-} rs_refusal;
+} rs_rejection;
 #define RS_WOULD_BLOCK -1         /* waiting would block this thread's event loop, or the queue is a parent process's */
 #define RS_OUT_OF_TIME_TO_WAIT -2   /* "deadline"; measured: seconds needed (NaN: it has passed); limit: seconds left */
 
 typedef struct rs_gate_ops {
     const char *kind;               /* "circuit_breaker" */
-    const char *error;              /* name of the refusal's class in resilio.errors: "CircuitOpenError" */
+    const char *error;              /* name of the rejection's class in resilio.errors: "CircuitOpenError" */
     const char *const *reasons;     /* NULL-terminated, closed set of labels */
     const char *const *states;      /* NULL-terminated names of states, for change records; NULL if stateless */
     int python;                     /* 1: admit, cancel and settle call Python, without the lock (PythonGate only) */
 
     int  (*prepare)(rs_gate *, rs_slot *, const rs_request *);                         /* NULL: nothing; never raises */
-    int  (*admit)(rs_gate *, rs_slot *, const rs_request *, int64_t now_ns, rs_refusal *);/* rs_verdict */
-    int  (*poll)(rs_gate *, rs_slot *, int64_t now_ns, rs_refusal *);            /* NULL: the gate never returns WAIT */
-    int  (*recheck)(rs_gate *, rs_slot *, int64_t now_ns, rs_refusal *);          /* ADMITTED, REJECTED; NULL: stands */
+    int  (*admit)(rs_gate *, rs_slot *, const rs_request *, int64_t now_ns, rs_rejection *);/* rs_verdict */
+    int  (*poll)(rs_gate *, rs_slot *, int64_t now_ns, rs_rejection *);            /* NULL: the gate never returns WAIT */
+    int  (*recheck)(rs_gate *, rs_slot *, int64_t now_ns, rs_rejection *);          /* ADMITTED, REJECTED; NULL: stands */
     /* WAITING or HELD. Of a waiter whose event loop is closed the slot has nothing but `waiter`. */
     void (*cancel)(rs_gate *, rs_slot *, int64_t now_ns);
     void (*settle)(rs_gate *, rs_slot *, int outcome, int64_t latency_ns, int64_t now_ns);/* HELD only */
@@ -98,10 +98,10 @@ typedef struct rs_change {
 } rs_change;
 #define RS_CHANGES 6
 #define RS_REASONS 16               /* at most, of one kind of gate */
-#define RS_REFUSALS (RS_REASONS + 2)    /* reasons counted in `refused`: those, and the two of every gate */
+#define RS_REJECTIONS (RS_REASONS + 2)    /* reasons counted in `rejected`: those, and the two of every gate */
 
 typedef struct rs_counters {
-    uint64_t calls;                 /* received: admitted, refused and would-refuse */
+    uint64_t calls;                 /* received: admitted, rejected and would-reject */
     uint64_t successes, failures, ignored;
     uint64_t rejected, would_reject, would_wait;
     uint64_t cancelled;             /* gave up before the callee was called */
@@ -138,10 +138,10 @@ struct rs_gate {
     rs_counters counters;
     int64_t spent_ns[RS_SPENT];     /* by the calls that began here, by segment; updated without the lock */
     int64_t waited_ns;              /* by all calls, here */
-    uint64_t refused[RS_REFUSALS];   /* counters.rejected by reason: RS_REFUSED_AT */
+    uint64_t rejected[RS_REJECTIONS];   /* counters.rejected by reason: RS_REJECTED_AT */
     rs_histogram latency;           /* successes and failures */
 };
-#define RS_REFUSED_AT(reason) ((reason) + 2 < 0 || (reason) >= RS_REASONS ? 1 : (reason) + 2)
+#define RS_REJECTED_AT(reason) ((reason) + 2 < 0 || (reason) >= RS_REASONS ? 1 : (reason) + 2)
 #define RS_NO_START 1u               /* `admit` and the slot may get 0 for the time */
 #define RS_NO_LATENCY 2u             /* no latency is recorded, `settle` may get 0 for the time */
 #define RS_LISTEN_REJECTED 1u
@@ -162,11 +162,11 @@ static inline int rs_gate_enforced(rs_gate *gate)
     return gate->enforce_credit < before;   /* wrapped: this call is in the share */
 }
 
-/* Count a refusal. Lock held. */
-static inline void rs_gate_count_refusal(rs_gate *gate, int reason)
+/* Count a rejection. Lock held. */
+static inline void rs_gate_count_rejection(rs_gate *gate, int reason)
 {
     gate->counters.rejected++;
-    gate->refused[RS_REFUSED_AT(reason)]++;
+    gate->rejected[RS_REJECTED_AT(reason)]++;
 }
 
 static inline void rs_counters_add(rs_counters *into, const rs_counters *of)
@@ -191,8 +191,8 @@ static inline int rs_gate_add(rs_gate *into, rs_gate *of)
     rs_lock_acquire(&of->lock);
     rs_lock_acquire(&into->lock);       /* always in this order: nothing is added to a gate that admits calls */
     rs_counters_add(&into->counters, &of->counters);
-    for (int i = 0; i < RS_REFUSALS; i++)
-        into->refused[i] += of->refused[i];
+    for (int i = 0; i < RS_REJECTIONS; i++)
+        into->rejected[i] += of->rejected[i];
     for (int i = 0; i < RS_SPENT; i++)
         into->spent_ns[i] += __atomic_load_n(&of->spent_ns[i], __ATOMIC_RELAXED);
     into->waited_ns += of->waited_ns;
@@ -208,7 +208,7 @@ static inline int rs_gate_add(rs_gate *into, rs_gate *of)
 
 /* "Cannot finish": return 1 if a call that first waits *wait_ns* and then takes the median latency would miss its
    deadline. Fills *why*. A gate calls it before it queues a call. Lock held. */
-static inline int rs_gate_cannot_finish(const rs_gate *gate, const rs_request *request, int64_t now_ns, int64_t wait_ns, rs_refusal *why)
+static inline int rs_gate_cannot_finish(const rs_gate *gate, const rs_request *request, int64_t now_ns, int64_t wait_ns, rs_rejection *why)
 {
     if (request->deadline_ns == 0)
         return 0;
@@ -217,7 +217,7 @@ static inline int rs_gate_cannot_finish(const rs_gate *gate, const rs_request *r
         needed_ns += rs_histogram_quantile(&gate->latency, 0.5);
     if (needed_ns <= left_ns)
         return 0;
-    *why = (rs_refusal){RS_OUT_OF_TIME_TO_WAIT, (double)needed_ns / 1e9, (double)left_ns / 1e9, -1};
+    *why = (rs_rejection){RS_OUT_OF_TIME_TO_WAIT, (double)needed_ns / 1e9, (double)left_ns / 1e9, -1};
     return 1;
 }
 

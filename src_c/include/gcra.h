@@ -5,7 +5,7 @@
  *
  *     granted  <=>  max(tat, now) + n * interval <= now + burst * interval
  *
- * So a decision is an addition and a comparison, nothing has to tick, and the time until a refused cost fits is exact.
+ * So a decision is an addition and a comparison, nothing has to tick, and the time until a rejected cost fits is exact.
  *
  * Times are 128-bit fixed point, 64 bits of nanoseconds and 64 bits of fraction. Whole nanoseconds would not suffice:
  * 90000 tokens a minute are one every 666666.67 ns, and rounding that is a rate error of 5e-7; at 1e9 a second nothing

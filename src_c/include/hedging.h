@@ -4,7 +4,7 @@
  *                time was up) is only known to take longer: the Kaplan-Meier estimate uses exactly that
  *   cap          each call pays in max_extra of a hedge, a hedge costs one: hedges <= max_extra * calls, always
  *   unmeasured   too few samples for the quantile, or none at all: nothing starts
- *   failing      a quarter of the last primaries failed or were refused: more of the same does not help
+ *   failing      a quarter of the last primaries failed or were rejected: more of the same does not help
  *   saturated    recent calls take more than twice the best latency: servers queue, and hedges feed the queue
  *   losing       below 0.3 of the last hedges won: the copies are slow for the same reason. One in 20 still starts
  *
@@ -273,7 +273,7 @@ static inline void rs_hedging_sample(rs_hedging *hedging, int64_t ns, int stoppe
         rs_hedging_refresh(hedging);
 }
 
-/* Record that a primary failed or was refused (1), or neither (0). If cancelled from outside:
+/* Record that a primary failed or was rejected (1), or neither (0). If cancelled from outside:
    neither this nor a sample. */
 static inline void rs_hedging_outcome(rs_hedging *hedging, int failed)
 {
@@ -346,7 +346,7 @@ static inline int rs_hedging_may(rs_hedging *hedging)
     return answer;
 }
 
-/* Refund a permitted hedge that did not start: the shared retry budget, or a gate, refused it. */
+/* Refund a permitted hedge that did not start: the shared retry budget, or a gate, rejected it. */
 static inline void rs_hedging_give_back(rs_hedging *hedging)
 {
     hedging->tokens += RS_HEDGING_ONE;

@@ -18,7 +18,7 @@
  * between 4 and 20 square roots above the knee. The fluctuation of a stream of calls is of that size: fewer starve the
  * workers, more only delay. A gate with a queue of its own, whose order is better, needs 4 at most.
  *
- * Drops. Calls that time out or are refused with few in flight are not caused by the limit: with heavy tails some are
+ * Drops. Calls that time out or are rejected with few in flight are not caused by the limit: with heavy tails some are
  * dropped at any load. The limit is cut, once a round, if the share of drops is well above that background.
  *
  * If no queue shows at all, the limit is below the knee: the law climbs by half at a time while latency stays flat. At

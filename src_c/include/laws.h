@@ -13,7 +13,7 @@
 #include "law_knee.h"
 
 /* Learn from a call that ended at *now_ns*. *inflight*: calls in flight at its admission, itself included; *present*:
- * the same at its end, 0: unknown. *dropped*: it was refused or timed out, so its latency is no evidence. Impossible
+ * the same at its end, 0: unknown. *dropped*: it was rejected or timed out, so its latency is no evidence. Impossible
  * values (less than a nanosecond, fewer than one) count as the least possible. */
 static inline void rs_law_learn(rs_law *law, int64_t latency_ns, int64_t inflight, int64_t present, int dropped, int64_t now_ns)
 {

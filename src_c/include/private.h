@@ -24,15 +24,15 @@ typedef enum {
     RS_PRIVATES
 } rs_private;
 
-typedef enum { RS_UNUSED, RS_IN_USE, RS_REFUSED, RS_NOT_HERE } rs_private_state;
+typedef enum { RS_UNUSED, RS_IN_USE, RS_PRIVATE_FAILED, RS_NOT_HERE } rs_private_state;
 
 extern uint8_t rs_private_is[RS_PRIVATES];
 
 #define RS_USES(name) __builtin_expect(rs_private_is[RS_PRIVATE_##name] == RS_IN_USE, 1)
 
-/* Return 1 if its proof may be tried: it is not refused or inapplicable. */
+/* Return 1 if its proof may be tried: it is not failed or inapplicable. */
 static inline int rs_private_may(rs_private which) { return rs_private_is[which] <= RS_IN_USE; }
-static inline void rs_private_proved(rs_private which, int holds) { rs_private_is[which] = holds ? RS_IN_USE : RS_REFUSED; }
+static inline void rs_private_proved(rs_private which, int holds) { rs_private_is[which] = holds ? RS_IN_USE : RS_PRIVATE_FAILED; }
 
 int rs_private_init(void);          /* before the first use; -1 with an exception */
 PyObject *rs_private_report(PyObject *module, PyObject *unused);

@@ -1,11 +1,11 @@
-/* The queue of a load shedder: which call is served next, and which is shed first. No operation
+/* The queue of a load shedder: which call is served next, and which is rejected first. No operation
  * depends on the queue's length.
  *
  * Classes come first, in strict order. Within a class there is one list for each rank, and a
  * bitmap of the lists in use:
  *
  *   ranked   lists 0..63 hold calls of tasks served before, 64..127 the others, both by a hash of the task. The lowest
- *            list is served next, the highest is shed first.
+ *            list is served next, the highest is rejected first.
  *   fair     each tenant, or all that share its hash, is a flow with two lists: calls of tasks served before, and
  *            others. Flows take turns by deficit round robin, with time as the cost. A grant charges the usual time of
  *            a call, and its end the difference. The longest flow sheds first.
@@ -226,7 +226,7 @@ static inline uint32_t rs_shed_longest_flow(const rs_shed_queue *queue, const rs
     return longest;
 }
 
-/* The list of a flow that is shed first. */
+/* The list of a flow that is rejected first. */
 static inline uint32_t rs_shed_worse_half(const rs_shed_class *class, uint32_t flow)
 {
     return 2 * flow + (class->lists[2 * flow + 1].head != NULL);

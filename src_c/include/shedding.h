@@ -1,7 +1,7 @@
 /* Arithmetic of a load shedder: time per call, overload, and the room in the queue.
  *
  * A queue that is never full serves every call; one that is always full only makes every call late. So its room depends
- * on the share that is shed anyway. Up to an eighth the queue is long: calls are lost by chance, and a longer queue
+ * on the share that is rejected anyway. Up to an eighth the queue is long: calls are lost by chance, and a longer queue
  * loses fewer. Above an eighth it is just long enough to keep the workers busy. From a quarter on the newest call is
  * served first, because the older ones will be late in any case. Both with hysteresis.
  *
@@ -18,14 +18,14 @@
 #include <math.h>
 #include <stdint.h>
 
-#define RS_SHED_MEMORY 500          /* window of the shed share, in arrivals */
+#define RS_SHED_MEMORY 500          /* window of the rejected share, in arrivals */
 #define RS_SHED_BEGINS 0.12
 #define RS_SHED_ENDS 0.08
 #define RS_SHED_NEWEST 0.25
 #define RS_SHED_MOST 0.5            /* the largest share that is noted, however long a burst */
-#define RS_SHED_QUIET_NS INT64_C(5000000000)       /* without a shed call: the overload is over, */
+#define RS_SHED_QUIET_NS INT64_C(5000000000)       /* without a rejected call: the overload is over, */
 #define RS_SHED_QUIET_MEANS 20      /* if that is also this number of mean times, even with few calls; */
-#define RS_SHED_QUIET 200           /* or for this number of arrivals, whatever was shed before */
+#define RS_SHED_QUIET 200           /* or for this number of arrivals, whatever was rejected before */
 #define RS_SHED_LONG 50             /* room in normal times, in calls, */
 #define RS_SHED_LONG_MEANS 6        /* and at most, in mean times, */
 #define RS_SHED_LONG_FEW 24         /* but at least this, and some more with one or two workers */
@@ -48,7 +48,7 @@
 #define RS_SHED_SHORTEST_WAIT_NS INT64_C(1000000000)
 
 typedef struct rs_shed_state {
-    double shed;                    /* shed share of recent arrivals */
+    double shed;                    /* rejected share of recent arrivals */
     double mean_ns;                 /* mean time that a permit is held */
     double median_ns;               /* latency of successes */
     double slow_ns;                 /* 90th percentile of the same */
@@ -59,7 +59,7 @@ typedef struct rs_shed_state {
     double gave_up_ns;              /* mean latency of lost answers: when callers gave up */
     int64_t last_shed_ns, last_end_ns, began_ns;
     uint64_t random;
-    uint32_t quiet;                 /* arrivals since one was shed */
+    uint32_t quiet;                 /* arrivals since one was rejected */
     uint32_t unanswered;            /* failures since the last success */
     uint8_t overloaded;
     uint8_t lasting;                /* the overload is longer than a burst */
@@ -113,7 +113,7 @@ static inline void rs_shed_arrived(rs_shed_state *state)
         state->shed = 0.0;
 }
 
-/* Count a shed call. 1: the overload begins with it. */
+/* Count a rejected call. 1: the overload begins with it. */
 static inline int rs_shed_count(rs_shed_state *state, int64_t now_ns)
 {
     if (state->shed < RS_SHED_MOST)
@@ -285,7 +285,7 @@ static inline int64_t rs_shed_patience_ns(const rs_shed_state *state, int64_t ro
     return patience > 3600e9 ? INT64_C(3600000000000) : (int64_t)patience;
 }
 
-/* Retry-After of a refused call, ns: after the queue has drained, later the more is shed, and jittered. */
+/* Retry-After of a rejected call, ns: after the queue has drained, later the more is rejected, and jittered. */
 static inline int64_t rs_shed_retry_after_ns(rs_shed_state *state, int64_t waiting, int64_t limit)
 {
     double served = state->shed > 0.9 ? 0.1 : 1.0 - state->shed;

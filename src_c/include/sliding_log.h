@@ -1,7 +1,7 @@
 /* An exact sliding window: at most `limit` tokens in any `period`, kept as a log of withdrawals.
  *
  * An entry leaves the window one period after it was made. A decision looks at the leaving entries and at a sum. The
- * time until a refused cost fits is exact: it is when enough of the oldest entries have left.
+ * time until a rejected cost fits is exact: it is when enough of the oldest entries have left.
  *
  * The log is a ring that grows on use, up to one entry for each whole token of the limit. Without room for
  * another entry (costs below one, debts, no memory) the entries of one grain are merged into one, dated as the

@@ -18,7 +18,7 @@ typedef enum {
     RS_SLOT_EMPTY = 0,
     RS_SLOT_WAITING = 1,
     RS_SLOT_HELD = 2,
-    RS_SLOT_SHADOW = 3              /* enforcement would have refused: passes, holds nothing, teaches nothing */
+    RS_SLOT_SHADOW = 3              /* enforcement would have rejected: passes, holds nothing, teaches nothing */
 } rs_slot_state;
 
 /* 20 bytes, so that `state` shares a word with the last four: each slot is part of every call. Every member is

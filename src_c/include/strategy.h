@@ -5,7 +5,7 @@
  * `admit` that neither waits nor rejects, if it has one. `admit` may set `slot->wake_ns`. Outward it is settled
  * like a gate. In between:
  *
- *   `ended` is called when the inner part has raised, was refused, or returned a value that the stage's judge calls a
+ *   `ended` is called when the inner part has raised, was rejected, or returned a value that the stage's judge calls a
  *   failure. It runs without the lock and may call Python. On an error of its own it reports the error and passes the
  *   inner result on.
  *   `expired` is called in a callback of the event loop when `slot->wake_ns` has come while the call is suspended. It
@@ -16,7 +16,7 @@
  *   a thread the stage's method `run(rest)` is used, in a task `arun(rest)`. Its result or exception counts as that of
  *   the inner part, and `ended` is called as usual.
  *
- * Gates between two strategies, or between a strategy and the function, are admitted all or nothing. A refusal there
+ * Gates between two strategies, or between a strategy and the function, are admitted all or nothing. A rejection there
  * reaches the strategy outside them as an exception, with `called` = 0.
  */
 #ifndef RS_STRATEGY_H
@@ -48,7 +48,7 @@ typedef struct rs_end {
     struct rs_run *run;             /* opaque to strategies, except for the functions of rs_core_api */
     int16_t stage;                  /* index of the stage that is asked */
     int8_t outcome;                 /* rs_outcome by the stage's judges; answer: the outcome to count there */
-    uint8_t called;                 /* 0: refused inside */
+    uint8_t called;                 /* 0: rejected inside */
     uint8_t fired;                  /* rs_interrupt: this stage alone had the call cancelled */
     uint8_t cancelled;              /* another party has meanwhile had the task cancelled */
     uint8_t place;                  /* rs_place */

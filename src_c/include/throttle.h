@@ -2,8 +2,8 @@
  *
  * The share of calls that may pass is the success ratio of the calls *sent*, divided by the required ratio. Above the
  * limit of failures it falls with the successes, and is 0 only where nothing succeeds. A ratio to all calls *asked for*
- * (Google, Site Reliability Engineering, chapter 21) has no such equilibrium: its refusals lower its own ratio, and
- * calls that would have succeeded are refused with the others.
+ * (Google, Site Reliability Engineering, chapter 21) has no such equilibrium: its rejections lower its own ratio, and
+ * calls that would have succeeded are rejected with the others.
  *
  * Calls in flight for too long count as failures while they last (`rs_overdue`). Otherwise a hanging call shows only
  * when its timeout ends it, and until then all calls hang alike. Two half-periods suffice, and no call is tracked: a

@@ -9,7 +9,7 @@
 #define RS_WAITERS_H
 #include "gate.h"
 
-typedef enum { RS_WAITER_IDLE = 0, RS_WAITER_QUEUED = 1, RS_WAITER_GRANTED = 2, RS_WAITER_REFUSED = 3 } rs_waiter_state;
+typedef enum { RS_WAITER_IDLE = 0, RS_WAITER_QUEUED = 1, RS_WAITER_GRANTED = 2, RS_WAITER_REJECTED = 3 } rs_waiter_state;
 
 #define RS_NEAR 3
 
@@ -29,7 +29,7 @@ struct rs_waiter {
     int64_t enqueued_ns;
     int64_t expires_ns;             /* the call's own deadline, 0: none; set by core. No grant after it */
     uint8_t state;                  /* rs_waiter_state */
-    uint8_t reason;                 /* with REFUSED: index into ops->reasons */
+    uint8_t reason;                 /* with REJECTED: index into ops->reasons */
     uint8_t notified;               /* a wake-up is due or delivered */
     uint8_t woken;                  /* linked in gate->woken */
     uint8_t waiting;            /* set by core until its call has polled it to the end or cancelled. Gate's lock held */
@@ -42,7 +42,8 @@ typedef struct rs_queue {
     int64_t amount;                 /* sum of the amounts queued */
 } rs_queue;
 
-#define RS_EXPIRED UINT8_MAX    /* with REFUSED, in place of a reason: its deadline has passed. Core refuses the call */
+#define RS_EXPIRED UINT8_MAX    /* with REJECTED, in place of a reason: its deadline has passed. Core rejects the call
+*/
 
 static inline int rs_waiter_expired(const rs_waiter *waiter, int64_t now_ns)
 {
@@ -80,7 +81,7 @@ static inline void rs_queue_remove(rs_queue *queue, rs_waiter *waiter)
     waiter->state = RS_WAITER_IDLE;
 }
 
-/* Poll *waiter* soon, in its own loop or thread: after a grant, a refusal, or when its wake_ns has become earlier. */
+/* Poll *waiter* soon, in its own loop or thread: after a grant, a rejection, or when its wake_ns has become earlier. */
 static inline void rs_gate_wake(rs_gate *gate, rs_waiter *waiter)
 {
     if (waiter->woken)

@@ -145,7 +145,7 @@ def test_a_thousand_closed_waiters_are_passed_over_without_recursion(new_loop: A
     abandon(gone)
 
 
-def test_a_waiter_of_a_closed_loop_that_is_resumed_by_hand_is_refused() -> None:
+def test_a_waiter_of_a_closed_loop_that_is_resumed_by_hand_is_rejected() -> None:
     """Its place is gone: it neither gets a permit nor gives one back twice."""
     limit = bulkhead(1, max_queued=5, max_wait=600)
     permit = limit.acquire()
@@ -159,9 +159,9 @@ def test_a_waiter_of_a_closed_loop_that_is_resumed_by_hand_is_refused() -> None:
     loop.close()
     permit.success()
     future.set_result(None)
-    with pytest.raises(BulkheadFullError) as refused:
+    with pytest.raises(BulkheadFullError) as rejected:
         call.send(None)
-    assert refused.value.reason == "would_block"
+    assert rejected.value.reason == "would_block"
     assert (limit.snapshot().queued, limit.snapshot().inflight, limit.used) == (0, 0, 0)
 
 

@@ -286,7 +286,7 @@ def test_a_thread_waits_no_longer_than_it_was_told(seconds: float) -> None:
 
 
 def test_a_very_long_wait_is_a_wait() -> None:
-    """A time beyond what the platform's lock can wait is cut, not refused."""
+    """A time beyond what the platform's lock can wait is cut, not rejected."""
     waiter = FakeWaiter()
     thread = threading.Thread(target=_backends.park_sync, args=(waiter, 1e12))
     thread.start()
@@ -338,7 +338,7 @@ def test_a_thread_under_virtual_time_does_not_wait_for_the_past() -> None:
 
 @pytest.mark.anyio
 async def test_no_thread_with_a_running_loop_may_block() -> None:
-    """Blocking is refused under either event loop, and allowed in a worker thread of it."""
+    """Blocking is rejected under either event loop, and allowed in a worker thread of it."""
     assert not _backends.can_block()
     assert await anyio.to_thread.run_sync(_backends.can_block)
 

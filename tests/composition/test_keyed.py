@@ -75,15 +75,15 @@ def fail(guarded, *args, times=2, **kwargs):
         ("name", ["", " x", 5]),
     ],
 )
-def test_a_bad_option_is_refused_by_name_and_value(name, values):
-    """Whatever makes no sense is refused at construction, with what it was and what it should be."""
+def test_a_bad_option_is_rejected_by_name_and_value(name, values):
+    """Whatever makes no sense is rejected at construction, with what it was and what it should be."""
     for value in values:
         options = {"factory": circuit_breaker, "key": "host", name: value}
         with pytest.raises((TypeError, ValueError), match=rf"^{name} must be .*, not {re.escape(repr(value)[:30])}"):
             keyed(options.pop("factory"), **options)
 
 
-def test_an_async_key_function_is_refused():
+def test_an_async_key_function_is_rejected():
     """The key is needed at once."""
 
     async def key(*args):
@@ -103,7 +103,7 @@ def test_an_async_key_function_is_refused():
         (lambda: 1 / 0, ZeroDivisionError, "division by zero"),
     ],
 )
-def test_a_factory_that_cannot_serve_is_refused_at_once(factory, error, text):
+def test_a_factory_that_cannot_serve_is_rejected_at_once(factory, error, text):
     """It is called when the keyed policy is made, not in the middle of the first call."""
     with registry.isolated(), pytest.raises(error, match=text):
         keyed(factory, key="host")
@@ -139,7 +139,7 @@ def test_the_policies_of_all_keys_are_of_one_kind_and_new():
 
 
 @pytest.mark.parametrize("policy", [circuit_breaker, lambda: pipeline(circuit_breaker(), bulkhead(3))])
-def test_a_factory_that_returns_one_object_twice_is_refused(policy):
+def test_a_factory_that_returns_one_object_twice_is_rejected(policy):
     """`keyed(lambda: breaker, key="host")` was accepted, and all hosts shared one breaker with a line in the log."""
     one, kept = policy(), []
 
@@ -158,7 +158,7 @@ def test_a_factory_that_returns_one_object_twice_is_refused(policy):
 
 
 def test_one_name_is_one_keyed_policy():
-    """The same name and options give the same object; other options are refused."""
+    """The same name and options give the same object; other options are rejected."""
     with registry.isolated():
         made = keyed(circuit_breaker, key="host", name="one-keyed")
         assert keyed(circuit_breaker, key="host", name="one-keyed") is made
@@ -339,8 +339,8 @@ def test_all_uses_find_the_key(vt, backend):
 
         assert per_host.call(calling, "a") == "a"
         assert await per_host.acall(later, "b") == "b"
-        assert per_host.attempt(calling, "c").value == "c"
-        assert (await per_host.attempt(later, host="d")).value == "d"
+        assert per_host.try_call(calling, "c").value == "c"
+        assert (await per_host.try_acall(later, host="d")).value == "d"
         permit = per_host.try_acquire(host="e")
         assert permit
         assert not per_host.try_acquire("e")
@@ -406,7 +406,7 @@ def test_waits_are_at_the_gate_of_the_key(vt, backend):
         lambda: retry(on=OSError, backoff=0.1, attempts=3, budget=None),
         lambda: fallback(lambda host: host, on=OSError),
         lambda: timeout(5.0),
-        lambda: hedge(after=1.0, replay_safe=True),
+        lambda: hedge(after=1.0, idempotent=True),
         lambda: rate_limit("100/s"),
         circuit_breaker,
         lambda: pipeline(retry(on=OSError, backoff=0.1, budget=None), circuit_breaker(), bulkhead(2), timeout(5.0)),
@@ -598,10 +598,10 @@ def test_the_clocks_of_a_keyed_timeout_run_on_a_stream(vt, backend, times, clock
 @pytest.mark.parametrize(
     ("factory", "stream"),
     [
-        (lambda: hedge(replay_safe=True), flowing()),
-        (lambda: hedge(replay_safe=True), flowing_slowly()),
+        (lambda: hedge(idempotent=True), flowing()),
+        (lambda: hedge(idempotent=True), flowing_slowly()),
         (lambda: timeout(5.0), flowing()),
-        (lambda: pipeline(retry(on=OSError), hedge(replay_safe=True)), flowing_slowly()),
+        (lambda: pipeline(retry(on=OSError), hedge(idempotent=True)), flowing_slowly()),
     ],
     ids=["hedge", "async hedge", "timeout", "pipeline"],
 )
@@ -720,7 +720,7 @@ def test_an_evicted_policy_is_freed_at_once(vt):
         load_shed,
         lambda: rate_limit("9/s", Rate("9/s", unit="tokens", cost=lambda host: 1)),
         lambda: retry(on=OSError, budget=None),
-        lambda: hedge(replay_safe=True),
+        lambda: hedge(idempotent=True),
         lambda: timeout(5.0, thread=True),
         lambda: deadline(5.0),
         lambda: fallback(lambda host: host, on=OSError),
@@ -788,12 +788,12 @@ async def slowly(host):
     "factory",
     [
         lambda: retry(on=OSError),
-        lambda: hedge(after="p50", replay_safe=True),
+        lambda: hedge(after="p50", idempotent=True),
         lambda: timeout("p50*3", ceiling=9.0),
         lambda: pipeline(
             deadline(9.0),
             retry(on=OSError),
-            hedge(replay_safe=True),
+            hedge(idempotent=True),
             circuit_breaker(window=(100, "60s")),
             bulkhead(9),
             timeout("p99*3", ceiling=9.0),
@@ -873,7 +873,7 @@ def test_what_is_under_way_at_a_reset_is_counted_to_its_end(vt):
     """
     It was a call without an end for good, and not in flight meanwhile.
 
-    So were waiting ones, and those that enforcement would have refused.
+    So were waiting ones, and those that enforcement would have rejected.
     """
     per_host = keyed(lambda: bulkhead(1, max_queued=1, max_wait=9.0), key="host")
     shadow = keyed(lambda: bulkhead(1, enforce=False), key="host")
@@ -984,10 +984,10 @@ def test_the_snapshot_adds_all_keys_up(vt):
     assert per_host.health()
     with pytest.raises(CircuitOpenError):
         call("down")
-    assert per_host.gates[0].refusals()["open"] == 1
+    assert per_host.gates[0].rejections()["open"] == 1
 
 
-def test_names_and_refusals_are_those_of_the_whole():
+def test_names_and_rejections_are_those_of_the_whole():
     """The policies of keys are not listed, and called like the keyed one; unnamed it is called after its function."""
     with registry.isolated():
         before = set(registry.all())
@@ -1069,7 +1069,7 @@ def test_explain_and_lint_see_the_policies_of_the_keys():
     assert [(step.position, step.kind) for step in steps] == [(1, "circuit_breaker"), (2, "bulkhead"), (3, "timeout")]
     assert steps[0].options["key"] == "host"
     assert steps[0].options["consecutive"] == 2
-    assert steps[0].refuses_with == "CircuitOpenError"
+    assert steps[0].rejects_with == "CircuitOpenError"
     with pytest.warns(UserWarning, match="bulkhead-outside-breaker"):
         pipeline(bulkhead(3), breakers())
     with pytest.warns(UserWarning, match="bulkhead-outside-breaker"):
@@ -1159,7 +1159,7 @@ def test_threads_that_meet_at_a_key_share_its_policy():
     def run():
         start.wait()
         for number in range(2000):
-            pools.attempt(call.__wrapped__, number % 4)
+            pools.try_call(call.__wrapped__, number % 4)
             if number % 50 == 0:
                 pools.call(calling, f"passing {number}")
 
@@ -1190,7 +1190,7 @@ def test_one_dead_shard_of_ten_gets_few_calls(vt, seconds, most):
 
     for _ in range(seconds * 10):
         for shard in range(10):
-            shards.attempt(call.__wrapped__, shard)
+            shards.try_call(call.__wrapped__, shard)
         vt.advance(0.1)
     assert sent[1:] == [seconds * 10] * 9
     assert 0.01 < sent[0] / (seconds * 10) < most

@@ -44,7 +44,7 @@ def names(made: Pipeline) -> list[str | None]:
 
 
 def test_the_first_policy_is_outermost() -> None:
-    """Refusals come from the outermost policy that refuses; nothing is taken from those inside it."""
+    """Rejections come from the outermost policy that rejects; nothing is taken from those inside it."""
     limit, breaker, pool = rate_limit("1/s", name="limit"), circuit_breaker("breaker"), bulkhead(1, name="pool")
     both = pipeline(limit, breaker, pool)
     assert isinstance(both, Pipeline)
@@ -76,7 +76,7 @@ def test_a_pipeline_is_a_policy() -> None:
     assert (guarded(), policy_of(guarded)) == ("decorated", both)
     with both as permit:
         assert not both.try_acquire()
-        assert both.attempt(boom).outcome == "rejected"
+        assert both.try_call(boom).outcome == "rejected"
         permit.failure()
     assert (both.snapshot().failures, both.snapshot().inflight) == (1, 0)
 
@@ -90,13 +90,13 @@ def test_a_pipeline_is_a_policy() -> None:
         ((RejectedError,), TypeError, "policies must be policies"),
     ],
 )
-def test_what_makes_no_pipeline_is_refused(policies: Any, error: Any, message: str) -> None:
+def test_what_makes_no_pipeline_is_rejected(policies: Any, error: Any, message: str) -> None:
     """A clear error that names parameter and value."""
     with pytest.raises(error, match=message):
         pipeline(*policies)
 
 
-def test_too_many_gates_are_refused_also_as_a_stack() -> None:
+def test_too_many_gates_are_rejected_also_as_a_stack() -> None:
     """At most sixteen, doors included."""
     with pytest.raises(ValueError, match="not 17"):
         pipeline(*(circuit_breaker() for _ in range(17)))
@@ -119,7 +119,7 @@ def test_the_snapshot_of_a_pipeline_has_its_own_numbers_and_those_of_its_policie
     shared = circuit_breaker("shared")
     both = pipeline(shared, bulkhead(2, name="pool"), name="both")
     shared.call(lambda: 1)
-    both.attempt(boom)
+    both.try_call(boom)
     seen = both.snapshot()
     assert (seen.kind, seen.name, seen.state, seen.calls, seen.failures) == ("pipeline", "both", "serving", 1, 1)
     assert [(part.name, part.calls) for part in seen.parts] == [("shared", 2), ("pool", 1)]
@@ -149,7 +149,7 @@ def test_the_snapshot_of_a_stack_shows_its_outermost_policy() -> None:
 
 
 def test_explain_is_data_that_prints_as_a_table() -> None:
-    """Position, kind, name, the options that matter and what it refuses with."""
+    """Position, kind, name, the options that matter and what it rejects with."""
     both = pipeline(circuit_breaker("payments", open_for=2), bulkhead(10, name="pool"), name="both")
     explained = both.explain()
     assert [attrs.asdict(step) for step in explained.steps] == [
@@ -158,18 +158,18 @@ def test_explain_is_data_that_prints_as_a_table() -> None:
             "kind": "circuit_breaker",
             "name": "payments",
             "options": {"open_for": 2.0},
-            "refuses_with": "CircuitOpenError",
+            "rejects_with": "CircuitOpenError",
         },
         {
             "position": 2,
             "kind": "bulkhead",
             "name": "pool",
             "options": {"max_concurrent": 10},
-            "refuses_with": "BulkheadFullError",
+            "rejects_with": "BulkheadFullError",
         },
     ]
     assert str(explained).splitlines()[:3] == [
-        "   policy           name      options            refuses with",
+        "   policy           name      options            rejects with",
         "1  circuit_breaker  payments  open_for=2.0       CircuitOpenError",
         "2  bulkhead         pool      max_concurrent=10  BulkheadFullError",
     ]
@@ -225,8 +225,8 @@ def test_lint_warns_of_orders_that_cannot_do_what_they_say() -> None:
         (bulkhead(3), retry(on=OSError), "retry-inside-bulkhead"),
         (circuit_breaker(), retry(on=OSError), "retry-inside-breaker"),
         (rate_limit("10/s"), retry(on=OSError), "retry-inside-limit"),
-        (hedge(replay_safe=True), retry(on=OSError), "retry-inside-hedge"),
-        (rate_limit("10/s"), hedge(replay_safe=True), "hedge-inside-limit"),
+        (hedge(idempotent=True), retry(on=OSError), "retry-inside-hedge"),
+        (rate_limit("10/s"), hedge(idempotent=True), "hedge-inside-limit"),
         (retry(on=OSError), fallback(on=OSError, default=1), "fallback-inside-retry"),
         (circuit_breaker(), fallback(on=OSError, default=1), "fallback-inside-breaker"),
     ],
@@ -251,7 +251,7 @@ def test_explain_says_what_strategies_raise_and_names_functions() -> None:
 
     stages = (fallback(shown, on=(OSError, KeyError), handler=shown), deadline(1.0), retry(on=OSError), timeout(1.0))
     told = pipeline(*stages).explain()
-    assert [step.refuses_with for step in told.steps] == [None, "DeadlineExceededError", None, "CallTimeoutError"]
+    assert [step.rejects_with for step in told.steps] == [None, "DeadlineExceededError", None, "CallTimeoutError"]
     assert "on=(OSError, KeyError)" in str(told)
     assert "handler=shown" in str(told)
     assert " at 0x" not in str(told)
@@ -270,7 +270,7 @@ def test_lint_warns_of_stacked_decorators_once_a_pair() -> None:
 # ---- drain --------------------------------------------------------------------------------------------------------
 
 
-def test_drain_refuses_new_calls_and_waits_for_those_under_way() -> None:
+def test_drain_rejects_new_calls_and_waits_for_those_under_way() -> None:
     """A thread that drains is woken by the last call that leaves."""
     both = pipeline(circuit_breaker("a"), name="both")
     inside, release, drained = threading.Event(), threading.Event(), []
@@ -288,9 +288,9 @@ def test_drain_refuses_new_calls_and_waits_for_those_under_way() -> None:
     drainer.start()
     while both.snapshot().state != "draining":
         pass
-    with pytest.raises(RejectedError) as refusal:
+    with pytest.raises(RejectedError) as rejection:
         both.call(boom)
-    assert (refusal.value.policy, refusal.value.name, refusal.value.reason) == ("pipeline", "both", "draining")
+    assert (rejection.value.policy, rejection.value.name, rejection.value.reason) == ("pipeline", "both", "draining")
     assert drained == []
     release.set()
     drainer.join(30)
@@ -325,14 +325,14 @@ async def test_adrain_waits_in_its_task(vt: Any) -> None:
 
 @pytest.mark.anyio
 async def test_adrain_gives_up_when_the_time_is_up_and_stays_shut(vt: Any) -> None:
-    """It says False, new calls stay refused, and a second drain finds the rest."""
+    """It says False, new calls stay rejected, and a second drain finds the rest."""
     both = pipeline(circuit_breaker("a"), name="both")
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(both.acall, anyio.sleep, 5)
         await anyio.wait_all_tasks_blocked()
         assert not await both.adrain(timeout=2)
         assert vt.now == pytest.approx(2.0)
-        assert both.attempt(boom).outcome == "rejected"
+        assert both.try_call(boom).outcome == "rejected"
         assert not await both.adrain(timeout=0)
         assert await both.adrain()
     assert vt.now == pytest.approx(5.0)
@@ -340,7 +340,7 @@ async def test_adrain_gives_up_when_the_time_is_up_and_stays_shut(vt: Any) -> No
 
 @pytest.mark.anyio
 async def test_a_call_that_waits_inside_is_served_before_the_drain_ends(vt: Any) -> None:
-    """It was let in: draining refuses new calls, not those that queue already."""
+    """It was let in: draining rejects new calls, not those that queue already."""
     both = pipeline(bulkhead(1, max_queued=5, max_wait=60, name="b"), name="both")
     async with anyio.create_task_group() as tasks:
         for _ in range(3):
@@ -369,7 +369,7 @@ async def test_a_drain_ends_when_somebody_opens_again(vt: Any) -> None:
 
 
 @pytest.mark.anyio
-async def test_drain_refuses_to_block_an_event_loop() -> None:
+async def test_drain_rejects_to_block_an_event_loop() -> None:
     """The calls that it waits for could never end."""
     both = pipeline(circuit_breaker("a"), name="both")
     with pytest.raises(RuntimeError, match="await adrain"):
@@ -415,7 +415,7 @@ async def test_a_stack_of_decorators_has_no_door() -> None:
     with pytest.raises(TypeError, match=r"one pipeline\(\.\.\.\)"):
         await stack.adrain()
     assert await inner.adrain()
-    assert stack.attempt(boom).error.reason == "draining"
+    assert stack.try_call(boom).error.reason == "draining"
 
 
 # ---- health -------------------------------------------------------------------------------------------------------
@@ -436,7 +436,7 @@ def test_health_is_ready_unless_a_call_has_no_chance() -> None:
 
 
 def test_health_asks_the_doors_of_pipelines_inside() -> None:
-    """They refuse as the outer one does, also inside a stack of decorators, and where all else is in shadow mode."""
+    """They reject as the outer one does, also inside a stack of decorators, and where all else is in shadow mode."""
     inner = pipeline(circuit_breaker(), name="inner")
     outer = pipeline(rate_limit("10/s"), inner)
     stack = policy_of(rate_limit("10/s")(inner(boom)))
@@ -445,14 +445,14 @@ def test_health_asks_the_doors_of_pipelines_inside() -> None:
     assert stack.health()
     assert inner.drain(timeout=0)
     assert shadow.drain(timeout=0)
-    assert outer.attempt(boom).error.reason == stack.attempt(boom).error.reason == "draining"
+    assert outer.try_call(boom).error.reason == stack.try_call(boom).error.reason == "draining"
     assert outer.health().reasons == stack.health().reasons == ("pipeline inner is drained",)
-    assert shadow.attempt(boom).error.reason == "draining"
+    assert shadow.try_call(boom).error.reason == "draining"
     assert shadow.health().reasons == ("pipeline shadow is drained",)
 
 
 def test_a_policy_in_shadow_mode_is_always_ready() -> None:
-    """It refuses nothing, whatever its state."""
+    """It rejects nothing, whatever its state."""
     breaker = circuit_breaker("payments", enforce=False)
     breaker.force_open()
     assert breaker.health()
@@ -467,7 +467,7 @@ class Closed:
     def settle(self, call: Any, outcome: Any, seconds: float) -> None: ...
 
 
-def test_other_policies_inside_are_refused_with_their_own_errors() -> None:
+def test_other_policies_inside_are_rejected_with_their_own_errors() -> None:
     """A pipeline adds no error of its own but for its door."""
     both = pipeline(custom_gate(Closed()), bulkhead(1, name="pool"))
     with both, pytest.raises(BulkheadFullError):

@@ -58,7 +58,7 @@ def test_parts_are_called_after_the_dependency() -> None:
 
 
 def test_the_same_options_give_the_same_stack() -> None:
-    """A second module asks for the same stack and shares its state; other options are refused."""
+    """A second module asks for the same stack and shares its state; other options are rejected."""
     first = standard("same", on=ConnectionError)
     assert standard("same", on=ConnectionError) is first
     with pytest.raises(ValueError, match="same"):
@@ -229,7 +229,7 @@ def test_a_timeout_that_was_asked_for_is_not_left_out() -> None:
         yield 1
 
     fixes = r"timeout=0\.2.*not async.*httpx\.Client\(timeout=.*'thread': True"
-    for guard in (stack, lambda fn: stack.call(fn, 1), lambda fn: stack.attempt(fn, 1)):
+    for guard in (stack, lambda fn: stack.call(fn, 1), lambda fn: stack.try_call(fn, 1)):
         with pytest.raises(TypeError, match=fixes):
             guard(plain)
     with pytest.raises(TypeError, match=r"not async.*httpx"):
@@ -306,7 +306,7 @@ def test_a_sync_function_is_guarded_by_what_can_stop_it() -> None:
     assert stack.snapshot().calls == 1
     assert stack.drain(timeout=0)
     with pytest.raises(resilio.RejectedError, match=r"draining|drained"):
-        call.attempt(1).unwrap() if stack.health().ready else stack.call(call.__wrapped__, 1)
+        call.try_call(1).unwrap() if stack.health().ready else stack.call(call.__wrapped__, 1)
     stack.resume()
 
 
@@ -346,13 +346,13 @@ def test_a_sync_function_is_called_under_what_can_stop_it() -> None:
     """`call` and `attempt` do with a function that is not decorated what they do with one that is."""
     stack = whole("called")
     assert stack.call(int, "1") == 1
-    assert stack.attempt(int, "2").unwrap() == 2
+    assert stack.try_call(int, "2").unwrap() == 2
     assert [policy.snapshot().calls for policy in stack.policies if policy.kind in ("timeout", "hedge")] == [0, 0]
     assert (stack.snapshot().calls, stack.snapshot().successes) == (2, 2)
     with pytest.raises(TypeError, match="acall"):
         stack.call(asyncio.sleep, 0)
     assert stack.drain(timeout=0)
-    assert isinstance(stack.attempt(int, "3").error, resilio.RejectedError)
+    assert isinstance(stack.try_call(int, "3").error, resilio.RejectedError)
     stack.resume()
 
 
@@ -445,7 +445,7 @@ def test_override_says_what_may_be_meant() -> None:
         override(whole("misspelt"), timout=None)
 
 
-def test_a_stack_that_is_refused_leaves_no_names() -> None:
+def test_a_stack_that_is_rejected_leaves_no_names() -> None:
     """What was made of it before the mistake does not stand in the way of the corrected one."""
     with pytest.raises(ValueError, match="max_concurrent"):
         standard("second-try", on="http", max_concurrent=0)
@@ -553,7 +553,7 @@ class OperationalError(Exception):
 def test_what_failing_means_of_a_database_that_gave_no_sqlstate(
     error: Exception, verdicts: tuple[bool, bool, bool]
 ) -> None:
-    """By the type, or the name that drivers give it; what a policy refused is none of the database's failures."""
+    """By the type, or the name that drivers give it; what a policy rejected is none of the database's failures."""
     database = presets.database
     assert (database.failing(error), database.momentary(error), database.unsent(error)) == verdicts  # type: ignore[operator]
 
@@ -585,7 +585,7 @@ def test_the_deadline_of_the_stack_is_known_inside(vt: VirtualTime) -> None:
 
 
 def test_nothing_begins_after_the_deadline_of_a_call_further_out(vt: VirtualTime) -> None:
-    """A guard inside of a call whose time is up refuses."""
+    """A guard inside of a call whose time is up rejects."""
     inner = circuit_breaker()
 
     @inner
@@ -629,7 +629,7 @@ class ModelError(Exception):
         (ModelError(200), False, False),
         (ConnectionResetError(), True, True),
         (
-            ModelError(503, request=SimpleNamespace(extensions={"resilio": SimpleNamespace(refusal=ValueError())})),
+            ModelError(503, request=SimpleNamespace(extensions={"resilio": SimpleNamespace(rejection=ValueError())})),
             Outcome.IGNORED,
             False,
         ),
@@ -637,7 +637,7 @@ class ModelError(Exception):
     ids=repr,
 )
 def test_what_failing_means_of_a_model(error: Exception, failing: object, momentary: bool) -> None:
-    """Errors in the middle of a 200 count as what they say, 4xx and refusals below an SDK say nothing of its health."""
+    """Errors in the middle of a 200 count as what they say, 4xx and rejections below an SDK say nothing of its health."""
     rules: Any = presets.model
     assert rules.failing(error) is failing
     assert rules.momentary(error) is momentary

@@ -280,7 +280,7 @@ def test_one_detached_block_serves_many_at_once():
         block.__exit__(None, None, None)
 
 
-def test_what_cannot_be_detached_is_refused():
+def test_what_cannot_be_detached_is_rejected():
     """A generator, a class and what is no function are TypeErrors that say so."""
 
     def stream():
@@ -336,7 +336,7 @@ def test_a_carried_function_runs_many_times_at_once():
     assert carried.__name__ == "work"
 
 
-def test_what_cannot_be_carried_is_refused():
+def test_what_cannot_be_carried_is_rejected():
     """The body of an async function or a generator would run in another context: a TypeError names the way."""
 
     async def later():

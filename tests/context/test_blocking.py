@@ -1,4 +1,4 @@
-"""Waits of plain functions where an event loop runs in the thread: refused with an explanation, or allowed."""
+"""Waits of plain functions where an event loop runs in the thread: rejected with an explanation, or allowed."""
 
 from __future__ import annotations
 
@@ -105,8 +105,8 @@ def limit_taken() -> tuple[Any, Any]:
 
 @pytest.mark.parametrize("taken", [bulkhead_taken, tokens_taken, shedder_taken, limit_taken])
 @LOOPS
-def test_every_wait_that_is_refused_is_explained(run: Callable[..., Any], taken: Any) -> None:
-    """The reason `would_block` alone is no help; the warning and a note on the refusal say what to do."""
+def test_every_wait_that_is_rejected_is_explained(run: Callable[..., Any], taken: Any) -> None:
+    """The reason `would_block` alone is no help; the warning and a note on the rejection say what to do."""
     policy, permit = taken()
     with pytest.warns(WouldBlockWarning, match=policy.kind) as seen, pytest.raises(RejectedError) as caught:
         in_loop(run, lambda: policy.call(int))
@@ -122,8 +122,8 @@ def test_a_place_warns_once() -> None:
 
     def calls() -> None:
         for _ in range(10):
-            assert pool.attempt(int).error.reason == "would_block"
-        assert pool.attempt(int).error.reason == "would_block"
+            assert pool.try_call(int).error.reason == "would_block"
+        assert pool.try_call(int).error.reason == "would_block"
 
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("default")
@@ -132,7 +132,7 @@ def test_a_place_warns_once() -> None:
     assert [one.category for one in seen] == [WouldBlockWarning] * 2
 
 
-def test_where_warnings_are_errors_the_refusal_is_the_error() -> None:
+def test_where_warnings_are_errors_the_rejection_is_the_error() -> None:
     """Turning the warning into an error would hide what the callee has raised."""
     pool, permit = bulkhead_taken()
     with warnings.catch_warnings():

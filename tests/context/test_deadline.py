@@ -487,14 +487,14 @@ def test_a_task_keeps_the_deadline_of_a_block_that_has_ended(vt):
 
 
 @pytest.mark.parametrize("value", [None, "2s", True, (1,)])
-def test_what_is_no_time_is_refused(value):
+def test_what_is_no_time_is_rejected(value):
     """A wrong type is a TypeError that names the parameter and the value."""
     with pytest.raises(TypeError, match=r"seconds must be a time in seconds or a timedelta, >= 0"):
         deadline(value)
 
 
 @pytest.mark.parametrize("value", [-1, -0.001, float("nan"), float("inf"), 1e12, timedelta(seconds=-1)])
-def test_an_absurd_time_is_refused(value):
+def test_an_absurd_time_is_rejected(value):
     """Negative, NaN, infinite and absurd times are a ValueError, for `deadline` and for the cap."""
     with pytest.raises(ValueError, match="seconds must be"):
         deadline(value)
@@ -520,9 +520,9 @@ def test_remaining_is_capped_and_never_negative(vt):
         (DeadlineExceededError(2.0, 0.0), "the deadline of 2 s has passed"),
         (
             DeadlineExceededError(2.0, 0.1, 0.3, "bulkhead", "db"),
-            "bulkhead 'db' refused: the deadline of 2 s cannot be met: 0.3 s are needed, 0.1 s are left",
+            "bulkhead 'db' rejected the call: the deadline of 2 s cannot be met: 0.3 s are needed, 0.1 s are left",
         ),
-        (DeadlineExceededError(policy="rate_limit"), "rate_limit refused: the deadline has passed"),
+        (DeadlineExceededError(policy="rate_limit"), "rate_limit rejected the call: the deadline has passed"),
     ],
 )
 def test_the_error_says_what_and_pickles(error, text):
@@ -541,7 +541,7 @@ def test_the_error_says_what_and_pickles(error, text):
 # ---- the native value ------------------------------------------------------------------------------------------------
 
 
-def test_ambient_deadlines_refuse_what_they_cannot_hold():
+def test_ambient_deadlines_reject_what_they_cannot_hold():
     """Wrong arguments are TypeErrors, and nothing is counted for them."""
     with pytest.raises(TypeError, match="outer must be an AmbientDeadline or None, not 3"):
         AmbientDeadline(1, 1, 3)

@@ -1,4 +1,4 @@
-"""What waits asks the deadline: refused before the callee exists, queued no longer than that, not begun in vain."""
+"""What waits asks the deadline: rejected before the callee exists, queued no longer than that, not begun in vain."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ POLICIES = {
 
 
 @pytest.mark.parametrize("kind", POLICIES)
-def test_a_call_after_its_deadline_is_refused_before_the_callee_is_called(vt, kind):
-    """Every guard refuses it, holds nothing, and counts it as rejected with the reason "deadline"."""
+def test_a_call_after_its_deadline_is_rejected_before_the_callee_is_called(vt, kind):
+    """Every guard rejects it, holds nothing, and counts it as rejected with the reason "deadline"."""
     policy, called = POLICIES[kind](), []
 
     async def work():
@@ -78,30 +78,34 @@ def test_a_call_after_its_deadline_is_refused_before_the_callee_is_called(vt, ki
         step(lambda: policy.call(called.append, "sync"))
         step(policy(lambda: called.append("sync")))
         step(policy.acquire)
-        result = policy.attempt(called.append, "sync")
+        result = policy.try_call(called.append, "sync")
         assert (result.called, result.outcome) == (False, "rejected")
         assert isinstance(result.error, DeadlineExceededError)
-        refusal = policy.try_acquire()
-        assert (refusal.reason, refusal.retry_after, refusal.admitted) == ("deadline", None, False)
-        assert isinstance(refusal.error, DeadlineExceededError)
+        rejection = policy.try_acquire()
+        assert (rejection.reason, rejection.retry_after, rejection.admitted) == ("deadline", None, False)
+        assert isinstance(rejection.error, DeadlineExceededError)
         vt.run(main)
     assert called == []
     gate = policy.gates[0]
-    assert gate.refusals()["deadline"] == gate.counters()["rejected"] == gate.counters()["calls"] == 8
+    assert gate.rejections()["deadline"] == gate.counters()["rejected"] == gate.counters()["calls"] == 8
     policy.call(called.append, "in time")
     assert called == ["in time"]
 
 
 def test_listeners_hear_of_it_with_its_reason(vt):
-    """A refusal for the deadline is an event as any other."""
+    """A rejection for the deadline is an event as any other."""
     policy = bulkhead(1, name="db")
-    with record_events() as events, deadline(0), pytest.raises(DeadlineExceededError, match=r"bulkhead 'db' refused: "):
+    with (
+        record_events() as events,
+        deadline(0),
+        pytest.raises(DeadlineExceededError, match=r"bulkhead 'db' rejected the call: "),
+    ):
         policy.call(print)
     assert events.reasons("db") == {"deadline": 1}
 
 
-def test_shadow_mode_refuses_nothing(vt):
-    """A policy that enforces nothing lets a call with a passed deadline through; one further in refuses it."""
+def test_shadow_mode_rejects_nothing(vt):
+    """A policy that enforces nothing lets a call with a passed deadline through; one further in rejects it."""
     shadow, inner = rate_limit("10/s", enforce=False), circuit_breaker()
     with deadline(0):
         assert shadow.call(lambda: "called") == "called"
@@ -111,15 +115,15 @@ def test_shadow_mode_refuses_nothing(vt):
     assert shadow.snapshot().inflight == 0
 
 
-def test_detached_work_is_not_refused(vt):
+def test_detached_work_is_not_rejected(vt):
     """What is detached has no deadline that could have passed."""
     policy = bulkhead(1)
     with deadline(0), detached():
         assert policy.call(remaining) is None
 
 
-def test_a_refusal_for_the_deadline_says_nothing_about_the_callee(vt):
-    """An outer guard ignores that an inner one refused for the deadline, unless the class is listed in `on`."""
+def test_a_rejection_for_the_deadline_says_nothing_about_the_callee(vt):
+    """An outer guard ignores that an inner one rejected for the deadline, unless the class is listed in `on`."""
     inner = bulkhead(1)
     learns, told, listed = circuit_breaker(), circuit_breaker(on=OSError), circuit_breaker(on=DeadlineExceededError)
 
@@ -131,14 +135,14 @@ def test_a_refusal_for_the_deadline_says_nothing_about_the_callee(vt):
         raise DeadlineExceededError(1.0)
 
     for outer, outcome in ((learns, "ignored"), (told, "ignored"), (listed, "failure")):
-        assert outer.attempt(late).outcome == outcome
-    assert learns.attempt(own).outcome == "failure"
+        assert outer.try_call(late).outcome == outcome
+    assert learns.try_call(own).outcome == "failure"
     group = ExceptionGroup("both", [DeadlineExceededError(policy="bulkhead"), BulkheadFullError("bulkhead")])
 
     def raises_group():
         raise group
 
-    assert learns.attempt(raises_group).outcome == "ignored"
+    assert learns.try_call(raises_group).outcome == "ignored"
     assert Outcome.IGNORED == 2
 
 
@@ -210,7 +214,7 @@ def test_the_next_in_the_queue_for_tokens_moves_up_when_one_gives_up(vt, backend
                 await policy.acall(_left)
                 served.append((name, vt.now))
             except DeadlineExceededError:
-                served.append((f"{name} refused", vt.now))
+                served.append((f"{name} rejected", vt.now))
 
     async def main():
         policy.acquire().success()
@@ -222,12 +226,12 @@ def test_the_next_in_the_queue_for_tokens_moves_up_when_one_gives_up(vt, backend
             policy._gate.adjust("requests", 2.0)  # somebody's call cost more than it had taken
 
     vt.run(main, backend=backend)
-    assert [name for name, _ in served] == ["first refused", "second"]
+    assert [name for name, _ in served] == ["first rejected", "second"]
     assert [when for _, when in served] == pytest.approx([1.5, 3.0])
 
 
 def test_no_wait_waits_no_longer_than_the_deadline(vt):
-    """Under `no_wait` what would be admitted before the deadline is admitted, the rest refused, without waiting."""
+    """Under `no_wait` what would be admitted before the deadline is admitted, the rest rejected, without waiting."""
     policy = rate_limit("1/s", burst=1, max_wait=60)
     policy.acquire().success()
     with no_wait(), deadline(5.0):
@@ -241,7 +245,7 @@ def test_no_wait_waits_no_longer_than_the_deadline(vt):
 
 
 def test_tokens_that_come_after_the_deadline_are_not_waited_for(vt):
-    """A rate limit knows its wait: a call whose tokens come too late is refused at once, with what it needs."""
+    """A rate limit knows its wait: a call whose tokens come too late is rejected at once, with what it needs."""
     policy = rate_limit("1/s", burst=1, max_wait=60)
     policy.acquire().success()
     policy.acquire().success()
@@ -291,7 +295,7 @@ def test_few_calls_are_no_median(vt):
     permit.success()
 
 
-def test_what_would_be_refused_anyway_says_so(vt):
+def test_what_would_be_rejected_anyway_says_so(vt):
     """A full queue is a full queue, deadline or not."""
     policy = bulkhead(1, max_queued=1, max_wait=60)
     answered(policy, vt, 3.0)
@@ -359,7 +363,7 @@ def test_threads_with_deadlines_leave_nothing_in_the_queue():
                     policy.call(lambda: None)
                 ends.append("called")
             except DeadlineExceededError:
-                ends.append("refused")
+                ends.append("rejected")
 
     threads = [threading.Thread(target=work, args=(0.0005 * (n % 4),)) for n in range(8)]
     for thread in threads:
@@ -368,7 +372,7 @@ def test_threads_with_deadlines_leave_nothing_in_the_queue():
         thread.join()
     seen = policy.snapshot()
     assert len(ends) == 400
-    assert ends.count("refused") == seen.rejected >= 100  # a deadline of 0 always has passed
+    assert ends.count("rejected") == seen.rejected >= 100  # a deadline of 0 always has passed
     assert (seen.inflight, seen.queued, policy.used) == (0, 0, 0)
 
 

@@ -102,7 +102,7 @@ def test_a_decorated_function_has_it_on_each_call(vt, backend):
     vt.run(main, backend=backend)
 
 
-def test_what_cannot_be_decorated_honestly_is_refused():
+def test_what_cannot_be_decorated_honestly_is_rejected():
     """A generator's items are taken in its consumer's context, and a class is no function."""
 
     def items():
@@ -143,13 +143,13 @@ def test_one_object_serves_many_blocks_at_once():
 
 
 @pytest.mark.parametrize("level", ["", "high", "CRITICAL", None, 1, True, math.nan, b"critical"])
-def test_a_bad_class_is_refused_by_name_and_value(level):
+def test_a_bad_class_is_rejected_by_name_and_value(level):
     """The classes are a closed set, and the error lists them."""
     with pytest.raises((TypeError, ValueError), match="level must be one of 'critical', 'standard'"):
         priority(level)
 
 
-def test_a_task_without_a_hash_is_refused():
+def test_a_task_without_a_hash_is_rejected():
     """What cannot be hashed cannot be told apart, and says so at once rather than inside of the block."""
     for task in ([], {}, {1, 2}):
         with pytest.raises(TypeError, match="task must be hashable"):
@@ -283,7 +283,7 @@ def test_nobody_looks_while_none_is_set():
     assert ambient_priority() is None
 
 
-def test_the_native_value_refuses_what_it_cannot_hold():
+def test_the_native_value_rejects_what_it_cannot_hold():
     """Bad use of the type raises, and leaves nothing counted."""
     for arguments, error in [((), TypeError), (("x",), TypeError), ((1, []), TypeError), ((1, None, 5), TypeError)]:
         with pytest.raises(error):

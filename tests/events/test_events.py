@@ -40,7 +40,7 @@ def boom() -> None:
 
 def trip(policy: Any) -> None:
     for _ in range(10):
-        policy.attempt(boom)
+        policy.try_call(boom)
     assert policy.state == "open"
 
 
@@ -60,41 +60,41 @@ def test_a_state_change_is_a_frozen_record(seen: list[Any], vt: Any) -> None:
         changes[0].new = "closed"
 
 
-def test_a_refusal_and_an_end_are_records(seen: list[Any], vt: Any) -> None:
-    """A refusal has what its exception has; an end has its outcome and time."""
+def test_a_rejection_and_an_end_are_records(seen: list[Any], vt: Any) -> None:
+    """A rejection has what its exception has; an end has its outcome and time."""
     limit = bulkhead(1, name="pool")
     with limit:
         vt.advance(0.5)
-        limit.attempt(boom)
-    limit.attempt(boom)
-    refused, good, bad = seen
-    assert (refused.kind, refused.name, refused.reason) == ("bulkhead", "pool", "full")
-    assert (refused.measured, refused.limit) == (1.0, 1.0)
+        limit.try_call(boom)
+    limit.try_call(boom)
+    rejected, good, bad = seen
+    assert (rejected.kind, rejected.name, rejected.reason) == ("bulkhead", "pool", "full")
+    assert (rejected.measured, rejected.limit) == (1.0, 1.0)
     assert (good.outcome, good.seconds, bad.outcome) == ("success", 0.5, "failure")
-    assert isinstance(refused, Rejected)
+    assert isinstance(rejected, Rejected)
     assert isinstance(good, Settled)
 
 
 def test_a_listener_hears_what_it_asked_for() -> None:
     """By policy, by kind of event, and until it stops."""
     mine, other = circuit_breaker("mine"), circuit_breaker("other")
-    changes, refusals = [], []
+    changes, rejections = [], []
     stop = mine.on_event(changes.append)
-    mine.on_event(refusals.append, kinds=Rejected)
+    mine.on_event(rejections.append, kinds=Rejected)
     for policy in (mine, other):
         policy.force_open()
-        policy.attempt(boom)
+        policy.try_call(boom)
     stop()
     mine.reset()
     assert [(event.name, event.new) for event in changes] == [("mine", "forced_open")]
-    assert [event.name for event in refusals] == ["mine"]
+    assert [event.name for event in rejections] == ["mine"]
 
 
 def throttling(name: str) -> Any:
-    """A breaker that refuses a share: a change of its mode ends that, which is a change of state."""
+    """A breaker that rejects a share: a change of its mode ends that, which is a change of state."""
     policy = circuit_breaker(name, mode="probabilistic", consecutive=None)
     for number in range(200):
-        policy.attempt(boom if number % 5 else int)
+        policy.try_call(boom if number % 5 else int)
     assert policy.state == "half_open"
     return policy
 
@@ -131,7 +131,7 @@ def test_a_change_of_options_is_told_with_all_locks_free(change: Any) -> None:
     assert (policy.config.open_for, other.config.max_queued) == (0.1, 3)
 
 
-def test_what_a_refused_change_has_caused_is_told() -> None:
+def test_what_a_rejected_change_has_caused_is_told() -> None:
     """Events of a block that raises are delivered all the same, in order, after its end."""
     policy = circuit_breaker("postponed")
     heard: list[str] = []
@@ -152,7 +152,7 @@ def test_a_listener_of_a_pipeline_hears_all_its_policies() -> None:
     heard: list[Any] = []
     both.on_event(heard.append, kinds=(StateChanged, Rejected))
     with both:
-        both.attempt(boom)
+        both.try_call(boom)
     breaker.force_open()
     both.drain()
     assert [event.kind for event in heard] == ["bulkhead", "circuit_breaker", "pipeline", "pipeline"]
@@ -173,7 +173,7 @@ def in_a_process_of_its_own(script: str) -> None:
 
 def test_nothing_listens_by_default() -> None:
     """
-    Without a listener the core is not asked to report refusals and ends; with one, and only then, it is.
+    Without a listener the core is not asked to report rejections and ends; with one, and only then, it is.
 
     What a page of another test listened to was in the sum: this one failed, wherever that page was not collected.
     """
@@ -208,7 +208,7 @@ def test_nothing_listens_by_default() -> None:
         (print, {"policy": print}),
     ],
 )
-def test_what_is_no_subscription_is_refused(listener: Any, options: Any) -> None:
+def test_what_is_no_subscription_is_rejected(listener: Any, options: Any) -> None:
     """A TypeError that says what was expected."""
     with pytest.raises(TypeError):
         subscribe(listener, **options)
@@ -252,7 +252,7 @@ def test_a_listener_may_use_the_policy_that_it_hears_of() -> None:
 
     policy.on_event(listen)
     for _ in range(10):
-        policy.attempt(boom)
+        policy.try_call(boom)
     assert (order, policy.state) == (["open", "closed"], "closed")
 
 
@@ -406,16 +406,16 @@ def test_a_subscription_does_not_keep_an_unnamed_policy_alive() -> None:
 
 @pytest.mark.untraced
 def test_samples_do_not_keep_the_policies_that_they_have_sampled() -> None:
-    """While nobody asks for more, what has refused once may go: a page open to nobody, and a million tenants' keys."""
+    """While nobody asks for more, what has rejected once may go: a page open to nobody, and a million tenants' keys."""
     heard: list[Any] = []
     samples = Samples(lambda event, _: heard.append(event), (Rejected,))
-    refused = bulkhead(1)
-    with refused:
-        assert not refused.try_acquire()
-        assert not refused.try_acquire()
-    gone = weakref.ref(refused.gates[0])
+    rejected = bulkhead(1)
+    with rejected:
+        assert not rejected.try_acquire()
+        assert not rejected.try_acquire()
+    gone = weakref.ref(rejected.gates[0])
     assert [event.reason for event in heard] == ["full"]
-    del refused
+    del rejected
     gc.collect()
     assert gone() is None
     samples.end()
@@ -433,7 +433,7 @@ def test_a_ctrl_c_in_a_listener_is_raised_and_not_swallowed() -> None:
         policy.on_event(listen)
         try:
             for _ in range(10):
-                policy.attempt(int, "x")
+                policy.try_call(int, "x")
             for _ in range(10**7):
                 pass
         except KeyboardInterrupt:

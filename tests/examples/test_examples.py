@@ -15,7 +15,7 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 @pytest.mark.parametrize("name", ["async_function", "sync_function", "httpx2_client"])
 def test_example_shows_the_breaker_at_work(name: str, tmp_path: Path) -> None:
-    """Well, broken and mended: few calls fail, the rest is refused, and the first call after it is served."""
+    """Well, broken and mended: few calls fail, the rest is rejected, and the first call after it is served."""
     if name == "httpx2_client":
         pytest.importorskip("httpx2")
     path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
@@ -32,6 +32,6 @@ def test_example_shows_the_breaker_at_work(name: str, tmp_path: Path) -> None:
     well, broken, mended = done.stdout.splitlines()
     assert well == "while it is well: sunny"
     assert mended == "once it is mended: sunny"
-    failed, refused = (int(number) for number in re.findall(r"\d+", broken))
+    failed, rejected = (int(number) for number in re.findall(r"\d+", broken))
     assert failed >= 10
-    assert refused >= 100
+    assert rejected >= 100

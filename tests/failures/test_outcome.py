@@ -64,13 +64,13 @@ def test_a_cancellation_is_no_outcome_even_when_listed(error):
     assert judge_error(lambda _: True, ())(error) is IGNORED
 
 
-def test_a_refusal_counts_only_if_its_class_is_listed():
-    """A nested guard's refusal says nothing about the dependency, unless the user says that it does."""
-    full, refused = BulkheadFullError("bulkhead"), CircuitOpenError("circuit_breaker")
+def test_a_rejection_counts_only_if_its_class_is_listed():
+    """A nested guard's rejection says nothing about the dependency, unless the user says that it does."""
+    full, rejected = BulkheadFullError("bulkhead"), CircuitOpenError("circuit_breaker")
     assert judge_error((Exception,), (KeyError,))(full) is IGNORED
     assert judge_error((BulkheadFullError,))(full) is FAILURE
-    assert judge_error((BulkheadFullError,))(refused) is IGNORED
-    assert judge_error((RejectedError,))(refused) is FAILURE
+    assert judge_error((BulkheadFullError,))(rejected) is IGNORED
+    assert judge_error((RejectedError,))(rejected) is FAILURE
     assert judge_error(lambda _: True)(full) is IGNORED
 
 
@@ -137,7 +137,7 @@ def test_a_predicate_that_raises_names_its_policy(caplog: pytest.LogCaptureFixtu
     caplog.set_level(logging.WARNING, logger="resilio")
     breaker = circuit_breaker("payments", failed_if=broken)
     breaker.call(int)
-    retry(on=broken, name="search").attempt(int, "x")
+    retry(on=broken, name="search").try_call(int, "x")
     adaptive_limit(name="limit", failed_if=broken).call(int)
     keyed(lambda: circuit_breaker(failed_if=broken), key="host", name="hosts")(lambda host: host)("a")
     assert caplog.messages == [

@@ -96,7 +96,7 @@ def sql_error(
         (sql_error("UniqueViolation", state="23505"), CALLERS),
         (sql_error("IdleInTransactionSessionTimeout", state="25P03"), CALLERS),
         (sql_error("OperationalError", "connection failed: Connection refused"), TURNED_AWAY),
-        (sql_error("OperationalError", 'connection to server at "db" failed: refused'), TURNED_AWAY),
+        (sql_error("OperationalError", 'connection to server at "db" failed: rejected'), TURNED_AWAY),
         (sql_error("ConnectionTimeout", "connection timeout expired", base=OperationalError), TURNED_AWAY),
         (sql_error("OperationalError", "server closed the connection unexpectedly"), FAILING),
         (sql_error("InterfaceError", "cannot perform operation: connection is closed"), FAILING),

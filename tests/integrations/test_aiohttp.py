@@ -129,12 +129,12 @@ async def test_a_request_without_an_answer_is_a_failure(server: Misbehaving) -> 
     policy = breaker()
     async with session(policy) as client:
         with pytest.raises(aiohttp.ServerDisconnectedError):
-            await client.get(server.url + "/refuse")
+            await client.get(server.url + "/reject")
     assert ends(policy) == (0, server.total, 0)
     assert server.total == 2  # aiohttp tries an idempotent request once more by itself
 
 
-async def test_a_refused_connection_is_a_failure() -> None:
+async def test_a_rejected_connection_is_a_failure() -> None:
     """Nobody listens."""
     policy = breaker()
     with closed_port() as port:
@@ -145,7 +145,7 @@ async def test_a_refused_connection_is_a_failure() -> None:
 
 
 @pytest.mark.parametrize("limit", [{"total": 0.2}, {"sock_read": 0.2}])
-@pytest.mark.parametrize("path", ["/refuse-headers", "/hang-mid-body"])
+@pytest.mark.parametrize("path", ["/reject-headers", "/hang-mid-body"])
 async def test_a_timeout_of_the_client_is_a_failure(server: Misbehaving, path: str, limit: dict[str, float]) -> None:
     """Whichever of aiohttp's timeouts fires, before the headers or in the body."""
     policy = breaker()
@@ -157,7 +157,7 @@ async def test_a_timeout_of_the_client_is_a_failure(server: Misbehaving, path: s
     assert server.hung[path] == 1
 
 
-@pytest.mark.parametrize("path", ["/refuse-headers", "/hang-mid-body"])
+@pytest.mark.parametrize("path", ["/reject-headers", "/hang-mid-body"])
 async def test_a_cancelled_request_says_nothing(server: Misbehaving, path: str) -> None:
     """The caller did not wait: that is no failure, and the permit is back."""
     policy = breaker()
@@ -245,7 +245,7 @@ async def test_a_redirect_passes_the_policy_once_more(server: Misbehaving) -> No
 
 
 async def test_cb16_the_callers_mistakes_say_nothing(server: Misbehaving) -> None:
-    """CB-16: an URL that is none, a body that raises, a refusal and a full pool are not the server's failures."""
+    """CB-16: an URL that is none, a body that raises, a rejection and a full pool are not the server's failures."""
     policy = breaker()
 
     async def body() -> AsyncIterator[bytes]:
@@ -255,7 +255,7 @@ async def test_cb16_the_callers_mistakes_say_nothing(server: Misbehaving) -> Non
     async def wrong(request: Any, handler: Callable[[Any], Any]) -> Any:
         if request.url.path == "/type":
             raise TypeError("the caller's")
-        if request.url.path == "/refused":
+        if request.url.path == "/rejected":
             raise resilio.RateLimitedError("rate_limit")
         raise aiohttp.InvalidURL(request.url)
 
@@ -264,7 +264,7 @@ async def test_cb16_the_callers_mistakes_say_nothing(server: Misbehaving) -> Non
             await client.post(server.url + "/ok", data=body())
     mine = middleware(policy)
     async with aiohttp.ClientSession(middlewares=(mine, wrong)) as client:
-        for path, kind in (("/type", TypeError), ("/refused", resilio.RateLimitedError), ("/", aiohttp.InvalidURL)):
+        for path, kind in (("/type", TypeError), ("/rejected", resilio.RateLimitedError), ("/", aiohttp.InvalidURL)):
             with pytest.raises(kind):
                 await client.get(server.url + path)
     assert ends(policy) == (0, 0, 4)
@@ -323,7 +323,7 @@ async def test_cb16_waiting_for_the_pool_says_nothing(server: Misbehaving, limit
     assert server.requests["/ok"] == 0
 
 
-async def test_cb20_a_refusal_is_an_error_of_the_client_and_no_leaf() -> None:
+async def test_cb20_a_rejection_is_an_error_of_the_client_and_no_leaf() -> None:
     """CB-20: `except aiohttp.ClientError` catches it, and what retries lost connections does not."""
     policy = resilio.circuit_breaker("aiohttp-cb20")
     policy.force_open()
@@ -342,16 +342,16 @@ async def test_cb20_a_refusal_is_an_error_of_the_client_and_no_leaf() -> None:
 
 
 @pytest.mark.parametrize("kind", ["BulkheadFull", "CircuitOpen", "Overloaded", "RateLimited", "Rejected"])
-async def test_refusals_keep_all_they_know(kind: str, server: Misbehaving) -> None:
-    """Each class of refusals has its counterpart, which pickles with all its fields and notes."""
+async def test_rejections_keep_all_they_know(kind: str, server: Misbehaving) -> None:
+    """Each class of rejections has its counterpart, which pickles with all its fields and notes."""
     ours = getattr(errors, f"{kind}Error")
 
-    async def refuse(request: Any, handler: Callable[[Any], Any]) -> Any:
+    async def reject(request: Any, handler: Callable[[Any], Any]) -> Any:
         error = ours("some", "name", "why", 3.0, 2.0, 1.5)
         error.add_note("a note")
         raise error from KeyError("cause")
 
-    async with aiohttp.ClientSession(middlewares=(middleware(breaker()), refuse)) as client:
+    async with aiohttp.ClientSession(middlewares=(middleware(breaker()), reject)) as client:
         with pytest.raises(ours) as caught:
             await client.get(server.url)
     error = caught.value
@@ -442,7 +442,7 @@ async def test_two_middlewares_may_guard_one_session(server: Misbehaving) -> Non
     guards = (middleware(retry), middleware(resilio.pipeline(retry, inner)))
     async with aiohttp.ClientSession(middlewares=guards) as client:
         with pytest.raises(aiohttp.ServerDisconnectedError) as caught:
-            await client.post(server.url + "/refuse", data=b"a")
+            await client.post(server.url + "/reject", data=b"a")
     assert server.total == 1
     assert caught.value.resilio.stop_reason == "not_replayable"
     assert ends(inner) == (0, 1, 0)
@@ -477,8 +477,8 @@ def test_options_are_checked() -> None:
         middleware(lambda request: request)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="give `total`"):
         middleware(resilio.pipeline(policy, resilio.timeout(first=1.0)))
-    with pytest.raises(TypeError, match="replay_safe must be True, False, a function"):
-        middleware(policy, replay_safe="GET")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="idempotent must be True, False, a function"):
+        middleware(policy, idempotent="GET")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="failed_if"):
         middleware(policy, failed_if=503)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="send_deadline"):

@@ -66,7 +66,7 @@ STEPS: dict[str, Step] = {
         lambda server, policy: server.requests["/fail_and_hang"] == 2,
     ),
     "while a hedge races": (
-        lambda: resilio.pipeline(resilio.hedge(replay_safe=True, after=0.005), resilio.bulkhead(5)),
+        lambda: resilio.pipeline(resilio.hedge(idempotent=True, after=0.005), resilio.bulkhead(5)),
         "/hang",
         lambda server, policy: server.requests["/hang"] == 2,
     ),
@@ -149,7 +149,7 @@ async def test_a_request_that_got_no_connection_is_left_as_it_was() -> None:
 
     with closed_port() as port:
         server_of_nobody = f"http://127.0.0.1:{port}/"
-        copying = resilio.pipeline(retry(), resilio.hedge(after=20.0, replay_safe=True))
+        copying = resilio.pipeline(retry(), resilio.hedge(after=20.0, idempotent=True))
         for policy in (retry(), resilio.pipeline(resilio.timeout(20.0), retry()), copying):
             guards = (middleware(policy), see)
             async with aiohttp.ClientSession(middlewares=guards) as client:
@@ -198,17 +198,17 @@ async def test_what_rules_of_a_user_raise_is_contained(server: Misbehaving) -> N
     inner = resilio.bulkhead(5)
     tries = resilio.retry(on=broken, failed_if=broken, backoff=0.0, budget=None)
     policy = resilio.pipeline(tries, inner)
-    async with session(policy, replay_safe=broken, failed_if=broken) as client:
+    async with session(policy, idempotent=broken, failed_if=broken) as client:
         assert await (await client.get(server.url + "/ok")).read() == b"ok"
         assert (await client.get(server.url + "/status/503")).status == 503
         with pytest.raises(aiohttp.ClientError):
-            await client.get(server.url + "/refuse")
+            await client.get(server.url + "/reject")
     assert nothing_held(policy)
     assert inner.snapshot().ignored == 2  # both answers, of which nobody could say what they are
 
 
 @pytest.mark.filterwarnings("ignore:circuit_breaker .* around retry")
-async def test_a_refusal_through_strategies_is_an_error_of_the_client(server: Misbehaving) -> None:
+async def test_a_rejection_through_strategies_is_an_error_of_the_client(server: Misbehaving) -> None:
     """Of a stage inside of the retry as of one outside, within a guarded call and without one."""
     inside, outside = resilio.circuit_breaker("aiohttp-inside"), resilio.circuit_breaker("aiohttp-outside")
     policy = resilio.pipeline(outside, retry(), inside)

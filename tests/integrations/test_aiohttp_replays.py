@@ -72,21 +72,21 @@ async def test_only_idempotent_methods_are_sent_again(server: Misbehaving, metho
 
 
 async def test_the_caller_may_know_better(server: Misbehaving) -> None:
-    """An Idempotency-Key, or `replay_safe`, allow a POST to be sent again; they can forbid it as well."""
+    """An Idempotency-Key, or `idempotent`, allow a POST to be sent again; they can forbid it as well."""
     post = {"json": {"a": 1}}
     async with session(retry()) as client:
         await client.post(server.url + "/status/503?key", headers={"Idempotency-Key": "1"}, **post)
     assert server.total == 3
-    async with session(retry(), replay_safe=True) as client:
+    async with session(retry(), idempotent=True) as client:
         await client.post(server.url + "/status/503", **post)
     assert server.total == 6
-    async with session(retry(), replay_safe=lambda request: request.url.path.startswith("/status")) as client:
+    async with session(retry(), idempotent=lambda request: request.url.path.startswith("/status")) as client:
         await client.post(server.url + "/status/503", **post)
     assert server.total == 9
-    async with session(retry(), replay_safe=False) as client:
+    async with session(retry(), idempotent=False) as client:
         await client.get(server.url + "/status/503")
     assert server.total == 10
-    async with session(retry(), replay_safe=lambda request: request.no_such_thing) as client:
+    async with session(retry(), idempotent=lambda request: request.no_such_thing) as client:
         assert (await client.get(server.url + "/status/503")).status == 503
     assert server.total == 11
 
@@ -112,27 +112,27 @@ async def test_a_server_that_says_nothing_was_done_may_be_asked_again(server: Mi
 
 
 async def test_a_body_that_is_gone_is_not_sent_again(server: Misbehaving) -> None:
-    """A stream, a file and a form are sent once, whatever the method and `replay_safe` say."""
+    """A stream, a file and a form are sent once, whatever the method and `idempotent` say."""
 
     async def stream() -> AsyncIterator[bytes]:
         yield b"a"
 
     form = aiohttp.FormData()
     form.add_field("file", b"a", filename="a")
-    async with session(retry(), replay_safe=True) as client:
+    async with session(retry(), idempotent=True) as client:
         for number, body in enumerate((stream(), BytesIO(b"a"), form), 1):
             async with client.put(server.url + "/status/503", data=body) as response:
                 assert response.status == 503
             assert server.total == number
         with pytest.raises(aiohttp.ServerDisconnectedError) as caught:
-            await client.post(server.url + "/refuse", data=stream())
+            await client.post(server.url + "/reject", data=stream())
     assert caught.value.resilio.stop_reason == "not_replayable"
 
 
 async def test_a_hedge_is_another_request_and_the_loser_lets_go(server: Misbehaving) -> None:
     """The first request hangs, the hedge answers: the loser's permit is back, and its connection closed."""
     inner = resilio.bulkhead(10)
-    policy = resilio.pipeline(resilio.hedge(replay_safe=True, after=0.2), inner)
+    policy = resilio.pipeline(resilio.hedge(idempotent=True, after=0.2), inner)
 
     async def first_hangs(exchange: Exchange) -> None:
         if exchange.server.requests["/some"] > 20 and exchange.server.requests["/some"] % 2:
@@ -153,7 +153,7 @@ async def test_a_hedge_is_another_request_and_the_loser_lets_go(server: Misbehav
 async def test_a_late_loser_is_closed(server: Misbehaving) -> None:
     """Both copies answer with a body that goes on: the one that nobody sees is closed."""
     inner = resilio.bulkhead(10)
-    policy = resilio.pipeline(resilio.hedge(replay_safe=True, after=0.0), inner)
+    policy = resilio.pipeline(resilio.hedge(idempotent=True, after=0.0), inner)
 
     async def drips(exchange: Exchange) -> None:
         if exchange.server.requests["/some"] <= 20:
@@ -176,7 +176,7 @@ async def test_a_late_loser_is_closed(server: Misbehaving) -> None:
 
 async def test_what_may_not_be_repeated_is_not_hedged(server: Misbehaving) -> None:
     """A POST is sent once, however late it is."""
-    policy = resilio.hedge(replay_safe=True, after=0.005)
+    policy = resilio.hedge(idempotent=True, after=0.005)
 
     async def late(exchange: Exchange) -> None:
         await asyncio.sleep(0.03)
@@ -194,7 +194,7 @@ async def test_a_timeout_of_the_policy_is_a_failure_for_gates_on_either_side(ser
     inside, outside = breaker(), breaker()
     async with session(resilio.pipeline(outside, resilio.timeout(0.05), inside)) as client:
         with pytest.raises(resilio.CallTimeoutError) as caught:
-            await client.get(server.url + "/refuse-headers")
+            await client.get(server.url + "/reject-headers")
     assert isinstance(caught.value, aiohttp.ClientError)
     assert ends(inside) == (0, 1, 0)
     assert ends(outside) == (0, 1, 0)
@@ -212,7 +212,7 @@ async def test_a_fallback_gives_something_else(server: Misbehaving) -> None:
 
     policy = resilio.pipeline(resilio.fallback(elsewhere, on=(aiohttp.ClientError,)), inner)
     async with session(policy) as client:
-        response = await client.get(server.url + "/refuse")
+        response = await client.get(server.url + "/reject")
         assert await response.read() == b"ok"
     assert ends(inner) == (0, 1, 0)
 

@@ -1,4 +1,4 @@
-"""The ASGI middleware against scripted requests: permits, outcomes, refusals, queues."""
+"""The ASGI middleware against scripted requests: permits, outcomes, rejections, queues."""
 
 from __future__ import annotations
 
@@ -245,8 +245,8 @@ async def test_ls01_a_websocket_holds_its_permit_to_its_end() -> None:
         group.start_soon(socket.to, served)
         await anyio.wait_all_tasks_blocked()
         assert gate.snapshot().inflight == 1
-        refused = await Socket().to(served)
-        assert refused.sent == [{"type": "websocket.close", "code": 1013, "reason": "try again later"}]
+        rejected = await Socket().to(served)
+        assert rejected.sent == [{"type": "websocket.close", "code": 1013, "reason": "try again later"}]
         socket.leave()
     assert [message.get("text") for message in socket.sent] == [None, "one", "two"]
     assert (gate.snapshot().successes, gate.snapshot().inflight) == (1, 0)
@@ -295,7 +295,7 @@ async def test_how_a_websocket_is_left_is_its_outcome(code, outcome) -> None:
     ],
 )
 async def test_how_an_app_ends_a_websocket_is_its_outcome(messages, outcome) -> None:
-    """A close is a success, one for an internal error a failure; a handshake refused says nothing."""
+    """A close is a success, one for an internal error a failure; a handshake rejected says nothing."""
     gate = bulkhead(1)
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -411,7 +411,7 @@ async def test_ls04_an_app_that_raises_is_called_once_and_its_exception_passes(b
     "make",
     [
         lambda: retry(on=OSError),
-        lambda: hedge(replay_safe=True),
+        lambda: hedge(idempotent=True),
         lambda: timeout(2.0),
         lambda: fallback(on=OSError, default=None),
         lambda: deadline(2.0),
@@ -420,13 +420,13 @@ async def test_ls04_an_app_that_raises_is_called_once_and_its_exception_passes(b
         lambda: standard("upstream", on=OSError),
     ],
 )
-def test_ls04_a_policy_that_would_run_the_app_again_is_refused_at_construction(make) -> None:
+def test_ls04_a_policy_that_would_run_the_app_again_is_rejected_at_construction(make) -> None:
     """LS-04: retry, hedge and whatever else runs a function has no place around a response; the error says what has."""
-    with pytest.raises(TypeError, match=r"policy must only admit or refuse, not .*cannot be run again.*Use load_shed"):
+    with pytest.raises(TypeError, match=r"policy must only admit or reject, not .*cannot be run again.*Use load_shed"):
         Middleware(never, make())
 
 
-def test_what_is_no_policy_is_refused_at_construction() -> None:
+def test_what_is_no_policy_is_rejected_at_construction() -> None:
     """A policy's factory, a guarded app or None-like values are told from a policy."""
     for wrong in (load_shed, bulkhead(1)(lambda: None), 3):
         with pytest.raises(TypeError, match="policy must be a policy"):
@@ -435,11 +435,12 @@ def test_what_is_no_policy_is_refused_at_construction() -> None:
     assert Middleware(never).policy.kind == "load_shed"
 
 
-# ---- refusals --------------------------------------------------------------------------------------------------------
+# ---- rejections
+# --------------------------------------------------------------------------------------------------------
 
 
-async def test_ls05_a_refusal_is_answered_before_the_body_is_read() -> None:
-    """LS-05: who is refused is answered without calling the app and without reading a byte of the body."""
+async def test_ls05_a_rejection_is_answered_before_the_body_is_read() -> None:
+    """LS-05: who is rejected is answered without calling the app and without reading a byte of the body."""
     gate = bulkhead(1)
     permit = gate.try_acquire()
     request = await Request(body=(b"x" * 10, b"y" * 10)).to(Middleware(never, gate))
@@ -457,9 +458,9 @@ async def test_ls05_a_rate_limit_answers_429_with_a_spread_retry_after(vt) -> No
     """LS-05: 429 where a quota is spent; Retry-After is never early, and not the same for all."""
     served = Middleware(answers(), rate_limit("1/min"))
     assert (await Request().to(served)).status == 200
-    refused = [await Request().to(served) for _ in range(100)]
-    assert {request.status for request in refused} == {429}
-    waits = {int(request.headers["retry-after"]) for request in refused}
+    rejected = [await Request().to(served) for _ in range(100)]
+    assert {request.status for request in rejected} == {429}
+    waits = {int(request.headers["retry-after"]) for request in rejected}
     assert min(waits) >= 60
     assert max(waits) <= 90
     assert len(waits) > 5
@@ -534,7 +535,7 @@ async def test_a_function_of_the_user_that_raises_is_logged_once_and_changes_not
     assert sorted(message.split("=")[0] for message in said) == ["exempt", "respond", "trust"]
 
 
-async def test_a_refusal_is_answered_as_the_user_likes() -> None:
+async def test_a_rejection_is_answered_as_the_user_likes() -> None:
     """`respond` decides status, headers and body; what it leaves out is added, and None is the usual answer."""
     gate = bulkhead(1)
     permit = gate.try_acquire()
@@ -594,7 +595,7 @@ async def test_an_answer_that_is_no_bool_and_raises_is_one_too(caplog) -> None:
     ],
 )
 async def test_ls05_the_connection_is_closed_only_for_a_body_that_nobody_reads(headers, version, closes) -> None:
-    """LS-05: a refusal keeps HTTP/1 connections open unless a long body is under way, and has no say in HTTP/2."""
+    """LS-05: a rejection keeps HTTP/1 connections open unless a long body is under way, and has no say in HTTP/2."""
     gate = bulkhead(1)
     permit = gate.try_acquire()
     request = await Request(headers=headers, http_version=version).to(Middleware(never, gate))
@@ -604,15 +605,15 @@ async def test_ls05_the_connection_is_closed_only_for_a_body_that_nobody_reads(h
 
 
 async def test_a_server_that_is_drained_sends_its_clients_elsewhere() -> None:
-    """A pipeline that drains refuses with `connection: close`: the next request finds another server."""
+    """A pipeline that drains rejects with `connection: close`: the next request finds another server."""
     line = pipeline(bulkhead(3))
     await line.adrain(0)
     request = await Request().to(Middleware(never, line))
     assert (request.status, request.headers["connection"]) == (503, "close")
 
 
-async def test_a_refused_handshake_is_answered_with_a_response_where_the_server_can() -> None:
-    """With the extension for it, a websocket is refused by 503 and Retry-After, not by a bare 403."""
+async def test_a_rejected_handshake_is_answered_with_a_response_where_the_server_can() -> None:
+    """With the extension for it, a websocket is rejected by 503 and Retry-After, not by a bare 403."""
     gate = bulkhead(1)
     permit = gate.try_acquire()
     socket = await Socket(extensions={"websocket.http.response": {}}).to(Middleware(never, gate))
@@ -625,8 +626,8 @@ async def test_a_refused_handshake_is_answered_with_a_response_where_the_server_
     assert "retry-after" in socket.headers
 
 
-async def test_a_client_that_does_not_wait_for_its_refusal_changes_nothing() -> None:
-    """A refusal that nobody is there to read is no error."""
+async def test_a_client_that_does_not_wait_for_its_rejection_changes_nothing() -> None:
+    """A rejection that nobody is there to read is no error."""
     gate = bulkhead(1)
     permit = gate.try_acquire()
     request = Request()
@@ -636,8 +637,8 @@ async def test_a_client_that_does_not_wait_for_its_refusal_changes_nothing() -> 
     assert request.sent == []
 
 
-async def test_a_refusal_that_the_app_lets_through_is_answered_too() -> None:
-    """A handler whose own guarded call is refused answers 503 or 429 with Retry-After, not 500."""
+async def test_a_rejection_that_the_app_lets_through_is_answered_too() -> None:
+    """A handler whose own guarded call is rejected answers 503 or 429 with Retry-After, not 500."""
     gate = bulkhead(1)
     for error, status in ((CircuitOpenError("circuit_breaker", retry_after=3.0), 503), (RateLimitedError("r"), 429)):
 
@@ -650,7 +651,7 @@ async def test_a_refusal_that_the_app_lets_through_is_answered_too() -> None:
     assert (gate.snapshot().ignored, gate.snapshot().inflight) == (2, 0)
 
 
-async def test_ls04_a_refusal_after_the_response_has_begun_passes() -> None:
+async def test_ls04_a_rejection_after_the_response_has_begun_passes() -> None:
     """LS-04: once it has begun nothing is answered in its place, and there is one start."""
     error = CircuitOpenError("circuit_breaker")
 
@@ -664,8 +665,8 @@ async def test_ls04_a_refusal_after_the_response_has_begun_passes() -> None:
     assert request.starts == 1
 
 
-async def test_a_policy_in_shadow_refuses_nothing_and_counts() -> None:
-    """With enforce=False every request is served, and what would have been refused is counted."""
+async def test_a_policy_in_shadow_rejects_nothing_and_counts() -> None:
+    """With enforce=False every request is served, and what would have been rejected is counted."""
     gate = bulkhead(1, enforce=False)
     app = Gated()
     served = Middleware(app, gate)
@@ -819,8 +820,8 @@ async def test_a_client_that_leaves_the_queue_gives_its_place_back(make) -> None
     assert gate.snapshot().cancelled == 1
 
 
-async def test_who_waits_too_long_is_refused(vt) -> None:
-    """The refusal after a wait is the same answer as one at once."""
+async def test_who_waits_too_long_is_rejected(vt) -> None:
+    """The rejection after a wait is the same answer as one at once."""
     gate = bulkhead(1, max_queued=5, max_wait=0.5)
     first = Gated()
     async with anyio.create_task_group() as group:

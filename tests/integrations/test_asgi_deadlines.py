@@ -121,14 +121,14 @@ async def test_a_deadline_that_is_not_enforced_is_known_all_the_same(vt) -> None
     assert app.left == [0.0]
 
 
-async def test_ls05_a_request_that_is_already_late_is_refused_before_any_work() -> None:
+async def test_ls05_a_request_that_is_already_late_is_rejected_before_any_work() -> None:
     """LS-05: who has no time left is answered 504 without calling the app, and the policy's counters show it."""
     gate = load_shed()
     request = await Request(headers={"x-request-timeout": "0"}, body=(b"a", b"b")).to(
         Middleware(never, gate, trust=True)
     )
     assert (request.status, request.received) == (504, [])
-    assert (gate.snapshot().rejected, gate.gates[0].refusals()["deadline"]) == (1, 1)
+    assert (gate.snapshot().rejected, gate.gates[0].rejections()["deadline"]) == (1, 1)
 
 
 @pytest.mark.parametrize("enforced", [True, False])
@@ -213,7 +213,7 @@ async def test_priority_and_tenant_of_a_trusted_peer_count(vt) -> None:
 
 
 async def test_ls02_priorities_from_the_wire_reserve_headroom() -> None:
-    """LS-02: under load what is important is served, and what is not is refused, by the header of a trusted peer."""
+    """LS-02: under load what is important is served, and what is not is rejected, by the header of a trusted peer."""
     shed = load_shed(max_concurrent=2)
     held = [shed.try_acquire(), shed.try_acquire()]
     served = Middleware(Asked(), shed, trust=True, priority_header="x-priority")
@@ -250,7 +250,7 @@ async def test_who_is_outside_sees_what_is_noted_of_a_request_with_a_tenant() ->
         scope["route"] = "/orders/{id}"
         await Asked()(scope, receive, send)
 
-    def respond(scope: Any, refusal: Exception) -> None:
+    def respond(scope: Any, rejection: Exception) -> None:
         asked.append(tenant_of(scope))
 
     options = {"trust": True, "tenant_header": "x-tenant", "respond": respond}
@@ -319,7 +319,7 @@ async def test_the_memory_of_peers_is_bounded() -> None:
         ("server_timing", None, TypeError, "server_timing must be True or False"),
     ],
 )
-def test_bad_options_are_refused_by_name(option, value, error, says) -> None:
+def test_bad_options_are_rejected_by_name(option, value, error, says) -> None:
     """What an option cannot be is said at construction, with the option's name and the value."""
     with pytest.raises(error, match=says):
         Middleware(never, bulkhead(1), **{option: value})

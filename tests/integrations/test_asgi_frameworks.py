@@ -48,7 +48,7 @@ def starlette_app(gate: Any, **options: Any) -> Any:
 
         return StreamingResponse(parts())
 
-    async def refused(request: Any) -> Any:
+    async def rejected(request: Any) -> Any:
         raise CircuitOpenError("circuit_breaker", retry_after=7.0)
 
     async def fails(request: Any) -> Any:
@@ -57,7 +57,7 @@ def starlette_app(gate: Any, **options: Any) -> Any:
     async def pass_on(request: Any, call_next: Any) -> Any:
         return await call_next(request)
 
-    routes = [Route(f"/{f.__name__}", f, methods=["GET", "POST"]) for f in (plain, stream, refused, fails)]
+    routes = [Route(f"/{f.__name__}", f, methods=["GET", "POST"]) for f in (plain, stream, rejected, fails)]
     layers = [Entry(Middleware, policy=gate, **options), Entry(BaseHTTPMiddleware, dispatch=pass_on)]
     app = Starlette(routes=routes, middleware=layers)
     app.state.seen = seen
@@ -75,10 +75,10 @@ async def test_ls01_a_background_task_of_starlette_holds_no_permit() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_handler_whose_guarded_call_is_refused_answers_503_with_retry_after() -> None:
-    """A refusal that nobody handles is not an Internal Server Error."""
+async def test_a_handler_whose_guarded_call_is_rejected_answers_503_with_retry_after() -> None:
+    """A rejection that nobody handles is not an Internal Server Error."""
     gate = circuit_breaker()
-    request = await Request("/refused").to(starlette_app(gate))
+    request = await Request("/rejected").to(starlette_app(gate))
     assert request.status == 503
     assert int(request.headers["retry-after"]) >= 7
     assert gate.snapshot().ignored == 1

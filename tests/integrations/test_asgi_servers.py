@@ -103,7 +103,7 @@ def test_ls01_a_client_that_breaks_a_stream_off_frees_its_permit(kind) -> None:
 
 
 @pytest.mark.parametrize("expects", [False, True])
-def test_ls05_a_refusal_comes_before_the_body_is_sent(kind, expects) -> None:
+def test_ls05_a_rejection_comes_before_the_body_is_sent(kind, expects) -> None:
     """LS-05: a client that announces ten megabytes is answered before it has sent one, and is not asked to go on."""
     gate, app = bulkhead(1), App()
     permit = gate.try_acquire()
@@ -122,8 +122,8 @@ def test_ls05_a_refusal_comes_before_the_body_is_sent(kind, expects) -> None:
     assert app.calls == 0
 
 
-def test_ls05_a_refusal_reaches_a_client_that_is_still_sending(kind) -> None:
-    """LS-05: an upload that is refused while it is under way ends with the answer, not with a broken connection."""
+def test_ls05_a_rejection_reaches_a_client_that_is_still_sending(kind) -> None:
+    """LS-05: an upload that is rejected while it is under way ends with the answer, not with a broken connection."""
     gate = bulkhead(1)
     permit = gate.try_acquire()
     with asgi_server(kind, Middleware(App(), gate)) as port, Raw(port) as client:
@@ -135,8 +135,8 @@ def test_ls05_a_refusal_reaches_a_client_that_is_still_sending(kind) -> None:
     permit.success()
 
 
-def test_ls05_a_connection_outlives_refusals(kind) -> None:
-    """LS-05: who is refused, with no body or a short one, goes on on the same connection."""
+def test_ls05_a_connection_outlives_rejections(kind) -> None:
+    """LS-05: who is rejected, with no body or a short one, goes on on the same connection."""
     gate, app = bulkhead(1), App()
     permit = gate.try_acquire()
     with asgi_server(kind, Middleware(app, gate)) as port, Raw(port) as client:
@@ -153,7 +153,7 @@ def test_ls05_a_connection_outlives_refusals(kind) -> None:
 
 
 def test_ls05_health_is_answered_under_overload(kind) -> None:
-    """LS-05: the health endpoint answers while everything else is refused."""
+    """LS-05: the health endpoint answers while everything else is rejected."""
     gate = bulkhead(1)
     permit = gate.try_acquire()
     with asgi_server(kind, Middleware(App(), gate)) as port, Raw(port) as client:
@@ -183,8 +183,8 @@ def test_a_client_that_leaves_the_queue_gives_its_place_back(kind) -> None:
     assert (gate.snapshot().inflight, gate.snapshot().queued) == (0, 0)
 
 
-def test_ls01_websockets_hold_their_permits_and_are_refused(kind) -> None:
-    """LS-01: a websocket has its permit until it is closed; another one is refused meanwhile."""
+def test_ls01_websockets_hold_their_permits_and_are_rejected(kind) -> None:
+    """LS-01: a websocket has its permit until it is closed; another one is rejected meanwhile."""
     websocket = pytest.importorskip("websocket", reason="websocket-client is not installed")
     gate, app = bulkhead(1), App()
     with asgi_server(kind, Middleware(app, gate)) as port:
@@ -216,8 +216,8 @@ def test_ls05_a_deadline_of_a_trusted_peer_ends_the_wait(kind) -> None:
     assert (gate.snapshot().inflight, gate.snapshot().rejected) == (0, 1)
 
 
-def test_a_rate_limit_refuses_in_http2_without_connection_headers(kind) -> None:
-    """Over HTTP/2 a refusal is 429 as well; `connection` does not exist there (this uvicorn speaks HTTP/1)."""
+def test_a_rate_limit_rejects_in_http2_without_connection_headers(kind) -> None:
+    """Over HTTP/2 a rejection is 429 as well; `connection` does not exist there (this uvicorn speaks HTTP/1)."""
     httpx = pytest.importorskip("httpx", reason="httpx is not installed")
     pytest.importorskip("h2", reason="h2 is not installed")
     two = kind != "uvicorn"

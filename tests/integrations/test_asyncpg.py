@@ -52,7 +52,7 @@ async def within(scope: Any, function: Callable[..., Any]) -> None:
             await function(cancelling.cancel)
 
 
-async def test_a_block_that_two_tasks_share_is_refused(postgres: Postgres) -> None:
+async def test_a_block_that_two_tasks_share_is_rejected(postgres: Postgres) -> None:
     """Connections of all but the last were lost to the pool for good. One after the other may use it."""
     async with pool_of(postgres, 2) as pool:
         shared = transaction(pool)
@@ -133,7 +133,7 @@ async def test_a_serialization_failure_is_retried_as_a_whole(postgres: Postgres)
 
 
 async def test_a_bulkhead_as_wide_as_the_pool_waits_in_its_place(postgres: Postgres) -> None:
-    """Two connections and a queue of four for a burst of twelve: six are refused, by name."""
+    """Two connections and a queue of four for a burst of twelve: six are rejected, by name."""
     async with pool_of(postgres, 2) as pool:
         narrow = bulkhead(pool.get_max_size(), max_queued=4, max_wait=30.0, name="db.pool")
         stack = override(standard("db", on="database"), bulkhead=narrow)
@@ -146,14 +146,14 @@ async def test_a_bulkhead_as_wide_as_the_pool_waits_in_its_place(postgres: Postg
             return await pool.fetchval("SELECT 1 FROM pg_sleep(0.02)")
 
         results = await asyncio.gather(*(one() for _ in range(12)), return_exceptions=True)
-    refused = [result for result in results if result != 1]
-    assert len(refused) == 6
-    assert {(type(error), error.name) for error in refused} == {(resilio.BulkheadFullError, "db.pool")}
+    rejected = [result for result in results if result != 1]
+    assert len(rejected) == 6
+    assert {(type(error), error.name) for error in rejected} == {(resilio.BulkheadFullError, "db.pool")}
     assert waiting == 0, "somebody waited in the pool itself"
 
 
 async def test_the_breaker_opens_while_the_database_is_away_and_closes_when_it_is_back(postgres: Postgres) -> None:
-    """A crash, refusals, a recovery by itself, with connections of the pool that are dead."""
+    """A crash, rejections, a recovery by itself, with connections of the pool that are dead."""
     stack = standard("db", on="database", idempotent=True)
     breaker = next(policy for policy in stack.policies if policy.kind == "circuit_breaker")
     async with pool_of(postgres, 3) as pool:

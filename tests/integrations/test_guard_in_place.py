@@ -13,8 +13,8 @@ SENT = pytest.importorskip("httpx2")
 
 @pytest.mark.parametrize("kind", ["AsyncClient", "Client"])
 @pytest.mark.parametrize("name", ["_transport", "_mounts"])
-def test_a_client_that_keeps_its_transports_elsewhere_is_refused(kind: str, name: str) -> None:
-    """The list of private names said that it is refused; what came was an AttributeError from the middle of it."""
+def test_a_client_that_keeps_its_transports_elsewhere_is_rejected(kind: str, name: str) -> None:
+    """The list of private names said that it is rejected; what came was an AttributeError from the middle of it."""
     from resilio.integrations.httpx import guard_client
 
     client = getattr(SENT, kind)()
@@ -24,7 +24,7 @@ def test_a_client_that_keeps_its_transports_elsewhere_is_refused(kind: str, name
 
 
 @pytest.mark.parametrize("inside", [False, True], ids=["http client", "transports"])
-def test_a_model_client_that_keeps_its_http_client_elsewhere_is_refused(inside: bool) -> None:
+def test_a_model_client_that_keeps_its_http_client_elsewhere_is_rejected(inside: bool) -> None:
     """The same for the clients of models, before anything of theirs is changed."""
     openai: Any = pytest.importorskip("openai")
     from resilio.integrations.llm.openai import guard

@@ -101,7 +101,7 @@ async def test_an_answer_that_comes_after_the_call_is_let_go_of() -> None:
 
 GATES: dict[str, Callable[[], Any]] = {
     "waits for nothing": lambda: resilio.bulkhead(1, max_queued=5, max_wait=10.0),
-    "may be shed": lambda: resilio.load_shed(max_concurrent=2),  # which keeps one free for what is more important
+    "may be rejected": lambda: resilio.load_shed(max_concurrent=2),  # which keeps one free for what is more important
 }
 STACKS: dict[str, Callable[[Any], tuple[Any, ...]]] = {
     "right below": lambda gate: (gate,),
@@ -114,9 +114,9 @@ STACKS: dict[str, Callable[[Any], tuple[Any, ...]]] = {
 @pytest.mark.parametrize("gate", GATES)
 @pytest.mark.parametrize("stack", STACKS)
 async def test_gates_see_the_copies_of_a_hedge(gate: str, stack: str) -> None:
-    """A gate that has no room to spare refuses the copy at once; the primary's answer is what counts."""
+    """A gate that has no room to spare rejects the copy at once; the primary's answer is what counts."""
     inner = GATES[gate]()
-    hedge = resilio.hedge(replay_safe=True, after=0.01)
+    hedge = resilio.hedge(idempotent=True, after=0.01)
     way = GuardedCall(resilio.pipeline(hedge, *STACKS[stack](inner)), hand_over)
     assert way.hedged
     for _ in range(20):
@@ -130,7 +130,7 @@ async def test_gates_see_the_copies_of_a_hedge(gate: str, stack: str) -> None:
 
 async def test_only_copies_of_its_own_hedge_are_copies() -> None:
     """Who hedges around the client sends requests that are as good as any: to the policy inside they are no copies."""
-    inner, outer = resilio.bulkhead(1, max_queued=5, max_wait=10.0), resilio.hedge(replay_safe=True, after=0.01)
+    inner, outer = resilio.bulkhead(1, max_queued=5, max_wait=10.0), resilio.hedge(idempotent=True, after=0.01)
     call = GuardedCall(inner, lambda held: held.take().success())
 
     @outer

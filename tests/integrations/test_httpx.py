@@ -94,10 +94,10 @@ FAULTS: dict[str, tuple[str, str | None, dict[str, int]]] = {
     "529": ("/status/529?retry-after-ms=5", None, {"failures": 1}),
     "429": ("/status/429?retry-after=@7", None, {"successes": 1}),
     "error in 200": ("/error-in-200", None, {"successes": 1}),
-    "no answer": ("/refuse", "RemoteProtocolError", {"failures": 1}),
+    "no answer": ("/reject", "RemoteProtocolError", {"failures": 1}),
     "cut": ("/die-mid-body", "RemoteProtocolError", {"failures": 1}),
     "reset": ("/die-mid-body?reset=1", "ReadError", {"failures": 1}),
-    "hangs before headers": ("/refuse-headers", "ReadTimeout", {"failures": 1}),
+    "hangs before headers": ("/reject-headers", "ReadTimeout", {"failures": 1}),
     "hangs in the body": ("/hang-mid-body", "ReadTimeout", {"failures": 1}),
 }
 
@@ -111,9 +111,9 @@ def proved(server: Misbehaving, path: str) -> None:
     """The server did what the path says."""
     path = path.partition("?")[0]
     assert server.requests[path] == 1
-    if path in ("/refuse", "/die-mid-body"):
+    if path in ("/reject", "/die-mid-body"):
         assert server.cut[path] == 1
-    elif path in ("/refuse-headers", "/hang-mid-body"):
+    elif path in ("/reject-headers", "/hang-mid-body"):
         assert server.hung[path] == 1
         server.until(lambda: server.left[path] == 1)
     else:
@@ -150,7 +150,7 @@ def test_each_fault_is_judged_in_threads(client: Any, server: Misbehaving, fault
 
 
 @pytest.mark.anyio
-async def test_a_refused_connection_is_a_failure(client: Any) -> None:
+async def test_a_rejected_connection_is_a_failure(client: Any) -> None:
     """Nobody listens: that is the dependency's."""
     breaker = breaker_of()
     with closed_port() as port:
@@ -312,12 +312,13 @@ async def test_a_stream_that_is_reset_under_an_upload_is_the_servers_doing(clien
     assert counted(breaker) == {"failures": 1}
 
 
-# ---- CB-20: refusals -------------------------------------------------------------------------------------------------
+# ---- CB-20: rejections
+# -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.anyio
-async def test_cb20_a_refusal_is_a_transport_error_and_no_leaf(client: Any, server: Misbehaving) -> None:
-    """CB-20: `except TransportError` catches a refusal, retries on ConnectError or ReadTimeout do not match it."""
+async def test_cb20_a_rejection_is_a_transport_error_and_no_leaf(client: Any, server: Misbehaving) -> None:
+    """CB-20: `except TransportError` catches a rejection, retries on ConnectError or ReadTimeout do not match it."""
     breaker = breaker_of(name="payments")
     breaker.force_open()
     async with opened(client, breaker) as http:
@@ -335,11 +336,11 @@ async def test_cb20_a_refusal_is_a_transport_error_and_no_leaf(client: Any, serv
         False,
     )
     assert error.request.url.path == "/ok"
-    assert str(error) == "circuit_breaker 'payments' refused: forced_open"
+    assert str(error) == "circuit_breaker 'payments' rejected the call: forced_open"
     assert server.total == 0
 
 
-def test_cb20_a_refusal_survives_a_pickle(client: Any, server: Misbehaving) -> None:
+def test_cb20_a_rejection_survives_a_pickle(client: Any, server: Misbehaving) -> None:
     """CB-20: in another process it still is both, and says the same."""
     limit = rate_limit("1/s", name="model")
     with client.Client(transport=Transport(limit, client=client)) as http:
@@ -354,7 +355,7 @@ def test_cb20_a_refusal_survives_a_pickle(client: Any, server: Misbehaving) -> N
 
 
 @pytest.mark.anyio
-async def test_cb20_a_retry_outside_does_not_repeat_a_refusal(client: Any, server: Misbehaving) -> None:
+async def test_cb20_a_retry_outside_does_not_repeat_a_rejection(client: Any, server: Misbehaving) -> None:
     """CB-20: a retry around the function that lists the leaves runs it once."""
     breaker = breaker_of()
     breaker.force_open()
@@ -381,37 +382,37 @@ async def test_cb20_a_retry_outside_does_not_repeat_a_refusal(client: Any, serve
         (lambda: deadline(0.001), 504),
     ],
 )
-async def test_a_refusal_can_be_a_response(client: Any, server: Misbehaving, policy: Any, status: int) -> None:
+async def test_a_rejection_can_be_a_response(client: Any, server: Misbehaving, policy: Any, status: int) -> None:
     """With `on_reject="respond"` the caller gets a response that tells SDKs not to come back at once."""
     guard = policy()
     held = guard.try_acquire() if status != 504 else None
     if isinstance(guard, resilio.CircuitBreaker):
         guard.force_open()
-    path = "/refuse-headers" if status == 504 else "/ok"
+    path = "/reject-headers" if status == 504 else "/ok"
     async with opened(client, guard, on_reject="respond") as http:
         response = await http.get(server.url + path)
     assert response.status_code == status
     assert response.headers["x-should-retry"] == "false"
     assert ("retry-after" in response.headers) == (status != 504)
-    refusal = response.extensions["resilio_refusal"]
-    assert response.text == str(refusal)
-    assert isinstance(refusal, resilio.ResilienceError)
+    rejection = response.extensions["resilio_rejection"]
+    assert response.text == str(rejection)
+    assert isinstance(rejection, resilio.ResilienceError)
     assert not server.requests["/ok"]
     del held
 
 
 @pytest.mark.anyio
 async def test_a_timeout_is_the_clients_timeout_too(client: Any, server: Misbehaving) -> None:
-    """Whoever catches the client's timeouts catches the policy's; it says which clock it was, and is no refusal."""
+    """Whoever catches the client's timeouts catches the policy's; it says which clock it was, and is no rejection."""
     breaker = breaker_of()
     async with opened(client, pipeline(breaker, timeout(0.2)), on_reject="respond") as http:
         with pytest.raises(client.TimeoutException) as caught:
-            await http.get(server.url + "/refuse-headers")
+            await http.get(server.url + "/reject-headers")
     error: Any = caught.value
     assert isinstance(error, resilio.CallTimeoutError)
     assert (error.clock, error.limit, error.called) == ("total", 0.2, True)
     assert counted(breaker) == {"failures": 1}
-    server.until(lambda: server.left["/refuse-headers"] == 1)
+    server.until(lambda: server.left["/reject-headers"] == 1)
 
 
 @pytest.mark.anyio
@@ -420,7 +421,7 @@ async def test_a_passed_deadline_is_a_transport_error(client: Any, server: Misbe
     room = bulkhead(1)
     async with opened(client, pipeline(deadline(0.05), room)) as http:
         with pytest.raises(client.TransportError) as caught:
-            await http.get(server.url + "/refuse-headers")
+            await http.get(server.url + "/reject-headers")
     assert isinstance(caught.value, resilio.DeadlineExceededError)
     assert counted(room) == {"ignored": 1}
 
@@ -593,7 +594,7 @@ async def test_headers_that_do_not_come_are_ended_by_the_first_clock(client: Any
     breaker = breaker_of()
     async with opened(client, pipeline(breaker, timeout(first=0.05, idle=5.0))) as http:
         with pytest.raises(client.TimeoutException) as caught:
-            await http.get(server.url + "/refuse-headers", timeout=None)
+            await http.get(server.url + "/reject-headers", timeout=None)
     assert caught.value.clock == "first"  # type: ignore[attr-defined]
     assert counted(breaker) == {"failures": 1}
 
@@ -675,7 +676,7 @@ async def test_x_should_retry_is_the_servers_word(client: Any, server: Misbehavi
         ("POST", {"Idempotency-Key": "1"}, None, 3),
         ("POST", {}, True, 3),
         ("GET", {}, False, 1),
-        ("POST", {}, lambda request: request.url.path == "/refuse", 3),
+        ("POST", {}, lambda request: request.url.path == "/reject", 3),
         ("GET", {}, lambda request: request.method == "POST", 1),
         ("GET", {}, lambda request: request.no_such_thing, 1),  # what cannot say yes says no
     ],
@@ -684,13 +685,13 @@ async def test_what_must_not_be_done_twice_is_not_sent_twice(
     client: Any, server: Misbehaving, method: str, headers: dict[str, str], option: Any, sent: int
 ) -> None:
     """A request that has reached the server is tried again only if that does no harm; the rule can be the user's."""
-    async with opened(client, quick(), replay_safe=option) as http:
+    async with opened(client, quick(), idempotent=option) as http:
         with pytest.raises(client.RemoteProtocolError) as caught:
-            await http.request(method, server.url + "/refuse", headers=headers)
-    assert server.requests["/refuse"] == sent
+            await http.request(method, server.url + "/reject", headers=headers)
+    assert server.requests["/reject"] == sent
     assert caught.value.resilio.stop_reason == ("not_replayable" if sent == 1 else "attempts")
     server.requests.clear()
-    with client.Client(transport=Transport(quick(failed_if=bad), client=client, replay_safe=option)) as threads:
+    with client.Client(transport=Transport(quick(failed_if=bad), client=client, idempotent=option)) as threads:
         assert (
             await anyio.to_thread.run_sync(lambda: threads.request(method, server.url + "/status/500", headers=headers))
         ).is_error
@@ -709,15 +710,15 @@ async def test_what_a_timeout_has_ended_is_not_sent_twice_either(
     stages = ends.get(inside) or [circuit_breaker(), timeout(0.2)]
     async with opened(client, pipeline(quick(attempts=2), *stages)) as http:
         with pytest.raises(resilio.CallTimeoutError) as caught:
-            await http.request(method, server.url + "/refuse-headers", content=body or pieces())
+            await http.request(method, server.url + "/reject-headers", content=body or pieces())
     assert caught.value.resilio.stop_reason == ("not_replayable" if sent == 1 else "attempts")
-    server.until(lambda: server.left["/refuse-headers"] == sent)
-    assert server.requests == {"/refuse-headers": sent}
+    server.until(lambda: server.left["/reject-headers"] == sent)
+    assert server.requests == {"/reject-headers": sent}
 
 
 @pytest.mark.anyio
 async def test_what_was_not_processed_is_sent_again_whatever_it_is(client: Any, server: Misbehaving) -> None:
-    """A POST that was refused by 429, or never connected, has done nothing."""
+    """A POST that was rejected by 429, or never connected, has done nothing."""
     policy = quick(failed_if=lambda response: response.status_code == 429)
     async with opened(client, policy) as http:
         assert (await http.post(server.url + "/status/429?times=1")).status_code == 200
@@ -741,13 +742,13 @@ def parts() -> Iterator[bytes]:
 async def test_a_body_that_is_gone_is_not_sent_again(client: Any, server: Misbehaving) -> None:
     """A request whose body is a stream is sent once; one of bytes, or of a form, as often as it takes."""
     file = (__file__, b"content")
-    async with opened(client, quick(failed_if=bad), replay_safe=True) as http:
+    async with opened(client, quick(failed_if=bad), idempotent=True) as http:
         response = await http.post(server.url + "/status/503?times=1", content=pieces())
         assert (response.status_code, server.requests.pop("/status/503")) == (503, 1)
         for body in ({"content": b"bytes"}, {"data": {"a": "b"}}, {"files": {"f": file}}, {"json": [1]}):
             response = await http.post(server.url + "/status/503?times=1", **body)
             assert (response.status_code, server.requests.pop("/status/503")) == (200, 2)
-    with client.Client(transport=Transport(quick(failed_if=bad), client=client, replay_safe=True)) as threads:
+    with client.Client(transport=Transport(quick(failed_if=bad), client=client, idempotent=True)) as threads:
         assert (
             await anyio.to_thread.run_sync(lambda: threads.post(server.url + "/status/500", content=parts()))
         ).is_error
@@ -768,7 +769,7 @@ def test_a_file_that_cannot_be_read_again_is_not_sent_empty(client: Any, server:
     os.close(writes)
     with (
         os.fdopen(reads, "rb") as pipe,
-        client.Client(transport=Transport(quick(failed_if=bad), client=client, replay_safe=True)) as http,
+        client.Client(transport=Transport(quick(failed_if=bad), client=client, idempotent=True)) as http,
     ):
         form = http.build_request("POST", server.url + "/upload", files={"f": pipe})
         del form.headers["content-length"]  # the clients take the length of a pipe for 0
@@ -829,12 +830,12 @@ async def test_the_loser_of_a_hedge_is_closed(client: Any, server: Misbehaving) 
         lambda: bulkhead(1, max_queued=5, max_wait=10.0),
         lambda: load_shed(max_concurrent=2),  # keeps one free for what is more important
     ],
-    ids=["waits for nothing", "may be shed"],
+    ids=["waits for nothing", "may be rejected"],
 )
 async def test_copies_of_a_hedge_are_known_as_such_to_the_gates_inside(
     client: Any, server: Misbehaving, gate: Callable[[], Any]
 ) -> None:
-    """A gate without room to spare refuses the copy at once, and only the primary is sent."""
+    """A gate without room to spare rejects the copy at once, and only the primary is sent."""
     inner = gate()
 
     async def slow(exchange: Any) -> None:
@@ -1029,7 +1030,7 @@ async def test_a_client_can_be_guarded_as_it_is(client: Any, server: Misbehaving
 
 
 @pytest.mark.anyio
-async def test_transports_of_the_other_module_are_refused(client: Any) -> None:
+async def test_transports_of_the_other_module_are_rejected(client: Any) -> None:
     """What does not mix is said where it is mixed, with both names."""
     other = importlib.import_module("httpx" if client.__name__ == "httpx2" else "httpx2")
     with pytest.raises(TypeError, match=f"transport must be one of {client.__name__}"):
@@ -1039,7 +1040,7 @@ async def test_transports_of_the_other_module_are_refused(client: Any) -> None:
             await http.get("http://host/")
 
 
-def test_what_cannot_be_is_refused_with_its_name(client: Any) -> None:
+def test_what_cannot_be_is_rejected_with_its_name(client: Any) -> None:
     """Options are checked where they are given."""
     made: list[Callable[[], Any]] = [
         lambda: AsyncTransport(bulkhead(1)),
@@ -1047,9 +1048,9 @@ def test_what_cannot_be_is_refused_with_its_name(client: Any) -> None:
         lambda: AsyncTransport(bulkhead(1), client.HTTPTransport()),
         lambda: Transport(bulkhead(1), object()),
         lambda: Transport("policy", client=client),  # type: ignore[arg-type]
-        lambda: Transport(bulkhead(1), client=client, replay_safe="yes"),
-        lambda: Transport(bulkhead(1), client=client, replay_safe=in_thread),
-        lambda: Transport(hedge(replay_safe=True), client=client),
+        lambda: Transport(bulkhead(1), client=client, idempotent="yes"),
+        lambda: Transport(bulkhead(1), client=client, idempotent=in_thread),
+        lambda: Transport(hedge(idempotent=True), client=client),
         lambda: Transport(bulkhead(1), client=client, send_deadline=1),  # type: ignore[arg-type]
         lambda: Transport(bulkhead(1), client=client, on_reject=None),  # type: ignore[arg-type]
     ]
@@ -1059,7 +1060,7 @@ def test_what_cannot_be_is_refused_with_its_name(client: Any) -> None:
         "AsyncBaseTransport",
         "BaseTransport",
         "policy",
-        "replay_safe",
+        "idempotent",
         "answers at once",
         "hedge",
     ]
@@ -1076,7 +1077,7 @@ def test_what_cannot_guard_a_client_of_threads_says_so_of_that(client: Any) -> N
     name = client.__name__
     Transport(pipeline(timeout(1.0), circuit_breaker()), client=client).close()
     with client.Client() as http, pytest.raises(TypeError, match=rf"^hedge cannot guard {name}\.Client, .*AsyncClient"):
-        guard_client(http, hedge(replay_safe=True))
+        guard_client(http, hedge(idempotent=True))
 
 
 @pytest.mark.anyio

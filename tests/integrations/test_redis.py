@@ -161,7 +161,7 @@ def test_after_a_restart_the_pool_is_used_on(sync: ModuleType, server: Valkey) -
 
 
 @pytest.mark.parametrize(("name", "value"), [("connect", 0), ("command", -1.0)])
-def test_settings_out_of_range_are_refused(sync: ModuleType, name: str, value: float) -> None:
+def test_settings_out_of_range_are_rejected(sync: ModuleType, name: str, value: float) -> None:
     """The message names the parameter and the value."""
     with pytest.raises(ValueError, match=f"{name} must be .*{value}"):
         bounded(sync, **{name: value})
@@ -288,7 +288,7 @@ def test_a_wait_for_the_pool_is_not_the_servers_fault(sync: ModuleType, server: 
 
 
 def test_what_is_not_of_the_client_is_judged_by_itself() -> None:
-    """A refusal says nothing, a refused connection all, a bug nothing."""
+    """A rejection says nothing, a refused connection all, a bug nothing."""
     assert verdicts(resilio.BulkheadFullError("bulkhead", None, "full")) == CALLERS
     assert verdicts(ConnectionRefusedError()) == TURNED_AWAY
     assert verdicts(KeyError()) == CALLERS
@@ -302,7 +302,7 @@ def test_what_is_not_of_the_client_is_judged_by_itself() -> None:
 async def test_the_breaker_opens_while_the_server_is_away_and_closes_when_it_is_back(
     aio: ModuleType, server: Valkey
 ) -> None:
-    """While it is away most calls are refused without a connection; nobody has to restart anything."""
+    """While it is away most calls are rejected without a connection; nobody has to restart anything."""
     stack = standard("cache", on="redis", idempotent=True)
     breaker = next(policy for policy in stack.policies if policy.kind == "circuit_breaker")
     async with aclient_of(aio, server.port) as client:
@@ -312,14 +312,14 @@ async def test_the_breaker_opens_while_the_server_is_away_and_closes_when_it_is_
             while True:
                 with contextlib.suppress(aio.ConnectionError, aio.TimeoutError):
                     await stack.acall(client.get, "a")
-        refused = breaker.snapshot().rejected
+        rejected = breaker.snapshot().rejected
         server.start()
         while breaker.snapshot().state != "closed":
             with contextlib.suppress(aio.ConnectionError, resilio.CircuitOpenError):
                 await stack.acall(client.set, "a", "2")
             await asyncio.sleep(0.01)
         assert await stack.acall(client.get, "a") == b"2"
-    assert refused
+    assert rejected
 
 
 @pytest.mark.anyio
@@ -371,15 +371,15 @@ async def test_a_command_that_was_interrupted_leaves_no_answer_behind(aio: Modul
 @pytest.mark.anyio
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_a_bulkhead_below_the_pools_size_waits_in_its_place(aio: ModuleType, server: Valkey) -> None:
-    """A refusal names the bulkhead; nobody meets the pool's own limit."""
+    """A rejection names the bulkhead; nobody meets the pool's own limit."""
     narrow = resilio.bulkhead(2, max_queued=2, max_wait=30.0, name="cache.pool")
     async with aclient_of(aio, server.port, socket_timeout=30, max_connections=2) as client:
         results = await asyncio.gather(
             *(narrow.acall(client.blpop, ["never"], 0.05) for _ in range(8)), return_exceptions=True
         )
-    refused = [result for result in results if isinstance(result, resilio.BulkheadFullError)]
-    assert [result for result in results if result not in refused] == [None] * 4
-    assert {error.name for error in refused} == {"cache.pool"}
+    rejected = [result for result in results if isinstance(result, resilio.BulkheadFullError)]
+    assert [result for result in results if result not in rejected] == [None] * 4
+    assert {error.name for error in rejected} == {"cache.pool"}
 
 
 # -- budget_retry ------------------------------------------------------------------------------------------------------
@@ -393,7 +393,7 @@ def test_the_budget_pays_for_the_clients_retries(sync: ModuleType) -> None:
         for _ in range(5):
             with pytest.raises(sync.ConnectionError):
                 client.get("a")
-    assert (budget.withdrawals, budget.refused > 0) == (3, True)
+    assert (budget.withdrawals, budget.rejected > 0) == (3, True)
 
 
 def test_successes_pay_in(sync: ModuleType, server: Valkey) -> None:
@@ -423,7 +423,7 @@ async def test_the_budget_pays_for_the_async_clients_retries(aio: ModuleType, se
         server.kill()
         with pytest.raises(aio.ConnectionError):
             await client.get("a")
-    assert (budget.withdrawals, budget.refused > 0) == (2, True)
+    assert (budget.withdrawals, budget.rejected > 0) == (2, True)
     server.start()
 
 
@@ -449,7 +449,7 @@ def test_other_errors_are_not_the_clients_to_retry(sync: ModuleType, server: Val
     assert budget.withdrawals == 0
 
 
-def test_a_retry_without_a_budget_is_refused(sync: ModuleType) -> None:
+def test_a_retry_without_a_budget_is_rejected(sync: ModuleType) -> None:
     """The message says what is wanted."""
     with pytest.raises(TypeError, match="budget must be a RetryBudget, not None"):
         budget_retry(sync, None)  # type: ignore[arg-type]

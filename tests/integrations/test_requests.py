@@ -1,4 +1,4 @@
-"""The adapter for requests against a server that misbehaves: permits to the end of bodies, refusals, retries."""
+"""The adapter for requests against a server that misbehaves: permits to the end of bodies, rejections, retries."""
 
 from __future__ import annotations
 
@@ -79,10 +79,10 @@ FAULTS: dict[str, tuple[str, str | None, dict[str, int]]] = {
     "529": ("/status/529", None, {"failures": 1}),
     "429": ("/status/429", None, {"successes": 1}),
     "error in 200": ("/error-in-200", None, {"successes": 1}),
-    "no answer": ("/refuse", "ConnectionError", {"failures": 1}),
+    "no answer": ("/reject", "ConnectionError", {"failures": 1}),
     "cut": ("/die-mid-body", "ChunkedEncodingError", {"failures": 1}),
     "reset": ("/die-mid-body?reset=1", "ChunkedEncodingError", {"failures": 1}),
-    "hangs before headers": ("/refuse-headers", "ReadTimeout", {"failures": 1}),
+    "hangs before headers": ("/reject-headers", "ReadTimeout", {"failures": 1}),
     "hangs in the body": ("/hang-mid-body", "ConnectionError", {"failures": 1}),
 }
 
@@ -133,7 +133,7 @@ def test_a_header_that_makes_no_sense_is_a_failure(server: Misbehaving) -> None:
     assert counted(breaker) == {"failures": 1}
 
 
-def test_a_refused_connection_is_a_failure() -> None:
+def test_a_rejected_connection_is_a_failure() -> None:
     """Nobody listens: that is the dependency's."""
     breaker = breaker_of()
     with closed_port() as port, opened(breaker) as http, pytest.raises(requests.ConnectionError):
@@ -142,7 +142,7 @@ def test_a_refused_connection_is_a_failure() -> None:
 
 
 def test_cb16_caller_mistakes_are_not_dependency_failures() -> None:
-    """CB-16: what requests itself refuses to send does not open a breaker."""
+    """CB-16: what requests itself rejects to send does not open a breaker."""
     breaker = circuit_breaker(consecutive=1)
     adapter = Adapter(breaker)
     request = requests.Request("GET", "http://127.0.0.1/").prepare()
@@ -231,8 +231,8 @@ def test_a_server_that_is_not_there_fails_also_who_has_a_body() -> None:
     assert counted(breaker) == {"failures": 1}
 
 
-def test_cb20_a_refusal_is_a_request_exception_and_no_leaf(server: Misbehaving) -> None:
-    """CB-20: `except RequestException` catches a refusal; retries on ConnectionError or Timeout do not match it."""
+def test_cb20_a_rejection_is_a_request_exception_and_no_leaf(server: Misbehaving) -> None:
+    """CB-20: `except RequestException` catches a rejection; retries on ConnectionError or Timeout do not match it."""
     breaker = breaker_of(name="payments")
     breaker.force_open()
     with opened(breaker) as http, pytest.raises(requests.RequestException) as caught:
@@ -249,11 +249,11 @@ def test_cb20_a_refusal_is_a_request_exception_and_no_leaf(server: Misbehaving) 
     assert (error.request.url, error.response) == (server.url + "/ok", None)
     again = pickle.loads(pickle.dumps(error))
     assert type(again) is type(error)
-    assert str(again) == str(error) == "circuit_breaker 'payments' refused: forced_open"
+    assert str(again) == str(error) == "circuit_breaker 'payments' rejected the call: forced_open"
     assert server.total == 0
 
 
-def test_a_refusal_can_be_a_response(server: Misbehaving) -> None:
+def test_a_rejection_can_be_a_response(server: Misbehaving) -> None:
     """With `on_reject="respond"` the caller gets a response."""
     limit = rate_limit("1/h")
     with opened(limit, on_reject="respond") as http:
@@ -261,8 +261,8 @@ def test_a_refusal_can_be_a_response(server: Misbehaving) -> None:
         response = http.get(server.url + "/ok")
     assert (response.status_code, response.headers["x-should-retry"]) == (429, "false")
     assert int(response.headers["retry-after"]) > 0
-    assert isinstance(response.resilio_refusal, resilio.RateLimitedError)
-    assert response.text == str(response.resilio_refusal)
+    assert isinstance(response.resilio_rejection, resilio.RateLimitedError)
+    assert response.text == str(response.resilio_rejection)
     assert server.total == 1
 
 
@@ -444,14 +444,14 @@ def test_what_must_not_be_done_twice_is_not_sent_twice(
     """A request is tried again if that does no harm and its body is still there, which is sent whole."""
     bodies: list[bytes] = []
 
-    async def refuse(exchange: Any) -> None:
+    async def reject(exchange: Any) -> None:
         bodies.append(exchange.body)
         exchange.cut()
 
-    server.routes["/refuse"] = refuse
+    server.routes["/reject"] = reject
     given = {name: value() if callable(value) else value for name, value in options.items()}
-    with opened(quick(), replay_safe=rule) as http, pytest.raises(requests.ConnectionError) as caught:
-        http.request(method, server.url + "/refuse", **given)
+    with opened(quick(), idempotent=rule) as http, pytest.raises(requests.ConnectionError) as caught:
+        http.request(method, server.url + "/reject", **given)
     assert caught.value.resilio.stop_reason == ("not_replayable" if sent == 1 else "attempts")
     assert len(bodies) == sent
     assert len(set(bodies)) == 1
@@ -470,12 +470,12 @@ def test_what_a_timeout_has_ended_is_not_sent_twice_either(
     """
     policy = pipeline(quick(attempts=2), timeout(0.5, thread=True))  # time enough to connect
     with opened(policy) as http, pytest.raises(resilio.CallTimeoutError) as caught:
-        http.request(method, server.url + "/refuse-headers", data=body)
+        http.request(method, server.url + "/reject-headers", data=body)
     reason = caught.value.resilio.stop_reason
     if isinstance(body, io.BytesIO) and reason == "attempts":
         sent = 2
     assert reason == ("not_replayable" if sent == 1 else "attempts")
-    server.until(lambda: server.hung["/refuse-headers"] == sent)
+    server.until(lambda: server.hung["/reject-headers"] == sent)
 
 
 def test_retries_inside_of_retries_are_switched_off(server: Misbehaving) -> None:
@@ -530,7 +530,7 @@ def test_what_cannot_guard_a_session_says_so_of_the_session(around: Any) -> None
     """It named a function of ours, at an address, and said to make that async; timeouts can, by its sockets."""
     Adapter(around(timeout(1.0))).close()
     with pytest.raises(TypeError, match=r"^hedge cannot guard requests\.Session, .* Use a client that is async"):
-        Adapter(around(hedge(replay_safe=True)))
+        Adapter(around(hedge(idempotent=True)))
     with pytest.raises(TypeError, match=r"requests\.Session has no such parameter; it has: request"):
         Adapter(keyed(circuit_breaker, key="host"))
 
@@ -596,6 +596,6 @@ def test_a_fallbacks_answer_is_guarded_by_what_is_outside() -> None:
 def test_a_timeout_of_a_thread_is_told_as_the_clients(server: Misbehaving) -> None:
     """`timeout(thread=True)` gives the caller back; what is raised is requests' Timeout as well."""
     with opened(timeout(0.05, thread=True), on_reject="respond") as http, pytest.raises(requests.Timeout) as caught:
-        http.get(server.url + "/refuse-headers", timeout=0.5)
+        http.get(server.url + "/reject-headers", timeout=0.5)
     assert isinstance(caught.value, resilio.CallTimeoutError)
-    server.until(lambda: server.left["/refuse-headers"] == 1)
+    server.until(lambda: server.left["/reject-headers"] == 1)

@@ -234,7 +234,7 @@ def test_the_recipe_keeps_metrics_up_while_it_sheds(tmp_path: Path) -> None:
             status, _, page = get(port, "/metrics/")
             assert status == 200
             # What waits for its deadline is rejected too, and answered with 504: the first wave may be that alone.
-            shed = r'resilio_rejected_total\{kind="load_shed",policy="shop",reason="(?:evicted|queue_full)"\} [1-9]'
+            shed = r'resilio_rejected_total\{kind="load_shed",policy="shop",reason="(?:displaced|queue_full)"\} [1-9]'
             return re.search(shed, page) is not None
 
         until(sheds)

@@ -21,7 +21,7 @@ SIZES = [600, pytest.param(20_000, marks=[pytest.mark.slow, pytest.mark.untraced
 
 
 def line() -> Any:
-    """Return a policy of gates of every kind, whose breaker never opens and whose limits hardly ever refuse."""
+    """Return a policy of gates of every kind, whose breaker never opens and whose limits hardly ever reject."""
     return pipeline(
         load_shed(max_concurrent=10_000),
         circuit_breaker(failure_rate=1.0, min_calls=200, consecutive=1_000_000),

@@ -251,7 +251,7 @@ def test_a_deadlock_is_retried_in_threads(accounts: sqlalchemy.Engine) -> None:
 @pytest.mark.anyio
 @ON_ASYNCIO
 async def test_the_breaker_opens_while_the_database_is_away_and_closes_when_it_is_back(postgres: Postgres) -> None:
-    """A crash, refusals without a connection, a recovery by itself; no connection is lost on the way."""
+    """A crash, rejections without a connection, a recovery by itself; no connection is lost on the way."""
     stack = standard("db", on="database", idempotent=True)
     breaker = next(policy for policy in stack.policies if policy.kind == "circuit_breaker")
     async with async_engine(postgres, "asyncpg", pool_size=2, max_overflow=0) as engine:
@@ -354,7 +354,7 @@ def test_a_database_without_room_is_unwell(postgres: Postgres, accounts: sqlalch
 async def test_a_closed_port_is_known_to_have_got_nothing(name: str, host: str) -> None:
     """Nobody listens, on one address or on several."""
     engine = create_async_engine(f"postgresql+{driver(name)}://postgres@{host}:{free_port()}/postgres")
-    with pytest.raises(Exception, match=r"refused|Connect call failed|Multiple exceptions") as caught:
+    with pytest.raises(Exception, match=r"rejected|Connect call failed|Multiple exceptions") as caught:
         async with engine.begin():
             pass
     assert verdicts(caught.value) == UNREACHED
@@ -374,7 +374,7 @@ def test_a_wait_for_the_pool_is_not_the_databases_fault(postgres: Postgres) -> N
 @pytest.mark.anyio
 @ON_ASYNCIO
 async def test_the_bulkhead_waits_in_the_pools_place(postgres: Postgres) -> None:
-    """A burst of twelve over two connections with a queue of four: six are refused by name, and none by the pool."""
+    """A burst of twelve over two connections with a queue of four: six are rejected by name, and none by the pool."""
     async with async_engine(postgres, "asyncpg", pool_size=1, max_overflow=1, pool_timeout=0.001) as engine:
         narrow = pool_bulkhead(engine, name="db.pool", max_queued=4, max_wait=30.0)
         stack = override(standard("db", on="database"), bulkhead=narrow, deadline=None)
@@ -385,13 +385,13 @@ async def test_the_bulkhead_waits_in_the_pools_place(postgres: Postgres) -> None
                 return (await connection.execute(text("SELECT 1 FROM pg_sleep(0.02)"))).scalar()
 
         results = await asyncio.gather(*(one() for _ in range(12)), return_exceptions=True)
-    refused = [result for result in results if result != 1]
-    assert len(refused) == 6
-    assert {(type(error), error.name) for error in refused} == {(resilio.BulkheadFullError, "db.pool")}
+    rejected = [result for result in results if result != 1]
+    assert len(rejected) == 6
+    assert {(type(error), error.name) for error in rejected} == {(resilio.BulkheadFullError, "db.pool")}
     assert narrow.snapshot().limit == 2
 
 
-def test_a_pool_without_a_size_is_refused(postgres: Postgres) -> None:
+def test_a_pool_without_a_size_is_rejected(postgres: Postgres) -> None:
     """There is nothing that a bulkhead could be as wide as."""
     url = f"postgresql+{driver('psycopg')}://{postgres.dsn}"
     with pytest.raises(TypeError, match="pool has a size, as QueuePool, not NullPool"):
@@ -417,7 +417,7 @@ def test_a_thread_that_waits_for_a_query_is_freed_by_the_database(postgres: Post
 
 
 def test_nothing_is_sent_after_the_deadline(postgres: Postgres) -> None:
-    """Between two statements the deadline passed: the second is refused, the transaction rolled back."""
+    """Between two statements the deadline passed: the second is rejected, the transaction rolled back."""
     with sync_engine(postgres) as engine, resilio.testing.virtual_time() as clock:
         send_deadline(engine)
         with deadline(1.0):
@@ -455,7 +455,7 @@ async def test_the_database_knows_the_deadline_of_a_task(postgres: Postgres, nam
 
 
 def test_only_postgresql_has_a_statement_timeout() -> None:
-    """Others are refused when it is set up, and not at the first query."""
+    """Others are rejected when it is set up, and not at the first query."""
     with pytest.raises(TypeError, match="engine must be an engine for PostgreSQL"):
         send_deadline(create_engine("sqlite://"))
 

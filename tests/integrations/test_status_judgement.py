@@ -249,7 +249,7 @@ def test_what_fails_pays_nothing_into_the_budget(kind: str, server: Misbehaving)
 @pytest.mark.parametrize("kind", ["httpx2 asyncio", "httpx2 trio", "aiohttp"])
 def test_a_hedge_goes_by_the_status_too(kind: str, server: Misbehaving) -> None:
     """A 503 won the race, and a 404 was copied at once: of both the status tells whether a copy may do better."""
-    policy = hedge(replay_safe=True, after=30.0, max_extra=1.0)
+    policy = hedge(idempotent=True, after=30.0, max_extra=1.0)
     known = [server.url + "/ok"] * 60  # before that no copy is made at all
     answers = send(kind, policy, [*known, f"{server.url}/status/503?times=1", *statuses(server, 404, 429)])
     assert answers[60:] == [200, 404, 429]

@@ -39,7 +39,7 @@ SIZES = [
 
 
 def guard(*, clocks: bool = True) -> Any:
-    """A policy that learns nothing from faults, and would refuse what is not given back."""
+    """A policy that learns nothing from faults, and would reject what is not given back."""
     parts = [circuit_breaker(on=()), bulkhead(100, max_queued=1000, max_wait=60.0)]
     return pipeline(*parts, timeout(first=30.0, idle=0.1)) if clocks else pipeline(*parts)
 

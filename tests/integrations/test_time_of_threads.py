@@ -117,7 +117,7 @@ async def slow(exchange: Exchange) -> None:
     await quick(exchange)
 
 
-HANGS = ["/refuse-headers", "/hang-mid-body", "/drip?n=0&every=0.02", "/trickle-headers"]
+HANGS = ["/reject-headers", "/hang-mid-body", "/drip?n=0&every=0.02", "/trickle-headers"]
 
 
 def counted(policy: Any) -> dict[str, int]:
@@ -181,14 +181,14 @@ def test_a_deadline_that_was_ample_is_a_failure(client: Any, server: Misbehaving
             get(server.url + "/quick")
         ample = 2 * breaker.latency.quantile(0.99) + 0.05
         with pytest.raises(DeadlineExceededError), deadline(ample):
-            get(server.url + "/refuse-headers")
+            get(server.url + "/reject-headers")
     assert counted(breaker) == {"successes": 100, "failures": 1}
 
 
 def test_the_callers_own_timeout_stays_its_own(client: Any, server: Misbehaving) -> None:
     """Where the client's own timeout is shorter, its error is raised as it is."""
     with client.opened(pipeline(deadline(FOREVER), timeout(FOREVER))) as get, pytest.raises(client.timeout) as caught:
-        get(server.url + "/refuse-headers", timeout=0.05)
+        get(server.url + "/reject-headers", timeout=0.05)
     assert not isinstance(caught.value, resilio.ResilienceError)
 
 
@@ -198,10 +198,10 @@ def test_each_attempt_has_its_own_time(client: Any, server: Misbehaving) -> None
     policy = pipeline(resilio.retry(on=CallTimeoutError, attempts=3, backoff=0.0, budget=None), limit)
     with client.opened(policy) as get:
         with pytest.raises(CallTimeoutError) as caught:
-            get(server.url + "/refuse-headers")
+            get(server.url + "/reject-headers")
         limit.reconfigure(total=FOREVER)
         assert get(server.url + "/ok").status_code == 200
-    assert server.requests["/refuse-headers"] == 3
+    assert server.requests["/reject-headers"] == 3
     assert len(caught.value.resilio.attempts) == 3  # type: ignore[attr-defined]
     assert limit.snapshot().failures == 3
 
@@ -211,7 +211,7 @@ def test_gates_inside_of_a_timeout_see_a_failure(client: Any, server: Misbehavin
     inside = circuit_breaker(on=ZeroDivisionError)
     outside = circuit_breaker(on=ZeroDivisionError)
     with client.opened(pipeline(outside, timeout(0.1), inside)) as get, pytest.raises(CallTimeoutError):
-        get(server.url + "/refuse-headers")
+        get(server.url + "/reject-headers")
     assert (counted(inside), counted(outside)) == ({"failures": 1}, {"successes": 1})
 
 
@@ -238,7 +238,7 @@ def test_a_connection_whose_call_was_ended_is_not_lost(server: Misbehaving) -> N
     """A pool of one connection that blocks: after each end by a clock the next request has one, and its full time."""
     with requests.Session() as session:
         session.mount("http://", Adapter(timeout(0.2), pool_maxsize=1, pool_block=True))
-        for path in ["/drip?n=0&every=0.02", "/refuse-headers", "/trickle-headers", "/hang-mid-body"]:
+        for path in ["/drip?n=0&every=0.02", "/reject-headers", "/trickle-headers", "/hang-mid-body"]:
             with pytest.raises(CallTimeoutError):
                 session.get(server.url + path)
             assert session.get(server.url + "/quick").text == "ok"
@@ -273,7 +273,7 @@ def test_streams_in_threads_have_their_clocks(client: Any, server: Misbehaving) 
     clocks = timeout(first=0.2, idle=FOREVER)
     with client.opened(clocks) as get:
         with pytest.raises(CallTimeoutError) as caught:
-            get(server.url + "/refuse-headers")
+            get(server.url + "/reject-headers")
         assert caught.value.clock == "first"
         clocks.reconfigure(first=FOREVER, idle=0.2)
         with pytest.raises(CallTimeoutError) as caught:
@@ -337,9 +337,9 @@ def test_the_connection_of_a_body_that_comes_too_late_is_closed(
 
 
 def test_a_passed_deadline_may_be_answered(client: Any, server: Misbehaving) -> None:
-    """With `on_reject="respond"` it is a 504, as where it is refused before."""
+    """With `on_reject="respond"` it is a 504, as where it is rejected before."""
     with client.opened(pipeline(deadline(0.1), bulkhead(1)), on_reject="respond") as get:
-        assert get(server.url + "/refuse-headers").status_code == 504
+        assert get(server.url + "/reject-headers").status_code == 504
 
 
 def test_a_function_around_a_guarded_client_is_bounded(client: Any, server: Misbehaving) -> None:

@@ -161,7 +161,7 @@ def test_what_priority_from_has_ignored_is_counted_too() -> None:
 
 
 def test_retry_after_is_whole_seconds_never_early_and_spread() -> None:
-    """Clients come back no earlier than the refusal says, and not all in the same second."""
+    """Clients come back no earlier than the rejection says, and not all in the same second."""
     for asked in (0.2, 1.0, 7.3, 60.0):
         sent = [int(retry_after_header(RateLimitedError("rate_limit", retry_after=asked))) for _ in range(300)]
         assert min(sent) >= asked
@@ -169,8 +169,8 @@ def test_retry_after_is_whole_seconds_never_early_and_spread() -> None:
         assert len(set(sent)) > 1
 
 
-def test_retry_after_where_the_refusal_knows_none() -> None:
-    """A refusal without a time gets the default, a deadline that has passed gets no header: coming back is no help."""
+def test_retry_after_where_the_rejection_knows_none() -> None:
+    """A rejection without a time gets the default, a deadline that has passed gets no header: coming back is no help."""
     unknown = BulkheadFullError("bulkhead")
     assert retry_after_header(unknown) in ("1", "2")
     assert retry_after_header(unknown, default=None) is None
@@ -179,7 +179,7 @@ def test_retry_after_where_the_refusal_knows_none() -> None:
 
 
 def test_a_header_name_is_checked() -> None:
-    """What cannot be a header's name is refused where it is given, by its parameter's name."""
+    """What cannot be a header's name is rejected where it is given, by its parameter's name."""
     assert check_header_name("deadline_header", "X-Budget-MS") == "x-budget-ms"
     assert check_header_name("deadline_header", None, none_ok=True) is None
     with pytest.raises(TypeError, match="deadline_header must be a header's name"):

@@ -75,7 +75,7 @@ async def test_without_trust_nobody_shortens_anything() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_server_that_is_already_late_refuses_before_any_work() -> None:
+async def test_a_server_that_is_already_late_rejects_before_any_work() -> None:
     """What waits in the queue until its caller has given up is never begun, and the metrics say so."""
     gate = bulkhead(1, max_queued=5, max_wait=60.0)
     permit = gate.try_acquire()
@@ -88,7 +88,7 @@ async def test_a_server_that_is_already_late_refuses_before_any_work() -> None:
             answers = [await outer.get("/", headers={"x-request-timeout": left}) for left in ("0", "0.05")]
     permit.success()
     assert [answer.status_code for answer in answers] == [504, 504]
-    assert gate.gates[0].refusals()["deadline"] == 2
+    assert gate.gates[0].rejections()["deadline"] == 2
     assert (gate.snapshot().rejected, gate.snapshot().queued) == (2, 0)
 
 

@@ -1,4 +1,4 @@
-"""The WSGI middleware called as a server does: permits, outcomes, refusals, what requests say of themselves."""
+"""The WSGI middleware called as a server does: permits, outcomes, rejections, what requests say of themselves."""
 
 from __future__ import annotations
 
@@ -211,7 +211,7 @@ class Closing(list[bytes]):
 
 
 def test_a_status_and_a_body_of_derived_types_are_what_they_are() -> None:
-    """What the server would take, it gets: the status was refused, and the list was never closed."""
+    """What the server would take, it gets: the status was rejected, and the list was never closed."""
     gate = bulkhead(1)
     said = Closing([b"served"])
     exchange = Exchange().to(Middleware(answers(Status("404 Not Found"), lambda: said), gate))
@@ -396,7 +396,7 @@ def test_an_app_may_begin_again_with_an_error() -> None:
 
 
 @pytest.mark.parametrize("make", [lambda: retry(on=OSError), lambda: pipeline(retry(on=OSError), bulkhead(1))])
-def test_ls04_a_policy_that_would_run_the_app_again_is_refused_at_construction(make) -> None:
+def test_ls04_a_policy_that_would_run_the_app_again_is_rejected_at_construction(make) -> None:
     """LS-04: as in ASGI."""
     with pytest.raises(TypeError, match="cannot be run again"):
         Middleware(never, make())
@@ -404,10 +404,11 @@ def test_ls04_a_policy_that_would_run_the_app_again_is_refused_at_construction(m
     assert Middleware(never).policy.name == "wsgi"
 
 
-# ---- refusals --------------------------------------------------------------------------------------------------------
+# ---- rejections
+# --------------------------------------------------------------------------------------------------------
 
 
-def test_ls05_a_refusal_is_answered_without_calling_the_app() -> None:
+def test_ls05_a_rejection_is_answered_without_calling_the_app() -> None:
     """LS-05: 503 and Retry-After, no hop-by-hop header, and nothing of the body is read."""
     gate = bulkhead(1)
     permit = gate.try_acquire()
@@ -444,20 +445,20 @@ def test_ls05_a_rate_limit_answers_429() -> None:
     assert [Exchange(REMOTE_ADDR=peer).to(served).status for peer in ("a", "b", "a")] == [200, 200, 429]
 
 
-def test_a_refusal_is_answered_as_the_user_likes() -> None:
+def test_a_rejection_is_answered_as_the_user_likes() -> None:
     """`respond` decides; a status that has no name is sent all the same."""
     gate = bulkhead(1)
     permit = gate.try_acquire()
     served = Middleware(never, gate, respond=lambda environ, error: (529, [("x-why", error.reason)], b"busy"))
     exchange = Exchange().to(served)
-    assert exchange.starts == ["529 Refused"]
+    assert exchange.starts == ["529 Rejected"]
     assert (exchange.headers["x-why"], exchange.written) == ("full", b"busy")
     permit.success()
 
 
 @pytest.mark.parametrize("lazily", [False, True])
-def test_a_refusal_that_the_app_lets_through_is_answered_too(lazily) -> None:
-    """A guarded call that is refused inside, in the app or in its generator, is 503 if nothing was begun."""
+def test_a_rejection_that_the_app_lets_through_is_answered_too(lazily) -> None:
+    """A guarded call that is rejected inside, in the app or in its generator, is 503 if nothing was begun."""
     gate = bulkhead(1)
 
     def app(environ: Any, start_response: Any) -> Any:
@@ -472,12 +473,12 @@ def test_a_refusal_that_the_app_lets_through_is_answered_too(lazily) -> None:
     assert counts(gate) == (0, 0, 1, 0)
 
 
-def test_ls04_a_refusal_after_the_response_has_begun_passes() -> None:
+def test_ls04_a_rejection_after_the_response_has_begun_passes() -> None:
     """LS-04: what has begun is not begun again."""
-    refusal = CircuitOpenError("circuit_breaker")
+    rejection = CircuitOpenError("circuit_breaker")
     exchange = Exchange()
     with pytest.raises(CircuitOpenError):
-        exchange.to(Middleware(answers(body=lambda: parts(b"a", refusal)), bulkhead(1)))
+        exchange.to(Middleware(answers(body=lambda: parts(b"a", rejection)), bulkhead(1)))
     assert exchange.starts == ["200 OK"]
 
 
@@ -572,13 +573,13 @@ def test_deadlines_that_make_no_sense_are_ignored_and_counted(value) -> None:
     assert sum(ignored_headers().values()) == before + 1
 
 
-def test_ls05_a_request_that_is_already_late_is_refused_before_any_work() -> None:
+def test_ls05_a_request_that_is_already_late_is_rejected_before_any_work() -> None:
     """LS-05: 504 at once, without Retry-After, and the policy's counters show it."""
     gate = bulkhead(1)
     exchange = Exchange(HTTP_X_REQUEST_TIMEOUT="0").to(Middleware(never, gate, trust=True))
     assert exchange.starts == ["504 Gateway Timeout"]
     assert "retry-after" not in exchange.headers
-    assert gate.gates[0].refusals()["deadline"] == 1
+    assert gate.gates[0].rejections()["deadline"] == 1
 
 
 def test_server_timing_tells_where_the_time_went_until_the_response_began(vt) -> None:
@@ -600,7 +601,7 @@ def test_server_timing_tells_where_the_time_went_until_the_response_began(vt) ->
 
 
 def test_a_start_response_that_raises_is_the_servers_to_see() -> None:
-    """A server that refuses a second start, since the first is under way, fails the app."""
+    """A server that rejects a second start, since the first is under way, fails the app."""
     gate = bulkhead(1)
 
     def app(environ: Any, start_response: Any) -> Any:

@@ -50,7 +50,7 @@ class App:
 
 @SERVERS
 def test_ls01_a_stream_holds_its_permit_until_it_is_closed(kind) -> None:
-    """LS-01: over a socket, a permit is taken until the server has closed the body; others are refused meanwhile."""
+    """LS-01: over a socket, a permit is taken until the server has closed the body; others are rejected meanwhile."""
     gate, app = bulkhead(1), App()
     with wsgi_server(Middleware(app, gate), kind=kind) as port:
         with Raw(port) as client:
@@ -95,7 +95,7 @@ def test_ls01_an_app_that_dies_in_its_body_frees_its_permit(kind) -> None:
 
 
 @SERVERS
-def test_ls05_a_refusal_comes_before_the_body_is_sent(kind) -> None:
+def test_ls05_a_rejection_comes_before_the_body_is_sent(kind) -> None:
     """LS-05: a client that announces ten megabytes is answered before it has sent one."""
     gate, app = bulkhead(1), App()
     permit = gate.try_acquire()

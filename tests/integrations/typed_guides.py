@@ -29,7 +29,7 @@ newer_async = httpx2.AsyncClient(transport=AsyncTransport(invoices, client=httpx
 older_async = httpx.AsyncClient(transport=AsyncTransport(invoices, httpx.AsyncHTTPTransport(http2=True)))
 newer = httpx2.Client(transport=Transport(invoices, client=httpx2, on_reject="respond"))
 older = httpx.Client(mounts={"https://": Transport(invoices, client=httpx, send_deadline=True)})
-guarded: httpx2.Client = guard_client(httpx2.Client(), per_host, replay_safe=False)
+guarded: httpx2.Client = guard_client(httpx2.Client(), per_host, idempotent=False)
 
 # ---- servers ---------------------------------------------------------------------------------------------------------
 
@@ -38,7 +38,7 @@ app.add_middleware(asgi.Middleware, policy=load_shed(name="shop"), exempt=["/hea
 shop: ASGIApp = asgi.Middleware(Starlette(middleware=[StarletteMiddleware(asgi.Middleware, policy=load_shed())]))
 
 
-def respond(scope: Scope, refusal: Exception) -> tuple[int, list[tuple[str, str]], bytes]:
+def respond(scope: Scope, rejection: Exception) -> tuple[int, list[tuple[str, str]], bytes]:
     return 503, [("content-type", "application/json")], b'{"error": "busy"}'
 
 

@@ -1,7 +1,7 @@
 """
 A service with policies in every mood, for pictures of the live page and for looking at it by hand.
 
-`resilio watch sample_service` in this folder. Its callees do nothing but wait, fail and refuse, on a schedule.
+`resilio watch sample_service` in this folder. Its callees do nothing but wait, fail and reject, on a schedule.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Service:
 
     def _search(self) -> Any:
         inner = resilio.bulkhead(10, max_queued=40, max_wait=1.0, name="search pool")(Callee(0.075, lambda: 0.0, 2))
-        return resilio.hedge(replay_safe=True, name="search")(inner)
+        return resilio.hedge(idempotent=True, name="search")(inner)
 
     def _recommendations(self) -> Any:
         return resilio.bulkhead(6, name="recommendations")(Callee(0.08, lambda: 0.02, 7))

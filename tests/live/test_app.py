@@ -1,4 +1,4 @@
-"""The page as an ASGI app: what it answers to whom, where it is mounted, and what it refuses."""
+"""The page as an ASGI app: what it answers to whom, where it is mounted, and what it rejects."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from resilio import bulkhead, circuit_breaker, fallback, keyed, pipeline, rate_l
 from resilio._composition.pipeline import PipelineWarning
 from resilio.live import _app, live
 from resilio.live._feed import Remote, events_in
-from resilio.live._http import Answer, Refused
+from resilio.live._http import Answer, Rejected
 from resilio.live._sampler import Sampler
 from resilio.live._watch import RemoteLive
 
@@ -148,7 +148,7 @@ async def test_lifespan_and_websockets_are_answered() -> None:
 async def test_the_stream_begins_with_everything() -> None:
     """The first event is a snapshot, with an id, of all policies; when the client goes, nobody watches any more."""
     policy, app = circuit_breaker("payments", consecutive=1), live(interval=0.1)
-    policy.attempt(int, "x")
+    policy.try_call(int, "x")
     answer = await request(app, path="/stream", stop=lambda body: body.endswith(b"\n\n"))
     assert (answer.status, answer.headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
     ((name, seen),) = events_in(answer.body.splitlines(keepends=True))
@@ -168,11 +168,11 @@ async def test_too_many_viewers_are_told_when_to_come_again() -> None:
 
 
 async def test_one_policy_in_full() -> None:
-    """Options in words, totals, refusals by reason, latencies, and no data of callers."""
+    """Options in words, totals, rejections by reason, latencies, and no data of callers."""
     app = live()
     policy = bulkhead(1, name="pool")
     with policy.permit():
-        policy.attempt(int)
+        policy.try_call(int)
     fallback(name="answers", on=OSError, ignore=(KeyError,), default="a secret")
     rate_limit("10/s", cost=lambda n: n, name="quota")
     with pytest.warns(PipelineWarning):
@@ -184,7 +184,7 @@ async def test_one_policy_in_full() -> None:
     _, known = await ids(app)
     pages = {name: await request(app, path=f"/policy?id={ident}") for name, ident in known.items()}
     seen = {name: told(page) for name, page in pages.items()}
-    assert seen["pool"]["refusals"] == {"full": 1}
+    assert seen["pool"]["rejections"] == {"full": 1}
     assert seen["pool"]["numbers"]["rejected"] == 1
     assert seen["pool"]["latency"].keys() == {"p50", "p90", "p95", "p99", "p99.9", "max"}
     assert {"name": "max_concurrent", "value": "1", "plain": True} in seen["pool"]["options"]
@@ -320,8 +320,8 @@ async def test_without_a_token_the_page_is_read_only() -> None:
         ({"content_type": "application/json; charset=utf-8"}, 200),
     ],
 )
-async def test_operations_refuse_whoever_should_not(headers: dict[str, str], status: int) -> None:
-    """Unauthenticated, cross-site, of another type, too large: refused before the body is read, and nothing happens."""
+async def test_operations_reject_whoever_should_not(headers: dict[str, str], status: int) -> None:
+    """Unauthenticated, cross-site, of another type, too large: rejected before the body is read, and nothing happens."""
     policy, app = circuit_breaker("payments"), live(token=TOKEN, read_token=READ)
     boot, known = await ids(app)
     answer = await operate(app, {"boot": boot, "id": known["payments"], "do": "force_open"}, **headers)
@@ -353,7 +353,7 @@ async def test_operations_refuse_whoever_should_not(headers: dict[str, str], sta
         ({"more": 1}, 400),
     ],
 )
-async def test_what_makes_no_sense_is_refused_with_a_reason(change: dict[str, Any], status: int) -> None:
+async def test_what_makes_no_sense_is_rejected_with_a_reason(change: dict[str, Any], status: int) -> None:
     """Numbers of another process, unknown policies, operations it does not have, bad options: nothing happens."""
     policy, app = circuit_breaker("payments"), live(token=TOKEN)
     boot, known = await ids(app)
@@ -366,7 +366,7 @@ async def test_what_makes_no_sense_is_refused_with_a_reason(change: dict[str, An
     ("body", "status"),
     [(b"{", 400), (b"\xff", 400), (b"[" * 8000, 400), (b"[]", 400), (b'"' + b"x" * 9000, 413), (b"", 400)],
 )
-async def test_bodies_that_are_no_operation_are_refused(body: bytes, status: int) -> None:
+async def test_bodies_that_are_no_operation_are_rejected(body: bytes, status: int) -> None:
     """Broken, deep, wrong, or longer than it said."""
     assert (await operate(live(token=TOKEN), body)).status == status
 
@@ -400,7 +400,7 @@ async def test_looking_takes_the_read_token_where_there_is_one() -> None:
 
 
 @pytest.mark.parametrize("token", [f"{TOKEN}\n", " " * 20, "geheim-über-alles-und-mehr", "a half \udc80" * 3])
-def test_a_token_that_nobody_could_send_is_refused(token: str) -> None:
+def test_a_token_that_nobody_could_send_is_rejected(token: str) -> None:
     """A header carries printable ASCII, and no blanks at its ends: what else is a page that nobody can operate."""
     for options in ({"token": token}, {"read_token": token}):
         with pytest.raises(ValueError, match="token must be printable ASCII without blanks at its ends"):
@@ -419,7 +419,7 @@ async def test_tokens_may_come_from_the_environment(monkeypatch: pytest.MonkeyPa
     assert (await operate(app, {"boot": boot, "id": 7, "do": "reset"})).status == 404
 
 
-async def test_other_names_of_the_server_are_refused_where_it_knows_its_own() -> None:
+async def test_other_names_of_the_server_are_rejected_where_it_knows_its_own() -> None:
     """A page elsewhere whose name is made to mean this machine sees nothing."""
     app = live(hosts=["127.0.0.1", "localhost", "[::1]"])
     for host, status in [
@@ -434,7 +434,7 @@ async def test_other_names_of_the_server_are_refused_where_it_knows_its_own() ->
         assert (await request(app, path="/snapshot", headers={"host": host})).status == status
 
 
-def test_short_tokens_and_quick_readings_are_refused() -> None:
+def test_short_tokens_and_quick_readings_are_rejected() -> None:
     """What can be guessed is no token; what reads all the time is no sampler."""
     with pytest.raises(ValueError, match="token must have at least 16 characters, not 5"):
         live(token="short")
@@ -457,9 +457,9 @@ async def test_repeated_headers_are_joined() -> None:
     assert sent[0]["status"] == 401
 
 
-def test_an_answer_of_a_refusal_says_why() -> None:
+def test_an_answer_of_a_rejection_says_why() -> None:
     """Errors are JSON, with the reason in words."""
-    answer = Answer.of(Refused(418, "no tea", [(b"x", b"y")]))
+    answer = Answer.of(Rejected(418, "no tea", [(b"x", b"y")]))
     assert (answer.status, json.loads(answer.body), answer.headers) == (418, {"error": "no tea"}, ((b"x", b"y"),))
 
 

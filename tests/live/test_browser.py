@@ -89,20 +89,20 @@ def test_the_page_shows_what_the_policies_do(page: Page, served: str) -> None:
     page.open(served)
     page.until(lambda: "payments" in page.rows())
     assert page.rows()["payments"]["state"] == "closed"
-    breaker.attempt(boom)
-    breaker.attempt(boom)
+    breaker.try_call(boom)
+    breaker.try_call(boom)
     for host in ("one", "two"):
         with pytest.raises(OSError, match="boom"):
             guarded(host)
     permits = [pool.acquire() for _ in range(3)]
 
     def shown() -> Any:
-        """What is on the page once it has all of it; what is refused is shown for a while only."""
-        breaker.attempt(int)
-        pool.attempt(int)
+        """What is on the page once it has all of it; what is rejected is shown for a while only."""
+        breaker.try_call(int)
+        pool.try_call(int)
         rows = page.rows()
-        refused = rows["payments"]["line"].startswith("open: 2 against 2") and float(rows["pool"]["refused"]) > 0
-        return rows if refused and rows["hosts"]["state"] == "2 of 2 open" else None
+        rejected = rows["payments"]["line"].startswith("open: 2 against 2") and float(rows["pool"]["rejected"]) > 0
+        return rows if rejected and rows["hosts"]["state"] == "2 of 2 open" else None
 
     rows = page.until(shown)
     assert list(rows)[:2] == ["hosts", "payments"]
@@ -126,13 +126,13 @@ def test_details_have_options_reasons_and_parts(page: Page, served: str) -> None
     breaker = circuit_breaker("payments")
     pipeline(breaker, bulkhead(3, name="pool"), name="checkout")
     breaker.force_open()
-    breaker.attempt(int)
+    breaker.try_call(int)
     page.open(served)
     page.select("payments")
     detail = page.text("#detail")
     for part in (
         "circuit breaker",
-        "REFUSALS BY REASON",
+        "REJECTIONS BY REASON",
         "forced open",
         "OPTIONS",
         "failure_rate",
@@ -147,7 +147,7 @@ def test_details_have_options_reasons_and_parts(page: Page, served: str) -> None
 
 
 def test_operations_take_the_token_and_a_second_click(page: Page, served: str) -> None:
-    """Locked at first; a wrong token is refused; with the right one a breaker is forced, reset and reconfigured."""
+    """Locked at first; a wrong token is rejected; with the right one a breaker is forced, reset and reconfigured."""
     breaker = circuit_breaker("payments")
     page.open(served)
     page.select("payments")
@@ -235,11 +235,11 @@ def test_it_is_readable_in_light_and_dark_on_a_desk_and_a_phone(
         circuit_breaker("payments", consecutive=1),
         bulkhead(1, name="a pool with a long name, " * 4 + "it is"),
     )
-    breaker.attempt(boom)
+    breaker.try_call(boom)
     breaker.force_open()
-    breaker.attempt(int)
+    breaker.try_call(int)
     permit = pool.acquire()
-    pool.attempt(int)
+    pool.try_call(int)
     page.size(width, 844)
     page.scheme(scheme)
     page.open(served)
@@ -257,12 +257,12 @@ def test_it_is_readable_in_light_and_dark_on_a_desk_and_a_phone(
 def test_no_column_is_out_of_sight_at_any_width(page: Page, served: str, width: int) -> None:
     """What has no room is left out or put below; nothing has to be scrolled to at the side."""
     breaker, pool = circuit_breaker("payments", consecutive=1), bulkhead(10_000, name="a pool, " * 15 + "it is")
-    breaker.attempt(boom)
-    breaker.attempt(int)
+    breaker.try_call(boom)
+    breaker.try_call(int)
     with pool.permit():
         page.size(width, 844)
         page.open(served)
-        page.until(lambda: breaker.attempt(int) and page.run("return document.querySelector('#policies.timed')"))
+        page.until(lambda: breaker.try_call(int) and page.run("return document.querySelector('#policies.timed')"))
         assert page.run("const e = document.querySelector('.scroll'); return e.scrollWidth - e.clientWidth") <= 0
         assert page.run("return document.documentElement.scrollWidth") <= width
 
@@ -279,7 +279,7 @@ def test_the_sums_count_a_call_once(page: Page, served: str) -> None:
     rate = "return [...document.querySelectorAll('#sum-failures, td[data-label^=failed]')].map((e) => e.innerText)"
 
     def is_once() -> bool:
-        whole.attempt(boom)
+        whole.try_call(boom)
         total, *rows = page.run(rate)
         return total not in ("0", "\N{EN DASH}") and total in rows
 
@@ -374,7 +374,7 @@ def test_a_phone_opens_the_details_as_a_sheet(page: Page, served: str) -> None:
 
 
 def test_the_browser_sends_no_operation_from_another_site(page: Page, served: str) -> None:
-    """A page elsewhere that posts with the token it does not have is refused by site before anything else."""
+    """A page elsewhere that posts with the token it does not have is rejected by site before anything else."""
     breaker = circuit_breaker("payments")
     page.driver.get("about:blank")
     page.run(

@@ -194,7 +194,7 @@ def test_top_without_rich_says_what_to_install(
     assert "pip install 'resilio-sdk[cli]'" in capsys.readouterr().err
 
 
-def test_top_refuses_an_interval_of_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_top_rejects_an_interval_of_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     """It would read all the time."""
     with pytest.raises(SystemExit):
         _top.main(["resilio", "--interval", "0"])
@@ -208,7 +208,7 @@ POLICY = {
 
 
 def test_the_terminal_shows_problems_first_and_what_happened_last() -> None:
-    """A refusing policy stands on top with its reason; events are below, the latest first."""
+    """A rejecting policy stands on top with its reason; events are below, the latest first."""
     console_of = pytest.importorskip("rich.console", reason="rich is not installed").Console
     from time import time
 
@@ -218,7 +218,7 @@ def test_the_terminal_shows_problems_first_and_what_happened_last() -> None:
     policies = [
         POLICY,
         {**POLICY, "name": "failing", "failures_s": 4.0, "state": None},
-        {**POLICY, "name": "refusing", "rejected_s": 2.0, "why": why},
+        {**POLICY, "name": "rejecting", "rejected_s": 2.0, "why": why},
         {**POLICY, "name": "hosts", "kind": "keyed", "state": {"open": 2, "closed": 5}, "limit": None},
         {**POLICY, "name": "calm hosts", "kind": "keyed", "state": {"closed": 5}, "why": {**why, "at": 1.0}},
         {**POLICY, "name": "no hosts yet", "kind": "keyed", "state": {}},
@@ -246,7 +246,7 @@ def test_the_terminal_shows_problems_first_and_what_happened_last() -> None:
     assert "1 policy  1 needs a look" in shown("problems")[0]
     seen = all_seen
     order = [line for line in lines if "bulkhead" in line or "keyed" in line]
-    names = ("broken", "hosts  keyed", "refusing", "failing", "calm hosts", "no hosts yet", "pool")
+    names = ("broken", "hosts  keyed", "rejecting", "failing", "calm hosts", "no hosts yet", "pool")
     assert all(name in line for name, line in zip(names, order, strict=True))
     assert "full 4 against 4, retry after 0.25 s" in order[2]
     assert "2 of 7 open" in order[1]

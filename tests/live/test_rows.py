@@ -39,7 +39,7 @@ def test_a_new_policy_is_told_whole_and_then_only_what_changed(vt: VirtualTime) 
     assert not page.read()
     vt.advance(2.0)
     policy.call(int)
-    policy.attempt(boom)
+    policy.try_call(boom)
     (news,) = page.read().changed
     assert news == {"id": 1, "calls": 2, "successes": 1, "failures": 1, "calls_s": 1.0, "failures_s": 0.5} | {
         name: news[name] for name in ("p50", "p95", "p99")
@@ -60,8 +60,8 @@ def test_quantiles_are_of_the_last_interval_alone(vt: VirtualTime) -> None:
         assert changed(page.read())[1]["p99"] == pytest.approx(1000 * seconds, rel=0.01)
 
 
-def test_why_the_last_refusal_happened_is_sampled_once_a_reading() -> None:
-    """However many are refused, one a reading is listened to, and the reason has its measure and limit."""
+def test_why_the_last_rejection_happened_is_sampled_once_a_reading() -> None:
+    """However many are rejected, one a reading is listened to, and the reason has its measure and limit."""
     policy, page = bulkhead(1, name="pool"), sampler()
     page.read()
     gate = policy.gates[0]
@@ -76,11 +76,11 @@ def test_why_the_last_refusal_happened_is_sampled_once_a_reading() -> None:
     assert (why["reason"], why["measured"], why["limit"]) == ("full", 1, 1)
 
 
-def test_a_refusal_before_anybody_looked_is_known() -> None:
+def test_a_rejection_before_anybody_looked_is_known() -> None:
     """The first one of a policy is sampled from the start; while nobody looks no other costs anything."""
     page, policy = sampler(), bulkhead(1, name="pool")
     with policy.permit():
-        policy.attempt(int)
+        policy.try_call(int)
         assert not policy.gates[0].listening & LISTEN[events.Rejected]
     assert changed(page.read())["pool"]["why"]["reason"] == "full"
     page.rest()
@@ -91,7 +91,7 @@ def test_state_changes_are_kept_before_anybody_looks() -> None:
     """Who opens the page later sees what happened earlier: the state, since when, how often it opened."""
     page, policy = sampler(), circuit_breaker("payments", consecutive=2)
     for _ in range(2):
-        policy.attempt(boom)
+        policy.try_call(boom)
     tick = page.read()
     (event,) = tick.events
     assert (event["old"], event["new"], event["reason"]) == ("closed", "open", "consecutive")
@@ -133,7 +133,7 @@ def test_a_policy_is_called_after_the_function_it_guards_later() -> None:
 def test_keyed_policies_show_states_by_number_and_keys_as_tags() -> None:
     """A key is an argument of a call: it is not shown unless asked for."""
     page, policy = sampler(), keyed(lambda: circuit_breaker(consecutive=1), key=lambda host: host, name="hosts")
-    policy.attempt(str, "well")
+    policy.try_call(str, "well")
     guarded = policy(lambda host: boom())
     with pytest.raises(OSError, match="boom"):
         guarded("secret-host")
@@ -205,16 +205,16 @@ def test_events_of_gates_without_a_policy_are_left_out() -> None:
     gate = SimpleNamespace(entry=None, policy=None)
     assert owner_of(gate) is None
     page.journal._changed(None, gate)
-    page.journal._refused(None, gate)
+    page.journal._rejected(None, gate)
     assert not page.read()
 
 
-def test_refusals_without_measure_or_beyond_all_bounds_are_told_as_none() -> None:
+def test_rejections_without_measure_or_beyond_all_bounds_are_told_as_none() -> None:
     """JSON knows no infinity."""
     page, policy = sampler(), load_shed(name="api")
     numbers = {"measured": float("inf"), "limit": None, "retry_after": 1.23456}
-    refusal = events.Rejected(kind="load_shed", name="api", reason="full", at_ns=1, key=1, **numbers)
-    page.journal._refused(refusal, policy.gates[0])
+    rejection = events.Rejected(kind="load_shed", name="api", reason="full", at_ns=1, key=1, **numbers)
+    page.journal._rejected(rejection, policy.gates[0])
     why = changed(page.read())["api"]["why"]
     assert (why["measured"], why["limit"], why["retry_after"]) == (None, None, 1.235)
     assert why["key"].startswith("#")

@@ -183,7 +183,7 @@ def test_the_page_of_another_process_is_shown_here(page: Any, port: int) -> None
         viewer = Client(here)
         seen: dict[str, Any] = {}
         with policy.permit():
-            policy.attempt(int)
+            policy.try_call(int)
             while not seen.get("why"):
                 _, data = viewer.next()
                 for news in data.get("policies", []) + data.get("changed", []):

@@ -77,7 +77,7 @@ def text(vt: Any) -> Iterator[str]:
 def _gates(vt: Any) -> Iterator[Any]:
     breaker = circuit_breaker("breaker", consecutive=1)
     for _ in range(3):
-        breaker.attempt(boom)
+        breaker.try_call(boom)
     yield breaker
     pool = bulkhead(1, name="pool", enforce=False)
     with pool, pool:
@@ -88,7 +88,7 @@ def _gates(vt: Any) -> Iterator[Any]:
     yield heavy
     limit = rate_limit(Rate("2/min", unit="tokens"), name="rate")
     for _ in range(5):
-        limit.attempt(int)
+        limit.try_call(int)
     yield limit
     learned = adaptive_limit(law="vegas", name="learned", start=4, ceiling=8)
     for _ in range(300):
@@ -121,7 +121,7 @@ def _gates(vt: Any) -> Iterator[Any]:
 
 def _strategies(vt: Any) -> Iterator[Any]:
     again = retry(on=OSError, attempts=2, backoff=0.0, budget=RetryBudget("paying"), name="again")
-    again.attempt(boom)
+    again.try_call(boom)
     yield again
     copied = measured(name="copied")
 
@@ -137,7 +137,7 @@ def _strategies(vt: Any) -> Iterator[Any]:
     vt.run(call)
     yield slow
     elsewhere = fallback(lambda: 1, boom, on=OSError, default=None, name="elsewhere")
-    elsewhere.attempt(boom)
+    elsewhere.try_call(boom)
     yield elsewhere
 
 

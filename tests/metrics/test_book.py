@@ -154,7 +154,7 @@ def test_a_gate_of_ones_own_counts_what_it_raised() -> None:
 
 def test_a_hedge_shows_its_delay() -> None:
     """Once it knows one."""
-    hedge(replay_safe=True, after=0.25, name="unmeasured")
+    hedge(idempotent=True, after=0.25, name="unmeasured")
     from measured import measured
 
     measured(name="copied")
@@ -179,7 +179,7 @@ def test_buckets_are_chosen_by_name_then_by_kind() -> None:
 
 
 @pytest.mark.parametrize("buckets", ["htttp", 5, None, {"payments": "htttp"}, {"payments": ()}])
-def test_bad_choices_of_buckets_are_refused(buckets: Any) -> None:
+def test_bad_choices_of_buckets_are_rejected(buckets: Any) -> None:
     """When the collector is made, not at a scrape."""
     with pytest.raises(ValueError, match="buckets must be"):
         prometheus.ResilioCollector(prometheus_client.CollectorRegistry(), buckets=buckets)
@@ -209,8 +209,8 @@ def test_the_asgi_application_serves_the_metrics() -> None:
     assert b"resilio_listener_errors_total" in body["body"]
     assert [ask("HEAD")[0]["status"], ask("HEAD")[1]["body"]] == [200, b""]
     assert b"allow" not in dict(start["headers"])
-    refused, nothing = ask("POST")
-    assert (refused["status"], nothing["body"], dict(refused["headers"])[b"allow"]) == (405, b"", b"GET, HEAD")
+    rejected, nothing = ask("POST")
+    assert (rejected["status"], nothing["body"], dict(rejected["headers"])[b"allow"]) == (405, b"", b"GET, HEAD")
     assert ask("GET", "websocket") == []
 
 

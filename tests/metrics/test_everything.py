@@ -50,7 +50,7 @@ TOLD = {
     "delay": "hedge_delay_seconds",
     "hedges": "hedges",
     "hedge_wins": "hedge_wins",
-    "refused": "hedges_refused",
+    "hedges_rejected": "hedges_rejected",
     "due": "hedges_due",
     # fallback
     "fell_back": "fallbacks",

@@ -11,7 +11,7 @@ import pytest
 
 import resilio
 from resilio import bulkhead, circuit_breaker, fallback, keyed, load_shed, rate_limit, retry, timeout
-from resilio.gates import Refuse
+from resilio.gates import Reject
 from resilio.metrics import _read_keyed
 from resilio.metrics._book import Book
 from resilio.metrics._buckets import BUCKETS, Chooser
@@ -55,8 +55,8 @@ def test_the_last_reason_of_a_gate_with_many_is_counted() -> None:
     reasons = tuple(f"reason{number}" for number in range(16))
 
     class Gate:
-        def admit(self, call: Any) -> Refuse:
-            return Refuse(call.args[1])
+        def admit(self, call: Any) -> Reject:
+            return Reject(call.args[1])
 
         def settle(self, call: Any, outcome: Any, seconds: float) -> None: ...
 
@@ -69,13 +69,13 @@ def test_the_last_reason_of_a_gate_with_many_is_counted() -> None:
     policy = keyed(factory, key=lambda key, reason: key, name="all", max_keys=4)
     for key in range(3):
         for reason in reasons:
-            policy.attempt(lambda *args: None, key, reason)
+            policy.try_call(lambda *args: None, key, reason)
     expected = dict.fromkeys(reasons, 3)
     assert {
         labels[2]: value for (name, labels), value in read(policy).counters.items() if name == "rejected"
     } == expected
     policy.reset()
-    assert {name: count for name, count in policy._gate.refusals().items() if count} == expected
+    assert {name: count for name, count in policy._gate.rejections().items() if count} == expected
 
 
 FACTORIES: dict[str, Callable[[], Any]] = {
@@ -85,7 +85,7 @@ FACTORIES: dict[str, Callable[[], Any]] = {
     "adaptive_limit": resilio.adaptive_limit,
     "load_shed": lambda: load_shed(max_concurrent=2),
     "retry": lambda: retry(on=OSError, attempts=3, backoff=0.0),
-    "hedge": lambda: resilio.hedge(replay_safe=True, after=1.0),
+    "hedge": lambda: resilio.hedge(idempotent=True, after=1.0),
     "timeout": lambda: timeout(1.0, thread=True),
     "fallback": lambda: fallback(lambda key: "other", on=OSError),
 }

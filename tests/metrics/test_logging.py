@@ -1,4 +1,4 @@
-"""Where lines go, what a minute's refusals look like, and handlers that raise, block or are out of disk."""
+"""Where lines go, what a minute's rejections look like, and handlers that raise, block or are out of disk."""
 
 from __future__ import annotations
 
@@ -58,40 +58,40 @@ def summaries() -> Iterator[Any]:
         one.stop()
 
 
-def refuse(policy: Any, times: int) -> None:
+def reject(policy: Any, times: int) -> None:
     for _ in range(times):
-        policy.attempt(int)
+        policy.try_call(int)
 
 
 # ---- summaries -------------------------------------------------------------------------------------------------------
 
 
-def test_refusals_are_summed_up_in_a_line_a_policy(lines: Any, vt: Any, summaries: Any, caplog: Any) -> None:
-    """How many, in which time and why, with fields; what refused nothing is not mentioned, nor what came before."""
+def test_rejections_are_summed_up_in_a_line_a_policy(lines: Any, vt: Any, summaries: Any, caplog: Any) -> None:
+    """How many, in which time and why, with fields; what rejected nothing is not mentioned, nor what came before."""
     pool, quiet = bulkhead(1, name="pool"), bulkhead(1, name="quiet")
     with pool:
-        refuse(pool, 7)
+        reject(pool, 7)
         told = summaries()
-        refuse(pool, 1200)
+        reject(pool, 1200)
     quiet.call(int)
     vt.advance(60)
     told.tell()
     told.tell()
-    assert lines() == [("INFO", "bulkhead 'pool' refused 1,200 calls in 60 s: full 1,200")]
+    assert lines() == [("INFO", "bulkhead 'pool' rejected 1,200 calls in 60 s: full 1,200")]
     record = caplog.records[-1]
-    assert (record.policy, record.policy_name, record.refused, record.seconds) == ("bulkhead", "pool", 1200, 60.0)
+    assert (record.policy, record.policy_name, record.rejected, record.seconds) == ("bulkhead", "pool", 1200, 60.0)
     assert record.reasons == {"full": 1200}
 
 
 def test_shadow_mode_is_summed_up_too(lines: Any, vt: Any, summaries: Any) -> None:
-    """What enforcement would have refused, in a line of its own."""
+    """What enforcement would have rejected, in a line of its own."""
     pool, told = bulkhead(1, name="pool", enforce=False), summaries()
     with pool:
         for _ in range(3):
             pool.call(int)
     vt.advance(10)
     told.tell()
-    assert lines() == [("INFO", "bulkhead 'pool' would have refused 3 calls in 10 s")]
+    assert lines() == [("INFO", "bulkhead 'pool' would have rejected 3 calls in 10 s")]
 
 
 def test_many_policies_do_not_fill_the_log(lines: Any, vt: Any, summaries: Any) -> None:
@@ -100,12 +100,12 @@ def test_many_policies_do_not_fill_the_log(lines: Any, vt: Any, summaries: Any) 
     for at in range(MOST_LINES + 5):
         pool = bulkhead(1, name=f"pool{at:02}")
         with pool:
-            refuse(pool, at + 1)
+            reject(pool, at + 1)
     vt.advance(60)
     told.tell()
     assert len(lines()) == MOST_LINES + 1
-    assert lines()[0][1].startswith("bulkhead 'pool24' refused 25 calls")
-    assert lines()[-1] == ("INFO", "5 other policies refused 15 calls in 60 s")
+    assert lines()[0][1].startswith("bulkhead 'pool24' rejected 25 calls")
+    assert lines()[-1] == ("INFO", "5 other policies rejected 15 calls in 60 s")
 
 
 def test_a_thread_tells_them_and_ends_with_a_last_one(lines: Any) -> None:
@@ -113,20 +113,20 @@ def test_a_thread_tells_them_and_ends_with_a_last_one(lines: Any) -> None:
     pool = bulkhead(1, name="pool")
     with pool:
         stop = resilio_logging.summaries(every=0.005)
-        refuse(pool, 1)
+        reject(pool, 1)
         while not lines():
             pass
         thread = next(one for one in threading.enumerate() if one.name == "resilio-log-summary" and one.is_alive())
         stop()
         thread.join()
-        refuse(pool, 1)
+        reject(pool, 1)
         stop()
         assert len(lines()) == 1
     with pool:
         stop = resilio_logging.summaries(every=3600)
-        refuse(pool, 2)
+        reject(pool, 2)
         stop()
-    assert "refused 2 calls" in lines()[-1][1]
+    assert "rejected 2 calls" in lines()[-1][1]
 
 
 def test_a_summary_that_cannot_be_written_is_counted(summaries: Any, monkeypatch: Any) -> None:
@@ -134,7 +134,7 @@ def test_a_summary_that_cannot_be_written_is_counted(summaries: Any, monkeypatch
     told, before = summaries(), _trouble.errors()
     pool = bulkhead(1, name="pool")
     with pool:
-        refuse(pool, 1)
+        reject(pool, 1)
     with monkeypatch.context() as patched:
         patched.setattr(_log, "say", lambda *_, **__: 1 / 0)
         told.tell()
@@ -142,7 +142,7 @@ def test_a_summary_that_cannot_be_written_is_counted(summaries: Any, monkeypatch
 
 
 @pytest.mark.parametrize("options", [{"every": 0}, {"every": -1.0}, {"level": 0}])
-def test_bad_options_are_refused(options: Any) -> None:
+def test_bad_options_are_rejected(options: Any) -> None:
     """By name."""
     with pytest.raises(ValueError, match=next(iter(options))):
         resilio_logging.summaries(**options)
@@ -177,7 +177,7 @@ def handled() -> Iterator[Any]:
 
 
 def test_ob02_a_handler_that_raises_fails_no_call(handled: Any) -> None:
-    """OB-02: neither a raising handler nor a full disk changes a result, a refusal or a state."""
+    """OB-02: neither a raising handler nor a full disk changes a result, a rejection or a state."""
 
     def full_disk(record: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -185,7 +185,7 @@ def test_ob02_a_handler_that_raises_fails_no_call(handled: Any) -> None:
     handled(full_disk)
     resilio_logging.enable()
     policy = circuit_breaker("payments", consecutive=2)
-    outcomes = [policy.attempt(boom).outcome for _ in range(5)]
+    outcomes = [policy.try_call(boom).outcome for _ in range(5)]
     assert outcomes == ["failure", "failure", "rejected", "rejected", "rejected"]
     assert policy.state == "open"
     policy.reset()
@@ -201,7 +201,7 @@ def test_a_raising_handler_is_counted_and_hides_no_exception(handled: Any) -> No
     handled(raising)
     before = _trouble.errors()
     policy = circuit_breaker("payments", on=raising)
-    assert policy.attempt(boom).outcome == "ignored"
+    assert policy.try_call(boom).outcome == "ignored"
     assert keyed(circuit_breaker, key=raising, name="hosts").call(int) == 0
     stop = policy.on_event(raising)
     policy.force_open()
@@ -214,10 +214,10 @@ def test_a_predicate_that_always_raises_is_one_line(lines: Any) -> None:
     """And not a traceback a call; another kind of subject is another line."""
     policy = circuit_breaker("payments", on=lambda error: 1 / 0)
     for _ in range(100):
-        policy.attempt(boom)
+        policy.try_call(boom)
     text = "circuit_breaker 'payments': on raised for a OSError: ignored, and not logged again"
     assert lines() == [("WARNING", text)]
-    policy.attempt(int, "x")
+    policy.try_call(int, "x")
     assert len(lines()) == 2
 
 
@@ -307,7 +307,7 @@ def test_a_child_of_a_fork_writes_its_own_lines_only() -> None:
         pool = bulkhead(1, name="pool")
         with pool:
             stop = resilio_logging.summaries(every=3600)
-            pool.attempt(int)
+            pool.try_call(int)
         _log.say(_log.INFO, "parent")
         written = threading.Event()
         _log.handed_to()(written.set)  # after the line, in order
@@ -317,8 +317,8 @@ def test_a_child_of_a_fork_writes_its_own_lines_only() -> None:
         if not child:
             circuit_breaker("in the child").force_open()
             with pool:
-                pool.attempt(int)
-                pool.attempt(int)
+                pool.try_call(int)
+                pool.try_call(int)
             stop()
             _log.handed_to().close()
             [thread.join() for thread in threading.enumerate() if thread.name == "resilio-log"]
@@ -330,7 +330,7 @@ def test_a_child_of_a_fork_writes_its_own_lines_only() -> None:
     first, second, third = done.stdout.splitlines()
     assert first == "parent"
     assert second == "circuit_breaker 'in the child': closed -> forced_open (manual)"
-    assert third.startswith("bulkhead 'pool' refused 2 calls in ")
+    assert third.startswith("bulkhead 'pool' rejected 2 calls in ")
 
 
 def test_a_fork_waits_for_a_line_that_is_being_written() -> None:
@@ -386,8 +386,8 @@ def test_lines_go_to_structlog_where_that_is_set_up(structured: Any, lines: Any)
     """With the fields as keywords, at the level of the application, and not to the logger as well."""
     resilio_logging.enable()
     policy = circuit_breaker("payments", consecutive=1)
-    policy.attempt(boom)
-    policy.attempt(boom)
+    policy.try_call(boom)
+    policy.try_call(boom)
     assert lines() == []
     (line,) = structured
     assert line == {

@@ -365,7 +365,7 @@ def test_a_file_that_somebody_else_wrote_costs_itself_only(tmp_path: Path, text:
 
 
 def test_a_sheet_goes_through_json() -> None:
-    """Counters, gauges and histograms come back as they were; a histogram with another number of bounds is refused."""
+    """Counters, gauges and histograms come back as they were; a histogram with another number of bounds is rejected."""
     sheet = Sheet({CALLS: 3, ("call_seconds", (*SHARED, "queue")): 0.25}, {POLICIES: 2.0})
     sheet.durations[SHARED] = Buckets((0.1, float("inf")), [1, 4], 1.5)
     data = json.loads(json.dumps(sheet.dump()))
@@ -523,10 +523,10 @@ def test_a_lock_that_cannot_be_had_leaves_nothing_open(tmp_path: Path, monkeypat
     files = Path("/proc/self/fd")
     opened = len(list(files.iterdir())) if files.is_dir() else None
 
-    def refuse(*_: Any) -> None:
+    def reject(*_: Any) -> None:
         raise OSError("no locks here")
 
-    monkeypatch.setattr(_shared_files.fcntl, "flock", refuse)
+    monkeypatch.setattr(_shared_files.fcntl, "flock", reject)
     for _ in range(3):
         with pytest.raises(OSError, match="no locks here"):
             _shared_files.Place(tmp_path, "one")
@@ -556,10 +556,10 @@ def test_a_file_whose_lock_is_gone_is_that_of_an_ended_process(tmp_path: Path) -
 def test_what_cannot_be_read_fails_no_scrape(worker: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is counted, and what there is is told."""
 
-    def refuse(*_: Any) -> None:
+    def reject(*_: Any) -> None:
         raise PermissionError("not yours")
 
     before = _trouble.errors()
-    monkeypatch.setattr(multiprocess, "fold", refuse)
+    monkeypatch.setattr(multiprocess, "fold", reject)
     assert isinstance(multiprocess.read(worker._directory), Sheet)
     assert _trouble.errors() == before + 1

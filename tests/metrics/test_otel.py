@@ -110,7 +110,7 @@ def test_instruments_are_fed_from_the_native_counters(collected: Collected) -> N
     policy = circuit_breaker("payments", consecutive=3)
     policy.call(int)
     for _ in range(5):
-        policy.attempt(boom)
+        policy.try_call(boom)
     assert collected("resilio.calls", policy_name="payments", outcome="success") == 1
     assert collected("resilio.calls", policy_name="payments", outcome="failure") == 3
     assert collected("resilio.rejected", policy_name="payments", reason="open") == 2
@@ -254,7 +254,7 @@ def test_a_dead_exporter_delays_no_call(hangs: bool) -> None:
 # ---- events on spans -------------------------------------------------------------------------------------------------
 
 
-def test_refusals_and_state_changes_are_events_of_the_callers_span(traced: Traced) -> None:
+def test_rejections_and_state_changes_are_events_of_the_callers_span(traced: Traced) -> None:
     """On the span that was current where it happened, with closed attributes; a call that goes well says nothing."""
     policy = circuit_breaker("payments", consecutive=2)
     with traced.tracer.start_as_current_span("well"):
@@ -262,7 +262,7 @@ def test_refusals_and_state_changes_are_events_of_the_callers_span(traced: Trace
     assert traced.events() == []
     with traced.tracer.start_as_current_span("ill"):
         for _ in range(3):
-            policy.attempt(boom)
+            policy.try_call(boom)
     own = {"resilio.policy.kind": "circuit_breaker", "resilio.policy.name": "payments"}
     (changed, about), (rejected, why) = traced.events()
     assert (changed, rejected) == ("resilio.state_changed", "resilio.rejected")
@@ -276,7 +276,7 @@ def test_attempts_and_copies_are_events(traced: Traced, vt: Any) -> None:
     budget = RetryBudget("paying", initial=5)
     policy = retry(on=OSError, attempts=2, backoff=0.0, budget=budget, name="again")
     with traced.tracer.start_as_current_span("call"):
-        policy.attempt(boom, "a secret")
+        policy.try_call(boom, "a secret")
     names = [name for name, _ in traced.events()]
     assert names == ["resilio.retried", "resilio.gave_up"]
     assert [about["error.type"] for _, about in traced.events()] == ["OSError"] * 2
@@ -295,7 +295,7 @@ def test_attempts_and_copies_are_events(traced: Traced, vt: Any) -> None:
 
 
 def test_an_event_is_told_on_the_span_it_comes_from_whoever_delivers_it(traced: Traced) -> None:
-    """While one thread delivers, another refuses a call: the first delivers that too, and the span is the second's."""
+    """While one thread delivers, another rejects a call: the first delivers that too, and the span is the second's."""
     inside, go_on, delivered, by = threading.Event(), threading.Event(), threading.Event(), []
     pool = bulkhead(1, name="pool")
 
@@ -309,17 +309,17 @@ def test_an_event_is_told_on_the_span_it_comes_from_whoever_delivers_it(traced: 
 
     stop = events.subscribe(hold, policy=pool, kinds=(events.Rejected,))
 
-    def refused(name: str) -> None:
+    def rejected(name: str) -> None:
         with traced.tracer.start_as_current_span(name):
-            pool.attempt(int)
+            pool.try_call(int)
             go_on.set()
             delivered.wait(30)
 
     with pool:
-        first = threading.Thread(target=refused, args=("first",), name="first")
+        first = threading.Thread(target=rejected, args=("first",), name="first")
         first.start()
         assert inside.wait(30)
-        second = threading.Thread(target=refused, args=("second",), name="second")
+        second = threading.Thread(target=rejected, args=("second",), name="second")
         second.start()
         second.join()
         first.join()
@@ -334,7 +334,7 @@ def test_only_a_span_that_is_recorded_is_told(traced: Traced) -> None:
     before = events.listener_errors()
     pool = bulkhead(1, name="pool")
     with pool:
-        pool.attempt(int)
+        pool.try_call(int)
     span = traced.tracer.start_span("over")
     span.end()
     from resilio.metrics._otel_spans import add_event
@@ -386,7 +386,7 @@ def test_a_span_of_each_attempt_says_which_it_is(traced: Traced) -> None:
     assert [event.name for event in spans[3].events] == ["resilio.retried"] * 2
 
 
-def test_a_span_of_a_refused_call_says_why(traced: Traced) -> None:
+def test_a_span_of_a_rejected_call_says_why(traced: Traced) -> None:
     """Async functions too; the guarded function stays one."""
     pool = bulkhead(1, name="pool")
 
@@ -443,7 +443,7 @@ def test_the_span_of_a_copy_says_so(traced: Traced, vt: Any) -> None:
     assert {span.attributes.get("resilio.hedge") for span in traced.spans()} == {None, 1}
 
 
-def test_a_generator_is_refused() -> None:
+def test_a_generator_is_rejected() -> None:
     """A span around its body would be current in its consumer's."""
 
     def items() -> Iterator[int]:

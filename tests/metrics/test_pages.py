@@ -37,7 +37,7 @@ def test_the_snippets_of_a_page_run(page: str, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     if page == "logging.md":
-        assert "INFO:resilio:bulkhead 'pool' refused 1 calls in " in done.stderr
+        assert "INFO:resilio:bulkhead 'pool' rejected 1 calls in " in done.stderr
         assert '"new_state": "closed_down"' in done.stdout
 
 

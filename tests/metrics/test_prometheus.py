@@ -57,7 +57,7 @@ def test_calls_are_counted_by_outcome() -> None:
     scraped, policy = Scraped(), circuit_breaker("payments", consecutive=3)
     policy.call(int)
     for _ in range(7):
-        policy.attempt(boom)
+        policy.try_call(boom)
     policy.reset()
     with pytest.raises(KeyboardInterrupt), policy:
         raise KeyboardInterrupt
@@ -85,7 +85,7 @@ def test_gauges_show_what_is_going_on_now() -> None:
 
 
 def test_shadow_mode_has_its_own_counter() -> None:
-    """What enforcement would have refused is seen before it is turned on."""
+    """What enforcement would have rejected is seen before it is turned on."""
     scraped, pool = Scraped(), bulkhead(1, name="pool", enforce=False)
     with pool, pool:
         pass
@@ -116,7 +116,7 @@ def test_buckets_are_ones_own_choice() -> None:
 
 
 @pytest.mark.parametrize("buckets", [(), (0,), (-1, 1), (2, 1), (1, 1), (float("nan"),), (float("inf"),)])
-def test_bad_buckets_are_refused(buckets: Any) -> None:
+def test_bad_buckets_are_rejected(buckets: Any) -> None:
     """They must ascend from above 0."""
     with pytest.raises(ValueError, match="buckets must be ascending"):
         ResilioCollector(CollectorRegistry(), buckets=buckets)
@@ -187,8 +187,8 @@ def test_retries_their_ends_and_their_budget_are_shown(vt: Any) -> None:
     scraped = Scraped()
     for name in ("one", "other"):
         policy = retry(on=OSError, backoff=0.0, attempts=2, budget=budget, name=name)
-        policy.attempt(boom)
-    policy.attempt(int, "x")
+        policy.try_call(boom)
+    policy.try_call(int, "x")
     one, other = ({"kind": "retry", "policy": name} for name in ("one", "other"))
     assert scraped("resilio_retries_total", **one) == scraped("resilio_retries_total", **other) == 1
     assert scraped("resilio_retry_stopped_total", **other, reason="attempts") == 1
@@ -212,7 +212,7 @@ def test_listener_errors_are_a_counter() -> None:
 def test_the_exposition_is_valid_openmetrics() -> None:
     """A strict parser reads it, also with nothing to show, a name full of signs, and numbers of every kind."""
     scraped = Scraped()
-    circuit_breaker('pay"ments\\ ü').attempt(boom)
+    circuit_breaker('pay"ments\\ ü').try_call(boom)
     bulkhead(2, name="pool").call(int)
     text = exposition.generate_latest(scraped.registry).decode()
     families = {family.name for family in parser.text_string_to_metric_families(text)}
@@ -249,7 +249,7 @@ def test_scrapes_while_calls_go_on_never_go_back() -> None:
 
 
 def test_an_adaptive_limit_shows_what_it_has_learned() -> None:
-    """The gauge of the limit is the one in force, and its refusals are counted by reason."""
+    """The gauge of the limit is the one in force, and its rejections are counted by reason."""
     scraped, limit = Scraped(), adaptive_limit(name="db", start=1, ceiling=1)
     labels = {"kind": "adaptive_limit", "policy": "db"}
     with limit:

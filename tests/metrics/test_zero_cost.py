@@ -72,7 +72,7 @@ def test_the_same_code_runs_for_a_call_with_all_exporters_on(request: Any) -> No
     )
     whole = pipeline(*policies, name="whole")
     guarded = whole(lambda: 1)
-    calls = (guarded, lambda: whole.attempt(boom))
+    calls = (guarded, lambda: whole.try_call(boom))
     for call in calls * 3:
         call()
     before, listeners = [seen(call) for call in calls], set(subscriptions.current())

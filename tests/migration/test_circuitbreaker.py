@@ -25,14 +25,14 @@ def _no_monitor(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _in_turn(sides: tuple[Side, Side], count: int) -> int:
-    """Call both; they must refuse the same calls, and let the same through. Return how many were refused."""
+    """Call both; they must reject the same calls, and let the same through. Return how many were rejected."""
     shown = []
     for side in sides:
         ended = [side.call() for _ in range(count)]
-        shown.append(["refused" if isinstance(one.error, side["Refused"]) else one.shown for one in ended])
+        shown.append(["rejected" if isinstance(one.error, side["Rejected"]) else one.shown for one in ended])
     assert shown[0] == shown[1]
     assert sides[0].client.calls == sides[1].client.calls
-    return shown[1].count("refused")
+    return shown[1].count("rejected")
 
 
 def _breaker(side: Side) -> Any:
@@ -41,7 +41,7 @@ def _breaker(side: Side) -> Any:
 
 @pytest.mark.parametrize("failures", range(8))
 def test_breakers_open_at_the_same_failure(pair: Pairs, failures: int) -> None:
-    """So many failures in a row, and from then on refusals."""
+    """So many failures in a row, and from then on rejections."""
     sides = pair("breaker").both(*[ConnectionError("no")] * failures, "users")
     assert _in_turn(sides, 10) == (5 if failures >= 5 else 0)
 
@@ -78,24 +78,24 @@ def test_a_cancellation_says_nothing(pair: Pairs) -> None:
         for _ in range(4):
             side.call()
     assert before.call().value == "users"
-    assert isinstance(after.call().error, after["Refused"])
+    assert isinstance(after.call().error, after["Rejected"])
 
 
 @pytest.mark.parametrize("error", [ServerBusy(503), ServerBusy(404), KeyError("users")])
 def test_predicates_decide_alike(pair: Pairs, error: Exception) -> None:
     """A predicate of the exception takes the place of one of its type and itself."""
-    refused = _in_turn(pair("predicate").both(error), 5)
-    assert refused == (2 if getattr(error, "status", 0) == 503 else 0)
+    rejected = _in_turn(pair("predicate").both(error), 5)
+    assert rejected == (2 if getattr(error, "status", 0) == 503 else 0)
 
 
-def test_fallbacks_answer_refused_calls(pair: Pairs) -> None:
-    """With the arguments of the call, and only those that the breaker refuses."""
+def test_fallbacks_answer_rejected_calls(pair: Pairs) -> None:
+    """With the arguments of the call, and only those that the breaker rejects."""
     sides = pair("fallback").both(ConnectionError("no"))
     ended = [call_both(sides) for _ in range(5)]
     assert [one.value for one in ended] == [None, None, None, "/users of yesterday", "/users of yesterday"]
 
 
-def test_an_open_breaker_refuses_a_block(pair: Pairs) -> None:
+def test_an_open_breaker_rejects_a_block(pair: Pairs) -> None:
     """circuitbreaker's block lets calls pass."""
     before, after = pair("block").both(ConnectionError("no"))
     for _ in range(5):
@@ -155,7 +155,7 @@ def test_probes_are_counted(pair: Pairs, vt: VirtualTime) -> None:
     for side, passed in ((before, 10), (after, 1)):
         answers = side.run(_side_by_side, side, 10).value
         assert answers.count("users") == passed
-        assert sum(isinstance(one, side["Refused"]) for one in answers) == 10 - passed
+        assert sum(isinstance(one, side["Rejected"]) for one in answers) == 10 - passed
 
 
 async def _succeed_late(side: Side) -> bool:
@@ -174,7 +174,7 @@ async def _succeed_late(side: Side) -> bool:
     await task
     try:
         await side["fetch"]("/users")
-    except side["Refused"]:
+    except side["Rejected"]:
         return True
     except ConnectionError:
         return False

@@ -18,19 +18,19 @@ Pairs = Callable[[str], Pair]
 
 
 def _in_turn(sides: tuple[Side, Side], count: int, *, name: str = "fetch", argument: str = "/users") -> list[str]:
-    """Call both; they must refuse the same calls, and let the same through."""
+    """Call both; they must reject the same calls, and let the same through."""
     shown = []
     for side in sides:
         ended = [side.call(argument, name=name) for _ in range(count)]
-        shown.append(["refused" if isinstance(one.error, side["Refused"]) else one.shown for one in ended])
+        shown.append(["rejected" if isinstance(one.error, side["Rejected"]) else one.shown for one in ended])
     assert shown[0] == shown[1]
     assert sides[0].client.calls == sides[1].client.calls
-    return [kind for kind in shown[1] if kind == "refused"]
+    return [kind for kind in shown[1] if kind == "rejected"]
 
 
 @pytest.mark.parametrize("failures", range(8))
 def test_breakers_open_at_the_same_failure(pair: Pairs, failures: int) -> None:
-    """So many failures in a row, and from then on refusals."""
+    """So many failures in a row, and from then on rejections."""
     sides = pair("breaker").both(*[ConnectionError("no")] * failures, "users")
     assert len(_in_turn(sides, 10)) == (5 if failures >= 5 else 0)
 
@@ -54,7 +54,7 @@ def test_breakers_close_again(pair: Pairs, vt: VirtualTime) -> None:
 
 
 def test_a_failed_probe_opens_again(pair: Pairs, vt: VirtualTime) -> None:
-    """And the next call is refused by both."""
+    """And the next call is rejected by both."""
     sides = pair("breaker").both(ConnectionError("no"))
     _in_turn(sides, 6)
     vt.advance(30)
@@ -79,7 +79,7 @@ def test_async_functions_are_guarded(pair: Pairs) -> None:
 
 
 @pytest.mark.parametrize("name", ["fetch", "fetch_in_block"])
-def test_calls_and_blocks_are_refused_alike(pair: Pairs, name: str) -> None:
+def test_calls_and_blocks_are_rejected_alike(pair: Pairs, name: str) -> None:
     """Without a decorator it is the same breaker."""
     assert len(_in_turn(pair("call").both(ConnectionError("no")), 5, name=name)) == 2
 
@@ -132,7 +132,7 @@ def test_listeners_hear_the_same(pair: Pairs, vt: VirtualTime) -> None:
 
 
 def test_breakers_are_opened_and_closed_by_hand(pair: Pairs, vt: VirtualTime) -> None:
-    """An open one refuses; ours until it is told otherwise."""
+    """An open one rejects; ours until it is told otherwise."""
     sides = pair("by-hand").both(ConnectionError("no"), "users")
     for side in sides:
         side.call()
@@ -147,7 +147,7 @@ def test_breakers_are_opened_and_closed_by_hand(pair: Pairs, vt: VirtualTime) ->
         side["shut"]()
     vt.advance(60)
     assert sides[0].call().value == "users"
-    assert isinstance(sides[1].call().error, sides[1]["Refused"])
+    assert isinstance(sides[1].call().error, sides[1]["Rejected"])
 
 
 def test_each_object_has_a_breaker(pair: Pairs) -> None:

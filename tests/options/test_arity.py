@@ -1,4 +1,4 @@
-"""Functions that are options: refused where they are given if they cannot be called as they will be."""
+"""Functions that are options: rejected where they are given if they cannot be called as they will be."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MAKES: dict[str, Callable[..., Any]] = {
     "failed_if": lambda f: resilio.retry(on=OSError, failed_if=f),
     "backoff": lambda f: resilio.retry(on=OSError, backoff=f),
     "handler": lambda f: resilio.fallback(on=OSError, handler=f),
-    "discard": lambda f: resilio.hedge(replay_safe=True, discard=f),
+    "discard": lambda f: resilio.hedge(idempotent=True, discard=f),
     "trust": lambda f: Middleware(print, resilio.bulkhead(3), trust=f),
     "exempt": lambda f: Middleware(print, resilio.bulkhead(3), exempt=f),
 }
@@ -90,13 +90,13 @@ WRONG = {
 @pytest.mark.parametrize("name", RIGHT)
 @pytest.mark.parametrize("option", MAKES)
 def test_what_can_be_called_is_taken(option: str, name: str) -> None:
-    """No form of a function that works is refused."""
+    """No form of a function that works is rejected."""
     MAKES[option](RIGHT[name])
 
 
 @pytest.mark.parametrize("name", WRONG)
 @pytest.mark.parametrize("option", MAKES)
-def test_the_wrong_number_of_arguments_is_refused(option: str, name: str) -> None:
+def test_the_wrong_number_of_arguments_is_rejected(option: str, name: str) -> None:
     """`backoff=lambda: 1` failed at the first retry, and a predicate of two was one that ignored every failure."""
     with pytest.raises(TypeError, match=rf"{option} is called as {option}\(\w+\): .* takes \("):
         MAKES[option](WRONG[name])
@@ -117,12 +117,12 @@ OF_CALLS: dict[str, Callable[..., Any]] = {
     "cost of a rate": lambda f: resilio.rate_limit(resilio.Rate("9/s", cost=f)),
     "weight": lambda f: resilio.pipeline(resilio.circuit_breaker(), resilio.bulkhead(9, weight=f)),
     "tenant": lambda f: resilio.load_shed(tenant=f),
-    "replay_safe": lambda f: resilio.hedge(replay_safe=f),
+    "idempotent": lambda f: resilio.hedge(idempotent=f),
 }
 
 
 @pytest.mark.parametrize("option", OF_CALLS)
-def test_a_function_of_the_calls_arguments_that_fits_no_call_is_refused(option: str) -> None:
+def test_a_function_of_the_calls_arguments_that_fits_no_call_is_rejected(option: str) -> None:
     """`key=lambda: ...` of a function with arguments had no key in any call, and all shared one policy."""
 
     async def none() -> None: ...

@@ -1,4 +1,4 @@
-"""What options are checked with: every parameter refuses bad values, naming parameter and value."""
+"""What options are checked with: every parameter rejects bad values, naming parameter and value."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def cases(table: dict[Any, list[Any]]) -> list[Any]:
 
 
 @pytest.mark.parametrize(("check", "value"), cases(BAD_VALUES))
-def test_a_bad_value_is_refused_by_name_and_value(check: Any, value: Any) -> None:
+def test_a_bad_value_is_rejected_by_name_and_value(check: Any, value: Any) -> None:
     """Out of range is a ValueError that names the parameter and shows the value."""
     with pytest.raises(ValueError, match="my_option must be") as error:
         check("my_option", value)
@@ -103,7 +103,7 @@ def test_a_bad_value_is_refused_by_name_and_value(check: Any, value: Any) -> Non
 
 
 @pytest.mark.parametrize(("check", "value"), cases(BAD_TYPES))
-def test_a_bad_type_is_refused_by_name_and_value(check: Any, value: Any) -> None:
+def test_a_bad_type_is_rejected_by_name_and_value(check: Any, value: Any) -> None:
     """A wrong type, bool for a number included, is a TypeError that names the parameter and shows the value."""
     with pytest.raises(TypeError, match="my_option must be") as error:
         check("my_option", value)
@@ -172,7 +172,7 @@ def test_every_unit_of_time(text: str, expected: float) -> None:
 
 
 @given(st.one_of(st.floats(), st.integers(), st.booleans(), st.text(max_size=5), st.none(), st.timedeltas()))
-def test_seconds_gives_finite_positive_seconds_or_refuses(value: Any) -> None:
+def test_seconds_gives_finite_positive_seconds_or_rejects(value: Any) -> None:
     """Whatever comes in, what comes out is a time that fits into nanoseconds."""
     try:
         result = seconds("open_for", value)

@@ -132,7 +132,7 @@ def test_options_are_passed_by_name() -> None:
     assert calls == []
 
 
-def test_what_is_missing_is_refused_by_its_check() -> None:
+def test_what_is_missing_is_rejected_by_its_check() -> None:
     """`retry()` says what `on` must be, and not that an argument of a constructor that nobody called is missing."""
     for make, message in ((resilio.retry, "on must be an exception type"), (bulkhead, "max_concurrent must be an int")):
         with pytest.raises(TypeError, match=message):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-__all__ = ["BreakerOracle", "Options", "Refused", "Ticket", "is_proof", "xorshift"]
+__all__ = ["BreakerOracle", "Options", "Rejected", "Ticket", "is_proof", "xorshift"]
 
 Outcome = Literal["success", "failure", "ignored"]
 SECOND = 1_000_000_000
@@ -50,7 +50,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Ticket:
-    """A call that was admitted; `shadow` if enforcement would have refused it."""
+    """A call that was admitted; `shadow` if enforcement would have rejected it."""
 
     generation: int
     lease: int = 0
@@ -60,7 +60,7 @@ class Ticket:
 
 
 @dataclass(frozen=True)
-class Refused:
+class Rejected:
     """Why a call was not admitted, and when another has a chance."""
 
     reason: str
@@ -138,20 +138,20 @@ class BreakerOracle:
             self.outcomes = self.outcomes[-self.options.window_calls :]
         return self.outcomes
 
-    def admit(self, now_ns: int) -> Ticket | Refused:
+    def admit(self, now_ns: int) -> Ticket | Rejected:
         """Decide about a call at `now_ns`."""
         answer = self._admitted(now_ns)
         if isinstance(answer, Ticket) and not answer.shadow:
             self.inflight += 1
         return answer
 
-    def _admitted(self, now_ns: int) -> Ticket | Refused:
+    def _admitted(self, now_ns: int) -> Ticket | Rejected:
         if self.state == "open" and now_ns >= self.until_ns:
             self._enter("half_open", "elapsed")
         if self.state == "open":
-            return self._refuse("open", self.until_ns - now_ns)
+            return self._reject("open", self.until_ns - now_ns)
         if self.state == "forced_open":
-            return self._refuse("forced_open", None)
+            return self._reject("forced_open", None)
         if self.state == "half_open":
             return self._probe(now_ns)
         if self.ramp_end_ns is not None:
@@ -239,8 +239,8 @@ class BreakerOracle:
         if self.state == "open":
             self.until_ns = max(self.until_ns, now_ns + ns)
 
-    def _refuse(self, reason: str, retry_after_ns: int | None) -> Ticket | Refused:
-        return Refused(reason, retry_after_ns) if self.enforce else Ticket(self.generation, shadow=True)
+    def _reject(self, reason: str, retry_after_ns: int | None) -> Ticket | Rejected:
+        return Rejected(reason, retry_after_ns) if self.enforce else Ticket(self.generation, shadow=True)
 
     def _enter(self, state: str, reason: str) -> None:
         if state != self.state:
@@ -262,11 +262,11 @@ class BreakerOracle:
         self.until_ns = now_ns + self.open_ns - int(self.open_ns * 0.1 * self.uniform())
         self._enter("open", reason)
 
-    def _probe(self, now_ns: int) -> Ticket | Refused:
+    def _probe(self, now_ns: int) -> Ticket | Rejected:
         self.leases = {lease: end for lease, end in self.leases.items() if end > now_ns}
         places = max(1, self.options.probes - self.proven) if self.proven else 1
         if len(self.leases) >= places:
-            return self._refuse("probing", max(1, min(min(self.leases.values()) - now_ns, self.open_ns)))
+            return self._reject("probing", max(1, min(min(self.leases.values()) - now_ns, self.open_ns)))
         self.last_lease += 1
         self.leases[self.last_lease] = now_ns + self.options.lease_ns
         return Ticket(self.generation, self.last_lease)
@@ -283,7 +283,7 @@ class BreakerOracle:
                 self.ramp_end_ns = now_ns + self.options.ramp_ns
                 self.ramp_credit = SECOND - SECOND // 10
 
-    def _ramp(self, now_ns: int) -> Ticket | Refused:
+    def _ramp(self, now_ns: int) -> Ticket | Rejected:
         assert self.ramp_end_ns is not None
         assert self.options.ramp_ns is not None
         left = self.ramp_end_ns - now_ns
@@ -292,7 +292,7 @@ class BreakerOracle:
             return self._ticket()
         self.ramp_credit += SECOND - int((SECOND - SECOND // 10) * min(1.0, left / self.options.ramp_ns))
         if self.ramp_credit < SECOND:
-            return self._refuse("ramp", min(left, self.options.open_ns))
+            return self._reject("ramp", min(left, self.options.open_ns))
         self.ramp_credit -= SECOND
         return self._ticket(ramped=True)
 

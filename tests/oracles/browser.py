@@ -87,7 +87,7 @@ class Page:
                   line: row.querySelector("small").innerText, load: row.querySelector(".load").innerText,
                   calls: row.querySelectorAll("td.num")[0].innerText,
                   failed: row.querySelectorAll("td.num")[1].innerText,
-                  refused: row.querySelectorAll("td.num")[2].innerText,
+                  rejected: row.querySelectorAll("td.num")[2].innerText,
                   p50: row.querySelectorAll("td.num")[3].innerText,
                   p99: row.querySelectorAll("td.num")[5].innerText}])"""
         )

@@ -29,7 +29,7 @@ class BudgetOracle:
     ) -> None:
         self.now_ns = now_ns
         self.configure(ratio, cap, initial, decay, reserve)
-        self.deposits = self.withdrawals = self.reserved = self.refused = self.refunds = self.failures = 0
+        self.deposits = self.withdrawals = self.reserved = self.rejected = self.refunds = self.failures = 0
         self.reset()
 
     def configure(
@@ -114,7 +114,7 @@ class BudgetOracle:
             self.armed = False
             self.reserved += 1
         else:
-            self.refused += 1
+            self.rejected += 1
             return False
         self.reserve_ns = self.now_ns
         self.withdrawals += 1

@@ -17,7 +17,7 @@ class Waiting:
 
 class BulkheadOracle:
     """
-    The state of each call is in `fate`: "held", "queued", or why it was refused; calls that ended are in none.
+    The state of each call is in `fate`: "held", "queued", or why it was rejected; calls that ended are in none.
 
     Calls that wait are told apart by their key; time only moves by `advance`.
     """

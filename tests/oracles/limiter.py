@@ -96,7 +96,7 @@ class Waiting:
 
 class LimiterOracle:
     """
-    The state of each call is in `fate`: "held", "queued", or why it was refused; calls that ended are in none.
+    The state of each call is in `fate`: "held", "queued", or why it was rejected; calls that ended are in none.
 
     `waits_ns` is how long a call would have had to wait when it came.
     """

@@ -39,7 +39,7 @@ class Waiting:
 
 class ShedderOracle:
     """
-    The state of each call is in `fate`: "held", "queued", or why it was refused; calls that ended are in none.
+    The state of each call is in `fate`: "held", "queued", or why it was rejected; calls that ended are in none.
 
     The salt is 0, and the first hour never ends.
     """
@@ -156,7 +156,7 @@ class ShedderOracle:
 
     def _put_out(self, call: Waiting) -> None:
         self._leave(call)
-        self.fate[call.key] = "evicted"
+        self.fate[call.key] = "displaced"
         self._shed(call)
 
     # ---- order

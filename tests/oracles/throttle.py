@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from dataclasses import dataclass, field
 
-from oracles.breaker import SECOND, BreakerOracle, Outcome, Refused, Ticket, is_proof
+from oracles.breaker import SECOND, BreakerOracle, Outcome, Rejected, Ticket, is_proof
 
 __all__ = ["Followed", "ThrottleOracle"]
 
@@ -54,17 +54,17 @@ class ThrottleOracle(BreakerOracle):
             return share
         return min(share, _share(sum(slow for *_, slow in seen), total, self.options.slow_rate))
 
-    def admit(self, now_ns: int) -> Ticket | Refused:
+    def admit(self, now_ns: int) -> Ticket | Rejected:
         """Decide about a call at `now_ns`."""
         if self.state in ("closed", "throttling") and now_ns >= self.half_end_ns:
             self._turn(now_ns)
         if self.state == "throttling":
             share = self.share(now_ns)
             if share < 1 and self.uniform() >= share and now_ns - self.sent_ns < self.options.max_open_ns:
-                return self._refuse("throttled", self.options.open_ns)
+                return self._reject("throttled", self.options.open_ns)
             self.sent_ns = now_ns
         answer = super().admit(now_ns)
-        if isinstance(answer, Refused) or answer.shadow or self.state not in ("closed", "throttling"):
+        if isinstance(answer, Rejected) or answer.shadow or self.state not in ("closed", "throttling"):
             return answer
         self.last_place += 1
         self.under_way[self.last_place] = self.half

@@ -52,7 +52,7 @@ def test_the_start_gives_way_to_bounds_beside_it() -> None:
 
 
 def test_one_name_is_one_limit() -> None:
-    """The same name and options give the same object; other options are refused."""
+    """The same name and options give the same object; other options are rejected."""
     limit = adaptive_limit(name="db", start=9)
     assert adaptive_limit(name="db", start=9) is limit
     with pytest.raises(ValueError, match="db"):
@@ -68,10 +68,11 @@ def test_it_is_configured_by_name() -> None:
     registry.clear()
 
 
-# ---- refusals and the queue ------------------------------------------------------------------------------------------
+# ---- rejections and the queue
+# ------------------------------------------------------------------------------------------
 
 
-def test_a_refusal_says_why_and_when_to_come_back(vt: VirtualTime) -> None:
+def test_a_rejection_says_why_and_when_to_come_back(vt: VirtualTime) -> None:
     """Before anything was measured there is no time to name; then it is what calls take."""
     limit = waiting(2, max_queued=0, max_wait=None)
     held = [limit.acquire(), limit.acquire()]
@@ -88,9 +89,9 @@ def test_a_refusal_says_why_and_when_to_come_back(vt: VirtualTime) -> None:
     vt.advance(0.1)
     held.pop().success()
     held.append(limit.acquire())
-    refusal = limit.try_acquire()
-    assert refusal.error.retry_after == pytest.approx(0.15, rel=0.01)
-    assert not refusal
+    rejection = limit.try_acquire()
+    assert rejection.error.retry_after == pytest.approx(0.15, rel=0.01)
+    assert not rejection
     for permit in held:
         permit.success()
     assert_no_leaks(limit)
@@ -98,8 +99,8 @@ def test_a_refusal_says_why_and_when_to_come_back(vt: VirtualTime) -> None:
 
 @BACKENDS
 def test_those_who_wait_are_served_in_order_and_in_time(vt: VirtualTime, backend: str) -> None:
-    """First in, first out; beyond `max_queued` refused at once, beyond `max_wait` refused then."""
-    limit, served, refused = waiting(1, max_queued=3, max_wait=0.1875), list[int](), list[tuple[int, str, float]]()
+    """First in, first out; beyond `max_queued` rejected at once, beyond `max_wait` rejected then."""
+    limit, served, rejected = waiting(1, max_queued=3, max_wait=0.1875), list[int](), list[tuple[int, str, float]]()
 
     async def call(number: int) -> None:
         try:
@@ -107,7 +108,7 @@ def test_those_who_wait_are_served_in_order_and_in_time(vt: VirtualTime, backend
                 served.append(number)
                 await anyio.sleep(0.125)
         except OverloadedError as error:
-            refused.append((number, error.reason, vt.now))
+            rejected.append((number, error.reason, vt.now))
 
     async def main() -> None:
         async with anyio.create_task_group() as group:
@@ -117,19 +118,19 @@ def test_those_who_wait_are_served_in_order_and_in_time(vt: VirtualTime, backend
 
     vt.run(main, backend=backend)
     assert served == [0, 1]
-    assert [(number, reason) for number, reason, _ in sorted(refused)] == [
+    assert [(number, reason) for number, reason, _ in sorted(rejected)] == [
         (2, "wait"),
         (3, "wait"),
         (4, "queue_full"),
         (5, "queue_full"),
     ]
-    assert refused[-1][2] == pytest.approx(0.1875)
+    assert rejected[-1][2] == pytest.approx(0.1875)
     assert_no_leaks(limit)
 
 
 @BACKENDS
 def test_a_call_that_cannot_end_in_time_does_not_wait(vt: VirtualTime, backend: str) -> None:
-    """With a deadline shorter than the wait and the median, it is refused at once; one that expires is not granted."""
+    """With a deadline shorter than the wait and the median, it is rejected at once; one that expires is not granted."""
     limit = waiting(1)
     for _ in range(30):
         busy(limit, vt, times=1, seconds=1.0)
@@ -290,8 +291,8 @@ def test_in_shadow_mode_calls_beyond_the_limit_pass_and_are_seen_by_the_law(vt: 
     assert vt.now == pytest.approx(0.1)
 
 
-def test_in_shadow_mode_without_a_queue_refusals_are_counted_and_cancelled_passes_come_back() -> None:
-    """A gate further in that refuses gives the pass back."""
+def test_in_shadow_mode_without_a_queue_rejections_are_counted_and_cancelled_passes_come_back() -> None:
+    """A gate further in that rejects gives the pass back."""
     limit = adaptive_limit(start=1, ceiling=1, enforce=False)
     stack = pipeline(limit, bulkhead(1))
     with stack:
@@ -302,7 +303,7 @@ def test_in_shadow_mode_without_a_queue_refusals_are_counted_and_cancelled_passe
 
 
 def test_a_share_is_enforced_exactly() -> None:
-    """enforce=0.25 refuses a quarter of what it would, without randomness."""
+    """enforce=0.25 rejects a quarter of what it would, without randomness."""
     limit = adaptive_limit(start=1, ceiling=1, enforce=0.25)
     with limit:
         passed = [permit for permit in (limit.try_acquire() for _ in range(100)) if permit]
@@ -315,8 +316,8 @@ def test_a_share_is_enforced_exactly() -> None:
 # ---- with others -----------------------------------------------------------------------------------------------------
 
 
-def test_an_inner_refusal_gives_the_permit_back() -> None:
-    """Nothing is taken and nothing learned by a call that a gate further in refused."""
+def test_an_inner_rejection_gives_the_permit_back() -> None:
+    """Nothing is taken and nothing learned by a call that a gate further in rejected."""
     limit = adaptive_limit(start=3)
     stack = pipeline(limit, bulkhead(1))
     with stack:
@@ -374,7 +375,7 @@ def test_orders_that_cannot_do_what_they_say_are_warned_of(inner: Any, rule: str
 
 
 def test_it_explains_itself() -> None:
-    """Options that are not the default, and the class of its refusals."""
+    """Options that are not the default, and the class of its rejections."""
     text = str(pipeline(adaptive_limit(start=7, name="db")).explain())
     assert re.search(r"adaptive_limit\s+db\s+start=7\s+OverloadedError", text)
 
@@ -397,7 +398,7 @@ def test_a_child_process_holds_nothing_and_knows_what_was_learned(vt: VirtualTim
 
 
 def test_on_exception_makes_every_failure_a_drop() -> None:
-    """With `on=Exception` any error shrinks the limit, but for refusals, and cancellations never do."""
+    """With `on=Exception` any error shrinks the limit, but for rejections, and cancellations never do."""
     limit = adaptive_limit(law="aimd", start=10, on=Exception)
 
     def fails(error: BaseException) -> None:

@@ -65,8 +65,8 @@ class Place:
         ("name", ["", " x", 5]),
     ],
 )
-def test_a_bad_option_is_refused_by_name_and_value(name, values):
-    """Whatever makes no sense is refused at construction, with what it was and what it should be."""
+def test_a_bad_option_is_rejected_by_name_and_value(name, values):
+    """Whatever makes no sense is rejected at construction, with what it was and what it should be."""
     for value in values:
         options = {"on": ConnectionError, name: value}
         targets = options.pop("targets", (print,))
@@ -74,7 +74,7 @@ def test_a_bad_option_is_refused_by_name_and_value(name, values):
             fallback(*targets, **options)
 
 
-def test_a_fallback_to_nowhere_is_refused():
+def test_a_fallback_to_nowhere_is_rejected():
     """Nothing to fall back to is an error that shows what to write, and so is a default that a handler would hide."""
     with pytest.raises(TypeError, match=re.escape("write @fallback(other_function, on=ConnectionError)")):
         fallback(on=ConnectionError)
@@ -91,7 +91,7 @@ def test_used_as_a_block_it_says_what_to_do():
 
 
 def test_one_name_is_one_fallback():
-    """The same name and options give the same object; other options are refused."""
+    """The same name and options give the same object; other options are rejected."""
     made = fallback(print, on=OSError, name="one-fallback")
     assert fallback(print, on=OSError, name="one-fallback") is made
     with pytest.raises(ValueError, match="default=no default against 3"):
@@ -137,7 +137,7 @@ def test_a_call_in_a_thread_falls_back_as_well():
     stage = fallback(one, two, on=OSError)
     assert stage(Place("primary", OSError()))(5) == "two"
     assert stage.call(Place("primary", OSError()), 5) == "two"
-    result = stage.attempt(Place("primary", OSError()), 5)
+    result = stage.try_call(Place("primary", OSError()), 5)
     assert (result.ok, result.value) == (True, "two")
 
 
@@ -224,7 +224,7 @@ def test_what_a_target_raises_and_does_not_match_comes_out():
 
 
 @BACKENDS
-def test_a_refusal_inside_falls_back(vt, backend):
+def test_a_rejection_inside_falls_back(vt, backend):
     """An open breaker or a full bulkhead is what a fallback is for: `on=Exception` covers them, as their names do."""
     breaker = circuit_breaker(consecutive=1, open_for=10.0, max_open_for=10.0)
     broken = Place("primary", OSError("down"))
@@ -443,7 +443,7 @@ def test_options_change_while_what_is_known_of_targets_stays(vt):
 # ---- what cannot be used ---------------------------------------------------------------------------------------------
 
 
-def test_an_async_target_of_a_plain_function_is_refused_where_it_is_decorated():
+def test_an_async_target_of_a_plain_function_is_rejected_where_it_is_decorated():
     """A call in a thread could not await it: a TypeError at decoration, in pipelines and stacks as well."""
 
     async def target(*args):
@@ -504,7 +504,7 @@ def test_arguments_that_are_used_up_are_not_used_again():
     assert target.calls == []
     assert fallback(target, on=OSError, default=0)(primary)(iter([1, 2])) == 0
     full = bulkhead(1)
-    with full:  # refused: the argument is whole
+    with full:  # rejected: the argument is whole
         assert pipeline(fallback(target, on=Exception), full)(primary)(iter([1, 2])) == "one"
 
 
@@ -537,13 +537,13 @@ def test_rt11_a_bulkhead_that_is_full_after_a_backoff_still_reaches_the_fallback
     """RT-11: a retry sleeps without its permit; if that cannot be had again, the call falls back all the same."""
     pool = bulkhead(1)
     stack = pipeline(fallback(on=OSError, default="stale"), retry(on=OSError, backoff=1.0), pool)
-    refusal = pipeline(fallback(on=Exception, default="stale"), retry(on=OSError, backoff=1.0), pool)
+    rejection = pipeline(fallback(on=Exception, default="stale"), retry(on=OSError, backoff=1.0), pool)
 
     async def broken():
         raise ConnectionError
 
     async def main():
-        for stage in (stack, refusal):
+        for stage in (stack, rejection):
             async with anyio.create_task_group() as group:
                 answers = []
 
@@ -699,7 +699,7 @@ def test_items_of_a_default_are_nobodys_answer():
             assert (seen.defaulted, type(type(None)), type(SimpleNamespace)) == (1, type, type)
 
 
-def test_a_default_that_gives_no_items_is_refused_for_streams():
+def test_a_default_that_gives_no_items_is_rejected_for_streams():
     """Where it is decorated."""
     with pytest.raises(TypeError, match="instead of its items it would give those of 5"):
 
@@ -720,7 +720,7 @@ def test_a_ctrl_c_while_it_decides_is_raised():
         raise Untouchable
 
     with pytest.raises(KeyboardInterrupt):
-        fallback(failing, on=ConnectionError).attempt(failing)
+        fallback(failing, on=ConnectionError).try_call(failing)
         time.sleep(1)  # the next safe point comes before
 
 
@@ -734,18 +734,18 @@ def test_a_decision_that_fails_lets_pass_what_there_is(caplog, monkeypatch):
     monkeypatch.setattr("resilio._native.strategies.add_note", broken)
     for _ in range(2):
         with pytest.raises(ConnectionError):
-            fallback(_refuse, on=ConnectionError).call(_refuse)
+            fallback(_reject, on=ConnectionError).call(_reject)
     assert [record.exc_info[0] for record in caplog.records] == [ValueError, RecursionError]
 
 
-def _refuse():
+def _reject():
     raise ConnectionError
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("instead", ["target", "handler", "primary"])
 async def test_a_result_with_an_error_is_no_success(instead):
-    """`fallback(...).attempt` gave `Result(success, KeyError())` where its target raised what `on` does not list."""
+    """`fallback(...).try_call` gave `Result(success, KeyError())` where its target raised what `on` does not list."""
 
     def wrong(*_):
         raise KeyError("wrong")
@@ -760,8 +760,8 @@ async def test_a_result_with_an_error_is_no_success(instead):
         raise KeyError("wrong")
 
     policy = fallback(wrong, on=OSError) if instead == "target" else fallback(on=OSError, handler=wrong)
-    result = policy.attempt(wrong if instead == "primary" else down)
-    later = await policy.attempt(awrong if instead == "primary" else adown)
+    result = policy.try_call(wrong if instead == "primary" else down)
+    later = await policy.try_acall(awrong if instead == "primary" else adown)
     for one in (result, later):
         assert (one.ok, one.outcome, one.value, repr(one.error)) == (False, "failure", None, "KeyError('wrong')")
         with pytest.raises(KeyError):
@@ -774,8 +774,8 @@ def test_a_result_of_a_fallback_is_what_its_caller_gets():
     def down():
         raise ConnectionError
 
-    assert fallback(on=OSError, default=None).attempt(down).outcome == "success"
-    answered = fallback(lambda: 5, on=OSError).attempt(down)
+    assert fallback(on=OSError, default=None).try_call(down).outcome == "success"
+    answered = fallback(lambda: 5, on=OSError).try_call(down)
     assert (answered.ok, answered.value, answered.error) == (True, 5, None)
-    spoilt = fallback(lambda: None, on=OSError, failed_if=lambda value: value is None).attempt(lambda: None)
+    spoilt = fallback(lambda: None, on=OSError, failed_if=lambda value: value is None).try_call(lambda: None)
     assert (spoilt.ok, spoilt.outcome, spoilt.value, spoilt.error) == (False, "failure", None, None)

@@ -1,4 +1,4 @@
-"""The hedge as a policy: its options, what it learns, what it counts and tells, and what it refuses to guard."""
+"""The hedge as a policy: its options, what it learns, what it counts and tells, and what it rejects to guard."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def slow(policy, *, copy=0.01, primary=1.0):
 @pytest.mark.parametrize(
     ("options", "error", "says"),
     [
-        ({"replay_safe": False}, ValueError, "what must not run twice"),
-        ({"replay_safe": 1}, TypeError, "replay_safe must be"),
+        ({"idempotent": False}, ValueError, "what must not run twice"),
+        ({"idempotent": 1}, TypeError, "idempotent must be"),
         ({"after": "p0"}, ValueError, 'above "p0"'),
         ({"after": "p100"}, ValueError, 'below "p100"'),
         ({"after": "soon"}, ValueError, "a quantile like"),
@@ -61,18 +61,18 @@ def slow(policy, *, copy=0.01, primary=1.0):
         ({"discard": 3}, TypeError, "discard must be"),
     ],
 )
-def test_bad_options_are_refused_by_name(options, error, says):
-    """Each option that makes no sense is refused where the hedge is made, with its name and value."""
+def test_bad_options_are_rejected_by_name(options, error, says):
+    """Each option that makes no sense is rejected where the hedge is made, with its name and value."""
     with pytest.raises(error, match=says):
-        hedge(**({"replay_safe": True} | options))
+        hedge(**({"idempotent": True} | options))
 
 
-def test_replay_safe_has_no_default():
+def test_idempotent_has_no_default():
     """Nobody hedges what must not run twice by accident."""
-    with pytest.raises(TypeError, match="replay_safe"):
+    with pytest.raises(TypeError, match="idempotent"):
         hedge()
-    with pytest.raises(TypeError, match=r"@hedge\(replay_safe=True\)"):
-        hedge(plain, replay_safe=True)
+    with pytest.raises(TypeError, match=r"@hedge\(idempotent=True\)"):
+        hedge(plain, idempotent=True)
 
 
 def plain():
@@ -92,8 +92,8 @@ async def async_items():
 @pytest.mark.parametrize(("fn", "says"), [(plain, "async function"), (items, "opens it"), (async_items, "opens it")])
 @pytest.mark.parametrize("stacked", ["alone", "in a pipeline", "in a stack"])
 def test_only_coroutine_functions_are_hedged(fn, says, stacked):
-    """What gives items or is not async is refused where it is decorated, in a stack as well, with the way out."""
-    policy = hedge(replay_safe=True)
+    """What gives items or is not async is rejected where it is decorated, in a stack as well, with the way out."""
+    policy = hedge(idempotent=True)
     with pytest.raises(TypeError, match=says):
         if stacked == "alone":
             policy(fn)
@@ -105,7 +105,7 @@ def test_only_coroutine_functions_are_hedged(fn, says, stacked):
 
 def test_reconfigured_while_it_runs():
     """New options hold for the next call, and what was learned is kept where it says something."""
-    policy = hedge(replay_safe=True, after="p50")
+    policy = hedge(idempotent=True, after="p50")
     for _ in range(20):
         policy._gate.learn(0.2)
     assert policy.delay == pytest.approx(0.2, rel=0.01)
@@ -126,7 +126,7 @@ def test_a_hedge_that_knows_no_time_any_more_starts_no_further_copy(vt):
         policy.reconfigure(after="p99")
         return True
 
-    policy = measured("p50", saved=3, max_hedges=3, replay_safe=change)
+    policy = measured("p50", saved=3, max_hedges=3, idempotent=change)
     call = slow(policy, copy=5.0)
 
     async def main():
@@ -168,7 +168,7 @@ def test_copies_go_to_their_targets_in_order(vt, backend):
 
 @BACKENDS
 @pytest.mark.parametrize("answer", [True, False, ZeroDivisionError])
-def test_replay_safe_is_asked_with_the_arguments(vt, backend, answer, caplog, monkeypatch):
+def test_idempotent_is_asked_with_the_arguments(vt, backend, answer, caplog, monkeypatch):
     """A function says for each call whether it may run twice; one that raises says no, and what was paid goes back."""
     monkeypatch.setattr(log, "_told", set())
     asked = []
@@ -179,7 +179,7 @@ def test_replay_safe_is_asked_with_the_arguments(vt, backend, answer, caplog, mo
             raise answer
         return answer
 
-    policy = measured(replay_safe=safe)
+    policy = measured(idempotent=safe)
     call = slow(policy)
 
     async def main():
@@ -189,7 +189,7 @@ def test_replay_safe_is_asked_with_the_arguments(vt, backend, answer, caplog, mo
         vt.run(main, backend=backend)
     assert asked == [((1,), {"key": 2})]
     snapshot = policy.snapshot()
-    assert (snapshot.hedges, snapshot.refused) == ((1, 0) if answer is True else (0, 1))
+    assert (snapshot.hedges, snapshot.hedges_rejected) == ((1, 0) if answer is True else (0, 1))
     assert ("could not be started" in caplog.text) == (answer is ZeroDivisionError)
 
 
@@ -205,12 +205,12 @@ def test_copies_and_retries_share_a_budget(vt, backend):
         assert await call() == 0
 
     vt.run(main, backend=backend)
-    assert policy.snapshot().refused == 1
+    assert policy.snapshot().hedges_rejected == 1
 
 
 @BACKENDS
-def test_a_copy_that_is_refused_is_paid_back(vt, backend):
-    """A copy that a gate inside has refused did not start: neither its share nor the budget is used up by it."""
+def test_a_copy_that_is_rejected_is_paid_back(vt, backend):
+    """A copy that a gate inside has rejected did not start: neither its share nor the budget is used up by it."""
     budget = RetryBudget(cap=5, initial=5, reserve=0.0)
     policy, pool = measured(), resilio.bulkhead(1)
     call = slow(pipeline(retry(on=ConnectionError, budget=budget), policy, pool))
@@ -221,7 +221,7 @@ def test_a_copy_that_is_refused_is_paid_back(vt, backend):
 
     vt.run(main, backend=backend)
     snapshot = policy.snapshot()
-    assert (snapshot.hedges, snapshot.refused, snapshot.due["started"]) == (0, 3, 3)
+    assert (snapshot.hedges, snapshot.hedges_rejected, snapshot.due["started"]) == (0, 3, 3)
 
 
 @BACKENDS
@@ -258,7 +258,7 @@ def test_off_while_saturated(vt, backend):
 @pytest.mark.parametrize("inside", [True, False])
 def test_a_timeout_is_learned_as_a_time_that_was_not_enough(vt, backend, inside):
     """What a timeout has ended, inside or outside, counts as longer than that, and as a failure."""
-    policy = hedge(replay_safe=True, after="p50", max_extra=0.0)
+    policy = hedge(idempotent=True, after="p50", max_extra=0.0)
     limit = timeout(0.5)
 
     @pipeline(*((policy, limit) if inside else (limit, policy)))
@@ -320,7 +320,7 @@ def test_events_of_copies(vt, backend):
 
 def test_the_snapshot_counts_what_became_due(vt):
     """What was due is counted by the answer it got, in a closed set of names."""
-    policy = hedge(replay_safe=True, after=0.05, max_extra=1.0)
+    policy = hedge(idempotent=True, after=0.05, max_extra=1.0)
     call = slow(policy)
 
     async def main():
@@ -336,7 +336,7 @@ def test_the_snapshot_counts_what_became_due(vt):
 
 @BACKENDS
 def test_prometheus_counts_copies(vt, backend):
-    """A scrape shows copies started, won and refused, and what became of those that were due."""
+    """A scrape shows copies started, won and rejected, and what became of those that were due."""
     prometheus = pytest.importorskip("prometheus_client")
     from resilio.metrics.prometheus import ResilioCollector
 
@@ -348,7 +348,7 @@ def test_prometheus_counts_copies(vt, backend):
     labels = {"kind": "hedge", "policy": f"scraped-{backend}"}
     assert registry.get_sample_value("resilio_hedges_total", labels) == 1
     assert registry.get_sample_value("resilio_hedge_wins_total", labels) == 1
-    assert registry.get_sample_value("resilio_hedges_refused_total", labels) == 0
+    assert registry.get_sample_value("resilio_hedges_rejected_total", labels) == 0
     for answer in ANSWERS:
         value = registry.get_sample_value("resilio_hedges_due_total", labels | {"answer": answer})
         assert value == (answer == "started"), answer
@@ -356,7 +356,7 @@ def test_prometheus_counts_copies(vt, backend):
 
 def test_explain_shows_it():
     """A pipeline with a hedge says so."""
-    policy = hedge(replay_safe=True, name="explained")
+    policy = hedge(idempotent=True, name="explained")
     assert "hedge" in str(pipeline(policy, resilio.bulkhead(3)).explain())
 
 
@@ -368,7 +368,7 @@ def test_a_gate_needs_its_options():
 
 def test_calls_that_never_suspend_are_measured_too(vt):
     """A call that ends at once is a sample, and no timer is armed for it."""
-    policy = hedge(replay_safe=True, after="p50", min_delay=0.0)
+    policy = hedge(idempotent=True, after="p50", min_delay=0.0)
 
     @policy
     async def call():
@@ -384,7 +384,7 @@ def test_calls_that_never_suspend_are_measured_too(vt):
 
 
 def test_attempt_returns_a_result(vt):
-    """`attempt` of a hedged call gives the winner's value in a result."""
+    """`try_acall` of a hedged call gives the winner's value in a result."""
     policy = measured()
 
     async def call():
@@ -392,7 +392,7 @@ def test_attempt_returns_a_result(vt):
         return current().hedge
 
     async def main():
-        result = await policy.attempt(call)
+        result = await policy.try_acall(call)
         assert result.unwrap() == 1
 
     vt.run(main)
@@ -407,7 +407,7 @@ def test_a_ctrl_c_while_a_copy_is_started_is_raised():
             raise KeyboardInterrupt
         return True
 
-    policy = hedge(replay_safe=interrupted, after=0.005, max_extra=1.0)
+    policy = hedge(idempotent=interrupted, after=0.005, max_extra=1.0)
 
     @policy
     async def call(number):

@@ -497,11 +497,12 @@ def test_a_deadline_that_a_copy_cannot_meet(run, vt):
     assert "1 begins" not in seen
 
 
-# ---- queues and refusals inside --------------------------------------------------------------------------------------
+# ---- queues and rejections inside
+# --------------------------------------------------------------------------------------
 
 
 def test_a_primary_that_waits_in_a_queue_inside_is_superseded_there(run, vt):
-    """The copy does not wait in the queue: it is refused; with another target the queue is left when that wins."""
+    """The copy does not wait in the queue: it is rejected; with another target the queue is left when that wins."""
     pool = bulkhead(1, max_queued=10, max_wait=10)
 
     async def elsewhere():
@@ -521,7 +522,7 @@ def test_a_primary_that_waits_in_a_queue_inside_is_superseded_there(run, vt):
         balanced()
 
     run(main)
-    assert hedge.snapshot().refused == 2
+    assert hedge.snapshot().hedges_rejected == 2
     assert hedge.snapshot().hedges == 0
     assert_no_leaks(hedge, pool)
 

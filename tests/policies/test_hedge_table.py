@@ -97,7 +97,7 @@ class Case:
         cancelled: When the caller is.
         begun: When each attempt begins.
         ends: How the call ends, and when on asyncio and on trio, if not both at the same time.
-        counted: Successes, failures and ignored of the hedge; hedges, wins and refused ones.
+        counted: Successes, failures and ignored of the hedge; hedges, wins and rejected ones.
         discarded: Results that are handed to `discard`.
     """
 
@@ -172,7 +172,7 @@ CASES = {
     "a copy that fails beats no primary": Case(
         runs=(ok(0.1), fails(0.01)), begun=[0, 0.05], ends=("ok", 0.1), counted=(1, 0, 0, 1, 0, 0)
     ),
-    "a primary that is refused is not copied": Case(
+    "a primary that is rejected is not copied": Case(
         runs=(),
         inside=lambda: bulkhead(1),
         full=True,
@@ -180,7 +180,7 @@ CASES = {
         ends=(BulkheadFullError, 0),
         counted=(0, 0, 1, 0, 0, 0),
     ),
-    "a copy that is refused": Case(
+    "a copy that is rejected": Case(
         runs=(ok(0.1),), inside=lambda: bulkhead(1), begun=[0], ends=("ok", 0.1), counted=(1, 0, 0, 0, 0, 1)
     ),
     "an exception that is no failure is the caller's at once": Case(
@@ -226,7 +226,7 @@ CASES = {
     ),
     "a function says no": Case(
         runs=(ok(0.1),),
-        options={"replay_safe": lambda: False},
+        options={"idempotent": lambda: False},
         begun=[0],
         ends=("ok", 0.1),
         counted=(1, 0, 0, 0, 0, 1),
@@ -307,7 +307,7 @@ class Race:
     def counted(self) -> list[int]:
         """Return what the hedge has counted."""
         found: Any = self.hedge.snapshot()
-        return [found.successes, found.failures, found.ignored, found.hedges, found.hedge_wins, found.refused]
+        return [found.successes, found.failures, found.ignored, found.hedges, found.hedge_wins, found.hedges_rejected]
 
     def discard(self, answer: Answer) -> None:
         """Note what would be closed."""
@@ -372,7 +372,7 @@ def test_a_race(vt: VirtualTime, backend: Any, name: str) -> None:
 
 @BACKENDS
 def test_a_failed_hedged_call_is_a_failed_attempt(vt: VirtualTime, backend: Any) -> None:
-    """What `attempt` returns says so too: it said "success", with an error, where the call had waited for its copy."""
+    """What `try_acall` returns says so too: it said "success", with an error, where the call had waited for its copy."""
     policy = measured(5, on=ConnectionError)
 
     async def call() -> None:
@@ -380,7 +380,7 @@ def test_a_failed_hedged_call_is_a_failed_attempt(vt: VirtualTime, backend: Any)
         raise Failed
 
     async def main() -> None:
-        result = await policy.attempt(call)
+        result = await policy.try_acall(call)
         assert (result.ok, result.outcome, type(result.error)) == (False, "failure", Failed)
 
     vt.run(main, backend=backend)
@@ -449,7 +449,7 @@ def test_budgets_and_deadlines_hold_for_copies(vt: VirtualTime, backend: Any) ->
 @BACKENDS
 def test_primaries_that_fail_before_anything_is_measured_are_counted(vt: VirtualTime, backend: Any) -> None:
     """No copy starts, and `due` says why."""
-    policy = hedge(replay_safe=True)
+    policy = hedge(idempotent=True)
 
     async def call() -> None:
         raise Failed

@@ -36,7 +36,7 @@ from resilio._policies.load_shed import LoadShedConfig
 from resilio.testing import assert_no_leaks, no_wait, record_events
 
 BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
-REASONS = {"full", "reserved", "queue_full", "evicted", "wait", "deadline", "would_block"}
+REASONS = {"full", "reserved", "queue_full", "displaced", "wait", "deadline", "would_block"}
 
 
 @pytest.fixture
@@ -57,14 +57,14 @@ def serving(shed, seconds=0.1):
 
 
 async def crowd(serve, requests, *, level="standard", task=None, answers=None):
-    """Serve all at once, and return what came of each: the request, or the reason of its refusal."""
+    """Serve all at once, and return what came of each: the request, or the reason of its rejection."""
     answers = {} if answers is None else answers
 
     async def one(request):
         try:
             answers[request] = await serve(request)
-        except OverloadedError as refusal:
-            answers[request] = refusal.reason
+        except OverloadedError as rejection:
+            answers[request] = rejection.reason
 
     with priority(level, task=task):
         async with anyio.create_task_group() as group:
@@ -75,7 +75,7 @@ async def crowd(serve, requests, *, level="standard", task=None, answers=None):
 
 
 def counted(answers):
-    """How many were served, and how many refused for each reason."""
+    """How many were served, and how many rejected for each reason."""
     served = sum(answer not in REASONS for answer in answers.values())
     return served, {reason: n for reason in REASONS if (n := list(answers.values()).count(reason))}
 
@@ -94,8 +94,8 @@ def counted(answers):
         ("name", ["", " x", 5, "x" * 300]),
     ],
 )
-def test_a_bad_option_is_refused_by_name_and_value(name, values):
-    """Whatever makes no sense is refused at construction, with what it was and what it should be."""
+def test_a_bad_option_is_rejected_by_name_and_value(name, values):
+    """Whatever makes no sense is rejected at construction, with what it was and what it should be."""
     for value in values:
         with pytest.raises((TypeError, ValueError), match=rf"^{name} must be .*, not {re.escape(repr(value)[:40])}"):
             load_shed(**{name: value})
@@ -111,7 +111,7 @@ def test_used_bare_it_says_what_to_write():
 
 
 def test_one_name_is_one_load_shedder():
-    """The same name and options give the same object; other options are refused."""
+    """The same name and options give the same object; other options are rejected."""
     shed = load_shed(name="front", max_concurrent=3, target=timedelta(seconds=1))
     assert load_shed(name="front", max_concurrent=3, target=1.0) is shed
     with pytest.raises(ValueError, match="max_concurrent=3 against None"):
@@ -122,15 +122,15 @@ def test_one_name_is_one_load_shedder():
 # ---- every shape of use ----------------------------------------------------------------------------------------------
 
 
-def test_in_a_thread_it_serves_queues_and_refuses(vt):
+def test_in_a_thread_it_serves_queues_and_rejects(vt):
     """Plain functions, blocks and permits by hand, also where nothing can wait."""
     shed = load_shed(max_concurrent=1)
     assert shed.call(lambda: 5) == 5
     with shed:
-        refusal = shed.try_acquire()
-        assert (refusal.reason, refusal.measured, refusal.limit) == ("full", 1, 1)
-        assert refusal.error.retry_after > 0
-    assert shed.attempt(lambda: 7).value == 7
+        rejection = shed.try_acquire()
+        assert (rejection.reason, rejection.measured, rejection.limit) == ("full", 1, 1)
+        assert rejection.error.retry_after > 0
+    assert shed.try_call(lambda: 7).value == 7
     assert shed.snapshot().successes == 3
 
 
@@ -204,18 +204,18 @@ def test_a_call_cancelled_in_the_queue_leaves_nothing(vt, backend):
 
 @BACKENDS
 def test_a_crowd_is_served_as_far_as_the_queue_is_worth_it(vt, backend):
-    """Of a crowd a full queue is served; the rest is refused at once, or put out by newer ones where that helps."""
+    """Of a crowd a full queue is served; the rest is rejected at once, or put out by newer ones where that helps."""
     shed = load_shed(max_concurrent=2)
     serve = serving(shed)
     answers = vt.run(lambda: crowd(serve, range(200)), backend=backend)
-    served, refused = counted(answers)
+    served, rejected = counted(answers)
     assert served == 2 + 11
-    assert set(refused) == {"queue_full", "evicted"}
-    assert served + sum(refused.values()) == 200
+    assert set(rejected) == {"queue_full", "displaced"}
+    assert served + sum(rejected.values()) == 200
     assert answers[199] == 199, "the newest"
-    assert shed.shed == {("standard", reason): n for reason, n in refused.items()}
+    assert shed.rejected_by_priority == {("standard", reason): n for reason, n in rejected.items()}
     assert shed.snapshot().state == "overloaded"
-    assert 0.2 < shed.shed_share < 0.5
+    assert 0.2 < shed.rejected_share < 0.5
 
 
 @BACKENDS
@@ -238,10 +238,10 @@ def test_a_better_call_puts_out_the_worst_and_is_served_first(vt, backend, late)
             assert [answer for answer in answers.values() if answer not in REASONS] == ["better"]
 
     vt.run(main, backend=backend)
-    assert list(answers.values()).count("evicted") == 1
+    assert list(answers.values()).count("displaced") == 1
 
 
-def test_calls_of_one_task_are_served_or_refused_together(vt):
+def test_calls_of_one_task_are_served_or_rejected_together(vt):
     """What belongs to a task that was served goes before what would begin one; tasks are ordered by hash."""
     shed = load_shed(max_concurrent=2, task=lambda request: request[0])
     serve = serving(shed, 0.01)
@@ -367,7 +367,7 @@ def test_a_ctrl_c_in_a_function_is_pressed_again():
 def test_a_hedge_is_sheddable_and_waits_for_nothing(vt, backend):
     """The copy of a call takes no permit that is kept for calls, and never queues."""
     shed = load_shed(max_concurrent=2)
-    policy = hedge(replay_safe=True, after=1.0, max_extra=1.0)
+    policy = hedge(idempotent=True, after=1.0, max_extra=1.0)
 
     @policy
     @shed
@@ -384,9 +384,9 @@ def test_a_hedge_is_sheddable_and_waits_for_nothing(vt, backend):
                 permit.success()
 
     vt.run(main, backend=backend)
-    assert (policy.snapshot().hedges, policy.snapshot().refused) == (0, 2)
-    assert (shed._gate.refusals()["reserved"], shed._gate.refusals()["full"]) == (1, 1)
-    assert shed.shed == {}, "a copy is no call that is lost"
+    assert (policy.snapshot().hedges, policy.snapshot().hedges_rejected) == (0, 2)
+    assert (shed._gate.rejections()["reserved"], shed._gate.rejections()["full"]) == (1, 1)
+    assert shed.rejected_by_priority == {}, "a copy is no call that is lost"
 
 
 # ---- deadlines -------------------------------------------------------------------------------------------------------
@@ -394,7 +394,7 @@ def test_a_hedge_is_sheddable_and_waits_for_nothing(vt, backend):
 
 @BACKENDS
 def test_learnt_times_decide_whether_a_call_can_be_in_time(vt, backend):
-    """Wait plus median against what is left: refused at once, with both numbers; with enough time it waits."""
+    """Wait plus median against what is left: rejected at once, with both numbers; with enough time it waits."""
     shed = load_shed(max_concurrent=1)
     serve = serving(shed, 0.1)
 
@@ -406,18 +406,18 @@ def test_learnt_times_decide_whether_a_call_can_be_in_time(vt, backend):
         async with anyio.create_task_group() as group:
             group.start_soon(serve)
             await anyio.sleep(0.01)
-            answer = await shed.attempt(anyio.sleep, 0.01)
+            answer = await shed.try_acall(anyio.sleep, 0.01)
             assert answer.ok
             group.start_soon(serve)
             await anyio.sleep(0.01)
             with deadline(0.15):
-                refused = await shed.attempt(anyio.sleep, 0.01)
-            assert refused.outcome == "rejected"
-            assert refused.error.reason == "deadline"
-            assert refused.error.needed == pytest.approx(0.2, rel=0.15)
+                rejected = await shed.try_acall(anyio.sleep, 0.01)
+            assert rejected.outcome == "rejected"
+            assert rejected.error.reason == "deadline"
+            assert rejected.error.needed == pytest.approx(0.2, rel=0.15)
 
     vt.run(main, backend=backend)
-    assert shed.shed == {("standard", "deadline"): 1}
+    assert shed.rejected_by_priority == {("standard", "deadline"): 1}
 
 
 @BACKENDS
@@ -430,7 +430,7 @@ def test_whose_turn_comes_with_little_time_left_goes_for_those_behind(vt, backen
 
     async def hurried():
         with deadline(0.22):
-            answers.append(await shed.attempt(anyio.sleep, 0.01))
+            answers.append(await shed.try_acall(anyio.sleep, 0.01))
 
     async def main():
         for _ in range(30):
@@ -450,7 +450,7 @@ def test_whose_turn_comes_with_little_time_left_goes_for_those_behind(vt, backen
     else:
         assert answer.error.reason == "deadline"
         assert answer.error.needed == pytest.approx(0.1 + 0.3 * 5 * 0.1, rel=0.05)
-    assert shed.shed == ({("standard", "deadline"): 1} if behind else {})
+    assert shed.rejected_by_priority == ({("standard", "deadline"): 1} if behind else {})
 
 
 @BACKENDS
@@ -463,14 +463,14 @@ def test_a_call_that_finds_a_permit_is_begun_however_little_time_is_left(vt, bac
         for _ in range(30):
             await serve()
         with deadline(0.02):
-            assert (await shed.attempt(anyio.sleep, 0.01)).ok
+            assert (await shed.try_acall(anyio.sleep, 0.01)).ok
 
     vt.run(main, backend=backend)
 
 
 @BACKENDS
 def test_calls_that_would_be_too_late_are_a_sign_of_overload(vt, backend):
-    """Where callers have deadlines, what the queue makes too late counts as shed; what never had time does not."""
+    """Where callers have deadlines, what the queue makes too late counts as rejected; what never had time does not."""
     shed = load_shed(max_concurrent=1)
     serve = serving(shed, 0.1)
 
@@ -483,16 +483,16 @@ def test_calls_that_would_be_too_late_are_a_sign_of_overload(vt, backend):
             await anyio.sleep(0.01)
             for _ in range(100):
                 with deadline(0.05):
-                    assert (await shed.attempt(anyio.sleep, 0)).error.reason == "deadline"
-            assert shed.shed_share == 0.0
+                    assert (await shed.try_acall(anyio.sleep, 0)).error.reason == "deadline"
+            assert shed.rejected_share == 0.0
             for _ in range(100):
                 with deadline(0.5):
-                    assert (await shed.attempt(anyio.sleep, 0)).error.reason == "deadline"
+                    assert (await shed.try_acall(anyio.sleep, 0)).error.reason == "deadline"
             assert shed.snapshot().state == "overloaded"
             group.cancel_scope.cancel()
 
     vt.run(main, backend=backend)
-    assert shed.shed == {("standard", "deadline"): 200}
+    assert shed.rejected_by_priority == {("standard", "deadline"): 200}
 
 
 # ---- it ends ---------------------------------------------------------------------------------------------------------
@@ -500,7 +500,7 @@ def test_calls_that_would_be_too_late_are_a_sign_of_overload(vt, backend):
 
 @BACKENDS
 def test_overload_begins_and_ends_with_an_event_each(vt, backend, caplog):
-    """State changes alone are events: one when it begins, with a warning, one when so few are shed that it is over."""
+    """State changes alone are events: one when it begins, with a warning, one when so few are rejected that it is over."""
     caplog.set_level("INFO", "resilio")
     shed = load_shed(max_concurrent=2, name="front")
     serve = serving(shed, 0.01)
@@ -511,14 +511,14 @@ def test_overload_begins_and_ends_with_an_event_each(vt, backend, caplog):
             for _ in range(2000):
                 await serve()
         assert [(event.old, event.new, event.reason) for event in seen] == [
-            ("normal", "overloaded", "shed"),
+            ("normal", "overloaded", "rejections"),
             ("overloaded", "normal", "recovered"),
         ]
 
     vt.run(main, backend=backend)
     assert shed.snapshot().state == "normal"
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
-        ("WARNING", "load_shed 'front': normal -> overloaded (shed)"),
+        ("WARNING", "load_shed 'front': normal -> overloaded (rejections)"),
         ("INFO", "load_shed 'front': overloaded -> normal (recovered)"),
     ]
 
@@ -537,13 +537,13 @@ def test_an_overload_is_over_when_nothing_is_shed_for_a_while(vt):
             if notice == "call":
                 await serve()
             assert shed.snapshot().state == "normal"
-            assert shed.shed_share == 0.0
+            assert shed.rejected_share == 0.0
 
         vt.run(main)
 
 
 def test_where_calls_are_slow_an_overload_is_not_over_after_five_seconds(vt):
-    """Nothing is shed between two calls that take ten seconds: only twenty mean times without are quiet."""
+    """Nothing is rejected between two calls that take ten seconds: only twenty mean times without are quiet."""
     shed = load_shed(max_concurrent=2)
     serve = serving(shed, 10.0)
 
@@ -560,45 +560,45 @@ def test_where_calls_are_slow_an_overload_is_not_over_after_five_seconds(vt):
 
 
 def test_a_burst_counts_as_one_overload_however_long_it_is(vt):
-    """Thousands that are refused at once are no more than half of the arrivals that are remembered."""
+    """Thousands that are rejected at once are no more than half of the arrivals that are remembered."""
     shed = load_shed(max_concurrent=2)
 
     async def main():
         await crowd(serving(shed, 0.01), range(5000))
 
     vt.run(main)
-    assert 0.25 < shed.shed_share <= 0.502
+    assert 0.25 < shed.rejected_share <= 0.502
 
 
 @BACKENDS
 def test_a_server_that_hangs_keeps_nobody_for_ever(vt, backend):
-    """Whose turn never comes is refused after a time, with how long it waited."""
+    """Whose turn never comes is rejected after a time, with how long it waited."""
     shed = load_shed(max_concurrent=1)
 
     async def main():
         with shed:
-            refused = await shed.attempt(anyio.sleep, 0)
-        assert refused.error.reason == "wait"
-        assert refused.error.measured == pytest.approx(refused.error.limit)
-        assert vt.now == pytest.approx(refused.error.limit)
+            rejected = await shed.try_acall(anyio.sleep, 0)
+        assert rejected.error.reason == "wait"
+        assert rejected.error.measured == pytest.approx(rejected.error.limit)
+        assert vt.now == pytest.approx(rejected.error.limit)
 
     vt.run(main, backend=backend)
     assert_no_leaks()
 
 
-def test_no_wait_refuses_at_once(vt):
-    """In tests that skip waits a call that would queue is refused."""
+def test_no_wait_rejects_at_once(vt):
+    """In tests that skip waits a call that would queue is rejected."""
     shed = load_shed(max_concurrent=1)
 
     async def main():
         with no_wait(), shed:
-            assert (await shed.attempt(anyio.sleep, 0)).error.reason == "wait"
+            assert (await shed.try_acall(anyio.sleep, 0)).error.reason == "wait"
 
     vt.run(main)
 
 
 def test_retry_after_grows_with_the_queue_and_is_spread(vt):
-    """Refused calls are told when there will be room, each a little differently."""
+    """Rejected calls are told when there will be room, each a little differently."""
     shed = load_shed(max_concurrent=1)
     serve = serving(shed, 0.1)
 
@@ -607,10 +607,10 @@ def test_retry_after_grows_with_the_queue_and_is_spread(vt):
         async with anyio.create_task_group() as group:
             with priority("critical"):
                 for _ in range(40):
-                    group.start_soon(shed.attempt, anyio.sleep, 0.001)
+                    group.start_soon(shed.try_acall, anyio.sleep, 0.001)
             await anyio.lowlevel.checkpoint()
             queued = shed.snapshot().queued
-            told = [(await shed.attempt(anyio.sleep, 0.1)).error.retry_after for _ in range(20)]
+            told = [(await shed.try_acall(anyio.sleep, 0.1)).error.retry_after for _ in range(20)]
         assert len(set(told)) == 20
         assert (queued + 1) * 0.1 <= min(told)
         assert max(told) <= 2.5 * (queued + 2) * 0.1
@@ -621,7 +621,7 @@ def test_retry_after_grows_with_the_queue_and_is_spread(vt):
 # ---- all that policies have ------------------------------------------------------------------------------------------
 
 
-def test_shadow_mode_refuses_nothing_and_makes_nobody_wait(vt):
+def test_shadow_mode_rejects_nothing_and_makes_nobody_wait(vt):
     """What would have waited passes at once, and is counted; a share enforces for that share."""
     shed = load_shed(max_concurrent=1, enforce=False)
     with shed:
@@ -705,7 +705,7 @@ def test_the_child_of_a_fork_starts_empty(in_child):
 def test_a_pipeline_explains_and_lints_it():
     """It is a step like any other, told with its options."""
     explained = pipeline(load_shed(max_concurrent=3), name="p").explain()
-    assert [(step.kind, step.options, step.refuses_with) for step in explained.steps] == [
+    assert [(step.kind, step.options, step.rejects_with) for step in explained.steps] == [
         ("load_shed", {"max_concurrent": 3}, "OverloadedError")
     ]
 
@@ -718,7 +718,7 @@ def test_a_queue_outside_of_it_is_warned_of():
     pipeline(load_shed(), bulkhead(5, max_queued=100, max_wait=1.0))
 
 
-def test_a_refusal_names_what_refused(vt):
+def test_a_rejection_names_what_rejected(vt):
     """Class, policy, name, reason and numbers; it pickles, and nothing was called."""
     import pickle
 
@@ -736,7 +736,7 @@ def test_the_native_gate_is_what_the_stub_says():
     gate = ShedderGate(LoadShedConfig())
     assert (gate.limit, gate.used, gate.overloaded, gate.usual_ns) == (20, 0, False, (0.0, 0.0))
     assert gate.kind == "load_shed"
-    assert set(gate.reasons) >= {"full", "reserved", "queue_full", "evicted", "wait"}
+    assert set(gate.reasons) >= {"full", "reserved", "queue_full", "displaced", "wait"}
 
 
 def test_reset_forgets_what_was_learnt(vt):
@@ -751,7 +751,7 @@ def test_reset_forgets_what_was_learnt(vt):
             assert shed.usual
             held = [shed.try_acquire(number) for number in range(5)]
             shed.reset()
-            assert (shed.usual, shed.shed_share, shed.limit) == (None, 0.0, 20)
+            assert (shed.usual, shed.rejected_share, shed.limit) == (None, 0.0, 20)
             assert shed.snapshot().inflight == 5
             for permit in held:
                 permit.success()
@@ -771,9 +771,9 @@ def test_prometheus_counts_what_is_lost(vt):
     scraped = prometheus.CollectorRegistry()
     ResilioCollector(scraped, [shed])
     labels = {"kind": "load_shed", "policy": "scraped", "priority": "background"}
-    for (level, reason), count in shed.shed.items():
+    for (level, reason), count in shed.rejected_by_priority.items():
         assert level == "background"
-        assert scraped.get_sample_value("resilio_shed_total", labels | {"reason": reason}) == count
+        assert scraped.get_sample_value("resilio_rejected_by_priority_total", labels | {"reason": reason}) == count
     state = {"kind": "load_shed", "policy": "scraped", "state": "overloaded"}
     assert scraped.get_sample_value("resilio_state", state) == 1
 
@@ -799,8 +799,8 @@ def test_without_a_number_the_limit_is_learnt(vt):
     async def one(request):
         try:
             answers[request] = await serve(request)
-        except OverloadedError as refusal:
-            answers[request] = refusal.reason
+        except OverloadedError as rejection:
+            answers[request] = rejection.reason
 
     async def main():
         async with anyio.create_task_group() as group:
@@ -846,9 +846,9 @@ def test_threads_that_race_lose_no_permit_and_no_waiter():
                     shed.call(lambda _number: time.sleep(rng.random() * 0.001), number)
                 with lock:
                     outcomes["served"] += 1
-            except OverloadedError as refusal:
+            except OverloadedError as rejection:
                 with lock:
-                    reasons.add(refusal.reason)
+                    reasons.add(rejection.reason)
 
     def resize():
         begin.wait()

@@ -103,7 +103,7 @@ def test_failures_that_take_as_long_as_successes_shrink_nothing(vt):
 
 @BACKENDS
 def test_a_shedder_serves_all_when_what_it_waits_for_becomes_slow(vt, backend):
-    """A dependency goes from 20 ms to 2 s: nothing queues, so no call is refused.
+    """A dependency goes from 20 ms to 2 s: nothing queues, so no call is rejected.
 
     A limit that is learnt from latency alone took the slow answers for a queue, and served a quarter of the calls.
     """

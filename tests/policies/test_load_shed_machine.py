@@ -148,7 +148,7 @@ class ShedderMachine(RuleBasedStateMachine):
         assert snapshot.inflight == len(self._with("held"))
         assert snapshot.queued == len(self.oracle.queue)
         assert snapshot.state == ("overloaded" if self.oracle.overloaded else "normal")
-        assert sum(self.shed.shed.values()) == self.oracle.lost
+        assert sum(self.shed.rejected_by_priority.values()) == self.oracle.lost
 
 
 class FairShedderMachine(ShedderMachine):

@@ -44,8 +44,8 @@ def vt(resilio_virtual_time):
         ({"total": 1.0, "thread": 1}, TypeError, "thread must be True or False"),
     ],
 )
-def test_bad_options_are_refused_by_name(options, error, message):
-    """What makes no sense is refused at construction, with the option's name and the value."""
+def test_bad_options_are_rejected_by_name(options, error, message):
+    """What makes no sense is rejected at construction, with the option's name and the value."""
     with pytest.raises(error, match=message.replace("*", r"\*").replace("(", r"\(")):
         timeout(**options)
 
@@ -73,7 +73,7 @@ def test_times_may_be_timedeltas_and_quantiles_have_spaces():
     assert timeout(idle=1.0).seconds is None
 
 
-def test_a_block_is_refused_and_told_what_to_use():
+def test_a_block_is_rejected_and_told_what_to_use():
     """A timeout runs functions: a block of it is a TypeError that names deadline."""
     with pytest.raises(TypeError, match="deadline"), timeout(1.0):
         pass
@@ -199,12 +199,12 @@ def test_reconfiguring_keeps_what_was_learned(vt):
 
 @pytest.mark.anyio
 async def test_attempt_gives_a_result(vt):
-    """`attempt` tells of a timeout without raising it."""
+    """`try_acall` tells of a timeout without raising it."""
 
     async def call():
         await anyio.sleep(10)
 
-    result = await timeout(0.1).attempt(call)
+    result = await timeout(0.1).try_acall(call)
     assert not result
     assert result.outcome == "failure"
     assert isinstance(result.error, CallTimeoutError)

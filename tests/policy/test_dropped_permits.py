@@ -140,7 +140,7 @@ def test_code_of_the_same_place_is_not_taken_for_what_stood_there_before() -> No
     assert warned(lambda: run("held = pool.snapshot()")) == []
 
 
-def test_refusals_do_not_warn() -> None:
+def test_rejections_do_not_warn() -> None:
     """There is nothing to hold."""
     breaker = circuit_breaker()
     breaker.force_open()

@@ -1,4 +1,4 @@
-"""A gate of one's own: admitted, refused, settled, cancelled; a raising one changes no call."""
+"""A gate of one's own: admitted, rejected, settled, cancelled; a raising one changes no call."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from typing import Any
 import pytest
 
 from resilio import Outcome, RejectedError, bulkhead, circuit_breaker, configure, custom_gate, pipeline
-from resilio.gates import GateProtocol, Refuse
+from resilio.gates import GateProtocol, Reject
 
 
 class Recorder:
     """Admits what it is told to, and writes down what it hears."""
 
     kind = "recorder"
-    reasons = ("refused", "closed for lunch")
+    reasons = ("rejected", "closed for lunch")
 
-    def __init__(self, refusal: Any = None) -> None:
-        self.refusal = refusal
+    def __init__(self, rejection: Any = None) -> None:
+        self.rejection = rejection
         self.heard: list[Any] = []
 
     def admit(self, call: Any) -> Any:
         self.heard.append(("admit", call.args, call.kwargs))
         call.data = len(self.heard)
-        return self.refusal
+        return self.rejection
 
     def settle(self, call: Any, outcome: Outcome, seconds: float) -> None:
         self.heard.append(("settle", call.data, outcome, seconds))
@@ -64,19 +64,19 @@ def test_a_gate_sees_the_call_and_its_end(vt: Any) -> None:
     ]
 
 
-def test_a_gate_refuses_with_its_reason() -> None:
-    """The refusal carries the gate's kind, the policy's name, and what the gate said."""
-    gate = Recorder(Refuse("closed for lunch", retry_after=30.0, measured=13, limit=12))
+def test_a_gate_rejects_with_its_reason() -> None:
+    """The rejection carries the gate's kind, the policy's name, and what the gate said."""
+    gate = Recorder(Reject("closed for lunch", retry_after=30.0, measured=13, limit=12))
     policy = custom_gate(gate, name="kitchen")
-    with pytest.raises(RejectedError) as refusal:
+    with pytest.raises(RejectedError) as rejection:
         policy.call(int)
-    error = refusal.value
+    error = rejection.value
     assert type(error) is RejectedError
     assert (error.policy, error.name, error.reason) == ("recorder", "kitchen", "closed for lunch")
     assert (error.retry_after, error.measured, error.limit, error.called) == (30.0, 13.0, 12.0, False)
     assert not policy.try_acquire()
     seen = policy.snapshot()
-    assert (seen.kind, seen.rejected, seen.inflight, policy.gates[0].refusals()["closed for lunch"]) == (
+    assert (seen.kind, seen.rejected, seen.inflight, policy.gates[0].rejections()["closed for lunch"]) == (
         "recorder",
         2,
         0,
@@ -84,21 +84,21 @@ def test_a_gate_refuses_with_its_reason() -> None:
     )
 
 
-def test_a_refusal_without_details_or_with_an_unknown_reason() -> None:
+def test_a_rejection_without_details_or_with_an_unknown_reason() -> None:
     """Reasons are a closed set: another one counts as the first."""
-    for refusal in (Refuse(), Refuse("made up on the spot")):
+    for rejection in (Reject(), Reject("made up on the spot")):
         with pytest.raises(RejectedError) as raised:
-            custom_gate(Recorder(refusal)).call(int)
+            custom_gate(Recorder(rejection)).call(int)
         error = raised.value
-        assert (error.reason, error.retry_after, error.measured, error.limit) == ("refused", None, None, None)
+        assert (error.reason, error.retry_after, error.measured, error.limit) == ("rejected", None, None, None)
 
 
-def test_a_call_that_another_policy_refuses_is_cancelled_and_not_settled() -> None:
+def test_a_call_that_another_policy_rejects_is_cancelled_and_not_settled() -> None:
     """The gate takes back what it had noted."""
     gate, breaker = Recorder(), circuit_breaker("inner")
     both = pipeline(custom_gate(gate), breaker)
     breaker.force_open()
-    assert both.attempt(int).outcome == "rejected"
+    assert both.try_call(int).outcome == "rejected"
     assert gate.heard == [("admit", (), {}), ("cancel", 1)]
 
 
@@ -107,19 +107,19 @@ def test_cancel_is_optional() -> None:
     breaker = circuit_breaker("inner")
     both = pipeline(custom_gate(Minimal()), breaker)
     breaker.force_open()
-    assert both.attempt(int).outcome == "rejected"
+    assert both.try_call(int).outcome == "rejected"
     assert both.snapshot().parts[0].inflight == 0
 
 
-def test_shadow_mode_lets_pass_what_the_gate_refuses_and_settles_nothing() -> None:
+def test_shadow_mode_lets_pass_what_the_gate_rejects_and_settles_nothing() -> None:
     """The gate learns only from calls that enforcement would have admitted."""
-    gate = Recorder(Refuse())
+    gate = Recorder(Reject())
     policy = custom_gate(gate, enforce=False)
     assert policy.call(lambda: "let through") == "let through"
     assert [event[0] for event in gate.heard] == ["admit"]
     assert (policy.snapshot().would_reject, policy.snapshot().rejected) == (1, 0)
     policy.reconfigure(enforce=True)
-    assert policy.attempt(int).outcome == "rejected"
+    assert policy.try_call(int).outcome == "rejected"
 
 
 class Broken(Recorder):
@@ -132,7 +132,7 @@ class Broken(Recorder):
     def admit(self, call: Any) -> Any:
         if self.where == "admit":
             raise self.error
-        return "no refusal" if self.where == "answer" else super().admit(call)
+        return "no rejection" if self.where == "answer" else super().admit(call)
 
     def settle(self, call: Any, outcome: Outcome, seconds: float) -> None:
         if self.where == "settle":
@@ -155,7 +155,7 @@ def test_a_raising_gate_admits_and_changes_no_call(where: str, caplog: Any) -> N
         with pytest.raises(OSError, match="mine"):
             both.call(raise_, OSError("mine"))
         with inner:
-            assert both.attempt(int).error.policy == "bulkhead"
+            assert both.try_call(int).error.policy == "bulkhead"
     assert policy.errors == {"admit": 9, "answer": 9, "settle": 6, "cancel": 3}[where]
     assert (policy.snapshot().inflight, inner.snapshot().inflight, policy.snapshot().cancelled) == (0, 0, 3)
     blamed = [record for record in caplog.records if "calls are admitted without it" in record.message]
@@ -214,10 +214,10 @@ def test_a_call_is_let_go_of_when_it_has_ended() -> None:
     gate, breaker = Recorder(), circuit_breaker("inner")
     both = pipeline(custom_gate(gate), breaker)
     both.call(id, Payload())
-    both.attempt(raise_, OSError())
+    both.try_call(raise_, OSError())
     both.call(lambda payload: None, Payload())
     breaker.force_open()
-    both.attempt(id, Payload())
+    both.try_call(id, Payload())
     gate.heard.clear()
     gc.collect()
     assert [one for one in gc.get_objects() if isinstance(one, Payload)] == []
@@ -275,7 +275,7 @@ class NoSettle:
         (Minimal(), {"on": 3}, TypeError, "on must be"),
     ],
 )
-def test_what_is_no_gate_is_refused(gate: Any, options: Any, error: Any, message: str) -> None:
+def test_what_is_no_gate_is_rejected(gate: Any, options: Any, error: Any, message: str) -> None:
     """A clear error where it is made."""
     with pytest.raises(error, match=message):
         custom_gate(gate, **options)
@@ -298,9 +298,9 @@ def test_judges_apply_to_a_custom_gate() -> None:
     """What counts as a failure is said as for a breaker."""
     gate = Recorder()
     policy = custom_gate(gate, on=OSError, ignore=ConnectionError, failed_if=lambda result: result == 0)
-    policy.attempt(raise_, ValueError())
-    policy.attempt(raise_, ConnectionError())
-    policy.attempt(int)
+    policy.try_call(raise_, ValueError())
+    policy.try_call(raise_, ConnectionError())
+    policy.try_call(int)
     assert [event[2].name for event in gate.heard if event[0] == "settle"] == ["SUCCESS", "IGNORED", "FAILURE"]
 
 

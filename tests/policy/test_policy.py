@@ -83,7 +83,7 @@ async def test_an_async_block_is_judged_like_a_call(policy: Any, block: str) -> 
 
 @pytest.mark.anyio
 async def test_cb10_a_block_enforces(policy: Any) -> None:
-    """CB-10: an open breaker refuses the block before its body runs, with and without await."""
+    """CB-10: an open breaker rejects the block before its body runs, with and without await."""
     policy.force_open()
     for _ in range(2):
         with pytest.raises(CircuitOpenError), policy:
@@ -356,18 +356,18 @@ def test_reconfigure_validates_swaps_and_keeps_the_state() -> None:
             with pytest.raises(error, match=message):
                 policy.reconfigure(**changes)
         assert policy.config is before
-    policy.attempt(int, "not a number")
+    policy.try_call(int, "not a number")
     assert counts(policy) == (2, 0, 0, 0)
 
 
 def test_reconfigure_may_turn_a_rule_off_again() -> None:
     """The rule of the design comes back when `on` and `failed_if` do."""
     policy = circuit_breaker("payments", on=OSError, failed_if=lambda result: result == 0)
-    policy.attempt(int)
-    policy.attempt(int, "x")
+    policy.try_call(int)
+    policy.try_call(int, "x")
     policy.reconfigure(on=Exception, failed_if=None)
-    policy.attempt(int)
-    policy.attempt(int, "x")
+    policy.try_call(int)
+    policy.try_call(int, "x")
     assert counts(policy) == (2, 2, 0, 0)
 
 
@@ -378,7 +378,7 @@ def test_enforcement_can_be_turned_on_while_calls_go_on() -> None:
     assert policy.call(lambda: "let through") == "let through"
     policy.reconfigure(enforce=True)
     with pytest.raises(CircuitOpenError):
-        policy.call(lambda: "refused")
+        policy.call(lambda: "rejected")
     assert policy.snapshot().would_reject == 1
 
 
@@ -416,7 +416,7 @@ def test_latency_is_a_copy() -> None:
     assert policy.latency.count == 1
 
 
-def test_call_refuses_a_coroutine_function() -> None:
+def test_call_rejects_a_coroutine_function() -> None:
     """It would say that the call had succeeded before it began."""
 
     async def later() -> None: ...
@@ -431,6 +431,6 @@ def test_a_keyword_called_self_is_the_functions():
     """No method that takes a call's arguments has a name of its own among them."""
     for policy in (bulkhead(1), deadline(5.0), pipeline(bulkhead(1), deadline(5.0))):
         assert policy.call(lambda **given: given, self=1, fn=2) == {"self": 1, "fn": 2}
-        assert policy.attempt(lambda **given: given, self=1).unwrap() == {"self": 1}
+        assert policy.try_call(lambda **given: given, self=1).unwrap() == {"self": 1}
     with keyed(lambda: bulkhead(1), key="self").permit(self="key") as permit:
         assert permit.admitted

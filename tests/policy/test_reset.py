@@ -34,7 +34,7 @@ def test_a_retry_gets_its_own_budget_back(vt) -> None:
     policy = retry(on=ConnectionError, backoff=0.0)
     full = policy.budget.balance
     for _ in range(9):
-        policy.attempt(down)
+        policy.try_call(down)
     assert policy.budget.balance < 1
     before = policy.snapshot()
     policy.reset()
@@ -71,7 +71,7 @@ def test_a_timeout_forgets_what_it_has_learned(vt) -> None:
 
 def test_a_hedge_forgets_what_it_has_measured(vt) -> None:
     """Nothing starts until enough is known; what became of copies stays counted."""
-    policy = hedge(replay_safe=True)
+    policy = hedge(idempotent=True)
 
     async def learn() -> None:
         for _ in range(200):
@@ -89,7 +89,7 @@ def test_a_hedge_forgets_what_it_has_measured(vt) -> None:
 
 def test_a_hedge_with_fixed_delays_keeps_them(vt) -> None:
     """Its options are no memory."""
-    policy = hedge(replay_safe=True, after=[0.2, 0.4])
+    policy = hedge(idempotent=True, after=[0.2, 0.4])
 
     async def learn() -> None:
         for _ in range(50):
@@ -139,7 +139,7 @@ def test_a_standard_stack_resets_all_its_parts() -> None:
 
 def test_every_policy_that_keeps_something_has_a_reset() -> None:
     """A deadline keeps nothing; a gate of one's own resets itself."""
-    learns = [retry(on=OSError), hedge(replay_safe=True), timeout(1.0), fallback(on=OSError, default=1)]
+    learns = [retry(on=OSError), hedge(idempotent=True), timeout(1.0), fallback(on=OSError, default=1)]
     for policy in [*learns, circuit_breaker(), bulkhead(1), keyed(circuit_breaker, key="k"), pipeline(bulkhead(1))]:
         policy.reset()
     assert not hasattr(deadline(1.0), "reset")

@@ -60,7 +60,7 @@ def test_every_policy_takes_a_preset_by_name(kind: str, name: str) -> None:
 
 
 @Makers
-def test_a_misspelt_preset_is_refused_with_the_one_that_is_meant(kind: str) -> None:
+def test_a_misspelt_preset_is_rejected_with_the_one_that_is_meant(kind: str) -> None:
     """The message names the option, the value and the fix."""
     with pytest.raises(
         ValueError, match=r"^on must be one of 'database', 'http', .* not 'htp' \(did you mean 'http'\?\)"
@@ -169,7 +169,7 @@ def _tries(policy: Any, status: int) -> int:
 
 
 def test_idempotent_is_for_presets_alone() -> None:
-    """Types and predicates say all there is: an option that would do nothing is refused."""
+    """Types and predicates say all there is: an option that would do nothing is rejected."""
     with pytest.raises(ValueError, match=r"^idempotent must be left out where `on` is no preset"):
         retry(on=ConnectionError, idempotent=True)
     with pytest.raises(TypeError, match=r"^idempotent must be True or False"):
@@ -224,7 +224,7 @@ def test_a_fallback_leaves_a_provider_whose_quota_is_used_up_for_good() -> None:
     ],
 )
 def test_a_limit_that_learns_hears_what_a_drop_is(error: Exception, expected: Outcome) -> None:
-    """Too much to do, out of time, refused; all else says nothing of the load."""
+    """Too much to do, out of time, rejected; all else says nothing of the load."""
     assert outcome(adaptive_limit(on="http"), error) is expected
 
 

@@ -118,7 +118,7 @@ def test_a_helper_that_a_cell_calls_again_makes_the_definition_again(cell: Cell,
     assert helper.make(open_for=2) is first
 
 
-def test_one_run_with_two_definitions_is_refused(cell: Cell) -> None:
+def test_one_run_with_two_definitions_is_rejected(cell: Cell) -> None:
     """Within one cell nothing is made again: two options for one name are a mistake."""
     with pytest.raises(ValueError, match=r"open_for=1\.0 against 2\.0"):
         cell("import resilio\nfor seconds in (1, 2): resilio.circuit_breaker('payments', open_for=seconds)")

@@ -37,7 +37,7 @@ def test_the_same_name_and_options_give_the_same_policy() -> None:
     assert registry.get("payments") is first
 
 
-def test_other_options_under_a_name_are_refused_with_both_places() -> None:
+def test_other_options_under_a_name_are_rejected_with_both_places() -> None:
     """The error says what differs, where the policy was made, and where it was asked for again."""
     circuit_breaker("payments", open_for=2)
     with pytest.raises(ValueError, match=r"open_for=2\.0 against 3\.0") as error:
@@ -46,7 +46,7 @@ def test_other_options_under_a_name_are_refused_with_both_places() -> None:
 
 
 def test_policies_of_several_kinds_share_a_name() -> None:
-    """`retry("payments")` beside `circuit_breaker("payments")` was refused: a name is unique within a kind."""
+    """`retry("payments")` beside `circuit_breaker("payments")` was rejected: a name is unique within a kind."""
     breaker, pool, budget = circuit_breaker("payments"), bulkhead(5, name="payments"), RetryBudget("payments")
     assert circuit_breaker("payments") is breaker
     assert [policy for policy in registry.all() if policy.name == "payments"] == [breaker, pool]
@@ -93,7 +93,7 @@ def test_functions_among_the_options_are_the_same_if_they_are_one_definition() -
         circuit_breaker("payments", failed_if=len)
 
 
-def test_bad_names_are_refused() -> None:
+def test_bad_names_are_rejected() -> None:
     """A name is a short printable string."""
     for name in ("", " x", "a\n", "x" * 201):
         with pytest.raises(ValueError, match="name must be"):
@@ -264,7 +264,7 @@ def test_configure_changes_options_by_name_and_keeps_the_state() -> None:
     ],
 )
 def test_configure_is_all_or_nothing(options, error, message) -> None:
-    """One refusal, and nothing has changed: not the others, and not what later names begin with."""
+    """One rejection, and nothing has changed: not the others, and not what later names begin with."""
     breaker, limit = circuit_breaker("payments"), bulkhead(3, name="pool")
     pipeline(breaker, limit, name="both")
     RetryBudget("new.budget")
@@ -288,7 +288,7 @@ def test_configure_takes_a_mapping() -> None:
         configure(5)  # type: ignore[arg-type]
 
 
-def test_configure_rolls_back_if_a_gate_refuses(monkeypatch) -> None:
+def test_configure_rolls_back_if_a_gate_rejects(monkeypatch) -> None:
     """Also a failure in the middle of applying leaves all as it was."""
     breaker, limit = circuit_breaker("payments"), bulkhead(3, name="pool")
     swap = type(limit)._swap
@@ -314,7 +314,7 @@ def test_configure_reaches_names_made_later() -> None:
         circuit_breaker("later", open_for=0.5)
 
 
-def test_options_that_do_not_fit_the_kind_made_later_are_refused_there() -> None:
+def test_options_that_do_not_fit_the_kind_made_later_are_rejected_there() -> None:
     """Whose kind was unknown is checked when it is made, and the error says where the option came from."""
     configure({"later": {"max_concurrent": 5}})
     with pytest.raises(TypeError, match=r"configure\(\) for 'later': no option 'max_concurrent'"):
@@ -343,7 +343,7 @@ def test_an_option_is_turned_off_by_the_word_none() -> None:
 
 
 def test_a_shared_name_is_configured_with_its_kind() -> None:
-    """A bare name would change whichever policy came first, so it is refused with the kinds that share it."""
+    """A bare name would change whichever policy came first, so it is rejected with the kinds that share it."""
     breaker, again = circuit_breaker("payments"), retry(on=OSError, name="payments")
     configure({"circuit_breaker:payments": {"open_for": 0.5}, "retry:payments": {"attempts": 7}})
     assert (breaker.config.open_for, again.config.attempts) == (0.5, 7)
@@ -355,7 +355,7 @@ def test_a_shared_name_is_configured_with_its_kind() -> None:
 
 
 def test_what_is_said_of_one_kind_is_not_taken_by_another_that_comes_later() -> None:
-    """With its kind an option waits for its policy; a bare one goes to the first, and a second kind is refused."""
+    """With its kind an option waits for its policy; a bare one goes to the first, and a second kind is rejected."""
     configure({"retry:search": {"attempts": 7}, "payments": {"on": OSError}})
     assert circuit_breaker("search").config.consecutive == 10
     assert retry(on=OSError, name="search").config.attempts == 7
@@ -384,7 +384,7 @@ def test_names_that_never_come_up_are_pending() -> None:
     assert registry.pending() == {"paymants": {"open_for": 0.5}}
 
 
-def test_strict_refuses_names_that_no_policy_has() -> None:
+def test_strict_rejects_names_that_no_policy_has() -> None:
     """At the end of a start all names are known: one that is not is misspelt, and nothing is changed."""
     breaker = circuit_breaker("payments")
     with pytest.raises(ValueError, match=r"no policy is named 'paymants' \(did you mean 'payments'\?\)"):
@@ -429,7 +429,7 @@ def test_from_env_reads_the_process_environment(monkeypatch) -> None:
 
 
 @pytest.mark.parametrize("variable", ["RESILIO__PAYMENTS", "RESILIO____OPEN_FOR", "RESILIO__PAYMENTS__"])
-def test_from_env_refuses_what_it_cannot_read(variable: str) -> None:
+def test_from_env_rejects_what_it_cannot_read(variable: str) -> None:
     """A variable with the prefix that names no option is a mistake, not something to skip."""
     with pytest.raises(ValueError, match=variable):
         registry.from_env(environ={variable: "1"})

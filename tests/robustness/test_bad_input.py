@@ -1,5 +1,5 @@
 """
-Bad input: every parameter of everything that takes options refuses what makes no sense, naming parameter and value.
+Bad input: every parameter of everything that takes options rejects what makes no sense, naming parameter and value.
 
 The tables below say of each parameter what it is; a parameter that they do not list fails a test of its own.
 """
@@ -148,7 +148,7 @@ BAD: dict[str, list[Any]] = {
     "unit": [None, 1, True, Odd(), b"requests", "", "two words", "1st", "a-b"],
     "gate": [None, 1, "gate", Odd(), Gate, print],
     "kind": [None, 1, True, Odd(), "", "Two", "two words", "1st", b"kind"],
-    "reasons": [None, 1, "refused", (), [], ("",), ("a", "a"), (1,), [None], tuple(f"r{i}" for i in range(17))],
+    "reasons": [None, 1, "rejected", (), [], ("",), ("a", "a"), (1,), [None], tuple(f"r{i}" for i in range(17))],
     "policy": [None, 1, "breaker", Odd(), print, Gate(), circuit_breaker],
 }
 
@@ -260,7 +260,7 @@ CHANGEABLE = {"adaptive_limit", "bulkhead", "circuit_breaker", "custom_gate", "r
 
 
 def bad_values(what: str) -> Iterator[Any]:
-    """Yield what a parameter of that sort refuses."""
+    """Yield what a parameter of that sort rejects."""
     sort, _, optional = what.partition(" ")
     for value in BAD[sort]:
         if not (optional and value is None):
@@ -268,7 +268,7 @@ def bad_values(what: str) -> Iterator[Any]:
 
 
 def cases(changing: bool) -> list[Any]:
-    """Return every parameter with every value that it refuses; `changing`: those that `reconfigure` takes."""
+    """Return every parameter with every value that it rejects; `changing`: those that `reconfigure` takes."""
     return [
         pytest.param(factory, good, parameter, value, id=f"{function}-{parameter}-{show(value)[:30]}")
         for function, (factory, good, parameters) in TABLE.items()
@@ -279,7 +279,7 @@ def cases(changing: bool) -> list[Any]:
 
 
 @pytest.mark.parametrize(("factory", "good", "parameter", "value"), cases(changing=False))
-def test_a_bad_value_is_refused_by_name(
+def test_a_bad_value_is_rejected_by_name(
     factory: Callable[..., Any], good: dict[str, Any], parameter: str, value: Any
 ) -> None:
     """The error is a TypeError or ValueError whose text has the parameter's name and the value."""
@@ -294,16 +294,16 @@ def test_a_bad_value_is_refused_by_name(
 
 @pytest.mark.parametrize("function", list(TABLE))
 def test_every_parameter_is_in_the_table(function: str) -> None:
-    """A new parameter has to say what it refuses."""
+    """A new parameter has to say what it rejects."""
     parameters = set(inspect.signature(PUBLIC[function]).parameters) - {"bare"}
     assert parameters == set(TABLE[function][2])
 
 
 @pytest.mark.parametrize(("factory", "good", "parameter", "value"), cases(changing=True))
-def test_reconfigure_refuses_the_same_and_changes_nothing(
+def test_reconfigure_rejects_the_same_and_changes_nothing(
     factory: Callable[..., Any], good: dict[str, Any], parameter: str, value: Any
 ) -> None:
-    """What the constructor refuses, `reconfigure` refuses too, and the options stay as they were."""
+    """What the constructor rejects, `reconfigure` rejects too, and the options stay as they were."""
     policy = factory(**good)
     before = policy.config
     with pytest.raises((TypeError, ValueError)) as caught:
@@ -313,7 +313,7 @@ def test_reconfigure_refuses_the_same_and_changes_nothing(
 
 
 @pytest.mark.parametrize("function", ["adaptive_limit", "bulkhead", "circuit_breaker", "rate_limit"])
-def test_an_unknown_option_is_refused_by_name(function: str) -> None:
+def test_an_unknown_option_is_rejected_by_name(function: str) -> None:
     """Constructor, `reconfigure` and `configure` name an option that there is none of."""
     factory, good, _ = TABLE[function]
     with pytest.raises(TypeError, match="no_such_option"):
@@ -345,7 +345,7 @@ TOGETHER = [
 
 @pytest.mark.filterwarnings(f"ignore::{resilio.PipelineWarning.__module__}.PipelineWarning")
 @pytest.mark.parametrize(("make", "parameter"), TOGETHER)
-def test_what_does_not_fit_together_is_refused_by_name(make: Callable[[], Any], parameter: str) -> None:
+def test_what_does_not_fit_together_is_rejected_by_name(make: Callable[[], Any], parameter: str) -> None:
     """Values that are good alone and senseless together."""
     with pytest.raises((TypeError, ValueError), match=parameter):
         make()
@@ -359,14 +359,14 @@ METHODS: list[tuple[Callable[[Any], Any], str]] = [
 
 @pytest.mark.parametrize("value", [value for value in BAD["seconds_or_zero"] if value is not None], ids=show)
 @pytest.mark.parametrize(("call", "parameter"), METHODS)
-def test_methods_that_take_a_time_refuse_the_same(call: Callable[[Any], Any], parameter: str, value: Any) -> None:
+def test_methods_that_take_a_time_reject_the_same(call: Callable[[Any], Any], parameter: str, value: Any) -> None:
     """A time-out of a method is checked as an option is."""
     with pytest.raises((TypeError, ValueError), match=parameter):
         call(value)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -1, True, "1", None, Odd()], ids=show)
-def test_reservations_refuse_amounts_that_are_none(value: Any) -> None:
+def test_reservations_reject_amounts_that_are_none(value: Any) -> None:
     """What is reserved and what is settled are numbers of tokens."""
     limit = rate_limit("100/s")
     with pytest.raises((TypeError, ValueError), match="requests"):
@@ -401,11 +401,11 @@ def test_what_is_no_function_cannot_be_guarded(function: str) -> None:
     "make",
     [
         lambda: resilio.retry(3, on=ValueError),
-        lambda: resilio.hedge(3, replay_safe=True),
+        lambda: resilio.hedge(3, idempotent=True),
         lambda: resilio.adaptive_limit(3),
     ],
 )
-def test_an_option_by_position_is_refused(make: Callable[[], Any]) -> None:
+def test_an_option_by_position_is_rejected(make: Callable[[], Any]) -> None:
     """Where all options have names a value without one is not ignored: `retry(3, on=...)` would mean three attempts."""
     with pytest.raises(TypeError, match=r"takes its options by name, like .*, not 3 by position"):
         make()

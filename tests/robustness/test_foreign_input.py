@@ -231,7 +231,7 @@ ROWS = st.lists(st.lists(LEAVES | st.lists(LEAVES, max_size=2), max_size=6), max
     )
     | JSON
 )
-def test_sheets_of_any_shape_are_refused_or_can_be_shown(data: Any) -> None:
+def test_sheets_of_any_shape_are_rejected_or_can_be_shown(data: Any) -> None:
     """A sheet that loads can be added up and shown."""
     try:
         sheet = Sheet.load(json.loads(json.dumps(data)))
@@ -263,7 +263,7 @@ def page(anyio_backend: str) -> Any:
 
 @pytest.mark.anyio
 async def test_operators_may_send_anything(page: Any) -> None:
-    """What is sent to the page is done, or refused with a status of 400 to 499; nothing raises into the server."""
+    """What is sent to the page is done, or rejected with a status of 400 to 499; nothing raises into the server."""
     headers = {"authorization": f"Bearer {TOKEN}", "content-type": "application/json", "host": "here"}
     seen = json.loads((await request(page, path="/snapshot", headers=headers)).body)
     values: list[Any] = [None, True, -1, 10**400, 1e308, math.nan, "x", [], {}, [[]], "\ud800", "reset", 1]

@@ -154,8 +154,8 @@ def test_a_loop_that_was_closed_leaves_no_waiter_behind() -> None:
     assert pool.call(lambda: "called") == "called"
 
 
-def test_a_blocking_call_in_a_loop_is_refused_at_once() -> None:
-    """A sync call that would have to wait in an event loop's own thread is refused: it would block the loop."""
+def test_a_blocking_call_in_a_loop_is_rejected_at_once() -> None:
+    """A sync call that would have to wait in an event loop's own thread is rejected: it would block the loop."""
     pool = bulkhead(1, max_queued=100, max_wait=60)
 
     async def main() -> None:

@@ -211,8 +211,8 @@ async def async_guarded() -> None:
     """Be guarded, at module level."""
 
 
-def refusals() -> list[RejectedError]:
-    """Return one refusal of each policy, as they are raised."""
+def rejections() -> list[RejectedError]:
+    """Return one rejection of each policy, as they are raised."""
     full, spent, opened = bulkhead(1), rate_limit("1/h"), circuit_breaker("opened", initial="forced_open")
     permits = [full.acquire(), spent.acquire()]
     found = []
@@ -229,9 +229,9 @@ FIELDS = ("policy", "name", "reason", "measured", "limit", "retry_after", "calle
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_refusals_survive_pickling(protocol: int) -> None:
+def test_rejections_survive_pickling(protocol: int) -> None:
     """Type, text and every field are the same after a round trip."""
-    for error in refusals():
+    for error in rejections():
         error.add_note("noted")
         again = pickle.loads(pickle.dumps(error, protocol))
         assert type(again) is type(error)
@@ -388,7 +388,7 @@ ENDINGS = {
         while pool.snapshot().queued < 2 or limit.snapshot().queued < 1:
             time.sleep(0.001)
     """,
-    "a refusal, a listener and an exporter at exit": """
+    "a rejection, a listener and an exporter at exit": """
         import atexit
         from resilio import events
         from resilio.events import Rejected, Settled, StateChanged
@@ -405,7 +405,7 @@ ENDINGS = {
                     breaker.call(fail)
                 except (OSError, CircuitOpenError):
                     pass
-            print("refused", breaker.snapshot().rejected)
+            print("rejected", breaker.snapshot().rejected)
     """,
     "a breaker that trips in the last collection": """
         breaker = circuit_breaker(consecutive=1)

@@ -77,7 +77,7 @@ def test_a_raising_hook_changes_no_result(hook: str, error: type[BaseException])
     """The callee's result and the callee's exception come out, in every form of a call, and nothing is held after."""
     policy = HOOKS[hook](error)
     guarded = policy(callee)
-    for call in (guarded, lambda fail: policy.call(callee, fail), lambda fail: policy.attempt(callee, fail).unwrap()):
+    for call in (guarded, lambda fail: policy.call(callee, fail), lambda fail: policy.try_call(callee, fail).unwrap()):
         assert call(False) == "result"
         with pytest.raises(CalleeError):
             call(True)
@@ -97,7 +97,7 @@ async def test_a_raising_hook_changes_no_async_result(hook: str, error: type[Bas
     policy = HOOKS[hook](error)
     guarded = policy(async_callee)
     for fail in (False, True):
-        result = await policy.attempt(async_callee, fail)
+        result = await policy.try_acall(async_callee, fail)
         assert result.value == (None if fail else "result")
         assert isinstance(result.error, CalleeError) == fail
     assert await guarded(False) == "result"
@@ -118,7 +118,7 @@ def test_a_raising_predicate_means_ignored(error: type[BaseException]) -> None:
 
 @pytest.mark.filterwarnings(f"ignore::{PipelineWarning.__module__}.PipelineWarning")
 def test_a_raising_cancel_does_not_keep_what_outer_gates_gave(error: type[BaseException]) -> None:
-    """A refusal further in undoes all outer gates, also past one that raises while it is undone."""
+    """A rejection further in undoes all outer gates, also past one that raises while it is undone."""
     outer = bulkhead(1)
     gate = custom_gate(RaisingGate(error, "cancel"))
     closed = circuit_breaker(initial="forced_open")
@@ -139,14 +139,14 @@ def raising_listener(error: type[BaseException]) -> Iterator[None]:
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_raising_listener_changes_nothing(raising_listener: None, error: type[BaseException]) -> None:
-    """Trips, refusals and ends go their way."""
+    """Trips, rejections and ends go their way."""
     breaker = circuit_breaker(consecutive=1)
     assert breaker.call(callee, False) == "result"
     with pytest.raises(CalleeError):
         breaker.call(callee, True)
     assert breaker.snapshot().state == "open"
     assert not breaker.try_acquire()
-    assert not breaker.attempt(callee, False).called
+    assert not breaker.try_call(callee, False).called
     with suppress(error):  # what is no Exception goes on to whoever changed the state by hand
         breaker.reset()
     assert breaker.call(callee, False) == "result"
@@ -156,12 +156,12 @@ def test_a_raising_listener_changes_nothing(raising_listener: None, error: type[
 @pytest.mark.anyio
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 async def test_a_raising_listener_changes_no_queue(raising_listener: None, vt: VirtualTime) -> None:
-    """Waiters are granted and refused as ever."""
+    """Waiters are granted and rejected as ever."""
     pool = bulkhead(1, max_queued=3, max_wait=0.015)
     results = []
 
     async def one() -> None:
-        results.append((await pool.attempt(async_callee, False)).outcome)
+        results.append((await pool.try_acall(async_callee, False)).outcome)
 
     async with anyio.create_task_group() as group:
         for _ in range(5):

@@ -132,8 +132,8 @@ def test_rl08_timeouts_shrink_the_limit(vt: VirtualTime, backend: str, law: Any)
 @pytest.mark.untraced  # others trace the same lines in less time
 @BACKENDS
 @LAWS
-def test_rl08_refusals_shrink_the_limit(vt: VirtualTime, backend: str, law: Any) -> None:
-    """RL-08: a dependency that refuses at 8 in flight, by an exception or by a result, keeps the limit near 8."""
+def test_rl08_rejections_shrink_the_limit(vt: VirtualTime, backend: str, law: Any) -> None:
+    """RL-08: a dependency that rejects at 8 in flight, by an exception or by a result, keeps the limit near 8."""
     for form in ("raise", "return"):
         inflight = 0
         limit = adaptive_limit(law=law, start=20, failed_if=lambda status: status == 429)
@@ -157,13 +157,13 @@ def test_rl08_refusals_shrink_the_limit(vt: VirtualTime, backend: str, law: Any)
 
 @BACKENDS
 def test_rl08_only_what_on_names_is_a_drop(vt: VirtualTime, backend: str) -> None:
-    """RL-08: `on` says what a drop is and `ignore` what is none after all; refusals of a breaker inside are not."""
+    """RL-08: `on` says what a drop is and `ignore` what is none after all; rejections of a breaker inside are not."""
     limit = adaptive_limit(law="aimd", start=10, on=TimeoutError, ignore=CallTimeoutError)
 
     breaker = resilio.circuit_breaker(initial="forced_open")
 
     @limit
-    async def refused() -> None:
+    async def rejected() -> None:
         await breaker.acall(anyio.lowlevel.checkpoint)
 
     @limit
@@ -176,7 +176,7 @@ def test_rl08_only_what_on_names_is_a_drop(vt: VirtualTime, backend: str) -> Non
         raise TimeoutError
 
     async def main() -> None:
-        await waves(refused, 10, 10)
+        await waves(rejected, 10, 10)
         await waves(slow, 10, 10)
         assert limit.limit == 10
         await waves(drops, 10, 10)

@@ -157,7 +157,7 @@ def test_bh03_grant_and_cancellation_in_one_step_lose_no_permit(vt, backend, ord
 @BACKENDS
 @pytest.mark.parametrize("offset", [-1e-6, 0.0, 1e-6])
 def test_bh03_a_grant_at_the_moment_of_the_timeout_loses_no_permit(vt, backend, offset):
-    """BH-03: the permit comes when the longest wait ends: the call is admitted or refused, capacity is whole."""
+    """BH-03: the permit comes when the longest wait ends: the call is admitted or rejected, capacity is whole."""
     limit = waiting(1, max_wait=1.0)
     fates = []
 
@@ -419,9 +419,9 @@ def test_bh06_nobody_barges(vt, backend):
         async with anyio.create_task_group() as group:
             await queue_up(limit, group, ["heavy", "light"], entered, weights={"heavy": 2})
             assert limit.available == 1
-            refusal = limit.try_acquire(1)
-            assert not refusal
-            assert refusal.reason == "full"
+            rejection = limit.try_acquire(1)
+            assert not rejection
+            assert rejection.reason == "full"
             assert entered == []
             held.success()
             await anyio.sleep(0.1)
@@ -454,16 +454,16 @@ def test_bh06_a_heavy_call_whose_turn_has_come_is_not_overtaken(vt, backend, ord
 
 @BACKENDS
 def test_bh06_the_waiting_room_is_bounded(vt, backend):
-    """BH-06: beyond max_queued a call is refused at once, with the length of the queue."""
+    """BH-06: beyond max_queued a call is rejected at once, with the length of the queue."""
     limit = waiting(1, max_queued=2)
     entered = []
 
     async def main():
         async with anyio.create_task_group() as group:
             await queue_up(limit, group, "abc", entered)
-            with pytest.raises(BulkheadFullError) as refused:
+            with pytest.raises(BulkheadFullError) as rejected:
                 await limit.aacquire()
-            error = refused.value
+            error = rejected.value
             assert (error.reason, error.measured, error.limit) == ("queue_full", 2, 2)
 
     vt.run(main, backend=backend)
@@ -472,15 +472,15 @@ def test_bh06_the_waiting_room_is_bounded(vt, backend):
 
 @BACKENDS
 def test_bh06_a_wait_has_an_end(vt, backend):
-    """BH-06: after max_wait a call is refused, with how long it waited, and those behind it move up."""
+    """BH-06: after max_wait a call is rejected, with how long it waited, and those behind it move up."""
     limit = waiting(1, max_wait=2.0)
 
     async def main():
         held = limit.try_acquire()
         before = vt.now
-        with pytest.raises(BulkheadFullError) as refused:
+        with pytest.raises(BulkheadFullError) as rejected:
             await limit.aacquire()
-        error = refused.value
+        error = rejected.value
         assert (error.reason, error.limit) == ("wait", 2.0)
         assert error.measured == pytest.approx(2.0)
         assert vt.now - before == pytest.approx(2.0)
@@ -492,7 +492,7 @@ def test_bh06_a_wait_has_an_end(vt, backend):
 
 @pytest.mark.parametrize("options", [{}, {"max_wait": 0}, {"max_queued": 5, "max_wait": 0.0}])
 def test_bh06_without_a_wait_a_free_permit_is_taken_without_yielding(options):
-    """BH-06: max_wait=0 admits at once where there is room, and refuses at once where there is none."""
+    """BH-06: max_wait=0 admits at once where there is room, and rejects at once where there is none."""
     limit = bulkhead(1, **options)
 
     async def take():
@@ -545,8 +545,8 @@ def test_bh06_shrinking_lets_the_running_ones_finish(vt, backend):
 
 
 @BACKENDS
-def test_bh06_shrinking_refuses_who_can_never_be_admitted(vt, backend):
-    """BH-06: a call in the queue that is heavier than the new limit is refused, and does not block the rest."""
+def test_bh06_shrinking_rejects_who_can_never_be_admitted(vt, backend):
+    """BH-06: a call in the queue that is heavier than the new limit is rejected, and does not block the rest."""
     limit = waiting(3, weight=lambda weight=1: weight)
     entered = []
 
@@ -564,8 +564,8 @@ def test_bh06_shrinking_refuses_who_can_never_be_admitted(vt, backend):
 
 
 @BACKENDS
-def test_bh06_closing_refuses_the_queue_and_waits_for_the_rest(vt, backend):
-    """BH-06: close refuses new and queued calls with its own reason; wait_closed returns when the last has ended."""
+def test_bh06_closing_rejects_the_queue_and_waits_for_the_rest(vt, backend):
+    """BH-06: close rejects new and queued calls with its own reason; wait_closed returns when the last has ended."""
     limit = waiting(2)
     entered = []
 
@@ -573,9 +573,9 @@ def test_bh06_closing_refuses_the_queue_and_waits_for_the_rest(vt, backend):
         async with anyio.create_task_group() as group:
             await queue_up(limit, group, "abc", entered)
             limit.close()
-            with pytest.raises(BulkheadFullError) as refused:
+            with pytest.raises(BulkheadFullError) as rejected:
                 await limit.aacquire()
-            assert refused.value.reason == "closed"
+            assert rejected.value.reason == "closed"
             assert limit.snapshot().state == "closed_down"
             assert not limit.health()
             assert not await limit.wait_closed(timeout=0.1)
@@ -606,7 +606,7 @@ def test_bh06_a_thread_can_drain(vt):
 
 
 @BACKENDS
-def test_bh06_draining_by_blocking_the_event_loop_is_refused(vt, backend):
+def test_bh06_draining_by_blocking_the_event_loop_is_rejected(vt, backend):
     """BH-06: drain in a running event loop could never end: it says what to use."""
 
     async def main():

@@ -115,7 +115,7 @@ def test_cb01_a_probe_that_is_dropped_or_closed_gives_its_place_back(vt):
 def test_cb02_no_more_probes_than_permitted_in_flight_or_in_a_round(vt, backend):
     """CB-02: of 50 tasks right after the open time one probes; after its success the rest of `probes`, no more."""
     breaker = tripped(vt, probes=3)
-    running, most, started, refused = 0, 0, 0, 0
+    running, most, started, rejected = 0, 0, 0, 0
 
     async def dependency():
         nonlocal running, most, started
@@ -126,11 +126,11 @@ def test_cb02_no_more_probes_than_permitted_in_flight_or_in_a_round(vt, backend)
         running -= 1
 
     async def caller():
-        nonlocal refused
+        nonlocal rejected
         try:
             await breaker.acall(dependency)
         except CircuitOpenError as error:
-            refused += error.reason == "probing"
+            rejected += error.reason == "probing"
 
     async def wave():
         async with anyio.create_task_group() as tasks:
@@ -139,22 +139,22 @@ def test_cb02_no_more_probes_than_permitted_in_flight_or_in_a_round(vt, backend)
 
     async def main():
         await wave()
-        assert (most, started, refused, breaker.state) == (1, 1, 49, "half_open")
+        assert (most, started, rejected, breaker.state) == (1, 1, 49, "half_open")
         await wave()
-        assert (most, started, refused, breaker.state) == (2, 3, 97, "closed")
+        assert (most, started, rejected, breaker.state) == (2, 3, 97, "closed")
 
     vt.run(main, backend=backend)
 
 
 @pytest.mark.untraced
 def test_cb02_threads_that_race_for_the_first_probe_start_one(vt):
-    """CB-02: of eight threads one probes; the race is real: its probe ends only after the other seven were refused."""
+    """CB-02: of eight threads one probes; the race is real: its probe ends only after the other seven were rejected."""
     breaker = tripped(vt)
-    start, refusal = threading.Barrier(8), threading.Semaphore(0)
+    start, rejection = threading.Barrier(8), threading.Semaphore(0)
     reasons = []
 
     def probe():
-        return [refusal.acquire(timeout=10) for _ in range(7)]
+        return [rejection.acquire(timeout=10) for _ in range(7)]
 
     def caller():
         start.wait(10)
@@ -162,7 +162,7 @@ def test_cb02_threads_that_race_for_the_first_probe_start_one(vt):
             return breaker.call(probe)
         except CircuitOpenError as error:
             reasons.append(error.reason)
-            refusal.release()
+            rejection.release()
             return None
 
     with ThreadPoolExecutor(8) as pool:
@@ -217,9 +217,9 @@ def test_cb04_a_hung_probe_loses_its_place_when_its_lease_ends(vt):
     """CB-04: nothing wedges: `retry_after` is > 0 while probing, a lapsed lease goes to another call."""
     breaker = tripped(vt, probe_lease=5.0)
     hung = breaker.try_acquire()
-    refusal = breaker.try_acquire()
-    assert refusal.reason == "probing"
-    assert 0 < refusal.retry_after <= 1.0  # never longer than the present open time
+    rejection = breaker.try_acquire()
+    assert rejection.reason == "probing"
+    assert 0 < rejection.retry_after <= 1.0  # never longer than the present open time
     vt.advance(4.9)
     assert 0 < breaker.try_acquire().retry_after <= 0.1 + 1e-9
     vt.advance(0.1)
@@ -234,7 +234,7 @@ def test_cb04_a_hung_probe_loses_its_place_when_its_lease_ends(vt):
 
 @BACKENDS
 def test_cb04_retry_after_leads_to_a_probe(vt, backend):
-    """CB-04: whoever waits as long as the refusal says, however often, gets through although the first probe hangs."""
+    """CB-04: whoever waits as long as the rejection says, however often, gets through although the first probe hangs."""
     breaker = tripped(vt, probe_lease=5.0)
 
     async def main():
@@ -375,8 +375,8 @@ def test_cb12_the_wall_clock_is_never_read(monkeypatch):
     assert 0 < breaker.try_acquire().retry_after <= before
 
 
-def test_cb13_every_refusal_is_fresh_and_logs_no_traceback(caplog):
-    """CB-13: a thousand refusals are a thousand objects whose tracebacks do not grow, and one log line: the trip."""
+def test_cb13_every_rejection_is_fresh_and_logs_no_traceback(caplog):
+    """CB-13: a thousand rejections are a thousand objects whose tracebacks do not grow, and one log line: the trip."""
     breaker = circuit_breaker(consecutive=3, open_for=300.0)
     caplog.set_level(logging.DEBUG)
     trip(breaker)
@@ -404,7 +404,7 @@ def guarded_at_module_level():
     return 42
 
 
-def test_cb14_refusals_and_guarded_functions_pickle(monkeypatch):
+def test_cb14_rejections_and_guarded_functions_pickle(monkeypatch):
     """CB-14: type, text and every field survive, and a guarded function is found again by its name."""
     breaker = trip(circuit_breaker("pickled", consecutive=3, open_for=300.0))
     error = breaker.try_acquire().error
@@ -418,7 +418,7 @@ def test_cb14_refusals_and_guarded_functions_pickle(monkeypatch):
 
 
 @BACKENDS
-def test_cb15_a_refusal_comes_before_the_coroutine_exists(vt, backend):
+def test_cb15_a_rejection_comes_before_the_coroutine_exists(vt, backend):
     """CB-15: the callee is not even called, so nothing is left un-awaited (warnings are errors here)."""
     breaker = trip(circuit_breaker(consecutive=3))
     made = []
@@ -437,8 +437,8 @@ def test_cb15_a_refusal_comes_before_the_coroutine_exists(vt, backend):
     assert made == []
 
 
-def test_cb16_mistakes_of_the_caller_and_local_refusals_are_no_failures(vt):
-    """CB-16: refusals of nested policies are inconclusive by default, a client's own complaints by `ignore`."""
+def test_cb16_mistakes_of_the_caller_and_local_rejections_are_no_failures(vt):
+    """CB-16: rejections of nested policies are inconclusive by default, a client's own complaints by `ignore`."""
     mistakes = (httpx2.UnsupportedProtocol, httpx2.InvalidURL, httpx2.LocalProtocolError, httpx2.PoolTimeout)
     breaker = circuit_breaker(consecutive=1, min_calls=1, open_for=1.0, ignore=mistakes)
     errors = [

@@ -83,7 +83,7 @@ def test_a_function_in_time_is_left_alone(vt, backend):
 
 
 def test_a_sync_function_knows_its_deadline(vt):
-    """In a function that is not async the deadline cannot interrupt; it is known, and guarded calls are refused."""
+    """In a function that is not async the deadline cannot interrupt; it is known, and guarded calls are rejected."""
     permits = bulkhead(1)
 
     @deadline(1.0)
@@ -91,9 +91,9 @@ def test_a_sync_function_knows_its_deadline(vt):
         assert remaining() == pytest.approx(1.0)
         vt.advance(2.0)
         assert remaining() == 0.0
-        with pytest.raises(DeadlineExceededError) as refused:
+        with pytest.raises(DeadlineExceededError) as rejected:
             permits.call(int)
-        assert not refused.value.called
+        assert not rejected.value.called
         return "late"
 
     assert call() == "late"
@@ -446,9 +446,9 @@ def test_a_block_costs_no_policy():
 
 
 def test_it_is_a_policy_in_every_other_way(vt):
-    """`call`, `attempt`, `gates`, `config`, ... work without a function being guarded first."""
+    """`call`, `try_call`, `gates`, `config`, ... work without a function being guarded first."""
     assert deadline(2.0).call(remaining) == pytest.approx(2.0)
-    assert deadline(2.0).attempt(remaining).value == pytest.approx(2.0)
+    assert deadline(2.0).try_call(remaining).value == pytest.approx(2.0)
     assert len(deadline(2.0).gates) == 1
     assert deadline(2.0).config.seconds == 2.0
     assert deadline(2.0).snapshot().kind == "deadline"
@@ -475,7 +475,7 @@ def test_it_gives_no_permits():
             give()
 
 
-def test_bare_use_and_foreign_attributes_are_refused():
+def test_bare_use_and_foreign_attributes_are_rejected():
     """`@deadline` without a time says what to write; what it does not have is an AttributeError."""
     with pytest.raises(TypeError, match=r"@deadline\(2.0\)"):
         deadline(print)

@@ -433,7 +433,7 @@ def test_bh06_a_waiter_whose_deadline_has_passed_is_rejected_at_dequeue(vt, back
                 await limit.acall(anyio.lowlevel.checkpoint)
                 ended.append((name, "called"))
             except DeadlineExceededError as error:
-                ended.append((name, "called" if error.called else "refused"))
+                ended.append((name, "called" if error.called else "rejected"))
 
     async def main():
         permit = limit.acquire()
@@ -448,7 +448,7 @@ def test_bh06_a_waiter_whose_deadline_has_passed_is_rejected_at_dequeue(vt, back
         assert (limit.used, limit.snapshot().queued) == (0, 0)
 
     vt.run(main, backend=backend)
-    assert sorted(ended) == [("a", "refused"), ("b", "refused"), ("c", "called")]
+    assert sorted(ended) == [("a", "rejected"), ("b", "rejected"), ("c", "called")]
     assert vt.now == pytest.approx(1.0)
     assert_no_leaks()
 
@@ -490,7 +490,7 @@ def test_bh06_tokens_at_the_deadline_go_to_the_next_in_the_queue(vt):
                 await limit.acall(anyio.lowlevel.checkpoint)
                 ended.append((name, "called", vt.now))
             except DeadlineExceededError:
-                ended.append((name, "refused", vt.now))
+                ended.append((name, "rejected", vt.now))
 
     async def main():
         limit.acquire().success()
@@ -502,8 +502,8 @@ def test_bh06_tokens_at_the_deadline_go_to_the_next_in_the_queue(vt):
             assert limit.try_acquire().reason == "rate"  # whoever comes by serves the queue
 
     vt.run(main)
-    assert ended == [("next", "called", 1.0), ("head", "refused", 1.0)] or sorted(ended) == [
-        ("head", "refused", 1.0),
+    assert ended == [("next", "called", 1.0), ("head", "rejected", 1.0)] or sorted(ended) == [
+        ("head", "rejected", 1.0),
         ("next", "called", 1.0),
     ]
     assert_no_leaks()
@@ -514,7 +514,7 @@ def test_bh06_tokens_at_the_deadline_go_to_the_next_in_the_queue(vt):
 
 @BACKENDS
 def test_rt02_no_attempt_starts_after_the_deadline(vt, backend):
-    """RT-02: a loop of attempts by hand ends at the deadline: the attempt after it is refused, not begun."""
+    """RT-02: a loop of attempts by hand ends at the deadline: the attempt after it is rejected, not begun."""
     limit, begun = bulkhead(1), []
 
     async def attempt():

@@ -1,4 +1,4 @@
-"""Decorators: every shape of callable is guarded honestly, or refused where it is decorated (DC-01, DC-02)."""
+"""Decorators: every shape of callable is guarded honestly, or rejected where it is decorated (DC-01, DC-02)."""
 
 from __future__ import annotations
 
@@ -170,8 +170,8 @@ async def test_dc01_every_shape_is_guarded(shape: Any) -> None:
 
 
 @pytest.mark.anyio
-async def test_dc01_every_shape_is_refused_without_a_call(shape: Any) -> None:
-    """DC-01: an open breaker refuses before the callee runs."""
+async def test_dc01_every_shape_is_rejected_without_a_call(shape: Any) -> None:
+    """DC-01: an open breaker rejects before the callee runs."""
     policy = circuit_breaker(consecutive=None)
     guarded = shape(policy)
     policy.force_open()
@@ -246,7 +246,7 @@ def test_dc01_methods_share_the_state_of_their_policy() -> None:
     assert Client.get.__qualname__.endswith("Client.get")
 
 
-REFUSED = {
+REJECTED = {
     "class": (Methods, "guard its methods"),
     "property": (property(function), "put the policy under @property"),
     "cached_property": (functools.cached_property(function), "put the policy under @property"),
@@ -260,15 +260,15 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("kind", REFUSED)
-def test_dc01_what_cannot_be_guarded_is_refused_at_decoration(kind: str) -> None:
+@pytest.mark.parametrize("kind", REJECTED)
+def test_dc01_what_cannot_be_guarded_is_rejected_at_decoration(kind: str) -> None:
     """DC-01: a TypeError where it is decorated, which says what to do instead."""
-    subject, instead = REFUSED[kind]
+    subject, instead = REJECTED[kind]
     with pytest.raises(TypeError, match=instead):
         circuit_breaker("dc01")(subject)
 
 
-def test_dc01_a_coroutine_and_a_policy_are_refused_with_what_to_do() -> None:
+def test_dc01_a_coroutine_and_a_policy_are_rejected_with_what_to_do() -> None:
     """DC-01: one call's coroutine is no function, and a policy is guarded by pipeline()."""
     one_call = coroutine()
     with pytest.raises(TypeError, match="acall"):
@@ -279,7 +279,7 @@ def test_dc01_a_coroutine_and_a_policy_are_refused_with_what_to_do() -> None:
 
 
 def test_dc01_the_policy_below_contextmanager_holds_its_permit_for_the_block() -> None:
-    """DC-01: what the refusal recommends does what it says."""
+    """DC-01: what the rejection recommends does what it says."""
     policy = circuit_breaker()
 
     @contextlib.contextmanager
@@ -536,15 +536,15 @@ def test_stacked_decorators_fuse_and_both_record() -> None:
     assert (outer.snapshot().failures, inner.snapshot().failures) == (1, 1)
 
 
-def test_a_refusal_of_an_inner_policy_leaves_nothing_at_the_outer() -> None:
+def test_a_rejection_of_an_inner_policy_leaves_nothing_at_the_outer() -> None:
     """All or nothing: what the outer one gave goes back, and it learns nothing."""
     outer, inner = circuit_breaker("outer"), circuit_breaker("inner")
     guarded = outer(inner(function))
     inner.force_open()
-    with pytest.raises(CircuitOpenError) as refusal:
+    with pytest.raises(CircuitOpenError) as rejection:
         guarded()
     seen = outer.snapshot()
-    assert (refusal.value.name, seen.inflight, seen.successes, seen.failures, seen.cancelled) == ("inner", 0, 0, 0, 1)
+    assert (rejection.value.name, seen.inflight, seen.successes, seen.failures, seen.cancelled) == ("inner", 0, 0, 0, 1)
 
 
 def test_the_inner_guard_of_a_stack_still_works_alone() -> None:

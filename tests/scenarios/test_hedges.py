@@ -198,7 +198,7 @@ def test_hg06_a_primary_that_fails_starts_its_copy_at_once(vt, backend):
 
 def test_hg07_the_quantile_is_that_of_primaries_nobody_stopped(vt):
     """HG-07: with the truth of 500 ms at p90 the delay learned stays there, though every slow primary is stopped."""
-    policy = hedge(replay_safe=True, after="p90", max_extra=1.0)
+    policy = hedge(idempotent=True, after="p90", max_extra=1.0)
     rng = random.Random(7)
 
     @policy
@@ -219,7 +219,7 @@ def test_hg07_the_quantile_is_that_of_primaries_nobody_stopped(vt):
 
 def test_hg07_stopped_primaries_are_censored_not_left_out():
     """HG-07: the law itself: stopped at 22 ms or not, a p90 of 500 ms is learned as that."""
-    gate = HedgeGate(HedgeConfig(replay_safe=True, after="p90", max_extra=1.0, min_delay=0.0))
+    gate = HedgeGate(HedgeConfig(idempotent=True, after="p90", max_extra=1.0, min_delay=0.0))
     rng = random.Random(3)
     for number in range(4000):
         slow = rng.random() < 0.12
@@ -250,8 +250,8 @@ def test_hg08_extra_load_is_a_share_of_measured_traffic(vt):
 
 
 @BACKENDS
-def test_hg08_no_copies_of_what_fails_or_is_refused(vt, backend):
-    """HG-08: while more than a quarter of the primaries fail, or are refused inside, nothing is copied."""
+def test_hg08_no_copies_of_what_fails_or_is_rejected(vt, backend):
+    """HG-08: while more than a quarter of the primaries fail, or are rejected inside, nothing is copied."""
     policy, pool = measured(0.05), bulkhead(1)
 
     @pipeline(policy, pool)
@@ -285,7 +285,7 @@ def test_hg08_no_copies_of_what_fails_or_is_refused(vt, backend):
 @BACKENDS
 def test_hg09_nothing_is_copied_before_enough_is_known(vt, backend):
     """HG-09: an empty histogram starts no copy; after 40 calls p95 does, within the bounds given."""
-    policy = hedge(replay_safe=True, after="p95", min_delay=0.5, max_delay=2.0, max_extra=1.0)
+    policy = hedge(idempotent=True, after="p95", min_delay=0.5, max_delay=2.0, max_extra=1.0)
 
     @policy
     async def call(seconds):
@@ -338,7 +338,7 @@ def test_hg10_what_is_gone_once_read_is_not_sent_twice(vt, backend, body):
 
     vt.run(main, backend=backend)
     assert len(calls) == 1
-    assert policy.snapshot().refused == 1
+    assert policy.snapshot().hedges_rejected == 1
 
 
 @BACKENDS
@@ -393,7 +393,7 @@ def test_hg10_whose_context_variables_stay(vt, backend):
 
 @BACKENDS
 def test_gates_inside_shed_copies(vt, backend):
-    """A copy takes no place in a queue and no probe's lease: it is refused where there is no free permit."""
+    """A copy takes no place in a queue and no probe's lease: it is rejected where there is no free permit."""
     pool = bulkhead(1, max_queued=10, max_wait=10)
     policy = measured()
     calls = []
@@ -409,7 +409,7 @@ def test_gates_inside_shed_copies(vt, backend):
     vt.run(main, backend=backend)
     snapshot = policy.snapshot()
     assert calls == [0]
-    assert (snapshot.hedges, snapshot.refused) == (0, 1)
+    assert (snapshot.hedges, snapshot.hedges_rejected) == (0, 1)
     assert pool.snapshot().rejected == 1
     assert_no_leaks(policy, pool)
 

@@ -44,7 +44,7 @@ def test_ls02_low_low_high_on_two_slots(vt, low, high):
 
 
 @BACKENDS
-def test_ls02_an_important_call_is_not_refused_for_lack_of_slots(vt, backend):
+def test_ls02_an_important_call_is_not_rejected_for_lack_of_slots(vt, backend):
     """LS-02: with all slots taken and the queue full of others, an important call waits, is next, and is served."""
     shed = load_shed(max_concurrent=2)
     served = []
@@ -123,7 +123,7 @@ def test_ls03_a_priority_from_a_client_is_untrusted(vt):
         return shown
 
     def seen():
-        return shed.shed
+        return shed.rejected_by_priority
 
     for header in ("critical", "CRITICAL", "0", "critical\r\nx: y"):
         assert priority_from(header) == "standard"
@@ -167,7 +167,7 @@ def test_ls03_a_clients_critical_call_overtakes_nobody(vt, backend):
 
 @BACKENDS
 def test_bh06_who_cannot_be_done_in_time_is_not_queued(vt, backend):
-    """BH-06: a call whose wait and median exceed what is left of its deadline is refused at admission, at once."""
+    """BH-06: a call whose wait and median exceed what is left of its deadline is rejected at admission, at once."""
     shed = load_shed(max_concurrent=1)
 
     @shed
@@ -194,7 +194,7 @@ def test_bh06_who_cannot_be_done_in_time_is_not_queued(vt, backend):
 
 
 @BACKENDS
-def test_bh06_who_cannot_be_done_in_time_any_more_is_refused_when_its_turn_comes(vt, backend):
+def test_bh06_who_cannot_be_done_in_time_any_more_is_rejected_when_its_turn_comes(vt, backend):
     """BH-06: a call that hoped for a quick turn, and whose turn comes too late to be done in time, is not begun."""
     shed = load_shed(max_concurrent=1)
     begun = []
@@ -210,7 +210,7 @@ def test_bh06_who_cannot_be_done_in_time_any_more_is_refused_when_its_turn_comes
             group.start_soon(shed.acall, work, "long", 0.45)
             await anyio.sleep(0.01)
             with deadline(0.5):
-                answer = await shed.attempt(work, "late", 0.1)
+                answer = await shed.try_acall(work, "late", 0.1)
             assert vt.now == pytest.approx(2.45), "when its turn came, and not when its time was up"
             assert (answer.error.reason, answer.called) == ("deadline", False)
             assert answer.error.needed == pytest.approx(0.1, rel=0.1)
@@ -219,5 +219,5 @@ def test_bh06_who_cannot_be_done_in_time_any_more_is_refused_when_its_turn_comes
 
     vt.run(main, backend=backend)
     assert begun[20:] == ["long", "after"]
-    assert shed.shed == {("standard", "deadline"): 1}
+    assert shed.rejected_by_priority == {("standard", "deadline"): 1}
     assert_no_leaks()

@@ -13,7 +13,7 @@ import pytest
 
 from resilio import bulkhead, circuit_breaker, pipeline
 from resilio._events import subscriptions
-from resilio.metrics import logging as refusal_logging
+from resilio.metrics import logging as rejection_logging
 
 prometheus_client = pytest.importorskip("prometheus_client")
 
@@ -66,7 +66,7 @@ def test_ob01_labels_are_closed_sets() -> None:
     guarded = anonymous(lambda secret: boom(secret + "!"))
     for one in (policy, guarded.pipeline):
         for n in range(20):
-            one.attempt(boom, f"password{n}")
+            one.try_call(boom, f"password{n}")
     exposed = generate_latest(registry).decode()
     for leak in ("password", "OSError", "lambda", "boom", "<"):
         assert leak not in exposed
@@ -111,21 +111,21 @@ def lines(caplog: Any) -> Iterator[Any]:
     """All that resilio logs, from DEBUG on."""
     caplog.set_level(logging.DEBUG, "resilio")
     yield lambda: [(record.levelname, record.getMessage()) for record in caplog.records if record.name == "resilio"]
-    refusal_logging.disable()
+    rejection_logging.disable()
 
 
 @pytest.fixture
 def quiet(caplog: Any, monkeypatch: Any) -> Iterator[Any]:
-    """All that resilio logs with the logger at INFO, and refusals not asked for, then and afterwards."""
-    monkeypatch.setattr(subscriptions, "_refusals_logged", None)
+    """All that resilio logs with the logger at INFO, and rejections not asked for, then and afterwards."""
+    monkeypatch.setattr(subscriptions, "_rejections_logged", None)
     caplog.set_level(logging.INFO, "resilio")
     yield lambda: [(record.levelname, record.getMessage()) for record in caplog.records if record.name == "resilio"]
-    refusal_logging.disable()
+    rejection_logging.disable()
 
 
 def outage(policy: Any) -> None:
     for n in range(100):
-        policy.attempt(boom, f"secret{n}")
+        policy.try_call(boom, f"secret{n}")
 
 
 def test_ob02_a_state_change_is_one_line(quiet: Any, vt: Any) -> None:
@@ -142,38 +142,38 @@ def test_ob02_a_state_change_is_one_line(quiet: Any, vt: Any) -> None:
     ]
 
 
-def test_ob02_ten_thousand_refusals_of_an_open_breaker_are_two_lines(quiet: Any, vt: Any) -> None:
-    """OB-02: one warning when it opens, and one summary of all that was refused; no traceback, no line a call."""
-    stop = refusal_logging.summaries(every=3600)
+def test_ob02_ten_thousand_rejections_of_an_open_breaker_are_two_lines(quiet: Any, vt: Any) -> None:
+    """OB-02: one warning when it opens, and one summary of all that was rejected; no traceback, no line a call."""
+    stop = rejection_logging.summaries(every=3600)
     policy = circuit_breaker("payments", open_for=600, max_open_for=600)
     for _ in range(10_010):
-        policy.attempt(boom)
+        policy.try_call(boom)
     vt.advance(60)
     stop()
     assert quiet() == [
         ("WARNING", "circuit_breaker 'payments': closed -> open (consecutive)"),
-        ("INFO", "circuit_breaker 'payments' refused 10,000 calls in 60 s: open 10,000"),
+        ("INFO", "circuit_breaker 'payments' rejected 10,000 calls in 60 s: open 10,000"),
     ]
 
 
-def test_ob02_refusals_are_debug_and_only_when_enabled(quiet: Any, caplog: Any) -> None:
-    """OB-02: enabled, each is a line at DEBUG; before and after, a refusal does no work for it."""
+def test_ob02_rejections_are_debug_and_only_when_enabled(quiet: Any, caplog: Any) -> None:
+    """OB-02: enabled, each is a line at DEBUG; before and after, a rejection does no work for it."""
     pool = bulkhead(1, name="pool")
     caplog.set_level(logging.DEBUG, "resilio")
 
     def asked() -> bool:
-        return subscriptions._REFUSALS in subscriptions.covering(pool.gates[0])
+        return subscriptions._REJECTIONS in subscriptions.covering(pool.gates[0])
 
     with pool:
-        pool.attempt(boom)
+        pool.try_call(boom)
         assert not asked()
-        refusal_logging.enable()
+        rejection_logging.enable()
         assert asked()
-        pool.attempt(boom, "secret")
-        refusal_logging.disable()
+        pool.try_call(boom, "secret")
+        rejection_logging.disable()
         assert not asked()
-        pool.attempt(boom)
-    assert quiet() == [("DEBUG", "bulkhead 'pool' refused a call: full")]
+        pool.try_call(boom)
+    assert quiet() == [("DEBUG", "bulkhead 'pool' rejected a call: full")]
 
 
 def test_ob02_a_logger_at_debug_is_enough_for_policies_made_then(quiet: Any, caplog: Any) -> None:
@@ -181,18 +181,18 @@ def test_ob02_a_logger_at_debug_is_enough_for_policies_made_then(quiet: Any, cap
     caplog.set_level(logging.DEBUG, "resilio")
     pool = bulkhead(1)
     with pool:
-        pool.attempt(boom)
-    assert quiet() == [("DEBUG", "bulkhead refused a call: full")]
-    refusal_logging.disable()
+        pool.try_call(boom)
+    assert quiet() == [("DEBUG", "bulkhead rejected a call: full")]
+    rejection_logging.disable()
     other = bulkhead(1)
     with other:
-        other.attempt(boom)
+        other.try_call(boom)
     assert len(quiet()) == 1
 
 
 def test_ob02_no_argument_or_result_is_logged(lines: Any, caplog: Any, vt: Any) -> None:
     """OB-02: lines and their fields name the policy, states and reasons, nothing of the calls."""
-    refusal_logging.enable()
+    rejection_logging.enable()
     outage(circuit_breaker("payments"))
     assert len(lines()) == 91
     for record in caplog.records:
@@ -207,7 +207,7 @@ def test_ob02_no_argument_or_result_is_logged(lines: Any, caplog: Any, vt: Any) 
 
 
 def test_ob02_draining_is_a_warning(quiet: Any) -> None:
-    """OB-02: calls begin to be refused, whoever asked for it."""
+    """OB-02: calls begin to be rejected, whoever asked for it."""
     both = pipeline(circuit_breaker("a"), name="service")
     both.drain()
     both.resume()
@@ -224,7 +224,7 @@ def test_ob02_a_program_without_logging_set_up_prints_nothing() -> None:
         import resilio
         policy = resilio.circuit_breaker("payments")
         policy.force_open()
-        policy.attempt(int)
+        policy.try_call(int)
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True, capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("", "")

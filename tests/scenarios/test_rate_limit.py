@@ -42,14 +42,14 @@ def test_rl01_a_rate_below_one_a_second_admits(vt, rate):
     limit = rate_limit(rate)
     for _ in range(int(limit.available["requests"])):
         assert limit.try_acquire()
-    refusal = limit.try_acquire()
-    assert refusal.reason == "rate"
-    vt.advance(refusal.retry_after)
+    rejection = limit.try_acquire()
+    assert rejection.reason == "rate"
+    vt.advance(rejection.retry_after)
     assert limit.try_acquire()
 
 
 def test_rl01_a_bucket_holds_at_least_what_a_call_costs(vt):
-    """RL-01: the burst grows with a constant cost, and one that is set too low is refused at construction."""
+    """RL-01: the burst grows with a constant cost, and one that is set too low is rejected at construction."""
     assert rate_limit("1/s", cost=5).try_acquire()
     with pytest.raises(ValueError, match=r"burst must be at least cost=5.*not 2"):
         rate_limit("1/s", cost=5, burst=2)
@@ -104,9 +104,9 @@ def test_rl02_nobody_barges(vt, backend):
             group.start_soon(limit.aacquire, 10)
             await anyio.sleep(0.5)
             assert limit.available["requests"] == 5
-            refusal = limit.try_acquire(1)
-            assert not refusal
-            assert refusal.retry_after == pytest.approx(0.6)
+            rejection = limit.try_acquire(1)
+            assert not rejection
+            assert rejection.retry_after == pytest.approx(0.6)
 
     vt.run(main, backend=backend)
 
@@ -238,20 +238,20 @@ def test_rl04_a_waiter_cancelled_in_the_tick_of_its_grant_gives_the_tokens_back(
     assert limit.available["requests"] == pytest.approx(0, abs=0.001)
 
 
-def test_rl04_a_cost_above_the_capacity_is_refused_at_once(vt):
+def test_rl04_a_cost_above_the_capacity_is_rejected_at_once(vt):
     """RL-04: a call that costs more than burst could never pass: a reason of its own, and no retry_after."""
     limit = rate_limit("10/s", cost=lambda tokens: tokens, max_wait=60)
-    for refuse in (lambda: limit.acquire(11), lambda: limit.call(print, 11)):
-        with pytest.raises(RateLimitedError) as refused:
-            refuse()
-        error = refused.value
+    for reject in (lambda: limit.acquire(11), lambda: limit.call(print, 11)):
+        with pytest.raises(RateLimitedError) as rejected:
+            reject()
+        error = rejected.value
         assert (error.reason, error.measured, error.limit, error.retry_after) == ("too_large", 11, 10, None)
     assert limit.available == {"requests": 10}
     assert limit.peek(11) == math.inf
 
 
-def test_rl04_a_refusal_further_in_gives_the_tokens_back(vt):
-    """RL-04: a call that an inner policy refuses was never made: it costs no tokens."""
+def test_rl04_a_rejection_further_in_gives_the_tokens_back(vt):
+    """RL-04: a call that an inner policy rejects was never made: it costs no tokens."""
     limit = rate_limit("10/h", Rate("1000/h", unit="tokens", cost=lambda *args: 100.0, burst=1000))
     breaker, room = circuit_breaker(initial="forced_open"), bulkhead(1)
     held = room.try_acquire()
@@ -286,8 +286,8 @@ def test_rl05_nothing_is_locked_while_somebody_waits(vt, backend):
 
 
 @BACKENDS
-def test_rl05_a_blocking_wait_on_an_event_loop_is_refused(vt, backend):
-    """RL-05: acquire() where a loop runs does not stop the loop: it is refused if it would have to wait."""
+def test_rl05_a_blocking_wait_on_an_event_loop_is_rejected(vt, backend):
+    """RL-05: acquire() where a loop runs does not stop the loop: it is rejected if it would have to wait."""
 
     async def main():
         limit = rate_limit("1/s", max_wait=60)
@@ -391,7 +391,7 @@ def test_rl06_calls_side_by_side_cannot_all_count_on_the_same_tokens(vt, backend
                 inside.append(limit.available["tokens"])
                 await anyio.sleep(1)
         except RateLimitedError as error:
-            assert error.retry_after == pytest.approx(2.0)  # noqa: PT017 - not every call is refused
+            assert error.retry_after == pytest.approx(2.0)  # noqa: PT017 - not every call is rejected
 
     async def main():
         async with anyio.create_task_group() as group:
@@ -510,12 +510,12 @@ def test_rl06_a_guarded_call_settles_what_it_took(vt, backend):
 
 @pytest.mark.parametrize("rate", ["0.001/s", "7/min", "3/s", "2.5/s", "5/2s", "1000/h", "100/s", "1e6/s", "1e9/s"])
 def test_rl07_retry_after_is_exact(vt, rate):
-    """RL-07: a nanosecond before retry_after the call is refused, and at it admitted: slow, odd and huge rates."""
+    """RL-07: a nanosecond before retry_after the call is rejected, and at it admitted: slow, odd and huge rates."""
     limit = rate_limit(rate, burst=1)
     assert limit.try_acquire()
-    refusal = limit.try_acquire()
-    wait_ns = round(refusal.retry_after * 1e9)
-    assert limit.peek() == refusal.retry_after
+    rejection = limit.try_acquire()
+    wait_ns = round(rejection.retry_after * 1e9)
+    assert limit.peek() == rejection.retry_after
     if wait_ns > 1:
         vt.advance((wait_ns - 1) * 1e-9)
         assert not limit.try_acquire()
@@ -524,7 +524,7 @@ def test_rl07_retry_after_is_exact(vt, rate):
 
 
 def test_rl07_asking_takes_nothing(vt):
-    """RL-07: peek and available have no side effects, and a refusal takes nothing of any rate."""
+    """RL-07: peek and available have no side effects, and a rejection takes nothing of any rate."""
     limit = rate_limit("10/s", Rate("5/min", unit="tokens", cost=3, burst=5))
     assert limit.try_acquire()
     before = limit.available
@@ -560,7 +560,7 @@ def test_rl07_a_clock_that_goes_back_grants_nothing(vt):
 
 
 @BACKENDS
-def test_rl07_a_wait_that_would_be_too_long_is_refused_on_arrival(vt, backend):
+def test_rl07_a_wait_that_would_be_too_long_is_rejected_on_arrival(vt, backend):
     """RL-07: what waits ahead counts; nobody queues in vain, and max_wait itself is not too long."""
     limit = drained("10/s", max_wait=0.3)
 
@@ -569,10 +569,10 @@ def test_rl07_a_wait_that_would_be_too_long_is_refused_on_arrival(vt, backend):
             for _ in range(3):
                 group.start_soon(limit.aacquire)
             await anyio.sleep(1e-6)
-            with pytest.raises(RateLimitedError) as refused:
+            with pytest.raises(RateLimitedError) as rejected:
                 await limit.aacquire()
-            assert refused.value.reason == "rate"
-            assert refused.value.retry_after == pytest.approx(0.4, abs=1e-5)
+            assert rejected.value.reason == "rate"
+            assert rejected.value.retry_after == pytest.approx(0.4, abs=1e-5)
             assert vt.now < 1e-5
         assert vt.now == pytest.approx(0.3)
 
@@ -610,7 +610,7 @@ def test_rl07_several_rates_wait_exactly(vt, backend):
 
 @BACKENDS
 def test_rl07_the_waiting_room_is_bounded(vt, backend):
-    """RL-07: beyond max_queued a call is refused at once, and told when it would have been its turn."""
+    """RL-07: beyond max_queued a call is rejected at once, and told when it would have been its turn."""
     limit = drained("10/s", max_wait=60, max_queued=2)
 
     async def main():
@@ -618,9 +618,9 @@ def test_rl07_the_waiting_room_is_bounded(vt, backend):
             for _ in range(2):
                 group.start_soon(limit.aacquire)
             await anyio.sleep(1e-6)
-            with pytest.raises(RateLimitedError) as refused:
+            with pytest.raises(RateLimitedError) as rejected:
                 await limit.aacquire()
-            error = refused.value
+            error = rejected.value
             assert (error.reason, error.measured, error.limit) == ("queue_full", 2, 2)
             assert error.retry_after == pytest.approx(0.3, abs=1e-5)
 
@@ -629,7 +629,7 @@ def test_rl07_the_waiting_room_is_bounded(vt, backend):
 
 @BACKENDS
 def test_rl07_no_wait_outlasts_max_wait(vt, backend):
-    """RL-07: a debt that comes while calls wait makes them late: they are refused at max_wait, not later."""
+    """RL-07: a debt that comes while calls wait makes them late: they are rejected at max_wait, not later."""
     limit = drained("10/s", max_wait=1.0)
     fates = []
 
@@ -657,7 +657,7 @@ def test_threads_share_one_limit_exactly():
     """A race of many threads: no more tokens pass than there are, and the threads did meet."""
     limit = rate_limit("1/d", burst=200)
     start = threading.Barrier(4)
-    passed, refused = [0] * 4, [0] * 4
+    passed, rejected = [0] * 4, [0] * 4
 
     def run(index):
         start.wait()
@@ -665,7 +665,7 @@ def test_threads_share_one_limit_exactly():
             if limit.try_acquire():
                 passed[index] += 1
             else:
-                refused[index] += 1
+                rejected[index] += 1
 
     threads = [threading.Thread(target=run, args=(index,)) for index in range(4)]
     for thread in threads:
@@ -673,5 +673,5 @@ def test_threads_share_one_limit_exactly():
     for thread in threads:
         thread.join()
     assert sum(passed) == 200
-    assert sum(refused) == 1800
+    assert sum(rejected) == 1800
     assert limit.snapshot().rejected == 1800

@@ -291,14 +291,14 @@ def test_rt04_thousands_of_attempts_neither_overflow_nor_grow(vt, mode):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), True, -1, 0, "3"])
-def test_rt04_bad_attempts_are_refused(value):
+def test_rt04_bad_attempts_are_rejected(value):
     """RT-04: NaN, infinity, bool, zero, negative and text."""
     with pytest.raises((TypeError, ValueError), match="attempts must be"):
         retry(on=ConnectionError, attempts=value)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), True, -1, "3", [], [float("nan")], full_jitter])
-def test_rt04_bad_backoffs_are_refused(value):
+def test_rt04_bad_backoffs_are_rejected(value):
     """RT-04: the same for waits; a backoff that was not called yet is told so."""
     with pytest.raises((TypeError, ValueError), match="backoff must be"):
         retry(on=ConnectionError, backoff=value)
@@ -341,7 +341,7 @@ def use_up(body: Any) -> None:
     ],
 )
 def test_rt05_a_body_that_is_used_up_is_never_sent_empty(vt, mode, stream):
-    """RT-05: an argument that one attempt uses up is refused for a second one, and named."""
+    """RT-05: an argument that one attempt uses up is rejected for a second one, and named."""
     calls = 0
 
     def send(url, body):
@@ -364,7 +364,7 @@ def test_rt05_a_body_that_is_used_up_is_never_sent_empty(vt, mode, stream):
 
 @MODES
 def test_rt05_containers_that_can_be_read_again_are_sent_again(vt, mode):
-    """RT-05: lists and dicts are looked into, and what can be read again, or holds itself, is no reason to refuse."""
+    """RT-05: lists and dicts are looked into, and what can be read again, or holds itself, is no reason to reject."""
     ring: list[Any] = []
     ring.append(ring)
     for body in ({"a": [1, (2, {})]}, [b"x"] * 100, ring):
@@ -720,7 +720,7 @@ def test_rt10_no_cycle_keeps_an_exception(vt, mode, ends_well):
     gc.disable()
     try:
         if mode == "threads":
-            policy.attempt(body)
+            policy.try_call(body)
         else:
 
             async def asynchronous():
@@ -742,7 +742,7 @@ def test_rt10_no_cycle_keeps_an_exception(vt, mode, ends_well):
 
 
 @MODES
-def test_rt11_inner_permits_are_free_during_the_wait_and_a_refusal_reaches_the_fallback(vt, mode):
+def test_rt11_inner_permits_are_free_during_the_wait_and_a_rejection_reaches_the_fallback(vt, mode):
     """RT-11: who takes the place meanwhile keeps it; the call falls back, with the dependency's own error."""
     pool = bulkhead(1, name="pool")
     stolen, errors = [], []
@@ -756,7 +756,7 @@ def test_rt11_inner_permits_are_free_during_the_wait_and_a_refusal_reaches_the_f
     with record_events() as events:
         assert call(vt, mode, stack, Failing(ConnectionError("refused by the peer"))) == "fallback"
     assert [str(error) for error in errors] == ["refused by the peer"]
-    assert errors[0].resilio.stop_reason == "refused"
+    assert errors[0].resilio.stop_reason == "rejected"
     assert isinstance(errors[0].__notes__, list)
     assert events.reasons("pool") == {"full": 1}
     assert inner.budget.balance == pytest.approx(3.0, rel=0.02)  # the token of an attempt that was not made
@@ -765,8 +765,8 @@ def test_rt11_inner_permits_are_free_during_the_wait_and_a_refusal_reaches_the_f
 
 
 @MODES
-def test_rt11_a_refusal_is_retried_only_if_it_is_named(vt, mode):
-    """RT-11: by default a refusal is final, also for `on=Exception`; by its class it is tried again."""
+def test_rt11_a_rejection_is_retried_only_if_it_is_named(vt, mode):
+    """RT-11: by default a rejection is final, also for `on=Exception`; by its class it is tried again."""
     pool = bulkhead(1)
     with pool.permit():
         for on, retries in ((Exception, 0), (BulkheadFullError, 2)):

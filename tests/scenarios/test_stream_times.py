@@ -149,8 +149,8 @@ def test_gates_around_and_inside(vt, backend):
 
 
 @BACKENDS
-def test_a_refusal_inside_is_no_timeout(vt, backend):
-    """A gate inside that refuses ends the stream with its refusal, which the timeout ignores."""
+def test_a_rejection_inside_is_no_timeout(vt, backend):
+    """A gate inside that rejects ends the stream with its rejection, which the timeout ignores."""
     limit, permits = timeout(1.0), bulkhead(1)
     guarded = pipeline(limit, permits)(items)
 
@@ -197,7 +197,7 @@ def test_a_quantile_is_learned_from_whole_streams(vt):
     vt.run(main)
 
 
-def test_generators_that_are_not_async_are_refused():
+def test_generators_that_are_not_async_are_rejected():
     """Nothing can stop a generator that is not async, thread or not; `first` and `idle` are for streams only."""
 
     def numbers():

@@ -93,7 +93,7 @@ def test_results_and_errors_come_through():
     assert caught.value is error
 
 
-def test_without_thread_a_function_is_refused_where_it_is_decorated():
+def test_without_thread_a_function_is_rejected_where_it_is_decorated():
     """Nothing can stop a function that is not async: TypeError at decoration, in a pipeline and in a stack as well."""
 
     def call():
@@ -102,13 +102,13 @@ def test_without_thread_a_function_is_refused_where_it_is_decorated():
     def items():
         yield 1
 
-    for refused, instead in ((call, "thread=True"), (items, "async generator")):
+    for rejected, instead in ((call, "thread=True"), (items, "async generator")):
         with pytest.raises(TypeError, match=instead):
-            timeout(1.0)(refused)
+            timeout(1.0)(rejected)
         with pytest.raises(TypeError, match=instead):
-            pipeline(bulkhead(1), timeout(1.0))(refused)
+            pipeline(bulkhead(1), timeout(1.0))(rejected)
         with pytest.raises(TypeError, match=instead):
-            timeout(1.0)(bulkhead(1)(refused))
+            timeout(1.0)(bulkhead(1)(rejected))
     with pytest.raises(TypeError, match="thread=True"):
         timeout(1.0).call(call)
 
@@ -206,7 +206,7 @@ def test_to04_hung_calls_do_not_starve_healthy_ones(vt, hang):
 
 
 def test_to04_abandoned_threads_are_bounded(vt, monkeypatch):
-    """TO-04: with as many abandoned threads as there may be calls are refused at once, until one has ended."""
+    """TO-04: with as many abandoned threads as there may be calls are rejected at once, until one has ended."""
     monkeypatch.setattr(pool, "MOST_ABANDONED", 2)
     let_go, called = threading.Event(), []
     limit = timeout(0.1, thread=True, name="bounded")
@@ -214,9 +214,9 @@ def test_to04_abandoned_threads_are_bounded(vt, monkeypatch):
         with pytest.raises(CallTimeoutError):
             limit.call(let_go.wait, LONG)
     before = vt.now
-    with pytest.raises(OverloadedError) as refused:
+    with pytest.raises(OverloadedError) as rejected:
         limit.call(called.append, 1)
-    error = refused.value
+    error = rejected.value
     assert (error.policy, error.name, error.reason) == ("timeout", "bounded", "abandoned_threads")
     assert (error.measured, error.limit, error.called) == (2, 2, False)
     assert (called, vt.now) == ([], before)
@@ -338,8 +338,8 @@ def test_a_users_deadline_inside_stays_what_it_is(vt):
     assert caught.value.deadline == 0.2
 
 
-def test_refusals_inside_pass(vt):
-    """A gate inside that refuses is no timeout."""
+def test_rejections_inside_pass(vt):
+    """A gate inside that rejects is no timeout."""
     permits = bulkhead(1)
     with permits.permit(), pytest.raises(BulkheadFullError):
         pipeline(timeout(1.0, thread=True), permits).call(int)
@@ -393,8 +393,8 @@ def test_a_retry_outside_tries_again_in_another_thread(vt):
 
 
 def test_attempt_gives_a_result(vt, hang):
-    """`attempt` tells of a timeout without raising."""
-    result = timeout(0.1, thread=True).attempt(hang)
+    """`try_call` tells of a timeout without raising."""
+    result = timeout(0.1, thread=True).try_call(hang)
     assert not result
     assert result.outcome == "failure"
     assert isinstance(result.error, CallTimeoutError)

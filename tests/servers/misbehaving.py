@@ -2,8 +2,8 @@
 A server on loopback that fails on request: which way is said by the path, that it did is said by its counters.
 
     /ok?size=n  /echo  /empty  /gzip?size=n  /redirect?to=/ok  /login     what a healthy server does
-    /refuse                   reads the request, closes the connection without an answer
-    /refuse-headers           reads the request, then hangs until the client goes
+    /reject                   reads the request, closes the connection without an answer
+    /reject-headers           reads the request, then hangs until the client goes
     /die-mid-body?sent=n&length=m&reset=1      sends n of m bytes, then closes, or resets, the connection
     /hang-mid-body?sent=n     sends n bytes, then hangs until the client goes
     /drip?n=5&every=0.01&size=1                n chunks of so many bytes (n=0: without end), so many seconds apart
@@ -280,11 +280,11 @@ async def _login(exchange: Exchange) -> None:
     await exchange.answer(b"in" if known else b"out", 200 if known else 401, {"www-authenticate": 'Basic realm="r"'})
 
 
-async def _refuse(exchange: Exchange) -> None:
+async def _reject(exchange: Exchange) -> None:
     exchange.cut()
 
 
-async def _refuse_headers(exchange: Exchange) -> None:
+async def _reject_headers(exchange: Exchange) -> None:
     await exchange.hang()
 
 
@@ -359,8 +359,8 @@ ROUTES: dict[str, Handler] = {
     "/login": _login,
     "/ok": _ok,
     "/redirect": _redirect,
-    "/refuse": _refuse,
-    "/refuse-headers": _refuse_headers,
+    "/reject": _reject,
+    "/reject-headers": _reject_headers,
     "/sse": _sse,
     "/status/": _status,
 }

@@ -195,7 +195,7 @@ def _program(name: str, package: str) -> str:
 
 
 def _nobody() -> dict[str, Any]:
-    """Return whom root starts a server as: PostgreSQL refuses to run as root."""
+    """Return whom root starts a server as: PostgreSQL rejects to run as root."""
     user = pwd.getpwnam("nobody")
     return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
 

@@ -66,7 +66,7 @@ class Workers:
             client.socket.settimeout(0.002)
             while not self.holders() - before:
                 with suppress(TimeoutError):
-                    client.socket.recv(1)  # refused: it went to one that holds a request already
+                    client.socket.recv(1)  # rejected: it went to one that holds a request already
                     break
             else:
                 client.socket.settimeout(None)

@@ -1,4 +1,4 @@
-"""`resilio simulate`: what it lists, prints, draws, refuses, and leaves behind after a Ctrl-C."""
+"""`resilio simulate`: what it lists, prints, draws, rejects, and leaves behind after a Ctrl-C."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def erlang_c(workers: int, load: float) -> float:
 
 
 def erlang_b(workers: int, load: float) -> float:
-    """The chance to be refused in M/M/c/c."""
+    """The chance to be rejected in M/M/c/c."""
     blocking = 1.0
     for servers in range(1, workers + 1):
         blocking = load * blocking / (servers + load * blocking)
@@ -62,23 +62,23 @@ def test_the_mean_time_is_that_of_m_m_c():
 
 @pytest.mark.once
 @pytest.mark.untraced  # a hundred thousand calls, which others trace in small
-def test_a_bulkhead_without_a_queue_refuses_as_erlang_b():
-    """A real bulkhead before workers enough for it refuses what Erlang's formula says, within 1 %."""
+def test_a_bulkhead_without_a_queue_rejects_as_erlang_b():
+    """A real bulkhead before workers enough for it rejects what Erlang's formula says, within 1 %."""
     result = simulate(scenario(1500.0, 100, stacks={"limit": Stack(client=lambda: bulkhead(10))}, duration=200.0))
     outcome = result["limit"]
-    assert outcome.refused / outcome.offered == pytest.approx(erlang_b(10, 15.0), rel=0.01)
-    assert outcome.refusals == (("bulkhead", "full", outcome.refused),)
+    assert outcome.rejected / outcome.offered == pytest.approx(erlang_b(10, 15.0), rel=0.01)
+    assert outcome.rejections == (("bulkhead", "full", outcome.rejected),)
 
 
 @pytest.mark.once
 @pytest.mark.untraced  # a hundred thousand calls, which others trace in small
-def test_a_server_guarded_by_a_bulkhead_refuses_the_same():
-    """The server's own policies are in front of its workers, and what they refuse is an error for the client."""
+def test_a_server_guarded_by_a_bulkhead_rejects_the_same():
+    """The server's own policies are in front of its workers, and what they reject is an error for the client."""
     stacks = {"server": Stack(server=lambda: [bulkhead(10)])}
     outcome = simulate(scenario(1500.0, 10, stacks=stacks, duration=60.0))["server"]
     assert outcome.failed / outcome.offered == pytest.approx(erlang_b(10, 15.0), rel=0.02)
     assert outcome.failures == (("ServerBusy", outcome.failed),)
-    assert outcome.refusals == (("server's bulkhead", "full", outcome.failed),)
+    assert outcome.rejections == (("server's bulkhead", "full", outcome.failed),)
 
 
 def all_of_it():
@@ -86,7 +86,7 @@ def all_of_it():
     return [
         deadline(1.0),
         retry(on=Exception, attempts=3),
-        hedge(replay_safe=True, after=0.05),
+        hedge(idempotent=True, after=0.05),
         rate_limit("2000/s"),
         circuit_breaker(consecutive=3),
         bulkhead(100, max_queued=100, max_wait=0.1),
@@ -132,12 +132,12 @@ def test_stacks_face_the_same_arrivals():
 @pytest.mark.untraced  # others trace the same lines in less time
 @pytest.mark.once
 def test_every_task_has_one_fate():
-    """Good, late, failed, refused, given up and unfinished add up to what was offered, in all and in each slice."""
+    """Good, late, failed, rejected, given up and unfinished add up to what was offered, in all and in each slice."""
     stacks = {"bare": Stack(), "all": Stack(client=all_of_it)}
     faults = [Outage(at=1.0, lasts=1.0, mode="hang")]
     result = simulate(scenario(1500.0, duration=4.0, stacks=stacks, faults=faults, deadline=0.5, patience=0.7))
     for outcome in result.values():
-        fates = (outcome.good, outcome.late, outcome.failed, outcome.refused, outcome.gave_up, outcome.unfinished)
+        fates = (outcome.good, outcome.late, outcome.failed, outcome.rejected, outcome.gave_up, outcome.unfinished)
         assert sum(fates) == outcome.offered == sum(part["offered"] for part in outcome.timeline)
         assert sum(part["good"] for part in outcome.timeline) == outcome.good
     assert result["bare"].gave_up > 0 < result["bare"].late
@@ -216,7 +216,7 @@ def test_an_interrupt_ends_it_and_gives_the_clock_back():
     assert clock.source() != "virtual"
 
 
-def test_it_refuses_to_run_inside_of_a_loop():
+def test_it_rejects_to_run_inside_of_a_loop():
     """One thread has one event loop at a time."""
     import asyncio
 

@@ -136,7 +136,7 @@ def test_all_that_a_file_can_say(write):
                 { policy = "retry", backoff = { base = "10ms", cap = "1s" }, budget = { ratio = 0.2 }, on = "any" },
                 { policy = "hedge", after = 0.05 },
                 { policy = "rate_limit", rates = ["1000/s"], burst = 10, cost = 1 },
-                { policy = "keyed", key = "tenant", each = { policy = "circuit_breaker", ignore = ["refused"] } },
+                { policy = "keyed", key = "tenant", each = { policy = "circuit_breaker", ignore = ["rejected"] } },
                 { policy = "keyed", key = "shard", each = [
                     { policy = "bulkhead", max_concurrent = 9 },
                     { policy = "timeout", total = 5.0 },

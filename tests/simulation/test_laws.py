@@ -1,4 +1,4 @@
-"""Laws of times and processes of arrivals: means, bounds, repetition, and what they refuse."""
+"""Laws of times and processes of arrivals: means, bounds, repetition, and what they reject."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_a_pareto_law_stays_in_its_bounds():
         (lambda: Trace([1.0, 0.5]), r"at\[1\] must be at least the time before it, 1"),
     ],
 )
-def test_what_makes_no_sense_is_refused(make, message):
+def test_what_makes_no_sense_is_rejected(make, message):
     """The message names the parameter and the value."""
     with pytest.raises((TypeError, ValueError), match=message):
         make()

@@ -65,11 +65,11 @@ def test_lifo_serves_the_newest_first():
     assert run(at, stack=Stack(queue="lifo"), deadline=0.18).good == 2
 
 
-def test_a_full_queue_refuses():
+def test_a_full_queue_rejects():
     """One is served, one waits, and the third gets `ServerBusy`."""
     outcome = run((0.0, 0.0, 0.0), max_queued=1)
     assert (outcome.good, outcome.failed) == (2, 1)
-    assert outcome.refusals == (("server", "queue full", 1),)
+    assert outcome.rejections == (("server", "queue full", 1),)
     assert outcome.failures == (("ServerBusy", 1),)
 
 
@@ -92,7 +92,7 @@ class Shedding:
         assert now_ns >= job.arrived_ns > 0
         self.jobs.append(job)
         if len(self.jobs) > 2:
-            self.jobs.pop(0).refuse("shed")
+            self.jobs.pop(0).reject("full")
 
     def pop(self, now_ns: int) -> Job | None:
         return self.jobs.pop() if self.jobs else None
@@ -106,7 +106,7 @@ def test_a_queue_of_ones_own():
     assert isinstance(Shedding(), Queue)
     outcome = run((0.0, 0.01, 0.02, 0.03), queue=Shedding)
     assert (outcome.good, outcome.failed) == (3, 1)
-    assert outcome.refusals == (("server", "shed", 1),)
+    assert outcome.rejections == (("server", "full", 1),)
 
 
 def test_a_job_says_all_that_is_known_of_it():
@@ -153,7 +153,7 @@ def test_who_gives_up_in_the_queue_leaves_it():
     outcome = run(
         at, stack=Stack(client=lambda: timeout(0.05)), stops_cancelled=True, max_queued=1, service=Constant(0.2)
     )
-    assert outcome.refusals == ()
+    assert outcome.rejections == ()
     assert outcome.failures == (("CallTimeoutError", 3),)
 
 
@@ -163,7 +163,7 @@ def test_patience_ends():
     assert (outcome.good, outcome.gave_up) == (1, 1)
 
 
-def test_an_outage_refuses():
+def test_an_outage_rejects():
     """Without a connection nothing reaches a worker, and callers know at once, or after the latency."""
     outcome = run((0.5, 2.0), [Outage(at=0.4, lasts=1.0, mode="refuse", latency=0.2)])
     assert (outcome.good, outcome.failed, outcome.in_outage, outcome.served) == (1, 1, 1, 1)
@@ -256,13 +256,13 @@ def test_balancing_by_load_beats_chance():
 
 
 def test_a_key_has_its_replica():
-    """One replica of ten is dead: a tenth of the keys fail, and a breaker for each shard refuses those alone."""
+    """One replica of ten is dead: a tenth of the keys fail, and a breaker for each shard rejects those alone."""
     faults = [Outage(at=0.0, lasts=20.0, replicas=[3])]
     stack = Stack(client=lambda: keyed(circuit_breaker, key=lambda request: request.shard))
     load = Load(arrivals=Poisson(100), users=1000)
     outcome = run(faults=faults, stack=stack, load=load, replicas=10, balance="key", workers=10)
     assert outcome.success == pytest.approx(0.9, abs=0.02)
-    assert outcome.refused > 5 * outcome.failed > 0
+    assert outcome.rejected > 5 * outcome.failed > 0
 
 
 def test_copies_of_a_request_take_the_same_time():
@@ -275,7 +275,7 @@ def test_copies_of_a_request_take_the_same_time():
 
 
 def test_the_server_knows_the_deadline_if_it_is_told():
-    """A guarded server refuses what has expired on its way, and is told what is left of the others."""
+    """A guarded server rejects what has expired on its way, and is told what is left of the others."""
     seen = []
 
     def limit():
@@ -302,7 +302,7 @@ def test_what_is_given_up_while_the_server_decides():
     stack = Stack(client=lambda: timeout(0.05), server=lambda: bulkhead(1, max_queued=1, max_wait=10.0))
     outcome = run((0.0, 0.01, 0.07, 0.08), stack=stack, stops_cancelled=True, service=Constant(0.2))
     assert outcome.failures == (("CallTimeoutError", 4),)
-    assert outcome.refusals == ()
+    assert outcome.rejections == ()
     late = run((0.0, 0.01, 0.02), stack=stack, service=Constant(0.2), network=Constant(0.03), stops_cancelled=True)
     assert late.failures == (("CallTimeoutError", 3),)
 
@@ -315,7 +315,7 @@ def test_who_has_gone_before_the_request_arrives_is_not_served():
 
 
 def test_the_important_ones_are_served():
-    """Both sides know the priority of a load: a shedder refuses the background, and serves what is critical."""
+    """Both sides know the priority of a load: a shedder rejects the background, and serves what is critical."""
     seen = set()
 
     def client():
@@ -330,7 +330,7 @@ def test_the_important_ones_are_served():
     assert seen == {"critical", "background"}
     assert outcome.loads["users"]["success"] > 0.99
     assert outcome.loads["jobs"]["success"] < 0.6
-    assert {who for who, _, _ in outcome.refusals} == {"server's load_shed"}
+    assert {who for who, _, _ in outcome.rejections} == {"server's load_shed"}
 
 
 def test_tenants_and_users_are_drawn():
@@ -374,7 +374,7 @@ def test_tenants_and_users_are_drawn():
         ({"faults": [Surge(at=3, lasts=1, factor=2, load="x")]}, r"faults\[0\].load must be"),
     ],
 )
-def test_a_scenario_with_a_mistake_is_refused(changes, message):
+def test_a_scenario_with_a_mistake_is_rejected(changes, message):
     """The message names the parameter and the value."""
     with pytest.raises((TypeError, ValueError), match=message):
         run(**changes)
@@ -411,7 +411,7 @@ def test_a_scenario_with_a_mistake_is_refused(changes, message):
         ),
     ],
 )
-def test_a_part_with_a_mistake_is_refused(make, message):
+def test_a_part_with_a_mistake_is_rejected(make, message):
     """The message names the parameter and the value."""
     with pytest.raises((TypeError, ValueError), match=message):
         make()

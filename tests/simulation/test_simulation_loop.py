@@ -205,6 +205,6 @@ def test_the_bases_leave_the_decisions_to_their_subclasses(loop):
         loop, tally, **options, same_size=0.0, stops_cancelled=False, wire=None, busy=Exception, failure=Exception
     )
     source = Source(loop, tally, [], 1.0, 0)
-    for call in (lambda: tally.refused("it", "full"), lambda: workers.submit(None), lambda: source.begin(1)):
+    for call in (lambda: tally.rejected("it", "full"), lambda: workers.submit(None), lambda: source.begin(1)):
         with pytest.raises(NotImplementedError):
             call()

@@ -18,7 +18,7 @@ from storm.world import CalleeError, Plan, Stack, World
 __all__ = ["CUTS", "FORMS", "run_world"]
 
 FORMS = (
-    *("guard",) * 4, *("acall",) * 2, *("attempt",) * 2, "block", "by_hand", "reserve", "map", "stream", "driven",
+    *("guard",) * 4, *("acall",) * 2, *("try_acall",) * 2, "block", "by_hand", "reserve", "map", "stream", "driven",
     "deadline", "retrying",
 )  # fmt: skip
 CUTS = ("cancel",) * 6 + ("none", "cancel_at_once", "cancel_twice", "timeout", "grant", "grant")
@@ -115,7 +115,7 @@ class _Storm:
         if any(cancelled) and plan.cut != "grant":  # that one may be sent by the task itself, at its end
             self.failures.append(f"call {plan.number} swallowed its cancellation: {task!r} {plan}")
         kinds = {
-            RejectedError: "refused",
+            RejectedError: "rejected",
             CalleeError: "error",
             ResilienceError: "out of time",
             TimeoutError: "timeout",
@@ -145,9 +145,9 @@ class _Storm:
         """Through the fused pipeline."""
         return plan.stack.whole.acall(self.business, plan)
 
-    async def call_attempt(self, plan: Plan) -> None:
+    async def call_try_acall(self, plan: Plan) -> None:
         """As a result instead of an exception."""
-        result = await plan.stack.whole.attempt(self.business, plan)
+        result = await plan.stack.whole.try_acall(self.business, plan)
         result.unwrap()
 
     async def call_block(self, plan: Plan) -> None:
@@ -235,7 +235,7 @@ class _Storm:
                     self.parked.pop()()
 
     async def act(self, plan: Plan) -> str:
-        """Return, sleep, raise, clean up slowly, call another stack, or be refused."""
+        """Return, sleep, raise, clean up slowly, call another stack, or be rejected."""
         what = plan.business
         if what in ("sleep", "sleep_raise"):
             await asyncio.sleep(plan.lasts)
@@ -245,7 +245,7 @@ class _Storm:
             await self.clean(plan)
         if what == "nested" and plan.inner is not None:
             await self.nest(plan)
-        if what == "refuse":
+        if what == "reject":
             raise RejectedError("elsewhere")
         return what
 
@@ -278,7 +278,7 @@ class _Storm:
                 await asyncio.sleep(plan.lasts)
 
         guarded = stack.guard(inner)
-        await asyncio.gather(guarded(), stack.whole.attempt(inner), return_exceptions=True)
+        await asyncio.gather(guarded(), stack.whole.try_acall(inner), return_exceptions=True)
 
     def drive(self, plan: Plan) -> None:
         """Step the call once by hand, and leave it: dropped, closed, thrown into, or in a cycle for the collector."""

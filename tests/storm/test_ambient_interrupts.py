@@ -183,7 +183,7 @@ def test_a_block_interrupted_at_any_instruction_leaves_what_was_before(block: Ca
     A Ctrl-C before each instruction in turn, in a block inside of others: those hold again, and nothing is remembered.
 
     An `__exit__` written in Python could be interrupted at its first instruction, and a deadline that has passed then
-    refused every call of the thread for good.
+    rejected every call of the thread for good.
     """
     block()  # imports what it needs
     interrupted = Interrupted()

@@ -107,7 +107,7 @@ def end_of(call: Any) -> str:
     try:
         call()
     except RejectedError:
-        return "refused"
+        return "rejected"
     except CalleeError:
         return "error"
     return "returned"
@@ -132,7 +132,7 @@ def make_calls(rng: random.Random) -> list[Any]:
         return number
 
     def attempt() -> None:
-        stack.attempt(call.__wrapped__).unwrap()
+        stack.try_call(call.__wrapped__).unwrap()
 
     def block() -> None:
         with pool:
@@ -157,7 +157,7 @@ def competition(pool: Any) -> Iterator[None]:
 
     def compete() -> None:
         while not stop.is_set():
-            pool.attempt(time.sleep, 0.0001)
+            pool.try_call(time.sleep, 0.0001)
 
     threads = [threading.Thread(target=compete) for _ in range(2)]
     for thread in threads:
@@ -251,7 +251,7 @@ def nested_retries() -> Any:
     def fail() -> None:
         raise CalleeError
 
-    return lambda: stack.attempt(fail)
+    return lambda: stack.try_call(fail)
 
 
 def calls_without_a_key() -> Any:

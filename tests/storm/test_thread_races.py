@@ -88,7 +88,7 @@ def taken(policy: Any) -> bool:
 
 
 def test_a_bulkhead_never_lets_in_more_than_its_permits(race: Race) -> None:
-    """Refusals prove the contention; the counters add up to the last call."""
+    """Rejections prove the contention; the counters add up to the last call."""
     pool = bulkhead(3)
 
     def step(_: int) -> bool:
@@ -212,7 +212,7 @@ def test_a_breaker_counts_every_outcome(race: Race) -> None:
 
 
 def test_a_half_open_breaker_leases_one_probe_at_a_time(race: Race, vt: VirtualTime) -> None:
-    """However many threads ask in the moment that it may probe, one gets the lease; the others are refused."""
+    """However many threads ask in the moment that it may probe, one gets the lease; the others are rejected."""
     breaker = circuit_breaker(consecutive=1, open_for=1.0, max_open_for=1.0, probe_lease=3600)
 
     def step(_: int) -> bool:
@@ -257,7 +257,7 @@ def test_one_failure_among_many_trips_once(race: Race, vt: VirtualTime) -> None:
 
 
 def test_a_stack_admits_all_or_none(race: Race, vt: VirtualTime) -> None:
-    """Limit, breaker and bulkhead together: a refusal further in gives every token and permit back."""
+    """Limit, breaker and bulkhead together: a rejection further in gives every token and permit back."""
     limit, breaker, pool = rate_limit("1/s", burst=4000), circuit_breaker(), bulkhead(1)
 
     @pipeline(limit, breaker, pool)

@@ -24,7 +24,7 @@ __all__ = ["FORMS", "Cut", "run_world"]
 
 FORMS = (
     "guard",
-    "attempt",
+    "try_call",
     "block",
     "by_hand",
     "handed_over",
@@ -105,7 +105,7 @@ class _Storm:
         try:
             getattr(self, f"call_{plan.form}")(plan, rng)
         except RejectedError:
-            self.count("refused")
+            self.count("rejected")
         except CalleeError:
             self.count("error")
         except ResilienceError:
@@ -124,9 +124,9 @@ class _Storm:
         """By a decorated function."""
         self.guards[plan.stack, "call"](plan, rng)
 
-    def call_attempt(self, plan: Plan, rng: random.Random) -> None:
+    def call_try_call(self, plan: Plan, rng: random.Random) -> None:
         """As a result instead of an exception; what is no Exception is raised all the same."""
-        plan.stack.whole.attempt(self.business, plan, rng).unwrap()
+        plan.stack.whole.try_call(self.business, plan, rng).unwrap()
 
     def call_block(self, plan: Plan, rng: random.Random) -> None:
         """In a block."""
@@ -197,7 +197,7 @@ class _Storm:
     def call_cycle(self, plan: Plan, rng: random.Random) -> None:
         """Leave a permit in a cycle; whichever thread collects gives it back."""
         permit = plan.stack.fused.try_acquire(plan)
-        self.count("dropped" if permit else "refused")
+        self.count("dropped" if permit else "rejected")
         cycle: list[Any] = [permit]
         cycle.append(cycle)
         del permit
@@ -242,10 +242,10 @@ class _Storm:
                 raise CalleeError(what)
             if what == "cleanup" and plan.cut == "cut":
                 raise Cut
-            if what == "refuse":
+            if what == "reject":
                 raise RejectedError("elsewhere")
             if what == "nested" and plan.inner is not None:
-                plan.inner.whole.attempt(lambda: None)
+                plan.inner.whole.try_call(lambda: None)
             return what
 
     def inside(self, plan: Plan) -> Any:

@@ -16,8 +16,8 @@ from storm.world import CalleeError, Plan, World
 __all__ = ["CUTS", "FORMS", "run_world"]
 
 FORMS = (
-    *("guard",) * 4, *("acall",) * 2, *("attempt",) * 2, "block", "by_hand", "reserve", "stream", "stepped", "deadline",
-    "retrying",
+    *("guard",) * 4, *("acall",) * 2, *("try_acall",) * 2, "block", "by_hand", "reserve", "stream", "stepped",
+    "deadline", "retrying",
 )  # fmt: skip
 CUTS = ("cancel",) * 4 + ("none", "cancel_at_once", "deadline", "deadline", "grant", "nursery")
 
@@ -86,7 +86,7 @@ class _Storm:
             self.world.ended["cancelled"] += 1
             raise
         except RejectedError:
-            self.world.ended["refused"] += 1
+            self.world.ended["rejected"] += 1
         except CalleeError:
             self.world.ended["error"] += 1
         except ResilienceError:
@@ -106,9 +106,9 @@ class _Storm:
         """Through the fused pipeline."""
         await plan.stack.whole.acall(self.business, plan, seen)
 
-    async def call_attempt(self, plan: Plan, seen: list[str]) -> None:
+    async def call_try_acall(self, plan: Plan, seen: list[str]) -> None:
         """As a result instead of an exception."""
-        result = await plan.stack.whole.attempt(self.business, plan, seen)
+        result = await plan.stack.whole.try_acall(self.business, plan, seen)
         result.unwrap()
 
     async def call_block(self, plan: Plan, seen: list[str]) -> None:
@@ -191,7 +191,7 @@ class _Storm:
                     self.parked.pop().cancel()
 
     async def act(self, plan: Plan) -> None:
-        """Return, sleep, raise, clean up slowly, call another stack, or be refused."""
+        """Return, sleep, raise, clean up slowly, call another stack, or be rejected."""
         what = plan.business
         if what in ("sleep", "sleep_raise", "cleanup"):
             try:
@@ -204,7 +204,7 @@ class _Storm:
             raise CalleeError(what)
         if what == "nested" and plan.inner is not None and plan.form != "stepped":
             await self.nest(plan)
-        if what == "refuse":
+        if what == "reject":
             raise RejectedError("elsewhere")
 
     async def nest(self, plan: Plan) -> None:
@@ -217,7 +217,7 @@ class _Storm:
                 await trio.sleep(plan.lasts)
 
         async def attempt() -> None:
-            await stack.whole.attempt(inner)
+            await stack.whole.try_acall(inner)
 
         guarded = stack.guard(inner)
         try:

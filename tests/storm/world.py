@@ -27,7 +27,7 @@ from storm import tactics
 
 __all__ = ["CUT_SHORT", "CalleeError", "Plan", "Stack", "World", "keep_out_of_collections", "storm"]
 
-BUSINESS = ("sleep",) * 8 + ("cleanup",) * 3 + ("return", "raise", "sleep_raise", "nested", "refuse")
+BUSINESS = ("sleep",) * 8 + ("cleanup",) * 3 + ("return", "raise", "sleep_raise", "nested", "reject")
 CUT_SHORT = ("broken off", "cancelled", "dropped", "interrupted", "nursery", "timeout")
 """The ends that count: of a call that something ended from outside while it was under way."""
 
@@ -139,7 +139,7 @@ class Toll:
     def admit(self, call: Any) -> Any:
         """Let most calls in."""
         if self.random.random() < 0.05:
-            return resilio.gates.Refuse()
+            return resilio.gates.Reject()
         self.inside += 1
         return None
 

@@ -156,6 +156,6 @@ def test_names_and_signatures_survive() -> None:
     ],
 )
 def test_bad_input_is_named(call: Callable[[], object], error: type[Exception], text: str) -> None:
-    """Every parameter refuses what makes no sense, by name."""
+    """Every parameter rejects what makes no sense, by name."""
     with pytest.raises(error, match=text):
         call()

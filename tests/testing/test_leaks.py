@@ -69,7 +69,7 @@ def test_without_arguments_every_policy_is_looked_at() -> None:
     assert_no_leaks()
 
 
-def test_what_is_no_policy_is_refused() -> None:
+def test_what_is_no_policy_is_rejected() -> None:
     """A guarded function too, with what to ask it for."""
     with pytest.raises(TypeError, match=r"policies must be policies; policy_of\(function\) gives .* not <guarded"):
         assert_no_leaks(bulkhead(3)(print))

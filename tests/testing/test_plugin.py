@@ -86,10 +86,10 @@ def test_an_outage_and_a_shutdown(turn):
         calls.append(turn)
         raise OSError
 
-    assert search.attempt(int).error is None
+    assert search.try_call(int).error is None
     for stack in (again, payments):
         for _ in range(5):
-            stack.attempt(down)
+            stack.try_call(down)
         assert len(calls) == 8
         calls.clear()
     search.drain(timeout=0)

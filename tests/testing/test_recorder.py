@@ -15,7 +15,7 @@ def fail() -> None:
 
 
 def test_events_are_recorded_in_order(vt: VirtualTime) -> None:
-    """A trip, a refusal, a probe and a recovery are all there, with their names and reasons."""
+    """A trip, a rejection, a probe and a recovery are all there, with their names and reasons."""
     breaker = circuit_breaker("payments", consecutive=1, open_for=1.0)
     with record_events() as events:
         with pytest.raises(OSError):

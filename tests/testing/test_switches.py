@@ -12,7 +12,7 @@ from resilio.testing import VirtualTime, disabled, no_wait
 
 
 def test_disabled_asks_no_gate() -> None:
-    """In the block an open circuit lets everything through and counts nothing; after it, it refuses again."""
+    """In the block an open circuit lets everything through and counts nothing; after it, it rejects again."""
     breaker = circuit_breaker(initial="forced_open")
     guarded = breaker(lambda: "called")
     with pytest.raises(CircuitOpenError):
@@ -20,7 +20,7 @@ def test_disabled_asks_no_gate() -> None:
     with disabled():
         assert guarded() == "called"
         assert breaker.call(lambda: "called") == "called"
-        assert breaker.attempt(lambda: "called").value == "called"
+        assert breaker.try_call(lambda: "called").value == "called"
     with pytest.raises(CircuitOpenError):
         guarded()
     assert breaker.snapshot().calls == 2
@@ -84,8 +84,8 @@ async def test_no_wait_ends_an_async_wait_for_time(vt: VirtualTime) -> None:
     assert vt.now == 0.0
 
 
-def test_no_wait_refuses_what_another_call_would_have_to_end(vt: VirtualTime) -> None:
-    """A call that would wait for a permit is refused at once, and the queue is empty after it."""
+def test_no_wait_rejects_what_another_call_would_have_to_end(vt: VirtualTime) -> None:
+    """A call that would wait for a permit is rejected at once, and the queue is empty after it."""
     pool = bulkhead(1, max_queued=5, max_wait=100)
     permit = pool.acquire()
     with no_wait(), pytest.raises(BulkheadFullError):
@@ -104,8 +104,8 @@ def test_no_wait_ends_with_its_block(vt: VirtualTime) -> None:
     assert vt.now == pytest.approx(1.0)
 
 
-def test_no_wait_still_refuses_what_is_refused() -> None:
-    """What would not even wait is refused as ever."""
+def test_no_wait_still_rejects_what_is_rejected() -> None:
+    """What would not even wait is rejected as ever."""
     limit = rate_limit("1/s")
     limit.call(lambda: None)
     with no_wait(), pytest.raises(RateLimitedError):

@@ -582,7 +582,7 @@ def test_time_never_steps_back_from_one_virtual_time_to_the_next() -> None:
     ],
 )
 def test_bad_input_is_named(vt: VirtualTime, call: Callable[[Any], object], error: type[Exception], text: str) -> None:
-    """Every parameter refuses what makes no sense, by name."""
+    """Every parameter rejects what makes no sense, by name."""
     with pytest.raises(error, match=text):
         call(vt)
 
@@ -608,7 +608,7 @@ def test_a_busy_thread_that_never_ends_ends_patience(backend: str) -> None:
 
 
 def test_one_loop_drives_at_a_time(vt: VirtualTime) -> None:
-    """A second loop in another thread is refused while the first one runs."""
+    """A second loop in another thread is rejected while the first one runs."""
     errors: list[str] = []
 
     def other() -> None:

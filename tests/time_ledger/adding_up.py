@@ -65,7 +65,7 @@ class Book:
         Args:
             plan: Which.
 
-            box: What was told of it: nothing if it was refused at once, or ended in a finaliser.
+            box: What was told of it: nothing if it was rejected at once, or ended in a finaliser.
 
             error: What it has raised.
 

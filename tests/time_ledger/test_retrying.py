@@ -83,13 +83,13 @@ async def test_a_failed_result_is_closed_in_nobodys_attempt(vt: VirtualTime) -> 
 
 
 async def test_an_earlier_error_that_leaves_the_loop_has_its_segments(vt: VirtualTime) -> None:
-    """The last try was refused, so the one before it is what is raised: it tells of the whole loop."""
+    """The last try was rejected, so the one before it is what is raised: it tells of the whole loop."""
     policy = tries()
     with pytest.raises(OSError, match="first") as caught:
         async for attempt in retrying(policy):
             with attempt:
                 if attempt.number == 2:
-                    raise BulkheadFullError("refused")
+                    raise BulkheadFullError("rejected")
                 await sleep(0.125)
                 raise OSError("first")
     assert told(caught.value.resilio_segments) == {"attempt": 0.125, "retry_sleep": 0.5}

@@ -212,8 +212,8 @@ async def test_a_fallback_alone_tells_no_time_that_it_has_not_measured(vt: Any) 
     assert not hasattr(caught.value, "resilio_segments")
 
 
-async def test_a_refusal_after_a_wait_tells_of_it(vt: Any) -> None:
-    """The wait is on the exception and in the counters, though nothing was called; refused at once, it is nothing."""
+async def test_a_rejection_after_a_wait_tells_of_it(vt: Any) -> None:
+    """The wait is on the exception and in the counters, though nothing was called; rejected at once, it is nothing."""
     policy = bulkhead(1, max_queued=1, max_wait=0.5, name="narrow")
     permit = policy.try_acquire()
     with pytest.raises(resilio.BulkheadFullError) as caught:
@@ -306,7 +306,7 @@ def test_threads_account_as_tasks_do(vt: Any) -> None:
 
 
 def test_segments_are_values() -> None:
-    """Equal if their numbers are, hashable, picklable, made by name; what is no time is refused."""
+    """Equal if their numbers are, hashable, picklable, made by name; what is no time is rejected."""
     import pickle
 
     one = Segments(queue=0.5, attempt=1.25, wasted=3.0)

@@ -24,7 +24,7 @@ from storm.world import CalleeError, Plan, Stack, World
 pytestmark = SILENCED
 
 WAITS = (0.002, 0.01, 0.05, 10.0)
-FORMS = ("guard", "guard", "acall", "attempt")
+FORMS = ("guard", "guard", "acall", "try_acall")
 CUTS = ("none",) * 3 + ("cancel",) * 2
 PER_WORLD = 500
 
@@ -84,7 +84,7 @@ class Worldly:
         elif form == "acall":
             await stack.whole.acall(self.business, plan)
         else:
-            (await stack.whole.attempt(self.business, plan)).unwrap()
+            (await stack.whole.try_acall(self.business, plan)).unwrap()
 
     async def business(self, plan: Plan) -> str:
         """Sleep, tell phases, raise, clean up slowly, or call through another stack."""

@@ -129,7 +129,7 @@ def test_a_handler_that_raises_fails_no_call(vt: Any) -> None:
         ({"above": 1, "per_minute": 0}, ValueError),
     ],
 )
-def test_what_cannot_be_is_refused(options: dict[str, Any], error: type[Exception]) -> None:
+def test_what_cannot_be_is_rejected(options: dict[str, Any], error: type[Exception]) -> None:
     """A wrong option is named."""
     with pytest.raises(error, match=list(options)[-1]):
         slow_calls(**options)

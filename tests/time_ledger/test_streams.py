@@ -86,7 +86,7 @@ async def test_what_leaves_a_stream_tells_of_all_attempts(vt: Any) -> None:
 @pytest.mark.filterwarnings(
     "ignore::resilio._composition.pipeline.PipelineWarning"
 )  # the order is not the recommended one
-async def test_a_wait_that_ends_in_a_refusal_or_a_cancellation_was_a_wait(vt: Any) -> None:
+async def test_a_wait_that_ends_in_a_rejection_or_a_cancellation_was_a_wait(vt: Any) -> None:
     """In a stage inside too: it counts as the queue's, whatever became of the stream."""
     outer = circuit_breaker("outer")
     pool = bulkhead(1, max_queued=9, max_wait=0.5, name="pool")
@@ -179,7 +179,7 @@ async def test_phases_of_a_call_in_a_stream_are_the_streams_too(vt: Any) -> None
     assert spent(around) == {"connect": 0.25, "attempt": 0.5}
 
 
-def test_the_natives_refuse_what_makes_no_sense() -> None:
+def test_the_natives_reject_what_makes_no_sense() -> None:
     """Stages are told apart by permits and segments, and by nothing else."""
     policy = circuit_breaker()
     permit = policy.acquire()

@@ -131,7 +131,7 @@ class Streams:
             if plan.business == "cleanup":
                 with anyio.CancelScope(shield=True):
                     await anyio.sleep(0.003)
-        if plan.business == "refuse":
+        if plan.business == "reject":
             raise CalleeError(plan.business)
 
 

@@ -23,7 +23,7 @@ from storm.world import CalleeError, Plan, Stack, World
 pytestmark = SILENCED
 
 WAITS = (0.002, 0.01, 0.05)
-FORMS = ("guard", "call", "attempt", "stream", "stream")
+FORMS = ("guard", "call", "try_call", "stream", "stream")
 CUTS = ("none", "none", "break_off")
 PER_WORLD = 50
 THREADS = 6
@@ -102,8 +102,8 @@ class Threads:
     def call_call(self, plan: Plan) -> None:
         plan.stack.whole.call(self.business, plan)
 
-    def call_attempt(self, plan: Plan) -> None:
-        plan.stack.whole.attempt(self.business, plan).unwrap()
+    def call_try_call(self, plan: Plan) -> None:
+        plan.stack.whole.try_call(self.business, plan).unwrap()
 
     def call_stream(self, plan: Plan) -> None:
         """Read a guarded generator, to its end or not."""
@@ -135,7 +135,7 @@ class Threads:
         for number in range(3):
             yield number
             _backends.sleep(plan.lasts / 2)
-        if plan.business == "refuse":
+        if plan.business == "reject":
             raise CalleeError(plan.business)
 
 

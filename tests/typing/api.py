@@ -25,8 +25,8 @@ from resilio import (
     Pipeline,
     Policy,
     RateLimit,
-    Refusal,
     RejectedError,
+    Rejection,
     Result,
     Snapshot,
     adaptive_limit,
@@ -48,7 +48,7 @@ from resilio import (
 )
 from resilio._policies.adaptive_limit import AdaptiveLimitSnapshot
 from resilio.events import Event, StateChanged, subscribe
-from resilio.gates import CustomGate, GateCall, Refuse
+from resilio.gates import CustomGate, GateCall, Reject
 
 # ---- factories -------------------------------------------------------------------------------------------------------
 
@@ -165,17 +165,17 @@ async def use_decorated(client: Client) -> None:
 
 
 async def call() -> None:
-    """`call`, `acall` and `attempt` give what the function gives, and check its arguments."""
+    """`call`, `acall`, `try_call` and `try_acall` give what the function gives, and check its arguments."""
     assert_type(breaker.call(plain, 1, b=""), float)
     assert_type(await breaker.acall(coroutine, 1, b=""), float)
     assert_type(await both.acall(to_awaitable, 1), bytes)
-    result = breaker.attempt(plain, 1)
+    result = breaker.try_call(plain, 1)
     assert_type(result, Result[float])
     assert_type(result.ok, bool)
     assert_type(result.unwrap(), float)
     assert_type(result.value, float | None)
     assert_type(result.error, Exception | None)
-    assert_type(await breaker.attempt(coroutine, 1), Result[float])
+    assert_type(await breaker.try_acall(coroutine, 1), Result[float])
     breaker.call(plain, "1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
     breaker.call(plain, 1, c="")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 
@@ -200,14 +200,14 @@ async def blocks() -> None:
 
 
 async def by_hand() -> None:
-    """A permit is true and a refusal false, and a checker knows it."""
+    """A permit is true and a rejection false, and a checker knows it."""
     got = breaker.try_acquire()
-    assert_type(got, Permit | Refusal)
+    assert_type(got, Permit | Rejection)
     if got:
         assert_type(got, Permit)
         got.success()
     else:
-        assert_type(got, Refusal)
+        assert_type(got, Rejection)
         assert_type(got.retry_after, float | None)
         raise got.error
     assert_type(breaker.acquire(), Permit)
@@ -260,8 +260,8 @@ def ambient() -> None:
     phase(None)
 
 
-def refused(error: RejectedError) -> None:
-    """A refusal says who, why and when again."""
+def rejected(error: RejectedError) -> None:
+    """A rejection says who, why and when again."""
     assert_type(error.retry_after, float | None)
     assert_type(error.reason, str)
     assert_type(error.called, bool)
@@ -276,8 +276,8 @@ class Window:
     kind = "maintenance_window"
     reasons = ("maintenance",)
 
-    def admit(self, call: GateCall) -> Refuse | None:
-        return Refuse("maintenance", retry_after=60.0) if call.args else None
+    def admit(self, call: GateCall) -> Reject | None:
+        return Reject("maintenance", retry_after=60.0) if call.args else None
 
     def settle(self, call: GateCall, outcome: Outcome, seconds: float) -> None:
         call.data = seconds
@@ -294,7 +294,7 @@ circuit_breaker(failed_if=lambda result: Outcome.FAILURE)
 circuit_breaker(on="http")
 circuit_breaker(on=resilio.presets.model)
 circuit_breaker(on="htp")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
-hedge(replay_safe=True, on=OSError, ignore=(TimeoutError,), failed_if=lambda answer: answer is None)
+hedge(idempotent=True, on=OSError, ignore=(TimeoutError,), failed_if=lambda answer: answer is None)
 circuit_breaker(open_fore=1)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
 circuit_breaker(window=1.5)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
 adaptive_limit(law="cubic")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -253,7 +253,7 @@ class Resilience4j:
         self.asked, self.probes = 0, list[bool]()
 
     async def __call__(self, send: Send, call: Call) -> None:
-        """Send it; what the breaker refuses is retried as well."""
+        """Send it; what the breaker rejects is retried as well."""
         for left in reversed(range(self.ATTEMPTS)):
             try:
                 await self._attempt(send, call)

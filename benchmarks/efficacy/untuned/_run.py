@@ -119,7 +119,7 @@ class _Run:
             with deadline(self.cell.patience) if self.ours and self.cell.told else nullcontext():
                 async with self._patience():
                     await client(call)
-        except Exception:  # noqa: BLE001 - of a peer, of the world, or a refusal
+        except Exception:  # noqa: BLE001 - of a peer, of the world, or a rejection
             return
         self.took[call] = self.now - call.at
 

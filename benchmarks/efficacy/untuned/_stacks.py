@@ -56,8 +56,8 @@ STACKS: dict[str, Stack] = {
     "load_shed(c)": _with_workers(load_shed, "max_concurrent"),
     "adaptive_limit()": _policy(adaptive_limit),
     "adaptive_limit(start=c)": _with_workers(adaptive_limit, "start"),
-    "hedge()": _policy(hedge, replay_safe=True),
-    "hedge, no cap": _policy(hedge, replay_safe=True, max_extra=1.0),
+    "hedge()": _policy(hedge, idempotent=True),
+    "hedge, no cap": _policy(hedge, idempotent=True, max_extra=1.0),
 }
 
 

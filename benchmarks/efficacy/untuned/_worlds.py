@@ -325,7 +325,7 @@ class Door(_World):
 
         asks: Seconds of the `Retry-After`.
 
-        status: Of its refusals.
+        status: Of its rejections.
     """
 
     rate: float

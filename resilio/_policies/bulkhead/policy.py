@@ -19,7 +19,7 @@ from resilio._native import clock
 from resilio._native.core import Waiter
 from resilio._native.gates import BulkheadGate
 from resilio._options.fields import GateOptions, check_wait, option, record
-from resilio._options.validators import choice, positive_int, refuse, seconds, weight
+from resilio._options.validators import choice, positive_int, reject, seconds, weight
 from resilio._policies.bulkhead.map import BulkheadMap
 from resilio._policy.base import Policy, make
 from resilio._policy.factory import makes
@@ -44,7 +44,7 @@ class BulkheadConfig(GateOptions):
     def __attrs_post_init__(self) -> None:
         check_wait(self)
         if isinstance(self.weight, int) and self.weight > self.max_concurrent:
-            refuse("weight", self.weight, f"at most max_concurrent={self.max_concurrent}: it would never be admitted")
+            reject("weight", self.weight, f"at most max_concurrent={self.max_concurrent}: it would never be admitted")
 
 
 class Bulkhead(Policy[BulkheadConfig]):
@@ -52,7 +52,7 @@ class Bulkhead(Policy[BulkheadConfig]):
 
     kind = "bulkhead"
     Config = BulkheadConfig
-    REFUSING = frozenset({"closed_down"})
+    REJECTING = frozenset({"closed_down"})
     _gate: BulkheadGate
 
     def __init__(self, config: BulkheadConfig, name: str | None = None) -> None:
@@ -82,7 +82,7 @@ class Bulkhead(Policy[BulkheadConfig]):
 
     @property
     def closed(self) -> bool:
-        """True if it refuses all new calls."""
+        """True if it rejects all new calls."""
         return self._gate.closed
 
     def resize(self, max_concurrent: int) -> None:
@@ -95,7 +95,7 @@ class Bulkhead(Policy[BulkheadConfig]):
         self.reconfigure(max_concurrent=max_concurrent)
 
     def close(self) -> None:
-        """Refuse all new and waiting calls (reason "closed") until `resume`; calls in flight go on."""
+        """Reject all new and waiting calls (reason "closed") until `resume`; calls in flight go on."""
         self._gate.close()
 
     def resume(self) -> None:
@@ -203,11 +203,11 @@ class _Deadline:
 @makes(BulkheadConfig, "@bulkhead(10)")
 def bulkhead(config: BulkheadConfig, name: str | None) -> Bulkhead:
     """
-    Return a bulkhead that admits `max_concurrent` calls at a time and queues or refuses the rest.
+    Return a bulkhead that admits `max_concurrent` calls at a time and queues or rejects the rest.
 
     Args:
         max_concurrent: Permits, >= 1, in all threads and event loops together.
-        max_queued: Calls that may wait for a permit; 0: a call that finds none is refused at once.
+        max_queued: Calls that may wait for a permit; 0: a call that finds none is rejected at once.
         max_wait: Seconds that a call waits at most, >= 0; needed where calls may wait.
         order: The next call to admit: "fifo", the oldest; "lifo", the newest; or "adaptive": fifo until the oldest has
             waited for half of max_wait or the queue is half full, and then lifo, because under overload the newest can
@@ -215,7 +215,7 @@ def bulkhead(config: BulkheadConfig, name: str | None) -> Bulkhead:
         weight: Permits a call takes: an int >= 1, or a function of the call's arguments that returns one. A call whose
             turn has come is not overtaken by lighter ones. If the function raises or returns anything else: 1.
         name: What it is called; the same name and options give the same bulkhead.
-        enforce: False: refuse nothing and count what would have been refused; 0 to 1: enforce for this share.
+        enforce: False: reject nothing and count what would have been rejected; 0 to 1: enforce for this share.
 
     Raises:
         TypeError: An option of a wrong type; the message names it and the value.

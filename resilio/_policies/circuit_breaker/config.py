@@ -19,7 +19,7 @@ from resilio._options.validators import (
     function,
     parse_duration,
     positive_int,
-    refuse,
+    reject,
     seconds,
     show,
     total_seconds,
@@ -54,7 +54,7 @@ MAX_OPEN_FOR = _Default(3.0)
 CONSECUTIVE = _DefaultCount(10)
 FAILURE_RATE = _Default(0.9)
 THROTTLED_RATE = _Default(0.5)
-"""The failure rate from which on the probabilistic mode refuses a share of the calls."""
+"""The failure rate from which on the probabilistic mode rejects a share of the calls."""
 PROBES = _DefaultCount(1)
 PROBES_OF_RULES = _DefaultCount(3)
 """The probes if the user has set a failure rule, which may open the breaker while a part of the calls succeeds."""
@@ -79,7 +79,7 @@ def _by_origin(value: object) -> tuple[bool, object]:
 
 
 def _open_time(name: str, value: object) -> Any:
-    """Return the open time in seconds; a time beyond an hour is refused, as it was probably meant in milliseconds."""
+    """Return the open time in seconds; a time beyond an hour is rejected, as it was probably meant in milliseconds."""
     time = parse_duration(name, value) if isinstance(value, str) else seconds(name, value)
     if time > LONGEST_OPEN:
         in_ms = not isinstance(value, str) and total_seconds(value) is None and time / 1000 <= LONGEST_OPEN
@@ -91,9 +91,9 @@ def _open_time(name: str, value: object) -> Any:
 def _window(name: str, value: object) -> Window:
     window = parse_window(name, value)
     if window.calls is not None and window.calls > MOST_CALLS:
-        refuse(name, value, f"at most {MOST_CALLS} calls (each takes a byte)")
+        reject(name, value, f"at most {MOST_CALLS} calls (each takes a byte)")
     if window.seconds is not None and window.seconds < SHORTEST_WINDOW:
-        refuse(name, value, f"a time of at least {SHORTEST_WINDOW:g} s")
+        reject(name, value, f"a time of at least {SHORTEST_WINDOW:g} s")
     return window
 
 
@@ -131,10 +131,10 @@ class CircuitBreakerConfig(EnforcedOptions, NamedFirstOptions):
         if _is_default(self.probes):
             object.__setattr__(self, "probes", PROBES if self.sure else PROBES_OF_RULES)
         if self.max_open_for < self.open_for and not _is_default(self.max_open_for):
-            refuse("max_open_for", self.max_open_for, f"at least open_for, which is {self.open_for:g}")
+            reject("max_open_for", self.max_open_for, f"at least open_for, which is {self.open_for:g}")
         calls = self.window.calls
         if calls is not None and self.min_calls > calls and self.min_calls != MIN_CALLS:
-            refuse("min_calls", self.min_calls, f"at most the calls of the window, which are {calls}")
+            reject("min_calls", self.min_calls, f"at most the calls of the window, which are {calls}")
         if self.failure_rate is None and self.consecutive is None and None in (self.slow_rate, self.slow_call):
             raise ValueError(
                 "failure_rate=None and consecutive=None leave no rule that opens the breaker: give one of them, or "

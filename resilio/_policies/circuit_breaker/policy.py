@@ -94,7 +94,7 @@ class CircuitBreaker(Policy[CircuitBreakerConfig]):
 
     kind = "circuit_breaker"
     Config = CircuitBreakerConfig
-    REFUSING = frozenset({"open", "forced_open"})
+    REJECTING = frozenset({"open", "forced_open"})
     _gate: BreakerGate
 
     def __init__(self, config: CircuitBreakerConfig, name: str | None = None) -> None:
@@ -116,7 +116,7 @@ class CircuitBreaker(Policy[CircuitBreakerConfig]):
         return self._gate.state
 
     def force_open(self) -> None:
-        """Refuse every call from now on, until the state is set anew."""
+        """Reject every call from now on, until the state is set anew."""
         self._force("forced_open")
 
     def force_closed(self) -> None:
@@ -145,7 +145,7 @@ class CircuitBreaker(Policy[CircuitBreakerConfig]):
     def _explained(self) -> str:
         config = self._config
         if config.mode == "probabilistic":
-            return f"refuses a share of the calls above {config.failure_rate:.0%} of failures; opens where all fail"
+            return f"rejects a share of the calls above {config.failure_rate:.0%} of failures; opens where all fail"
         slow = None if config.slow_call is None or config.slow_rate is None else f"{config.slow_rate:.0%} of slow calls"
         row = None if config.consecutive is None else f"{config.consecutive} failures in a row"
         rate = None if config.failure_rate is None else f"{config.failure_rate:.0%} of failures in the window"
@@ -154,7 +154,7 @@ class CircuitBreaker(Policy[CircuitBreakerConfig]):
         slow = f"; and at {slow}" if slow else ""
         return (
             f"opens where next to nothing works: at {row}, more where many fail anyway, or at a sure {rate}{slow}; "
-            "what fails in part is not refused"
+            "what fails in part is not rejected"
         )
 
     def _start_over(self) -> None:
@@ -205,14 +205,14 @@ def circuit_breaker(config: CircuitBreakerConfig, name: str | None) -> CircuitBr
             probe, one does. The default is 3 if `failure_rate` or `consecutive` is set.
         probe_lease: Seconds until a hung probe's place goes to another; None: from the latencies seen, at most 60.
         ramp: Seconds in which a share rising from 10 % to all is readmitted after closing; None: all at once.
-        mode: "window": a rate opens it; "probabilistic": a rate (0.5, if not given) refuses a share of the calls, a
+        mode: "window": a rate opens it; "probabilistic": a rate (0.5, if not given) rejects a share of the calls, a
             total failure opens it.
         on: Exceptions that are failures: types, a predicate `exception -> bool | Outcome`, or a preset: "http",
             "model", "database", "redis". Left out: every exception, and in a client's transport failing answers too.
         ignore: Exceptions matched by `on` that do not count at all: types, or a predicate, called only for those.
         failed_if: Results that are failures: a predicate `result -> bool | Outcome`; None: the preset's rule.
         initial: The state before the first call; later changes of it have no effect.
-        enforce: False: refuse nothing and count what would have been refused; 0 to 1: refuse this share.
+        enforce: False: reject nothing and count what would have been rejected; 0 to 1: reject this share.
 
     Raises:
         TypeError: An option of a wrong type; the message names it and the value.

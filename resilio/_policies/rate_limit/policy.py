@@ -1,7 +1,7 @@
 """
 A rate limit lets at most N calls pass in any period of a small limit ("10/min"), or a steady flow of tokens ("100/s").
 
-Calls beyond it are queued fairly, or refused.
+Calls beyond it are queued fairly, or rejected.
 
 Why: a dependency with a quota rejects requests beyond it, and each rejection costs a round trip, and sometimes a ban.
 When not: if the number of concurrent calls hurts the dependency, a bulkhead fits better. It is not a limit across
@@ -22,7 +22,7 @@ from typing import Any
 
 from resilio._native.gates import LimiterGate
 from resilio._options.fields import GateOptions, option, record, several
-from resilio._options.validators import positive_int, refuse, seconds
+from resilio._options.validators import positive_int, reject, seconds
 from resilio._policies.rate_limit.rate import Rate, cost_of_a_call, parse_rate, tokens
 from resilio._policies.rate_limit.reservation import Reservation
 from resilio._policy.base import Policy, make
@@ -37,9 +37,9 @@ MOST_RATES = 8
 def _rates(name: str, value: object) -> tuple[str | Rate, ...]:
     given = (value,) if isinstance(value, (str, Rate)) else value
     if not isinstance(given, (tuple, list)):
-        refuse(name, value, "rates like '100/s' or Rate('90000/min', unit='tokens')", TypeError)
+        reject(name, value, "rates like '100/s' or Rate('90000/min', unit='tokens')", TypeError)
     if not 1 <= len(given) <= MOST_RATES:
-        refuse(name, value, f"from 1 to {MOST_RATES} rates, like '100/s'")
+        reject(name, value, f"from 1 to {MOST_RATES} rates, like '100/s'")
     for rate in given:
         if not isinstance(rate, Rate):
             parse_rate(name, rate)
@@ -116,8 +116,8 @@ class RateLimit(Policy[RateLimitConfig]):
 
         Calls wait for the end of the pause, and then pass at the rate, one after the other. A call with a deadline
         waits until the deadline at most, any other for `max_wait` after the pause. A call that may not wait that long,
-        or would have to wait without a queue, is refused at once (reason "paused"). Its `retry_after` is the time until
-        it would pass.
+        or would have to wait without a queue, is rejected at once (reason "paused"). Its `retry_after` is the time
+        until it would pass.
 
         Args:
             wait: Seconds >= 0. A shorter pause does not end a longer one.
@@ -166,14 +166,14 @@ def rate_limit(config: RateLimitConfig, name: str | None) -> RateLimit:
         rates: 1 to 8 of "100/s", "90000/min", "5/2s", "1000/h", or `Rate("90000/min", unit="tokens", cost=count)`.
         burst: The most tokens that rates given as strings hold, as token buckets. None: windows as above; other rates
             hold the tokens of one second, at least 1 and at least the cost of a call. A call that costs more than the
-            burst is refused (reason "too_large").
+            burst is rejected (reason "too_large").
         cost: Tokens that a call takes of the rates given as strings: a number >= 0, or a function of the call's
             arguments that returns one. If it raises or returns anything else: 1. Fractions count, to a millionth.
-        max_wait: Seconds that a call waits at most, >= 0; one that would have to wait longer is refused at once. A
+        max_wait: Seconds that a call waits at most, >= 0; one that would have to wait longer is rejected at once. A
             pause that the dependency has asked for does not count.
         max_queued: Calls that may wait, >= 0; they are served in the order they came, large ones too.
         name: What it is called; the same name and options give the same limit.
-        enforce: False: refuse nothing and count what would have been refused; 0 to 1: enforce for this share.
+        enforce: False: reject nothing and count what would have been rejected; 0 to 1: enforce for this share.
 
     Raises:
         TypeError: An option of a wrong type; the message names it and the value.

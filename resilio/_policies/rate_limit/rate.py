@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 
 from resilio._options.fields import option
-from resilio._options.validators import ABSURD_SECONDS, function, number, refuse
+from resilio._options.validators import ABSURD_SECONDS, function, number, reject
 
 __all__ = ["Rate", "cost_of_a_call", "parse_rate", "tokens"]
 
@@ -47,13 +47,13 @@ def parse_rate(name: str, value: object) -> tuple[float, float]:
         ValueError: Not of that form, or out of range.
     """
     if not isinstance(value, str):
-        refuse(name, value, _RIGHT, TypeError)
+        reject(name, value, _RIGHT, TypeError)
     match = re.fullmatch(_RATE, value)
     if match is None or match[3] not in _UNITS:
-        refuse(name, value, f"{_RIGHT} (units: {', '.join(_UNITS)})")
+        reject(name, value, f"{_RIGHT} (units: {', '.join(_UNITS)})")
     amount, period = float(match[1]), float(match[2] or 1) * _UNITS[match[3]]
     if not SMALLEST <= amount <= ABSURD_TOKENS or not 1e-9 <= period <= ABSURD_SECONDS:
-        refuse(name, value, f"{_RIGHT}, with {SMALLEST:g} to {ABSURD_TOKENS:g} tokens in at most ten years")
+        reject(name, value, f"{_RIGHT}, with {SMALLEST:g} to {ABSURD_TOKENS:g} tokens in at most ten years")
     return amount, period
 
 
@@ -64,9 +64,9 @@ def _text(name: str, value: object) -> str:
 
 def _unit(name: str, value: object) -> str:
     if not isinstance(value, str):
-        refuse(name, value, "an identifier, like 'requests' or 'tokens'", TypeError)
+        reject(name, value, "an identifier, like 'requests' or 'tokens'", TypeError)
     if not value.isidentifier():
-        refuse(name, value, "an identifier, like 'requests' or 'tokens'")
+        reject(name, value, "an identifier, like 'requests' or 'tokens'")
     return value
 
 
@@ -107,7 +107,7 @@ class Rate:
 
     def __attrs_post_init__(self) -> None:
         if self.burst is not None and not callable(self.cost) and self.cost > self.burst:
-            refuse("burst", self.burst, f"at least cost={self.cost:g}: a call would never be admitted")
+            reject("burst", self.burst, f"at least cost={self.cost:g}: a call would never be admitted")
 
     @property
     def amount(self) -> float:

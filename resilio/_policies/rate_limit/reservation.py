@@ -22,7 +22,7 @@ class Reservation:
 
     The tokens are taken at once, so that concurrent calls cannot all count on the same ones. A block that is not
     settled keeps its estimate, as the callee was called. A block that was never entered, because the wait was cancelled
-    or the call refused, has taken nothing.
+    or the call rejected, has taken nothing.
     """
 
     __slots__ = ("_amounts", "_gate", "_permit", "_pipeline", "_since_ns", "_taken")
@@ -37,7 +37,7 @@ class Reservation:
         self._taken: dict[str, float] = {}
 
     def __enter__(self) -> Self:
-        """Take the estimate, waiting in this thread if the limit queues; raises the refusal."""
+        """Take the estimate, waiting in this thread if the limit queues; raises the rejection."""
         self._once()
         self._permit = self._pipeline.acquire(self._amounts)
         self._since_ns = clock.now_ns()
@@ -50,7 +50,7 @@ class Reservation:
         finish(self._held(), error)
 
     async def __aenter__(self) -> Self:
-        """Take the estimate, waiting in this task if the limit queues; raises the refusal."""
+        """Take the estimate, waiting in this task if the limit queues; raises the rejection."""
         self._once()
         self._permit = await self._pipeline.aacquire(self._amounts)
         self._since_ns = clock.now_ns()

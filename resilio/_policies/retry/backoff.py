@@ -15,7 +15,7 @@ import attrs
 
 from resilio._native.budget import Backoff as NativeBackoff
 from resilio._native.budget import spread_ns
-from resilio._options.validators import function, number, positive_int, refuse, seconds, total_seconds
+from resilio._options.validators import function, number, positive_int, reject, seconds, total_seconds
 from resilio._policy.types import Time
 
 __all__ = [
@@ -124,7 +124,7 @@ def _grown(kind: str, base: Time, cap: Time, factor: float, reach: float = 0.0) 
     first = seconds("base", base)
     longest = seconds("cap", cap, high=_LONGEST)
     if first > longest:
-        refuse("base", base, f"at most cap={longest:g}")
+        reject("base", base, f"at most cap={longest:g}")
     return Backoff(kind, first, longest, number("factor", factor, low=1.0, high=_MOST_FACTOR), reach)
 
 
@@ -223,14 +223,14 @@ def backoff_option(name: str, value: object) -> Any:
         return value
     if isinstance(value, (list, tuple)):
         if not value:
-            refuse(name, value, right)
+            reject(name, value, right)
         return Schedule(tuple(seconds(name, wait, zero_ok=True, high=_LONGEST) for wait in value))
     if any(value is factory for factory in _FACTORIES):
-        refuse(name, value, f"called: {cast('Any', value).__name__}(...)", TypeError)
+        reject(name, value, f"called: {cast('Any', value).__name__}(...)", TypeError)
     if callable(value):
         return function(name, value, none_ok=False, takes=("attempt",))
     if isinstance(value, bool) or (not isinstance(value, (int, float)) and total_seconds(value) is None):
-        refuse(name, value, right, TypeError)
+        reject(name, value, right, TypeError)
     return _constant(name, value)
 
 

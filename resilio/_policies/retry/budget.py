@@ -6,13 +6,13 @@ dependency has a single caller (a file, a local process), the number of attempts
 (it lets bursts of `cap` pass), nor a circuit breaker (first attempts always pass).
 
 Successes pay into it, not requests, so during a total outage only savings and loans are spent. A retry costs as much
-as the failed attempt has cost the dependency: a token for a timeout, a twentieth for an immediate refusal, whose retry
-adds next to no work. While fewer than 44 in 100 attempts fail and successes are as quick as usual, a call that succeeds
-pays back threefold the tokens it has taken. Each success then leaves one retry.
+as the failed attempt has cost the dependency: a token for a timeout, a twentieth for an immediate rejection, whose
+retry adds next to no work. While fewer than 44 in 100 attempts fail and successes are as quick as usual, a call that
+succeeds pays back threefold the tokens it has taken. Each success then leaves one retry.
 
 So failures by chance, and those of a replica that is down, are retried up to `attempts` times. An overload is not, if
 its successes are slower than before, or half of the attempts fail slowly: then the load is at most
-1 / (1 - ratio / 2). One case looks like a replica that is down: a server that refuses at once and that this client has
+1 / (1 - ratio / 2). One case looks like a replica that is down: a server that rejects at once and that this client has
 never seen healthy. There each failing call is tried `attempts` times, and less often if the server sends a Retry-After.
 
 Savings above `initial` decay, and the reserve is armed only by a success, because both multiply by the number of
@@ -29,7 +29,7 @@ import attrs
 
 from resilio._native import budget as native
 from resilio._options.fields import NamedFirstOptions, option, record
-from resilio._options.validators import number, policy_name, refuse, seconds
+from resilio._options.validators import number, policy_name, reject, seconds
 from resilio._policy.factory import Reading, takes
 from resilio._policy.snapshot import Snapshot
 from resilio._policy.types import SecondsOrNone
@@ -54,7 +54,7 @@ class RetryBudgetConfig(NamedFirstOptions):
 
     def __attrs_post_init__(self) -> None:
         if self.initial > self.cap:
-            refuse("initial", self.initial, f"at most cap={self.cap:g}")
+            reject("initial", self.initial, f"at most cap={self.cap:g}")
 
 
 _read = Reading("RetryBudget", RetryBudgetConfig)
@@ -65,7 +65,7 @@ class RetryBudgetSnapshot(Snapshot):
     """
     A retry budget at one moment; `limit` is the cap.
 
-    Of the common counters, `calls` are all requests for a withdrawal, `rejected` those refused, `cancelled` those
+    Of the common counters, `calls` are all requests for a withdrawal, `rejected` those rejected, `cancelled` those
     returned unused, and `successes` the deposits.
 
     Attributes:
@@ -191,9 +191,9 @@ class RetryBudget(native.RetryBudget):
             kind=self.kind,
             name=self.name,
             limit=self.config.cap,
-            calls=status["withdrawals"] + status["refused"],
+            calls=status["withdrawals"] + status["rejected"],
             successes=status["deposits"],
-            rejected=status["refused"],
+            rejected=status["rejected"],
             cancelled=status["refunds"],
             balance=status["balance"],
             reserved=status["reserved"],

@@ -19,7 +19,7 @@ from resilio._failures.outcome import Judge, judge_error, judge_value
 from resilio._failures.replayable import Replayable, replayable_option
 from resilio._native.strategies import RetryGate
 from resilio._options.fields import NamedOptions, option, record
-from resilio._options.validators import exceptions, flag, function, policy_name, positive_int, refuse, seconds
+from resilio._options.validators import exceptions, flag, function, policy_name, positive_int, reject, seconds
 from resilio._policies.retry.backoff import Backoff, BackoffLike, Schedule, backoff_option, full_jitter
 from resilio._policies.retry.blocks import AsyncAttempts, Attempts
 from resilio._policies.retry.budget import RetryBudget
@@ -54,7 +54,7 @@ def budget_option(name: str, value: object) -> Any:
         return value
     if isinstance(value, str):
         return RetryBudget(policy_name(name, value))
-    return refuse(name, value, "a RetryBudget, the name of one, or None for none", TypeError)
+    return reject(name, value, "a RetryBudget, the name of one, or None for none", TypeError)
 
 
 @record
@@ -73,12 +73,12 @@ class RetryConfig(NamedOptions):
 
     def __attrs_post_init__(self) -> None:
         if self.idempotent and not is_preset(self.on):
-            refuse(
+            reject(
                 "idempotent", True, "left out where `on` is no preset: exception types and predicates say all there is"
             )
 
     def named(self) -> tuple[type[BaseException], ...]:
-        """Return the classes of refusals and passed deadlines that `on` names."""
+        """Return the classes of rejections and passed deadlines that `on` names."""
         listed = self.on if isinstance(self.on, tuple) else ()
         return tuple(kind for kind in listed if issubclass(kind, (RejectedError, DeadlineExceededError)))
 

@@ -63,15 +63,15 @@ class Outgoing:
 class Guarded:
     """Shared state of the interceptors of one channel: the policy and the meaning of statuses."""
 
-    __slots__ = ("failing", "replay_safe", "way")
+    __slots__ = ("failing", "idempotent", "way")
 
     def __init__(
-        self, way: GuardedCall, failing: frozenset[Any] | None, replay_safe: Callable[[Any], object] | bool
+        self, way: GuardedCall, failing: frozenset[Any] | None, idempotent: Callable[[Any], object] | bool
     ) -> None:
         """Keep the checked options; see :func:`resilio.integrations.grpc.interceptors`."""
         self.way = way
         self.failing = failing
-        self.replay_safe = replay_safe
+        self.idempotent = idempotent
 
     def outcome(self, error: BaseException) -> Outcome | None:
         """Return the outcome of an error; None: the policy decides."""
@@ -86,7 +86,7 @@ class Guarded:
 
     def shown(self, call: Outgoing, *, streams: bool) -> Any:
         """Return the call as strategies see it; a call that is not replayable is used up by its first attempt."""
-        way, safe = self.way, self.replay_safe
+        way, safe = self.way, self.idempotent
         if not way.replays or (not streams and (safe is True or (safe and safe(call)))):
             return call
         return Spent(call) if way.hedged else Once(call)

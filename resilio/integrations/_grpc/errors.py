@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from resilio import errors
-from resilio._options.validators import refuse
+from resilio._options.validators import reject
 from resilio.integrations._grpc.lib import Code, aio
 from resilio.presets import Preset
 
@@ -71,25 +71,25 @@ class _Status(aio.AioRpcError):  # type: ignore[misc]
 
 
 class RejectedError(errors.RejectedError, _Status):
-    """A policy refused the call, which was not sent: `except grpc.aio.AioRpcError` catches it."""
+    """A policy rejected the call, which was not sent: `except grpc.aio.AioRpcError` catches it."""
 
 
 class CircuitOpenError(errors.CircuitOpenError, RejectedError):
-    """A circuit breaker refused the call: UNAVAILABLE."""
+    """A circuit breaker rejected the call: UNAVAILABLE."""
 
     _status = Code.UNAVAILABLE
 
 
 class BulkheadFullError(errors.BulkheadFullError, RejectedError):
-    """A bulkhead refused the call: RESOURCE_EXHAUSTED."""
+    """A bulkhead rejected the call: RESOURCE_EXHAUSTED."""
 
 
 class RateLimitedError(errors.RateLimitedError, RejectedError):
-    """A rate limit refused the call: RESOURCE_EXHAUSTED."""
+    """A rate limit rejected the call: RESOURCE_EXHAUSTED."""
 
 
 class OverloadedError(errors.OverloadedError, RejectedError):
-    """A load shedder or an adaptive limit refused the call: RESOURCE_EXHAUSTED."""
+    """A load shedder or an adaptive limit rejected the call: RESOURCE_EXHAUSTED."""
 
 
 class CallTimeoutError(errors.CallTimeoutError, _Status):
@@ -157,7 +157,7 @@ def codes(name: str, value: Any) -> frozenset[Any] | None:
     found = frozenset(value) if isinstance(value, Iterable) and not isinstance(value, str) else frozenset({value})
     for one in found:
         if not isinstance(one, Code):
-            refuse(name, value, "members of grpc.StatusCode, like (StatusCode.UNAVAILABLE,), or None", TypeError)
+            reject(name, value, "members of grpc.StatusCode, like (StatusCode.UNAVAILABLE,), or None", TypeError)
     return found
 
 

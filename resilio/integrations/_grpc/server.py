@@ -1,4 +1,4 @@
-"""A server interceptor: a policy admits each call, which holds its permit until its end, or refuses it at once."""
+"""A server interceptor: a policy admits each call, which holds its permit until its end, or rejects it at once."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["Incoming", "ServerGuard"]
 
 Behavior = Callable[[Any, Any], Any]
 _LATE = (CallTimeoutError, DeadlineExceededError)
-_REFUSALS = (RejectedError, *_LATE)
+_REJECTIONS = (RejectedError, *_LATE)
 _BY_NUMBER = {code.value[0]: code for code in Code}
 _random = random.Random(seed64())  # noqa: S311 - spreads clients, keeps no secret
 
@@ -139,7 +139,7 @@ def _status_of(context: Any) -> Any:
 
 
 def answer_of(error: Exception) -> tuple[Any, str, tuple[tuple[str, str], ...]]:
-    """Return status, text and trailing metadata of a refusal; its pushback is spread at random."""
+    """Return status, text and trailing metadata of a rejection; its pushback is spread at random."""
     if isinstance(error, _LATE):
         return Code.DEADLINE_EXCEEDED, str(error), ()
     gone = isinstance(error, CircuitOpenError) or getattr(error, "reason", None) in ("draining", "drained")
@@ -156,8 +156,8 @@ def _coroutine(guard: ServerGuard, behavior: Behavior, method: str) -> Behavior:
                 permit = await guard.policy.aacquire(Incoming(method, context))
                 with guard.serving(permit, context):
                     return await behavior(request, context)
-        except _REFUSALS as refusal:
-            await context.abort(*answer_of(refusal))
+        except _REJECTIONS as rejection:
+            await context.abort(*answer_of(rejection))
 
     return serve
 
@@ -171,8 +171,8 @@ def _async_generator(guard: ServerGuard, behavior: Behavior, method: str) -> Beh
                     async for message in behavior(request, context):
                         permit.first_item()
                         yield message
-        except _REFUSALS as refusal:
-            await context.abort(*answer_of(refusal))
+        except _REJECTIONS as rejection:
+            await context.abort(*answer_of(rejection))
 
     return serve
 
@@ -186,8 +186,8 @@ def _sync(guard: ServerGuard, behavior: Behavior, method: str) -> Behavior:
                 permit = guard.policy.acquire(Incoming(method, context))
                 with guard.serving(permit, context):
                     return behavior(request, context)
-        except _REFUSALS as refusal:
-            context.abort(*answer_of(refusal))
+        except _REJECTIONS as rejection:
+            context.abort(*answer_of(rejection))
 
     return serve
 
@@ -201,8 +201,8 @@ def _generator(guard: ServerGuard, behavior: Behavior, method: str) -> Behavior:
                     for message in behavior(request, context):
                         permit.first_item()
                         yield message
-        except _REFUSALS as refusal:
-            context.abort(*answer_of(refusal))
+        except _REJECTIONS as rejection:
+            context.abort(*answer_of(rejection))
 
     return serve
 

@@ -9,7 +9,7 @@ from functools import cache
 from types import FrameType, ModuleType
 from typing import TYPE_CHECKING, Any
 
-from resilio._options.validators import refuse
+from resilio._options.validators import reject
 from resilio._support.extras import missing
 from resilio.integrations._httpx.body import AsyncBody, Body, TimedAsyncBody, TimedBody
 from resilio.integrations._shared.raised_in import frames_of, ways_of
@@ -189,9 +189,9 @@ def client_for(cls: Any, transport: Any, client: Any) -> Client:
     if found is None and wanted is not None and callable(getattr(transport, cls._send_by, None)):
         return wanted  # duck-typed, and the user names its client
     if found is None:
-        refuse("transport", transport, f"a {cls._base} of httpx or httpx2, which has {cls._send_by}", TypeError)
+        reject("transport", transport, f"a {cls._base} of httpx or httpx2, which has {cls._send_by}", TypeError)
     if wanted is not None and wanted is not found:
-        refuse("transport", transport, f"one of {wanted.name}, as `client` is, and not of {found.name}", TypeError)
+        reject("transport", transport, f"one of {wanted.name}, as `client` is, and not of {found.name}", TypeError)
     return found
 
 

@@ -240,7 +240,7 @@ class SocketContext(RequestContext):
         """Return the equivalent HTTP status of a message that ends the connection; 0 if it does not end."""
         if kind == "websocket.close":
             if not self.started:
-                return 403  # the app refuses the handshake, which is not its failure
+                return 403  # the app rejects the handshake, which is not its failure
             return 500 if message.get("code", 1000) == 1011 else 200
         if kind == "websocket.http.response.body" and not message.get("more_body"):
             return self.started
@@ -251,7 +251,7 @@ class SocketContext(RequestContext):
         self._end(200 if self.started else 500)
 
     async def answer(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
-        """Refuse the handshake, with the response if the server supports that; else the server answers 403."""
+        """Reject the handshake, with the response if the server supports that; else the server answers 403."""
         self.started = status
         if not self._denies:
             await self._send({"type": "websocket.close", "code": 1013, "reason": "try again later"})

@@ -1,5 +1,5 @@
 """
-Common part of the ASGI and the WSGI middleware: options, request headers, and the answer to a refused request.
+Common part of the ASGI and the WSGI middleware: options, request headers, and the answer to a rejected request.
 
 A request is a mapping in both: the scope, or the environ. It is the only argument of the policy's functions for keys,
 tenants, tasks, weights and costs.
@@ -14,7 +14,7 @@ import attrs
 
 from resilio._context.priority import PriorityClass
 from resilio._options.fields import option, record
-from resilio._options.validators import flag, function, refuse, seconds
+from resilio._options.validators import flag, function, reject, seconds
 from resilio._policy.base import Policy
 from resilio._policy.types import Converted, SecondsOrNone
 from resilio.errors import CallTimeoutError, DeadlineExceededError, RateLimitedError, RejectedError
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EXEMPT",
-    "REFUSALS",
+    "REJECTIONS",
     "TENANT",
     "Answer",
     "Hints",
@@ -52,8 +52,8 @@ EXEMPT = ("/health", "/healthz", "/livez", "/readyz")
 LATE = (CallTimeoutError, DeadlineExceededError)
 """Errors of an answer that is late: the app's own, or that of a call which the app made."""
 
-REFUSALS = (RejectedError, *LATE)
-"""Errors answered here if the response has not begun: refusals and timeouts, also of the app's guarded calls."""
+REJECTIONS = (RejectedError, *LATE)
+"""Errors answered here if the response has not begun: rejections and timeouts, also of the app's guarded calls."""
 
 TENANT = "resilio.tenant"
 """Key of the tenant in a request, set if a trusted header names it."""
@@ -108,12 +108,12 @@ def checked_policy(policy: object) -> Policy[Any]:
         TypeError: Not a policy, or one that retries, hedges, times out or falls back.
     """
     if not isinstance(policy, Policy):
-        refuse("policy", policy, "a policy, like load_shed() or pipeline(rate_limit('100/s'), load_shed())", TypeError)
+        reject("policy", policy, "a policy, like load_shed() or pipeline(rate_limit('100/s'), load_shed())", TypeError)
     try:
         policy.aacquire().close()
     except TypeError as error:
         raise TypeError(
-            f"policy must only admit or refuse, not {policy!r}: a request cannot be run again once its response has "
+            f"policy must only admit or reject, not {policy!r}: a request cannot be run again once its response has "
             "begun. Use load_shed, bulkhead, rate_limit, circuit_breaker, adaptive_limit, or a pipeline or keyed of "
             "them; put retry, hedge and fallback around the calls that the handler makes, and default_deadline=... "
             "in place of a timeout"
@@ -127,16 +127,16 @@ def _paths(name: str, value: object) -> tuple[str, ...]:
         return ()
     right = "paths, like ('/metrics/*', '/static/*'), a function of the request, or None"
     if isinstance(value, str) or not isinstance(value, Iterable):
-        refuse(name, value, right, TypeError)
+        reject(name, value, right, TypeError)
     paths = tuple(value)
     for path in paths:
         if not isinstance(path, str) or not path.startswith("/"):
-            refuse(name, path, right, ValueError if isinstance(path, str) else TypeError)
+            reject(name, path, right, ValueError if isinstance(path, str) else TypeError)
     return (*EXEMPT, *paths, *(path[:-2] for path in paths if path.endswith("/*") and path != "/*"))
 
 
 def _app(name: str, value: object) -> Any:
-    return value if callable(value) else refuse(name, value, "the app inside, which is called", TypeError)
+    return value if callable(value) else reject(name, value, "the app inside, which is called", TypeError)
 
 
 def _policy(_: str, value: object) -> Policy[Any] | None:
@@ -272,12 +272,12 @@ class Server:
 
     def answer(self, request: Any, error: Exception, header: Callable[[str], str | None] | None = None) -> Answer:
         """
-        Return the response to a request that `error` refuses, including Retry-After; never raises.
+        Return the response to a request that `error` rejects, including Retry-After; never raises.
 
         Args:
             request: For the user's `respond`.
 
-            error: The refusal.
+            error: The rejection.
 
             header: Function that returns a request header by its name in lower case. It is passed if the app may close
                 the connection (HTTP/1), as after an unread body; None: the app may not.

@@ -14,7 +14,7 @@ from contextvars import Context
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from resilio.integrations._servers.middleware import REFUSALS, Server, settle
+from resilio.integrations._servers.middleware import REJECTIONS, Server, settle
 from resilio.integrations._shared.held_permits import HeldPermits
 
 if TYPE_CHECKING:
@@ -129,11 +129,11 @@ class RequestContext:
     def answer(self, error: BaseException) -> bytes:
         """End the permit, begin the answer to a rejection and return its body; re-raise errors without an answer."""
         self.failed(error)
-        if self.status or not isinstance(error, REFUSALS):
+        if self.status or not isinstance(error, REJECTIONS):
             raise error
         # A WSGI app cannot close the connection: its server has to skip an unread body.
         status, headers, body = self._server.answer(self.environ, error)
-        phrase = _PHRASES.get(status, "Refused")
+        phrase = _PHRASES.get(status, "Rejected")
         self.start_response(f"{status} {phrase}", [(name.title(), value) for name, value in headers])
         return b"" if self._is_head() else body
 

@@ -1,4 +1,4 @@
-"""Check of a client's private attributes before `guard_client` replaces them; versions without them are refused."""
+"""Check of a client's private attributes before `guard_client` replaces them; versions without them are rejected."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from resilio._native import core
-from resilio._options.validators import refuse
+from resilio._options.validators import reject
 from resilio._policy.base import Policy
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from resilio._support.client_target import StandIn
     from resilio.integrations._shared.judges import Judges
 
-__all__ = ["GuardedCall", "first_with", "gates_of", "one_of", "refuse_clocks_alone"]
+__all__ = ["GuardedCall", "first_with", "gates_of", "one_of", "reject_clocks_alone"]
 
 
 class GuardedCall:
@@ -71,7 +71,7 @@ class GuardedCall:
             TypeError: No policy, or one that cannot guard such requests.
         """
         if not isinstance(policy, Policy):
-            refuse("policy", policy, "a policy, like `circuit_breaker()` or `standard(...)`", TypeError)
+            reject("policy", policy, "a policy, like `circuit_breaker()` or `standard(...)`", TypeError)
         gates = tuple(policy.gates if sync is None else policy._fit("sync", sync).gates)
         if sync is not None or not hedged:
             gates = tuple(gate for gate in gates if not _is_hedge(gate))
@@ -106,9 +106,9 @@ def first_with(gates: list[Any], clock: str) -> Any:
     return next((gate for gate in gates if getattr(gate, clock) is not None), None)
 
 
-def refuse_clocks_alone(policy: Policy[Any]) -> None:
+def reject_clocks_alone(policy: Policy[Any]) -> None:
     """
-    Refuse timeouts that would limit nothing, for clients whose answers are not timed part by part.
+    Reject timeouts that would limit nothing, for clients whose answers are not timed part by part.
 
     Args:
         policy: Checked.

@@ -15,7 +15,7 @@ import threading
 from typing import Any
 
 from resilio._context import priority
-from resilio._options.validators import ABSURD_SECONDS, refuse
+from resilio._options.validators import ABSURD_SECONDS, reject
 from resilio._support.after_fork import free_lock
 from resilio._support.random_seed import seed64
 
@@ -73,9 +73,9 @@ def check_header_name(name: str, value: object, *, none_ok: bool = False) -> str
         return None
     right = "a header's name, like 'x-request-timeout'" + (", or None" if none_ok else "")
     if not isinstance(value, str):
-        refuse(name, value, right, TypeError)
+        reject(name, value, right, TypeError)
     if _TOKEN.fullmatch(value.lower()) is None or not value.isascii() or len(value) > LONGEST:
-        refuse(name, value, right)
+        reject(name, value, right)
     return value.lower()
 
 
@@ -229,16 +229,16 @@ def read_tenant(value: object) -> str | None:
 
 def retry_after_header(error: object, *, default: float | None = 1.0) -> str | None:
     """
-    Return the value of Retry-After for a refusal: whole seconds, never less than its `retry_after`, and spread.
+    Return the value of Retry-After for a rejection: whole seconds, never less than its `retry_after`, and spread.
 
-    Clients that were refused together must not return together. So each gets a random extra of up to half the time, or
+    Clients that were rejected together must not return together. So each gets a random extra of up to half the time, or
     up to one second if that is more.
 
     Args:
-        error: The refusal, with its `retry_after`. An error without the attribute, such as a passed deadline, returns
+        error: The rejection, with its `retry_after`. An error without the attribute, such as a passed deadline, returns
             None, because a later attempt does not help.
 
-        default: Seconds for a refusal whose `retry_after` is None; None: no header.
+        default: Seconds for a rejection whose `retry_after` is None; None: no header.
 
     Source: RFC 9110, section 10.2.3.
     """

@@ -32,7 +32,7 @@ def judges_of(failing: Callable[[Any], object] | None) -> Judges:
         failing: Function that returns True for an answer that is a failure of the server; None: no answer is.
     """
     errors, answers = presets.http.part("drops")
-    drops = judge_error(errors, refusals=True), judge_value(answers)
+    drops = judge_error(errors, rejections=True), judge_value(answers)
     return (None, judge_value(failing), *drops, None, judge_value(_is_in_doubt))
 
 

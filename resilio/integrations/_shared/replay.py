@@ -2,7 +2,7 @@
 Rules for sending a request twice, so that no retry repeats a booking; and the deadline header.
 
 A request that has reached its server is neither retried nor hedged, unless its method is idempotent by RFC 9110 or it
-carries an `Idempotency-Key`; the option `replay_safe` overrides that. A request that was certainly not processed (no
+carries an `Idempotency-Key`; the option `idempotent` overrides that. A request that was certainly not processed (no
 connection, 425, 429) may be retried anyway. A body that can be read only once is sent only once.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from resilio._context import deadline
-from resilio._options.validators import function, refuse
+from resilio._options.validators import function, reject
 from resilio.integrations._shared import headers as _wire
 from resilio.integrations._shared.safely import safely
 from resilio.presets import http, status_of
@@ -38,16 +38,16 @@ Rule = Callable[[Any], object] | bool | None
 
 def checked(value: Any) -> Rule:
     """
-    Return the option `replay_safe`, checked: None for the rule of HTTP, a bool, or a predicate that never raises.
+    Return the option `idempotent`, checked: None for the rule of HTTP, a bool, or a predicate that never raises.
 
     The predicate is wrapped: an exception of the user's function is logged and counts as False.
     """
     if value is None or isinstance(value, bool):
         return value
     if callable(value):
-        return safely("replay_safe", function("replay_safe", value, takes=("request",)), default=False)
-    return refuse(
-        "replay_safe", value, "True, False, a function of the request, or None for the rule of HTTP", TypeError
+        return safely("idempotent", function("idempotent", value, takes=("request",)), default=False)
+    return reject(
+        "idempotent", value, "True, False, a function of the request, or None for the rule of HTTP", TypeError
     )
 
 
@@ -56,7 +56,7 @@ def is_safe(rule: Rule, request: Any, method: str, headers: Any) -> bool:
     Return whether a request may be sent twice.
 
     Args:
-        rule: The option `replay_safe`, checked.
+        rule: The option `idempotent`, checked.
 
         request: The request, for a predicate.
 

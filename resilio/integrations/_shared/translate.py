@@ -1,9 +1,9 @@
 """
-Refusals in a client's terms: each derives from resilio's class and from the client's base class of failed requests.
+Rejections in a client's terms: each derives from resilio's class and from the client's base class of failed requests.
 
 An existing `except httpx.TransportError` keeps catching all errors after a policy is added. A retry that lists
 `ConnectError` or `ReadTimeout` does not match, because nothing was connected or read. The classes are made once for
-each client, at its first refusal.
+each client, at its first rejection.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from resilio.errors import CallTimeoutError, DeadlineExceededError, RateLimitedError, RejectedError
 from resilio.integrations._shared import headers as _wire
 
-__all__ = ["as_answer", "in_terms_of", "refusal_class"]
+__all__ = ["as_answer", "in_terms_of", "rejection_class"]
 
 Path = tuple[str, str]
 _STATUS: dict[type[Exception], int] = {RateLimitedError: 429, DeadlineExceededError: 504}
@@ -45,10 +45,10 @@ def in_terms_of(error: Exception, base: Path, timeout: Path | None = None) -> Ex
 
 def as_answer(error: Exception) -> tuple[int, dict[str, str]]:
     """
-    Return the status and the headers of an answer that represents a refusal, and that SDKs do not retry at once.
+    Return the status and the headers of an answer that represents a rejection, and that SDKs do not retry at once.
 
     Args:
-        error: The refusal, or the error of a passed deadline.
+        error: The rejection, or the error of a passed deadline.
     """
     headers = {"content-type": "text/plain; charset=utf-8", "x-should-retry": "false"}
     after = _wire.retry_after_header(error)
@@ -73,7 +73,7 @@ class _Translated(Exception):  # noqa: N818 - a private marker
 
 
 @cache
-def refusal_class(kind: type[Exception], module: str, name: str) -> type[Any]:
+def rejection_class(kind: type[Exception], module: str, name: str) -> type[Any]:
     """
     Return a class that derives from `kind` and from the client's class of that name.
 
@@ -98,7 +98,7 @@ def refusal_class(kind: type[Exception], module: str, name: str) -> type[Any]:
     return type(kind.__name__, (_Translated, kind, theirs), members)
 
 
-_class: Callable[..., type[Any]] = refusal_class  # type checkers doubt that exception classes are hashable
+_class: Callable[..., type[Any]] = rejection_class  # type checkers doubt that exception classes are hashable
 
 
 def _reduced(kind: Any, error: BaseException) -> tuple[Any, ...]:

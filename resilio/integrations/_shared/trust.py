@@ -6,7 +6,7 @@ import ipaddress
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from resilio._options.validators import function, refuse
+from resilio._options.validators import function, reject
 from resilio.integrations._shared.safely import safely
 
 __all__ = ["trust_of"]
@@ -43,7 +43,7 @@ def trust_of(name: str, value: object, address_of: Callable[[Any], str | None]) 
     if isinstance(value, str):
         value = (value,)
     if not isinstance(value, Iterable):
-        refuse(name, value, "True, False, networks like '10.0.0.0/8', or a function of the request", TypeError)
+        reject(name, value, "True, False, networks like '10.0.0.0/8', or a function of the request", TypeError)
     return _Networks([_network(name, one) for one in value], address_of)
 
 
@@ -57,11 +57,11 @@ def _nobody(request: Any) -> bool:  # noqa: ARG001
 
 def _network(name: str, value: object) -> _Network:
     if not isinstance(value, str):
-        refuse(name, value, "an address or a network as text, like '10.0.0.0/8'", TypeError)
+        reject(name, value, "an address or a network as text, like '10.0.0.0/8'", TypeError)
     try:
         return ipaddress.ip_network(value, strict=False)
     except ValueError:
-        refuse(name, value, "an address or a network, like '10.0.0.0/8'")
+        reject(name, value, "an address or a network, like '10.0.0.0/8'")
 
 
 class _Networks:

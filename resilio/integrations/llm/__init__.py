@@ -11,7 +11,7 @@ from resilio.integrations.llm._classify import Meaning, meaning_of
 from resilio.integrations.llm._guard import ModelGuard, guard_of
 from resilio.integrations.llm._guard_state import InnerRetryWarning
 from resilio.integrations.llm._limits import TokenCost, token_rate
-from resilio.integrations.llm._said import partial_of, refusal_of, segments_of, trail_of
+from resilio.integrations.llm._said import partial_of, rejection_of, segments_of, trail_of
 
 __all__ = [
     "InnerRetryWarning",
@@ -22,7 +22,7 @@ __all__ = [
     "guard_of",
     "meaning_of",
     "partial_of",
-    "refusal_of",
+    "rejection_of",
     "segments_of",
     "token_rate",
     "trail_of",

@@ -24,7 +24,7 @@ async def _open(call: ModelCall) -> Any:
             await _read(response)
     except exchange.guard.http.HTTPError as error:
         exchange.fail(error)
-    exchange.refuse_status(call, response)
+    exchange.reject_status(call, response)
     return response
 
 
@@ -81,7 +81,7 @@ def _open_sync(call: ModelCall, clocks: SyncClocks) -> Any:
     except exchange.guard.http.HTTPError as error:
         clocks.check()
         exchange.fail(error)
-    exchange.refuse_status(call, response)
+    exchange.reject_status(call, response)
     return response
 
 

@@ -6,7 +6,7 @@ Classification of a provider's errors, by status, type and code; never by messag
     - overloaded: the provider has too much load
     - failed: the provider failed, or the answer was cut off
     - terminal: the request is at fault
-    - refused: a policy here refused the call; the provider was not called
+    - rejected: a policy here rejected the call; the provider was not called
     - timeout: no answer in time
     - local: the call did not leave this process: no free connection, or a request that cannot be sent
 """
@@ -23,7 +23,7 @@ from resilio.presets import status_of
 
 __all__ = ["Meaning", "codes_of", "is_local", "meaning_by_codes", "meaning_of"]
 
-Meaning = Literal["failed", "local", "overloaded", "quota", "rate", "refused", "terminal", "timeout"]
+Meaning = Literal["failed", "local", "overloaded", "quota", "rate", "rejected", "terminal", "timeout"]
 
 _BY_CODE: dict[str, Meaning] = {
     "access_terminated": "quota",
@@ -74,10 +74,10 @@ def meaning_of(error: BaseException) -> Meaning:
         error: The exception of a call.
     """
     said = said_by(error)
-    if said is not None and said.refusal is not None:
-        return "refused"
+    if said is not None and said.rejection is not None:
+        return "rejected"
     if isinstance(error, RejectedError):
-        return "refused"
+        return "rejected"
     if is_local(error) or is_local(error.__cause__):
         return "local"
     if isinstance(error, (CallTimeoutError, DeadlineExceededError)) or _is_timeout(error):

@@ -67,10 +67,10 @@ class Dialect:
         """Return the JSON of an error response."""
         return {"error": dict(error)}
 
-    def refusal(self, text: str, status: int) -> dict[str, Any]:
-        """Return the JSON body that represents a refusal by a policy."""
+    def rejection(self, text: str, status: int) -> dict[str, Any]:
+        """Return the JSON body that represents a rejection by a policy."""
         kind = "rate_limit_exceeded" if status == 429 else "server_overloaded"
-        return self.error_body({"message": text, "type": "resilio_refusal", "code": kind, "param": None})
+        return self.error_body({"message": text, "type": "resilio_rejection", "code": kind, "param": None})
 
     def left(self, headers: Mapping[str, str]) -> Left:
         """Return the remaining limits from the headers of a response."""
@@ -163,7 +163,7 @@ class _Anthropic(Dialect):
     def error_body(self, error: Mapping[str, Any]) -> dict[str, Any]:
         return {"type": "error", "error": dict(error)}
 
-    def refusal(self, text: str, status: int) -> dict[str, Any]:
+    def rejection(self, text: str, status: int) -> dict[str, Any]:
         kind = "rate_limit_error" if status == 429 else "overloaded_error"
         return self.error_body({"type": kind, "message": text})
 

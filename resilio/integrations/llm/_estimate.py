@@ -3,7 +3,7 @@ Estimated cost of a call in tokens, learned from recent calls of the same model.
 
 The input is estimated in tokens per byte of the request, the output as a mean, capped at the request's own limit. Both
 means are exponentially weighted. Before a model's first answer, a byte counts as a quarter of a token, and an answer as
-`UNKNOWN_OUTPUT` tokens. Reserving all that a request allows would refuse the first calls of many.
+`UNKNOWN_OUTPUT` tokens. Reserving all that a request allows would reject the first calls of many.
 """
 
 from __future__ import annotations

@@ -95,7 +95,7 @@ class Exchange:
             raise sdk.APITimeoutError(request=self.request) from error
         raise sdk.APIConnectionError(request=self.request) from error
 
-    def refuse_status(self, call: ModelCall, response: Any) -> None:
+    def reject_status(self, call: ModelCall, response: Any) -> None:
         """Raise the SDK's exception if the response is an error; the body must have been read."""
         if response.status_code < 400:
             if not call.whole:  # a whole answer: observed after its usage is settled, see `judge`

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from resilio._composition.pipeline import Pipeline
 from resilio._composition.standard import Standard, _fits, _Part
-from resilio._options.validators import flag, refuse, seconds
+from resilio._options.validators import flag, reject, seconds
 from resilio._policies.fallback import Fallback
 from resilio._policies.retry.policy import Retry
 from resilio._policy.base import Policy
@@ -138,12 +138,12 @@ def guard_client(
         ValueError: The policy has a fallback, or the client is guarded already.
     """
     if not isinstance(policy, Policy):
-        refuse("policy", policy, "a policy, like standard('openai', on='model')", TypeError)
+        reject("policy", policy, "a policy, like standard('openai', on='model')", TypeError)
     if _has(policy, Fallback):
-        refuse("policy", policy, "without a fallback: put that around your own function, which knows the other model")
+        reject("policy", policy, "without a fallback: put that around your own function, which knows the other model")
     checked = flag("whole_answers", whole_answers), seconds("max_pause", max_pause, zero_ok=True)
     if guard_of(client) is not None:
-        refuse("client", client, "a client that is not guarded yet")
+        reject("client", client, "a client that is not guarded yet")
     require_inside(client, "_client", "_make_status_error_from_response", instead=_INSTEAD)
     require_inside(cast("Any", client)._client, "_transport", "_mounts", instead=_INSTEAD)
     ModelGuard(client, policy, dialect, sdk, *checked).install()

@@ -8,7 +8,7 @@ import warnings
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from resilio._options.validators import refuse
+from resilio._options.validators import reject
 from resilio._policy.base import Policy
 from resilio._support.after_fork import free_lock
 from resilio._support.call_site import outside
@@ -113,4 +113,4 @@ def _module_of(http: Any) -> ModuleType:
         name = cls.__module__.partition(".")[0]
         if name in ("httpx", "httpx2") and cls.__name__ in ("AsyncClient", "Client"):
             return sys.modules[name]
-    return refuse("client", http, "a client whose HTTP client is one of httpx or httpx2", TypeError)
+    return reject("client", http, "a client whose HTTP client is one of httpx or httpx2", TypeError)

@@ -30,7 +30,7 @@ def surface(exchange: Exchange, error: Exception) -> Any:
     if isinstance(error, NotSentError) and error.__cause__ is not None:
         raise error.__cause__
     if isinstance(error, RejectedError):
-        return _refused(exchange, error)
+        return _rejected(exchange, error)
     if isinstance(error, exchange.guard.sdk.APIStatusError):
         return _answered(exchange, error)
     return raise_outside(exchange, error)
@@ -45,14 +45,14 @@ def raise_outside(exchange: Exchange, error: Exception) -> NoReturn:
     raise error
 
 
-def _refused(exchange: Exchange, error: RejectedError) -> Any:
-    exchange.said.refusal = error
+def _rejected(exchange: Exchange, error: RejectedError) -> Any:
+    exchange.said.rejection = error
     status = 429 if error.policy == "rate_limit" else 503
     headers = {"content-type": "application/json", "x-should-retry": "false"}
     if error.retry_after is not None:
         headers["retry-after-ms"] = str(math.ceil(error.retry_after * 1000))
         headers["retry-after"] = str(math.ceil(error.retry_after))
-    body = json.dumps(exchange.guard.dialect.refusal(str(error), status)).encode()
+    body = json.dumps(exchange.guard.dialect.rejection(str(error), status)).encode()
     http = exchange.guard.http
     return http.Response(status, headers=headers, stream=http.ByteStream(body), request=exchange.request)
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from resilio._native.core import Segments
     from resilio.errors import RejectedError
 
-__all__ = ["KEY", "Said", "partial_of", "refusal_of", "said_by", "segments_of", "trail_of"]
+__all__ = ["KEY", "Said", "partial_of", "rejection_of", "said_by", "segments_of", "trail_of"]
 
 KEY = "resilio"
 """Name of the record among the extensions of a request."""
@@ -24,7 +24,7 @@ class Said:
     Record of one call.
 
     Attributes:
-        refusal: The refusal, if a policy refused the call.
+        rejection: The rejection, if a policy rejected the call.
 
         trail: The attempts, if a retry gave up.
 
@@ -33,7 +33,7 @@ class Said:
         segments: The ledger of its time, if it raised.
     """
 
-    refusal: RejectedError | None = None
+    rejection: RejectedError | None = None
     trail: RetryTrail | None = None
     partial: bool = False
     segments: Segments | None = None
@@ -57,15 +57,15 @@ def said_by(error: Any) -> Said | None:
     return None
 
 
-def refusal_of(error: BaseException) -> RejectedError | None:
+def rejection_of(error: BaseException) -> RejectedError | None:
     """
-    Return the refusal that an SDK's exception represents; None if no policy refused the call.
+    Return the rejection that an SDK's exception represents; None if no policy rejected the call.
 
     Args:
         error: The exception of a call, for example `openai.RateLimitError`.
     """
     said = said_by(error)
-    return None if said is None else said.refusal
+    return None if said is None else said.rejection
 
 
 def trail_of(error: BaseException) -> RetryTrail | None:

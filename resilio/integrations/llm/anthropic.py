@@ -1,7 +1,7 @@
 """
 The Anthropic SDK under guard: `client = guard(AsyncAnthropic(), standard("anthropic", on="model"))`.
 
-Each request is one call of the policy, until the last byte of its answer. A refusal is the SDK's own exception, after
+Each request is one call of the policy, until the last byte of its answer. A rejection is the SDK's own exception, after
 exactly one attempt. Streams that are not server-sent events (Bedrock's) are guarded as bytes, without their events.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from resilio._options.validators import refuse
+from resilio._options.validators import reject
 from resilio._policy.types import Time
 from resilio._support.extras import missing
 from resilio.integrations.llm._dialects import ANTHROPIC
@@ -46,5 +46,5 @@ def guard(client: C, policy: Policy[Any], *, whole_answers: bool = True, max_pau
         ValueError: The client is guarded already, or the policy has a fallback.
     """
     if not isinstance(client, (sdk.Anthropic, sdk.AsyncAnthropic)):
-        refuse("client", client, "an Anthropic or AsyncAnthropic", TypeError)
+        reject("client", client, "an Anthropic or AsyncAnthropic", TypeError)
     return guard_client(client, policy, ANTHROPIC, sdk, whole_answers=whole_answers, max_pause=max_pause)

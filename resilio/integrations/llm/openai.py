@@ -1,7 +1,7 @@
 """
 The OpenAI SDK under guard: `client = guard(AsyncOpenAI(), standard("openai", on="model"))`.
 
-Each request is one call of the policy, until the last byte of its answer. A refusal is the SDK's own exception, after
+Each request is one call of the policy, until the last byte of its answer. A rejection is the SDK's own exception, after
 exactly one attempt. Not covered: realtime sessions over WebSockets, and tokens that a background request costs after
 its response.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from resilio._options.validators import refuse
+from resilio._options.validators import reject
 from resilio._policy.types import Time
 from resilio._support.extras import missing
 from resilio.integrations.llm._dialects import OPENAI
@@ -47,5 +47,5 @@ def guard(client: C, policy: Policy[Any], *, whole_answers: bool = True, max_pau
         ValueError: The client is guarded already, or the policy has a fallback.
     """
     if not isinstance(client, (sdk.OpenAI, sdk.AsyncOpenAI)):
-        refuse("client", client, "an OpenAI or AsyncOpenAI", TypeError)
+        reject("client", client, "an OpenAI or AsyncOpenAI", TypeError)
     return guard_client(client, policy, OPENAI, sdk, whole_answers=whole_answers, max_pause=max_pause)

@@ -45,11 +45,11 @@ function drawDetail() {
   detailShape = shape;
   const live = $("detail-live");
   const made = [];
-  if (policy.why) made.push(element("p", { class: "refusal", text: `Refused ${age(Math.max(0, now() - policy.why.at))}${now() - policy.why.at < 1 ? "" : " ago"}: ${whyText(policy.why)}` }));
+  if (policy.why) made.push(element("p", { class: "rejection", text: `Rejected ${age(Math.max(0, now() - policy.why.at))}${now() - policy.why.at < 1 ? "" : " ago"}: ${whyText(policy.why)}` }));
   for (const reason of detail.health) made.push(element("p", { class: "warning", text: reason }));
   if (policy.time && Object.keys(policy.time).length) made.push(heading("Time spent in the last second"), ...ledger(policy.time));
-  const refusals = Object.entries(detail.refusals);
-  if (refusals.length) made.push(heading("Refusals by reason"), facts(refusals.map(([reason, count]) => [words(reason), num(count)])));
+  const rejections = Object.entries(detail.rejections);
+  if (rejections.length) made.push(heading("Rejections by reason"), facts(rejections.map(([reason, count]) => [words(reason), num(count)])));
   if (detail.keys && detail.keys.length) made.push(heading("Keys that need a look"), facts(detail.keys.map((key) => [key.key, key.state ? words(key.state) : `${key.inflight} in flight`])));
   const latency = Object.entries(detail.latency);
   if (latency.length) made.push(heading("Latency since the start"), facts(latency.map(([name, value]) => [name, ms(value)])));

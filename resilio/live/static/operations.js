@@ -4,7 +4,7 @@ import { publish, store, view } from "./store.js";
 import { words } from "./words.js";
 
 const ASKS = {
-  force_open: ["Force open", "Refuse every call until you say otherwise?"],
+  force_open: ["Force open", "Reject every call until you say otherwise?"],
   force_closed: ["Force closed", "Let every call pass until you say otherwise?"],
   disable: ["Disable", "Let every call pass and learn nothing?"],
   reset: ["Reset", "Forget what it has learned?"],
@@ -31,8 +31,8 @@ async function ask(body, answer) {
   try {
     const response = await fetch("operate", { method: "POST", headers: { "content-type": "application/json", authorization: `Bearer ${view.token}` }, body: JSON.stringify({ boot: store.boot, ...body }) });
     const data = await response.json();
-    put(answer, response.ok ? `Done: ${words(data.done)}${data.state ? `, it is ${words(data.state)}` : ""}.` : `Refused: ${data.error}`);
-    if (response.status === 401) { view.token = null; publish("view"); publish("token", { purpose: "operate", why: "That token was refused. Token for operations" }); }
+    put(answer, response.ok ? `Done: ${words(data.done)}${data.state ? `, it is ${words(data.state)}` : ""}.` : `Rejected: ${data.error}`);
+    if (response.status === 401) { view.token = null; publish("view"); publish("token", { purpose: "operate", why: "That token was rejected. Token for operations" }); }
     if (response.ok) publish("operated");
     return response.ok;
   } catch {

@@ -23,7 +23,7 @@ export class RowView {
     this.spark.append(this.all, this.lost);
     this.stack = element("div", { class: "stack", role: "img" });
     this.cells = {
-      calls_s: cell("num", "calls / s"), failures_s: cell("num", "failed / s"), rejected_s: cell("num", "refused / s"),
+      calls_s: cell("num", "calls / s"), failures_s: cell("num", "failed / s"), rejected_s: cell("num", "rejected / s"),
       p50: cell("num", "p50 ms"), p95: cell("num", "p95 ms"), p99: cell("num", "p99 ms"),
     };
     this.node = element("tr", { role: "row", "data-id": id },
@@ -46,14 +46,14 @@ export class RowView {
     put(this.kind, kindOf(policy));
     const recent = policy.why && now() - policy.why.at < 10;
     put(this.why, recent ? whyText(policy.why) : "");
-    dress(this.line, recent ? "refused" : "");
-    if (recent) this.line.title = `${kindOf(policy)}, refused: ${whyText(policy.why)}`; else this.line.removeAttribute("title");
+    dress(this.line, recent ? "rejected" : "");
+    if (recent) this.line.title = `${kindOf(policy)}, rejected: ${whyText(policy.why)}`; else this.line.removeAttribute("title");
     this.drawSince(policy);
     this.drawLoad(policy);
     for (const [field, node] of Object.entries(this.cells)) {
       const value = policy[field];
       put(node, field[0] === "p" ? inMs(value) : num(value));
-      const alarming = field === "rejected_s" ? " refusing" : field === "failures_s" && value > 0.05 * policy.calls_s ? " failing" : "";
+      const alarming = field === "rejected_s" ? " rejecting" : field === "failures_s" && value > 0.05 * policy.calls_s ? " failing" : "";
       dress(node, `num${value ? alarming : " zero"}`);
     }
     this.drawTrend();

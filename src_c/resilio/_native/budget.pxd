@@ -20,7 +20,7 @@ cdef extern from "budget.h":
         int64_t tick_ns, aged_ns
         int64_t reserve_gap_ns, reserve_ns
         int64_t failing, success_ns
-        uint64_t deposits, withdrawals, reserved, refused, refunds, failures, repaid
+        uint64_t deposits, withdrawals, reserved, rejected, refunds, failures, repaid
         uint8_t armed
     void rs_budget_deposit(rs_budget *budget, int64_t now_ns) noexcept nogil
     int rs_budget_withdraw(rs_budget *budget, int64_t now_ns) noexcept nogil

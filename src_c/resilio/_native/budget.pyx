@@ -179,9 +179,9 @@ cdef class RetryBudget:
         return self._status()["withdrawals"]
 
     @property
-    def refused(self):
-        """Withdrawals refused."""
-        return self._status()["refused"]
+    def rejected(self):
+        """Withdrawals rejected."""
+        return self._status()["rejected"]
 
     def _status(self):
         """Return the balance and all counters of one moment."""
@@ -195,7 +195,7 @@ cdef class RetryBudget:
             "deposits": copy.deposits,
             "withdrawals": copy.withdrawals,
             "reserved": copy.reserved,
-            "refused": copy.refused,
+            "rejected": copy.rejected,
             "refunds": copy.refunds,
             "failing": copy.failing / 1e9,
             "failures": copy.failures,

@@ -21,7 +21,7 @@ cdef extern from "gate.h" nogil:
     ctypedef struct rs_slot:
         rs_of_custom custom
         uint8_t state
-    ctypedef struct rs_refusal:
+    ctypedef struct rs_rejection:
         int reason
         double measured
         double limit
@@ -38,7 +38,7 @@ cdef extern from "gate.h" nogil:
     void rs_gate_change(rs_gate *, uint8_t, uint8_t, uint8_t, int64_t)
 
 cdef extern from "gate.h":  # not nogil: with `python` set, the core holds the GIL when it calls an operation
-    ctypedef int (*rs_admit_op)(rs_gate *, rs_slot *, const rs_request *, int64_t, rs_refusal *) noexcept
+    ctypedef int (*rs_admit_op)(rs_gate *, rs_slot *, const rs_request *, int64_t, rs_rejection *) noexcept
     ctypedef void (*rs_cancel_op)(rs_gate *, rs_slot *, int64_t) noexcept
     ctypedef void (*rs_settle_op)(rs_gate *, rs_slot *, int, int64_t, int64_t) noexcept
     ctypedef void (*rs_forget_op)(rs_gate *, int64_t) noexcept
@@ -88,5 +88,5 @@ cdef class PythonGate(Gate):
     cdef object cancels
     cdef tuple reasons
     cdef readonly unsigned long long errors
-    cdef int explain(self, object refusal, rs_refusal *why) except -1
+    cdef int explain(self, object rejection, rs_rejection *why) except -1
     cdef void failed(self, str method, object error) noexcept

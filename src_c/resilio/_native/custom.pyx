@@ -37,7 +37,7 @@ cdef const char *door_states[4]
 door_states[:] = ["serving", "draining", "drained", NULL]
 
 
-cdef int door_admit(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now, rs_refusal *why) noexcept nogil:
+cdef int door_admit(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now, rs_rejection *why) noexcept nogil:
     if (<rs_door *>gate).state == SERVING:
         return RS_ADMITTED
     why.reason = 0
@@ -83,7 +83,7 @@ door_ops.pristine = door_pristine
 
 
 cdef class DoorGate(Gate):
-    """The outermost gate of a pipeline: counts the calls inside and, once shut, refuses new ones."""
+    """The outermost gate of a pipeline: counts the calls inside and, once shut, rejects new ones."""
 
     def __cinit__(self):
         cdef rs_door *seen = <rs_door *><PyObject *>self
@@ -98,7 +98,7 @@ cdef class DoorGate(Gate):
         return ("serving", "draining", "drained")[self.door]
 
     def shut(self, int64_t now_ns):
-        """Refuse new calls from now on; return the number of calls inside."""
+        """Reject new calls from now on; return the number of calls inside."""
         rs_lock_acquire(&self.lock)
         if self.door == SERVING:
             self.door = DRAINING
@@ -152,7 +152,7 @@ cdef PythonGate gate_of(rs_gate *gate):
 
 
 cdef bint enforced(rs_gate *gate) noexcept:
-    """Return True if this refusal applies; count it if not. The core has released the lock."""
+    """Return True if this rejection applies; count it if not. The core has released the lock."""
     rs_lock_acquire(&gate.lock)
     cdef bint yes = rs_gate_enforced(gate)
     gate.counters.would_reject += not yes
@@ -160,14 +160,14 @@ cdef bint enforced(rs_gate *gate) noexcept:
     return yes
 
 
-cdef int python_admit(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now, rs_refusal *why) noexcept:
+cdef int python_admit(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now, rs_rejection *why) noexcept:
     cdef PythonGate self = gate_of(gate)
     slot.custom.call = NULL
     try:
         call = call_of(request)
-        refusal = self.target.admit(call)
-        if refusal is not None:
-            self.explain(refusal, why)
+        rejection = self.target.admit(call)
+        if rejection is not None:
+            self.explain(rejection, why)
             if enforced(gate):
                 return RS_REJECTED
             slot.state = RS_SLOT_SHADOW
@@ -258,7 +258,7 @@ cdef class PythonGate(Gate):
     Args:
         target: The object with `admit`, `settle` and perhaps `cancel`.
 
-        kind: The kind of gate, for metrics, logs and refusals.
+        kind: The kind of gate, for metrics, logs and rejections.
 
         reasons: Its closed set of reasons, 1 to 16; the first replaces a reason that is not in the set.
 
@@ -272,12 +272,12 @@ cdef class PythonGate(Gate):
         self.cancels = getattr(target, "cancel", None)
         self.reasons = reasons
 
-    cdef int explain(self, object refusal, rs_refusal *why) except -1:
-        """Convert the target's answer for the core; raises unless it is a Refuse, and then the call is admitted."""
-        why.measured = NAN if refusal.measured is None else refusal.measured
-        why.limit = NAN if refusal.limit is None else refusal.limit
-        why.retry_after_ns = -1 if refusal.retry_after is None else <int64_t>(<double>refusal.retry_after * 1e9)
-        why.reason = self.reasons.index(refusal.reason) if refusal.reason in self.reasons else 0
+    cdef int explain(self, object rejection, rs_rejection *why) except -1:
+        """Convert the target's answer for the core; raises unless it is a Reject, and then the call is admitted."""
+        why.measured = NAN if rejection.measured is None else rejection.measured
+        why.limit = NAN if rejection.limit is None else rejection.limit
+        why.retry_after_ns = -1 if rejection.retry_after is None else <int64_t>(<double>rejection.retry_after * 1e9)
+        why.reason = self.reasons.index(rejection.reason) if rejection.reason in self.reasons else 0
         return 0
 
     cdef void failed(self, str method, object error) noexcept:

@@ -30,7 +30,7 @@ cdef extern from "waiters.h" nogil:
     const uint32_t RS_LISTEN_LIMIT
     enum:
         RS_REASONS
-        RS_REFUSALS
+        RS_REJECTIONS
         RS_RATE_LIMIT
         RS_HEDGE
         RS_FALLBACK
@@ -48,7 +48,7 @@ cdef extern from "waiters.h" nogil:
         RS_WAITER_IDLE
         RS_WAITER_QUEUED
         RS_WAITER_GRANTED
-        RS_WAITER_REFUSED
+        RS_WAITER_REJECTED
         RS_EXPIRED
         RS_OUT_OF_TIME_TO_WAIT
 
@@ -148,7 +148,7 @@ cdef extern from "waiters.h" nogil:
         int64_t deadline_ns
         PyObject *func
         PyObject **context
-    ctypedef struct rs_refusal:
+    ctypedef struct rs_rejection:
         int reason
         double measured
         double limit
@@ -164,15 +164,15 @@ cdef extern from "waiters.h" nogil:
         rs_lock lock
         uint32_t changes
         uint32_t listening
-        uint64_t refused[RS_REFUSALS]
+        uint64_t rejected[RS_REJECTIONS]
         int64_t spent_ns[RS_SPENT]
         int64_t waited_ns
         rs_counters counters
         rs_histogram latency
 
-    ctypedef int (*rs_admit_op)(rs_gate *, rs_slot *, const rs_request *, int64_t, rs_refusal *) noexcept nogil
-    ctypedef int (*rs_poll_op)(rs_gate *, rs_slot *, int64_t, rs_refusal *) noexcept nogil
-    ctypedef int (*rs_recheck_op)(rs_gate *, rs_slot *, int64_t, rs_refusal *) noexcept nogil
+    ctypedef int (*rs_admit_op)(rs_gate *, rs_slot *, const rs_request *, int64_t, rs_rejection *) noexcept nogil
+    ctypedef int (*rs_poll_op)(rs_gate *, rs_slot *, int64_t, rs_rejection *) noexcept nogil
+    ctypedef int (*rs_recheck_op)(rs_gate *, rs_slot *, int64_t, rs_rejection *) noexcept nogil
     ctypedef void (*rs_cancel_op)(rs_gate *, rs_slot *, int64_t) noexcept nogil
     ctypedef void (*rs_settle_op)(rs_gate *, rs_slot *, int, int64_t, int64_t) noexcept nogil
     ctypedef void (*rs_first_item_op)(rs_gate *, rs_slot *, int64_t, int64_t) noexcept nogil
@@ -201,7 +201,7 @@ cdef extern from "waiters.h" nogil:
     bint rs_gate_enforced(rs_gate *)
     int rs_gate_add(rs_gate *, rs_gate *)
     void rs_counters_add(rs_counters *, const rs_counters *)
-    bint rs_gate_cannot_finish(const rs_gate *, const rs_request *, int64_t, int64_t, rs_refusal *)
+    bint rs_gate_cannot_finish(const rs_gate *, const rs_request *, int64_t, int64_t, rs_rejection *)
     void rs_gate_change(rs_gate *, uint8_t, uint8_t, uint8_t, int64_t)
     void rs_gate_wake(rs_gate *, rs_waiter *)
 

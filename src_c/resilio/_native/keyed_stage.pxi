@@ -137,12 +137,12 @@ cdef class KeyedGate(Gate):
         with _lock:
             return sum([gate.waited for gate in self.counted()], Gate.waited.__get__(self))
 
-    def refusals(self):
-        """The refused calls by reason, added up."""
+    def rejections(self):
+        """The rejected calls by reason, added up."""
         with _lock:
-            found = Gate.refusals(self)
+            found = Gate.rejections(self)
             for gate in self.counted():
-                for reason, count in gate.refusals().items():
+                for reason, count in gate.rejections().items():
                     found[reason] += count
         return found
 

@@ -18,7 +18,7 @@ def overload(efficacy):
     """The simulation, with the library's clock in its hands, and how to put an adaptive limit before a cell."""
     guarded = efficacy("_guarded")
     with guarded.on_virtual_time():
-        yield efficacy("_cells"), lambda law="default": lambda mean: guarded.Refusing(adaptive_limit(law=law))
+        yield efficacy("_cells"), lambda law="default": lambda mean: guarded.Rejecting(adaptive_limit(law=law))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The cells of `benchmarks.efficacy.untuned` that a breaker decides: what it refuses, nothing else answers."""
+"""The cells of `benchmarks.efficacy.untuned` that a breaker decides: what it rejects, nothing else answers."""
 
 from __future__ import annotations
 

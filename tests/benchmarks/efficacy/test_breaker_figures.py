@@ -67,11 +67,11 @@ def test_detection_takes_as_many_calls_as_published(simulation, rate, published,
     assert statistics.median(seconds) == pytest.approx(published * 10 / rate, rel=tolerance)
 
 
-def test_false_trips_at_forty_percent_failures_refuse_little(simulation):
-    """A failure rate below the threshold: 5,300 openings a day and 4.3 % refused; here over an hour, within 20 %."""
-    openings, refused = simulation.false_trips(0.4, 1, seconds=3600, **simulation.HALF)
+def test_false_trips_at_forty_percent_failures_reject_little(simulation):
+    """A failure rate below the threshold: 5,300 openings a day and 4.3 % rejected; here over an hour, within 20 %."""
+    openings, rejected = simulation.false_trips(0.4, 1, seconds=3600, **simulation.HALF)
     assert openings == pytest.approx(5300, rel=0.2)
-    assert refused == pytest.approx(0.043, rel=0.2)
+    assert rejected == pytest.approx(0.043, rel=0.2)
 
 
 @pytest.mark.parametrize(("failing", "published", "chance"), [(0.2, 1.8, 6), (0.3, 75, 55)])
@@ -83,21 +83,21 @@ def test_false_trips_a_day(simulation, failing, published, chance):
 
 @pytest.mark.parametrize("failing", [0.2, 0.4, 0.6])
 def test_the_default_law_trips_at_no_share_that_leaves_calls_to_succeed(simulation, failing):
-    """At 40 % of failures it opened 5,270 times a day, and at half nearly all calls were refused; here half a day."""
-    openings, refused = simulation.false_trips(failing, 1, seconds=43_200)
+    """At 40 % of failures it opened 5,270 times a day, and at half nearly all calls were rejected; here half a day."""
+    openings, rejected = simulation.false_trips(failing, 1, seconds=43_200)
     assert openings <= 60
-    assert refused <= 0.0002
+    assert rejected <= 0.0002
 
 
 def test_a_breaker_that_looks_at_the_rate_alone_trips_far_more_often(simulation):
-    """Window 100, min 10 at 40 %: 26,900 openings a day, 48 % refused; within 20 %, for the study's jitter differed."""
-    openings, refused = simulation.false_trips(0.4, 1, seconds=3600, **simulation.RATE_ALONE, open_for=1.0)
+    """Window 100, min 10 at 40 %: 26,900 openings a day, 48 % rejected; within 20 %, for the study's jitter differed."""
+    openings, rejected = simulation.false_trips(0.4, 1, seconds=3600, **simulation.RATE_ALONE, open_for=1.0)
     assert openings == pytest.approx(26_900, rel=0.2)
-    assert refused == pytest.approx(0.48, abs=0.06)
+    assert rejected == pytest.approx(0.48, abs=0.06)
 
 
 @pytest.mark.parametrize(("open_for", "published"), [(1.0, 950), (0.2, 190)])
-def test_a_blip_of_100_ms_refuses_little(simulation, open_for, published):
-    """At 1,000 calls/s it refuses 190 calls with the default open time, where a second would refuse 950; within 5 %."""
-    refused = [simulation.blip(seed, open_for=open_for) for seed in range(1, 16)]
-    assert statistics.median(refused) == pytest.approx(published, rel=0.05)
+def test_a_blip_of_100_ms_rejects_little(simulation, open_for, published):
+    """At 1,000 calls/s it rejects 190 calls with the default open time, where a second would reject 950; within 5 %."""
+    rejected = [simulation.blip(seed, open_for=open_for) for seed in range(1, 16)]
+    assert statistics.median(rejected) == pytest.approx(published, rel=0.05)

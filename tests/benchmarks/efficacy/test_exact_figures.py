@@ -28,16 +28,16 @@ def test_the_formulas_give_the_published_values(exact):
 
 
 @pytest.mark.parametrize(("servers", "load"), [(10, 10), (20, 30), (100, 150)])
-def test_a_bulkhead_without_a_queue_refuses_as_erlang_says(exact, servers, load):
+def test_a_bulkhead_without_a_queue_rejects_as_erlang_says(exact, servers, load):
     """Calls that find no permit go away: the formula that telephone exchanges are built by."""
     assert exact.loss(servers, load, 60_000) == pytest.approx(exact.erlang_b(servers, load), rel=0.025)
 
 
 def test_a_bulkhead_with_a_queue_is_the_queue_of_theory(exact):
-    """What it refuses, how busy it keeps the dependency, and how long calls wait."""
-    refused, utilisation, wait = exact.queue(10, 5, 15, 20_000)
+    """What it rejects, how busy it keeps the dependency, and how long calls wait."""
+    rejected, utilisation, wait = exact.queue(10, 5, 15, 20_000)
     by_theory = exact.mmck(10, 5, 15)
-    assert refused == pytest.approx(by_theory[0], rel=0.04)
+    assert rejected == pytest.approx(by_theory[0], rel=0.04)
     assert utilisation == pytest.approx(by_theory[1], rel=0.01)
     assert wait == pytest.approx(by_theory[2], rel=0.04)
 

@@ -47,7 +47,7 @@ def test_a_server_that_sheds_survives_a_trigger_of_a_minute(metastable):
 
 
 @pytest.mark.parametrize(("k", "rate"), [(2, 1500.0), (4, 2250.0)])
-def test_whole_tasks_are_served_or_refused(tasks, k, rate):
+def test_whole_tasks_are_served_or_rejected(tasks, k, rate):
     """At least 95 % of what is possible, and at least .96 of the begun tasks are done; a server knows its workers."""
     most = tasks.SATURATED / (k * rate)
     fates = tasks.run("load_shed(max_concurrent=10, task=)", k, rate, seconds=5.0, warm=4.0)

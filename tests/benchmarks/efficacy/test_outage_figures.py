@@ -59,11 +59,11 @@ def test_a_dead_shard_costs_its_own_calls_only(outage, mode):
 
 
 def test_a_partial_failure_passes_mostly(outage):
-    """At half the shards lost the defaults refuse none of the good half, a rate of a half and others nearly all."""
-    refused = {name: outage.partial(make, 0.5, 1, seconds=200.0)[0] for name, make in outage.GUARDS.items()}
-    assert refused["the same, probabilistic"] <= 0.015
-    assert refused["circuit_breaker()"] <= 0.005
-    assert min(refused[name] for name in ("Kratos", "go-zero", "classic", "the same, failure_rate=0.5")) > 0.75
+    """At half the shards lost the defaults reject none of the good half, a rate of a half and others nearly all."""
+    rejected = {name: outage.partial(make, 0.5, 1, seconds=200.0)[0] for name, make in outage.GUARDS.items()}
+    assert rejected["the same, probabilistic"] <= 0.015
+    assert rejected["circuit_breaker()"] <= 0.005
+    assert min(rejected[name] for name in ("Kratos", "go-zero", "classic", "the same, failure_rate=0.5")) > 0.75
     assert outage.partial(outage.ours("probabilistic"), 0.8, 1, seconds=200.0)[0] == pytest.approx(0.57, abs=0.05)
 
 

@@ -37,7 +37,7 @@ def test_a_real_gate_decides_as_the_same_discipline_does(cells, guarded, baselin
     limit = cells.figures(baselines.BASELINES["limit = 2c"], cell, CALLS, 1)
     queue = cells.figures(lambda _: baselines.Fifo(most=4), cell, CALLS, 1)
     with guarded.on_virtual_time():
-        assert cells.figures(lambda _: guarded.Refusing(bulkhead(8)), cell, CALLS, 1) == limit
+        assert cells.figures(lambda _: guarded.Rejecting(bulkhead(8)), cell, CALLS, 1) == limit
         waiting = cells.figures(
             lambda _: guarded.Queueing(bulkhead(4, max_queued=4, max_wait=1e3), deadlines=True), cell, CALLS, 1
         )
@@ -92,7 +92,7 @@ def test_late_answers_are_timeouts_to_a_limit_or_nothing_of_the_kind(cells, guar
     with guarded.on_virtual_time():
         for late in (True, False):
             pool = bulkhead(100)
-            cells.figures(lambda _, pool=pool, late=late: guarded.Refusing(pool, late), cell, CALLS, 1)
+            cells.figures(lambda _, pool=pool, late=late: guarded.Rejecting(pool, late), cell, CALLS, 1)
             counts.append(pool.snapshot().failures)
     assert counts[0] > 0 == counts[1]
     assert not math.isnan(counts[0])

@@ -16,8 +16,8 @@ def provider_quota(efficacy):
 
 
 @pytest.mark.parametrize("quota", [10, 60])
-def test_no_provider_refuses_what_the_default_lets_pass(provider_quota, quota):
-    """However it counts. A full token bucket is refused every fourth request; one call at a time wastes the quota."""
+def test_no_provider_rejects_what_the_default_lets_pass(provider_quota, quota):
+    """However it counts. A full token bucket is rejected every fourth request; one call at a time wastes the quota."""
     default, single, full = (provider_quota.simulate(client, quota, MINUTES) for client in provider_quota.CLIENTS)
     assert set(default[1].values()) == {0}
     assert default[0] > 2 * single[0]

@@ -59,7 +59,7 @@ def test_lifo_serves_the_youngest(baselines, ends):
     assert ends(baselines.Lifo(), EARLY) == pytest.approx([1, 4, 3, 2])
 
 
-def test_a_bounded_queue_refuses_who_finds_it_full(baselines, ends):
+def test_a_bounded_queue_rejects_who_finds_it_full(baselines, ends):
     """One is served, two wait."""
     assert ends(baselines.Fifo(most=2), EARLY) == [1, pytest.approx(2), pytest.approx(3), math.inf]
 
@@ -78,7 +78,7 @@ def test_codel_drops_the_late_only_after_a_bad_interval(baselines, ends):
     assert ends(baselines.CoDel(), [float(at) for at in range(30)]) == pytest.approx(range(1, 31))
 
 
-def test_a_limit_refuses_at_once(baselines, ends):
+def test_a_limit_rejects_at_once(baselines, ends):
     """Two under way for one worker."""
     front = baselines.Limit(lambda workers: 2 * workers)
     assert ends(front, [*EARLY, 1.5]) == [1, pytest.approx(2), math.inf, math.inf, pytest.approx(3)]

@@ -186,7 +186,7 @@ def test_aws_obeys_a_retry_after_up_to_five_seconds_beyond_its_own_wait(peers, f
 
 
 def test_polly_obeys_retry_after_exactly_and_opens_at_ten_in_a_hundred(peers, failing):
-    """Of a hundred requests ten fail: the next is refused for five seconds, then there is a probe."""
+    """Of a hundred requests ten fail: the next is rejected for five seconds, then there is a probe."""
     make(peers.Polly(1), send := failing(asks=1.5))
     assert send.waits == pytest.approx([1.5] * 3)
     make(peers.Polly(1), send := failing())

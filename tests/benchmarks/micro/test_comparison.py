@@ -98,15 +98,15 @@ def test_a_ratio_to_what_was_not_measured_is_skipped_with_its_name(missing):
     assert run(made).skips == (Skip("slow / slower", f"{missing} was not measured"),)
 
 
-def test_a_breaker_that_never_refuses_is_no_refusal():
-    """The refusal rows measure refusals: a function that only fails is refused as a subject."""
-    refusing = _work.Refusing(_work.failing(), PermissionError)
-    with pytest.raises(Unavailable, match="did not refuse"):
-        anyio.run(refusing.check)
+def test_a_breaker_that_never_rejects_is_no_rejection():
+    """The rejection rows measure rejections: a function that only fails is rejected as a subject."""
+    rejecting = _work.Rejecting(_work.failing(), PermissionError)
+    with pytest.raises(Unavailable, match="did not reject"):
+        anyio.run(rejecting.check)
 
 
-def test_a_refusing_function_is_driven_into_refusing_first():
-    """`check` fails until the policy refuses, so the timed loop sees refusals only."""
+def test_a_rejecting_function_is_driven_into_rejecting_first():
+    """`check` fails until the policy rejects, so the timed loop sees rejections only."""
     failures = []
 
     def function():
@@ -115,7 +115,7 @@ def test_a_refusing_function_is_driven_into_refusing_first():
         failures.append(1)
         raise ConnectionError
 
-    refusing = _work.Refusing(function, PermissionError)
-    anyio.run(refusing.check)
-    assert anyio.run(refusing.loop(), 3) > 0
+    rejecting = _work.Rejecting(function, PermissionError)
+    anyio.run(rejecting.check)
+    assert anyio.run(rejecting.loop(), 3) > 0
     assert len(failures) == 5

@@ -113,19 +113,19 @@ def test_loops_call_as_often_as_they_are_told():
     async def acall(*args, **kwargs):
         made.append(args)
 
-    def refuse(*args):
+    def reject(*args):
         made.append(args)
         raise ConnectionError
 
-    async def arefuse():
-        refuse()
+    async def areject():
+        reject()
 
     loops = [
         _loops.calls(lambda: made.append(())),
         _loops.awaits(acall),
         _loops.awaits_arguments(acall),
-        _loops.calls_refused(refuse, ConnectionError),
-        _loops.awaits_refused(arefuse, ConnectionError),
+        _loops.calls_rejected(reject, ConnectionError),
+        _loops.awaits_rejected(areject, ConnectionError),
         _loops.feeds(made.append, [1, 2, 3]),
     ]
     for loop in loops:

@@ -54,11 +54,11 @@ def shortfalls(runs: dict[str, Any]) -> list[str]:
     naive, budgeted = runs["storm"]["bare"], runs["storm"]["guarded"]
     holds = {
         "fewer calls are sent": guarded["calls_sent"] < bare["calls_sent"],
-        "the breaker refuses": guarded["recommendations"]["outcomes"].get("refused", 0) > 0,
+        "the breaker rejects": guarded["recommendations"]["outcomes"].get("rejected", 0) > 0,
         "fewer calls while down": guarded["calls_while_down"] < bare["calls_while_down"],
         "the healthy neighbour waits less": guarded["checkout"]["p99"] < bare["checkout"]["p99"],
         "the healthy neighbour is served": guarded["checkout"]["success_rate"] >= bare["checkout"]["success_rate"],
-        "the healthy neighbour is not refused": "refused" not in guarded["checkout"]["outcomes"],
+        "the healthy neighbour is not rejected": "rejected" not in guarded["checkout"]["outcomes"],
         "some calls are hedged": runs["spike"]["guarded"]["calls_sent"] > 1.0,
         "naive retries multiply": naive["calls_sent"] > budgeted["calls_sent"],
         "naive retries do not recover": naive["recovery_seconds"] is None,
@@ -129,7 +129,7 @@ def test_missing_extra_is_named(
     assert capsys.readouterr().err == "The demo needs httpx2: pip install 'resilio-sdk[httpx]'\n"
 
 
-def test_output_that_cannot_be_written_is_refused_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_output_that_cannot_be_written_is_rejected_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A file in the way of the output's folder is an error before the minute, not after it."""
     (tmp_path / "file").touch()
     with pytest.raises(SystemExit) as caught:
@@ -139,7 +139,7 @@ def test_output_that_cannot_be_written_is_refused_at_once(tmp_path: Path, capsys
 
 
 @pytest.mark.parametrize("arguments", [["--seed", "x"], ["--retries", "9"], ["--nonsense"]])
-def test_bad_options_are_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_options_are_rejected(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """A bad option ends with code 2 and names itself."""
     with pytest.raises(SystemExit) as caught:
         _main.main(arguments)

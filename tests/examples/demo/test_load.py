@@ -41,7 +41,7 @@ def test_load_of_one_dependency_does_not_move_with_the_other() -> None:
     assert both == [each.at for each in poisson_arrivals(7, 5.0, {"checkout": 60.0})]
 
 
-def test_absurd_load_is_refused() -> None:
+def test_absurd_load_is_rejected() -> None:
     """A load above the limit is an error that names the rates, not a memory leak."""
     with pytest.raises(ValueError, match=r"rates=.*more than 100 arrivals"):
         poisson_arrivals(7, 5.0, RATES, limit=100)

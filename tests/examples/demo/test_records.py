@@ -55,8 +55,8 @@ def test_percentile_is_the_smallest_value_that_covers_enough(values: list[int], 
 
 
 def test_success_rate_counts_what_was_served_in_time() -> None:
-    """Late answers and refusals are no success; nothing asked is no rate."""
-    assert success_rate([record(0), record(1, "late"), record(2, "refused"), record(3)]) == 0.5
+    """Late answers and rejections are no success; nothing asked is no rate."""
+    assert success_rate([record(0), record(1, "late"), record(2, "rejected"), record(3)]) == 0.5
     assert success_rate([]) is None
 
 
@@ -114,7 +114,7 @@ def test_recovery_agrees_with_the_naive_definition(outcomes: list[tuple[float, s
 
 def test_slices_hold_every_record_once() -> None:
     """All slices together hold each record, also one at the very end, and empty slices are there."""
-    records = [record(0.0), record(0.1, "late"), record(2.5, "refused"), record(3.0)]
+    records = [record(0.0), record(0.1, "late"), record(2.5, "rejected"), record(3.0)]
     parts = slices(records, 3.0, 0.5)
     assert [part.begin for part in parts] == pytest.approx([0.0, 0.5, 1.0, 1.5, 2.0, 2.5])
     assert [part.outcomes.total() for part in parts] == [2, 0, 0, 0, 0, 2]

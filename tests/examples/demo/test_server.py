@@ -81,7 +81,7 @@ async def test_connection_closes_where_the_client_wants_it() -> None:
     [(b"nonsense\r\n\r\n", b"400"), (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n", b"405")],
     ids=["nonsense", "a body"],
 )
-async def test_what_it_does_not_speak_is_refused(request_: bytes, status: bytes) -> None:
+async def test_what_it_does_not_speak_is_rejected(request_: bytes, status: bytes) -> None:
     """Broken requests and other methods get an answer that says so, and the connection ends."""
     async with serving(HEALTHY) as (dependency, port):
         assert (await ask(port, request_)).startswith(b"HTTP/1.1 " + status)
@@ -89,7 +89,7 @@ async def test_what_it_does_not_speak_is_refused(request_: bytes, status: bytes)
 
 
 async def test_unavailable_is_503() -> None:
-    """A request whose fate is to be refused gets 503 at once."""
+    """A request whose fate is to be rejected gets 503 at once."""
     async with serving(Schedule((Phase("down", 60.0, unavailable=1.0),))) as (dependency, port):
         assert (await ask(port)).startswith(b"HTTP/1.1 503 ")
         assert dependency.stats()["fates"] == {"unavailable": 1}
@@ -113,11 +113,11 @@ async def test_hanging_requests_are_worked_on_when_the_phase_ends() -> None:
 
 
 async def test_overload_is_real() -> None:
-    """One worker and a queue for two: of many requests at once the rest is refused with 503."""
+    """One worker and a queue for two: of many requests at once the rest is rejected with 503."""
     async with serving(HEALTHY, workers=1, service=0.05, queue=2) as (_, port):
         heads = await asyncio.gather(*(ask(port) for _ in range(10)))
-        refused = sum(head.startswith(b"HTTP/1.1 503 ") for head in heads)
-        assert 0 < refused < 10
+        rejected = sum(head.startswith(b"HTTP/1.1 503 ") for head in heads)
+        assert 0 < rejected < 10
 
 
 async def test_arrivals_are_counted_by_tenths_of_a_second() -> None:

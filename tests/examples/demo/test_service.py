@@ -65,21 +65,23 @@ async def test_shop_tries_again_at_once():
     assert network.asked == [(2, "checkout-7-0"), (2, "checkout-7-1")]
 
 
-async def test_guarded_shop_refuses_what_fails_and_nothing_else():
-    """After ten failures recommendations are refused without a call; the checkout goes on."""
+async def test_guarded_shop_rejects_what_fails_and_nothing_else():
+    """After ten failures recommendations are rejected without a call; the checkout goes on."""
     network = Network(lambda request: 503 if request.url.port == 1 else 200)
     shop = Shop(network.client, PORTS, guarded=True, retries=0)
-    assert [await shop.handle("recommendations", f"r-{n}") for n in range(12)] == ["unavailable"] * 10 + ["refused"] * 2
+    assert [await shop.handle("recommendations", f"r-{n}") for n in range(12)] == ["unavailable"] * 10 + [
+        "rejected"
+    ] * 2
     assert await shop.handle("checkout", "c-1") == "ok"
     assert len(network.asked) == 11
 
 
-async def test_guarded_shop_gives_up_the_retry_that_the_breaker_refuses():
-    """A call that was made and whose retry was refused has failed, and was not refused."""
+async def test_guarded_shop_gives_up_the_retry_that_the_breaker_rejects():
+    """A call that was made and whose retry was rejected has failed, and was not rejected."""
     network = Network(lambda _: 503)
     shop = Shop(network.client, PORTS, guarded=True, retries=3)
     outcomes = [await shop.handle("recommendations", f"r-{n}") for n in range(4)]
-    assert outcomes == ["unavailable"] * 3 + ["refused"]
+    assert outcomes == ["unavailable"] * 3 + ["rejected"]
     assert len(network.asked) == 10
 
 
@@ -118,7 +120,7 @@ async def test_orders_are_tried_again_but_guarded_within_limits(guarded, most):
     network = Network(hang)
     orders = Orders(network.client, 1, guarded=guarded, patience=0.005)
     outcomes = [await orders.handle("orders", f"orders-{n}") for n in range(20)]
-    assert set(outcomes) == ({"timeout", "refused"} if guarded else {"timeout"})
+    assert set(outcomes) == ({"timeout", "rejected"} if guarded else {"timeout"})
     assert len(network.asked) == 60 if not guarded else 10 <= len(network.asked) <= most
 
 

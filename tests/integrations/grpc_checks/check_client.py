@@ -245,10 +245,11 @@ async def _read(call: Any) -> list[bytes]:
     return [message async for message in call]
 
 
-# ---- refusals --------------------------------------------------------------------------------------------------------
+# ---- rejections
+# --------------------------------------------------------------------------------------------------------
 
 
-async def test_cb20_a_refusal_is_an_error_of_grpc(served: Served) -> None:
+async def test_cb20_a_rejection_is_an_error_of_grpc(served: Served) -> None:
     """CB-20: `except grpc.aio.AioRpcError` catches it; it has a status, a text and when to come back."""
     policy = resilio.circuit_breaker("grpc-cb20", consecutive=1, open_for=5.0)
     async with served.channel(interceptors(policy)) as channel:
@@ -257,11 +258,11 @@ async def test_cb20_a_refusal_is_an_error_of_grpc(served: Served) -> None:
         with pytest.raises(aio.AioRpcError) as caught:
             await channel.unary_unary("/s/echo")(b"a")
         stream, call = channel.unary_stream("/s/numbers")(b"1"), channel.unary_unary("/s/echo")(b"a")
-        for refused in (stream, call):
-            assert await refused.code() is Code.UNAVAILABLE
-            assert "grpc-cb20" in await refused.details()
-            assert pairs(await refused.trailing_metadata())["grpc-retry-pushback-ms"].isdigit()
-            assert pairs(await refused.initial_metadata()) == {}
+        for rejected in (stream, call):
+            assert await rejected.code() is Code.UNAVAILABLE
+            assert "grpc-cb20" in await rejected.details()
+            assert pairs(await rejected.trailing_metadata())["grpc-retry-pushback-ms"].isdigit()
+            assert pairs(await rejected.initial_metadata()) == {}
         written = channel.stream_stream("/s/echoes")()
         with pytest.raises(asyncio.InvalidStateError):
             await written.write(b"a")
@@ -283,8 +284,8 @@ async def test_cb20_a_refusal_is_an_error_of_grpc(served: Served) -> None:
         ("RejectedError", "RESOURCE_EXHAUSTED"),
     ],
 )
-def test_refusals_keep_all_they_know(kind: str, code: str) -> None:
-    """Each class of refusals has its counterpart, which pickles with all its fields and notes."""
+def test_rejections_keep_all_they_know(kind: str, code: str) -> None:
+    """Each class of rejections has its counterpart, which pickles with all its fields and notes."""
     ours = getattr(errors, kind)("some", "name", "why", 3.0, 2.0, 1.5)
     ours.add_note("a note")
     error = in_terms(ours)
@@ -397,8 +398,8 @@ async def test_an_answer_of_a_working_service_is_not_asked_for_again(served: Ser
 
 
 async def test_a_call_may_be_forbidden_to_be_made_again(served: Served) -> None:
-    """`replay_safe` says which methods may be called twice."""
-    safe = interceptors(retry(), replay_safe=lambda call: method(call) != "/s/aborts")
+    """`idempotent` says which methods may be called twice."""
+    safe = interceptors(retry(), idempotent=lambda call: method(call) != "/s/aborts")
     async with served.channel(safe) as channel:
         with pytest.raises(aio.AioRpcError) as caught:
             await channel.unary_unary("/s/aborts")(b"UNAVAILABLE")
@@ -521,7 +522,7 @@ async def test_a_servers_pushback_is_heeded(served: Served, pushback: str, calls
 async def test_a_hedge_is_another_call(served: Served) -> None:
     """The first call hangs, the hedge answers, the loser is cancelled and its permit back."""
     inner = resilio.bulkhead(10)
-    policy = resilio.pipeline(resilio.hedge(replay_safe=True, after=0.05), inner)
+    policy = resilio.pipeline(resilio.hedge(idempotent=True, after=0.05), inner)
 
     async def odd_hangs(request: bytes, context: Any) -> bytes:
         if served.service.calls["odd"] > 20 and served.service.calls["odd"] % 2:
@@ -539,8 +540,8 @@ async def test_a_hedge_is_another_call(served: Served) -> None:
 
 async def test_a_hedge_of_a_stream_and_of_what_may_not_be_repeated(served: Served) -> None:
     """Streams that are answered by streams are not hedged when they must not be made twice."""
-    policy = resilio.pipeline(resilio.hedge(replay_safe=True, after=0.0), resilio.bulkhead(10))
-    async with served.channel(interceptors(policy, replay_safe=False)) as channel:
+    policy = resilio.pipeline(resilio.hedge(idempotent=True, after=0.0), resilio.bulkhead(10))
+    async with served.channel(interceptors(policy, idempotent=False)) as channel:
         for _ in range(25):
             assert await _read(channel.unary_stream("/s/numbers")(b"1")) == [b"0"]
     assert served.service.calls["numbers"] == 25
@@ -549,7 +550,7 @@ async def test_a_hedge_of_a_stream_and_of_what_may_not_be_repeated(served: Serve
 async def test_a_late_loser_of_streams_is_cancelled(served: Served) -> None:
     """Both copies have begun to answer: the one that nobody sees is cancelled."""
     inner = resilio.bulkhead(10)
-    policy = resilio.pipeline(resilio.hedge(replay_safe=True, after=0.0), inner)
+    policy = resilio.pipeline(resilio.hedge(idempotent=True, after=0.0), inner)
     async with served.channel(interceptors(policy)) as channel:
         for _ in range(20):
             await channel.unary_unary("/s/echo")(b"a")
@@ -721,8 +722,8 @@ def test_options_are_checked() -> None:
         interceptors(object())  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="give `total`"):
         interceptors(resilio.pipeline(policy, resilio.timeout(idle=1.0)))
-    with pytest.raises(TypeError, match="replay_safe must be True, False or a function"):
-        interceptors(policy, replay_safe="echo")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="idempotent must be True, False or a function"):
+        interceptors(policy, idempotent="echo")  # type: ignore[arg-type]
     for wrong in ("UNAVAILABLE", 14, [14]):
         with pytest.raises(TypeError, match=r"failing must be members of grpc\.StatusCode"):
             interceptors(policy, failing=wrong)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""The interceptor of grpc.aio's server: what is admitted, what is refused, and how it ends."""
+"""The interceptor of grpc.aio's server: what is admitted, what is rejected, and how it ends."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ async def test_an_upstream_that_takes_too_long_is_a_deadline_exceeded(started: A
 
 
 async def test_ls01_a_permit_is_held_until_the_call_is_over(started: Any) -> None:
-    """LS-01: a stream that is being sent counts; what does not fit is refused before its handler runs."""
+    """LS-01: a stream that is being sent counts; what does not fit is rejected before its handler runs."""
     policy = resilio.bulkhead(1)
     served = await started(server_interceptor(policy))
     async with served.channel() as channel:
@@ -146,7 +146,7 @@ async def test_ls01_a_permit_is_held_until_the_call_is_over(started: Any) -> Non
     assert ends(policy) == (0, 0, 1)
 
 
-async def test_refusals_have_a_status_and_a_pushback(started: Any) -> None:
+async def test_rejections_have_a_status_and_a_pushback(started: Any) -> None:
     """An open breaker and a pipeline that drains are UNAVAILABLE; when to come back is spread."""
     policy = resilio.circuit_breaker(consecutive=1, open_for=2.0)
     served = await started(server_interceptor(policy))
@@ -180,13 +180,13 @@ async def test_statuses_and_exceptions_are_outcomes(started: Any, breaker: Any) 
     async def raises(request: bytes, context: Any) -> bytes:
         raise KeyError("broken")
 
-    async def refused(request: bytes, context: Any) -> bytes:
+    async def rejected(request: bytes, context: Any) -> bytes:
         raise resilio.RateLimitedError("rate_limit", "further in", "rate", retry_after=3.0)
 
     service = Service()
     service.methods |= {
         name: grpc.unary_unary_rpc_method_handler(function)
-        for name, function in {"sets": sets, "raises": raises, "refused": refused}.items()
+        for name, function in {"sets": sets, "raises": raises, "rejected": rejected}.items()
     }
     served = await started(server_interceptor(breaker), service=service)
     codes = []
@@ -197,13 +197,13 @@ async def test_statuses_and_exceptions_are_outcomes(started: Any, breaker: Any) 
             ("sets", b"NOT_FOUND"),
             ("sets", b"INTERNAL"),
             ("raises", b""),
-            ("refused", b""),
+            ("rejected", b""),
         ):
             with pytest.raises(aio.AioRpcError) as caught:
                 await channel.unary_unary(f"/s/{name}")(request)
             codes.append(caught.value.code().name)
     assert codes == ["NOT_FOUND", "INTERNAL", "NOT_FOUND", "INTERNAL", "UNKNOWN", "RESOURCE_EXHAUSTED"]
-    assert ends(breaker) == (2, 3, 1)  # a refusal further in says nothing about this service
+    assert ends(breaker) == (2, 3, 1)  # a rejection further in says nothing about this service
 
 
 async def test_the_clients_deadline_is_ambient(started: Any) -> None:
@@ -330,9 +330,9 @@ async def test_the_default_learns_what_the_server_can_do(started: Any) -> None:
 
 
 def test_options_are_checked() -> None:
-    """Each wrong option is named with its value, and what would run a call again is refused."""
+    """Each wrong option is named with its value, and what would run a call again is rejected."""
     policy = resilio.bulkhead(1)
-    with pytest.raises(TypeError, match="policy must only admit or refuse"):
+    with pytest.raises(TypeError, match="policy must only admit or reject"):
         server_interceptor(resilio.retry(on=Exception))
     with pytest.raises(TypeError, match="policy must be a policy"):
         server_interceptor(lambda: None)  # type: ignore[arg-type]

@@ -121,7 +121,7 @@ STEPS: Steps = {
         lambda served, policy: served.service.calls["fails_and_hangs"] == 2,
     ),
     "while a hedge races": (
-        lambda: resilio.pipeline(resilio.hedge(replay_safe=True, after=0.005), resilio.bulkhead(5)),
+        lambda: resilio.pipeline(resilio.hedge(idempotent=True, after=0.005), resilio.bulkhead(5)),
         "hangs",
         lambda served, policy: served.service.calls["hangs"] == 2,
     ),
@@ -236,7 +236,7 @@ async def test_a_timeout_ends_the_call_in_grpcs_terms(served: Served, breaker: A
 async def test_a_hedge_wins_in_the_place_of_the_first_try(served: Served) -> None:
     """The response, the call's status and its callbacks are the winner's; the first try is cancelled."""
     inner, told = resilio.bulkhead(10), []
-    policy = resilio.pipeline(resilio.hedge(replay_safe=True, after=0.02), inner)
+    policy = resilio.pipeline(resilio.hedge(idempotent=True, after=0.02), inner)
 
     async def odd_hangs(request: bytes, context: Any) -> bytes:
         if served.service.calls["odd"] > 20 and served.service.calls["odd"] % 2:
@@ -309,7 +309,7 @@ async def test_answers_are_judged_where_a_policy_wants_to_see_them(served: Serve
     assert ends(inner) == (1, 3, 0)
 
 
-async def test_refusals_and_waits_are_those_of_interceptors(served: Served) -> None:
+async def test_rejections_and_waits_are_those_of_interceptors(served: Served) -> None:
     """In gRPC's terms, awaited; what waits is made when it may be."""
     policy = resilio.pipeline(retry(), resilio.circuit_breaker("begun-open"))
     policy.policies[1].force_open()
@@ -337,7 +337,7 @@ async def test_what_rules_of_a_user_raise_is_contained(served: Served) -> None:
     tries = resilio.retry(on=broken, failed_if=broken, backoff=0.0, budget=None)
     inner = resilio.keyed(lambda: resilio.bulkhead(5), key=broken)
     policy = resilio.pipeline(tries, inner)
-    async with channel(served, policy, replay_safe=broken) as way:
+    async with channel(served, policy, idempotent=broken) as way:
         assert await way.unary_unary("/s/echo")(b"a") == b"a"
         with pytest.raises(aio.AioRpcError):
             await way.unary_unary("/s/aborts")(b"UNAVAILABLE")

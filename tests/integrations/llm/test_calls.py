@@ -1,4 +1,4 @@
-"""Whole answers through the real SDKs over real sockets: refusals, retries, what errors mean."""
+"""Whole answers through the real SDKs over real sockets: rejections, retries, what errors mean."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from resilio.integrations.llm import (
     guard_of,
     meaning_of,
     partial_of,
-    refusal_of,
+    rejection_of,
     token_rate,
     trail_of,
 )
@@ -107,8 +107,8 @@ async def test_a_whole_answer_may_be_iterated_over(sdk: Sdk, server: Misbehaving
     assert b"hello" in b"".join(pieces)
 
 
-async def test_refusal_is_the_sdks_own_error(sdk: Sdk, server: Misbehaving) -> None:
-    """A refused call makes no request, raises the SDK's typed error once, and the refusal is found on it."""
+async def test_rejection_is_the_sdks_own_error(sdk: Sdk, server: Misbehaving) -> None:
+    """A rejected call makes no request, raises the SDK's typed error once, and the rejection is found on it."""
     provide(server, sdk.wire, answers())
     limit = rate_limit("1/min")
     bare = sdk.bare(server, max_retries=5)
@@ -116,12 +116,12 @@ async def test_refusal_is_the_sdks_own_error(sdk: Sdk, server: Misbehaving) -> N
         await sdk.ask(client)
         with pytest.raises(sdk.module.RateLimitError) as caught:
             await sdk.ask(client)
-    refusal = refusal_of(caught.value)
-    assert isinstance(refusal, RateLimitedError)
-    assert refusal.retry_after is not None
-    assert refusal.retry_after > 50
-    assert meaning_of(caught.value) == "refused"
-    assert float(caught.value.response.headers["retry-after"]) >= refusal.retry_after
+    rejection = rejection_of(caught.value)
+    assert isinstance(rejection, RateLimitedError)
+    assert rejection.retry_after is not None
+    assert rejection.retry_after > 50
+    assert meaning_of(caught.value) == "rejected"
+    assert float(caught.value.response.headers["retry-after"]) >= rejection.retry_after
     assert server.total == 1
     assert limit.snapshot().rejected == 1
 
@@ -136,19 +136,19 @@ async def test_open_breaker_is_an_internal_server_error(sdk: Sdk, server: Misbeh
             await sdk.ask(client)
     assert caught.value.status_code == 503
     assert isinstance(caught.value, sdk.module.InternalServerError) or sdk.wire.name == "anthropic"
-    assert refusal_of(caught.value).reason == "forced_open"
+    assert rejection_of(caught.value).reason == "forced_open"
     assert server.total == 0
 
 
-def test_refusal_of_a_sync_client(sdk: Sdk, server: Misbehaving) -> None:
-    """The client for threads refuses in the same way."""
+def test_rejection_of_a_sync_client(sdk: Sdk, server: Misbehaving) -> None:
+    """The client for threads rejects in the same way."""
     provide(server, sdk.wire, answers())
     full = bulkhead(1)
     permit = full.acquire()
     with sdk.sync_client(server, full) as client, pytest.raises(sdk.module.APIStatusError) as caught:
         sdk.ask(client)
     permit.ignore()
-    assert refusal_of(caught.value).reason == "full"
+    assert rejection_of(caught.value).reason == "full"
     assert server.total == 0
 
 
@@ -173,7 +173,7 @@ async def test_exhausted_retry_raises_the_last_error(sdk: Sdk, server: Misbehavi
     assert trail is not None
     assert len(trail.attempts) == 2
     assert trail.stop_reason == "attempts"
-    assert refusal_of(caught.value) is None
+    assert rejection_of(caught.value) is None
     assert not partial_of(caught.value)
 
 
@@ -243,18 +243,18 @@ async def test_rate_error_stops_all_calls(sdk: Sdk, server: Misbehaving, header:
         with pytest.raises(sdk.module.RateLimitError) as caught:
             await sdk.ask(client.with_options(max_retries=0))
         assert meaning_of(caught.value) == "rate"
-        assert refusal_of(caught.value) is None
+        assert rejection_of(caught.value) is None
         with pytest.raises(sdk.module.RateLimitError) as caught:
             await sdk.ask(client)
-    refusal = refusal_of(caught.value)
-    assert refusal is not None
-    assert refusal.reason == "paused"
-    assert 1.0 < refusal.retry_after <= 4.1
+    rejection = rejection_of(caught.value)
+    assert rejection is not None
+    assert rejection.reason == "paused"
+    assert 1.0 < rejection.retry_after <= 4.1
     assert server.total == 1
 
 
 async def test_other_calls_wait_out_a_rate_error(sdk: Sdk, server: Misbehaving) -> None:
-    """After one 429 with Retry-After half of all other calls were refused at once, though they had time to wait."""
+    """After one 429 with Retry-After half of all other calls were rejected at once, though they had time to wait."""
     provide(server, sdk.wire, fails(429, "rate_limit_error", retry_after_ms="300"), answers())
     limit, came = rate_limit("50/s"), []
 
@@ -276,8 +276,8 @@ async def test_other_calls_wait_out_a_rate_error(sdk: Sdk, server: Misbehaving) 
     assert_no_leaks(limit)
 
 
-async def test_calls_without_time_for_a_rate_error_are_refused_as_paused(sdk: Sdk, server: Misbehaving) -> None:
-    """A call whose deadline comes before the end of Retry-After is refused at once, with a reason of its own."""
+async def test_calls_without_time_for_a_rate_error_are_rejected_as_paused(sdk: Sdk, server: Misbehaving) -> None:
+    """A call whose deadline comes before the end of Retry-After is rejected at once, with a reason of its own."""
     provide(server, sdk.wire, fails(429, "rate_limit_error", retry_after="60"), answers())
     async with sdk.client(server, rate_limit("50/s", max_wait=1.0)) as client:
         with pytest.raises(sdk.module.RateLimitError):
@@ -285,10 +285,10 @@ async def test_calls_without_time_for_a_rate_error_are_refused_as_paused(sdk: Sd
         with pytest.raises(sdk.module.RateLimitError) as caught:
             async with deadline(5.0):
                 await sdk.ask(client)
-    refusal = refusal_of(caught.value)
-    assert refusal is not None
-    assert (refusal.reason, refusal.called) == ("paused", False)
-    assert refusal.retry_after > 30
+    rejection = rejection_of(caught.value)
+    assert rejection is not None
+    assert (rejection.reason, rejection.called) == ("paused", False)
+    assert rejection.retry_after > 30
     assert server.total == 1
 
 
@@ -353,15 +353,15 @@ async def test_rl06_tokens_are_reserved_and_settled(sdk: Sdk, server: Misbehavin
     assert estimate["output_tokens"] == pytest.approx(60)
 
 
-async def test_rl06_reservation_refuses_before_the_request(sdk: Sdk, server: Misbehaving) -> None:
-    """RL-06: a call whose estimate does not fit any more is refused here, and not by the provider."""
+async def test_rl06_reservation_rejects_before_the_request(sdk: Sdk, server: Misbehaving) -> None:
+    """RL-06: a call whose estimate does not fit any more is rejected here, and not by the provider."""
     provide(server, sdk.wire, answers(tokens=(100, 100)))
     limit = rate_limit(token_rate("1/h", unit="output_tokens", burst=150))
     async with sdk.client(server, limit) as client:
         await sdk.ask(client)
         with pytest.raises(sdk.module.RateLimitError) as caught:
             await sdk.ask(client)
-    assert refusal_of(caught.value) is not None
+    assert rejection_of(caught.value) is not None
     assert server.total == 1
 
 
@@ -460,7 +460,7 @@ async def test_full_pool_is_not_the_providers_fault(sdk: Sdk, server: Misbehavin
 async def test_hedge_takes_the_answer_that_comes_first(sdk: Sdk, server: Misbehaving) -> None:
     """Whole answers may be hedged: the second request answers while the first hangs."""
     provide(server, sdk.wire, *[answers()] * 20, hangs, answers("second"))
-    policy = pipeline(hedge(replay_safe=True, after=0.05, max_extra=1.0), timeout(5.0))
+    policy = pipeline(hedge(idempotent=True, after=0.05, max_extra=1.0), timeout(5.0))
     async with sdk.client(server, policy) as client:
         for _ in range(20):  # before that it knows nothing of how long calls take
             await sdk.ask(client)
@@ -486,14 +486,14 @@ async def test_other_requests_pass_through(sdk: Sdk, server: Misbehaving) -> Non
     assert limit.available["tokens"] == 100
 
 
-def test_fallback_is_refused(sdk: Sdk, server: Misbehaving) -> None:
+def test_fallback_is_rejected(sdk: Sdk, server: Misbehaving) -> None:
     """A fallback does not belong below the SDK: it would have to give an HTTP response."""
     with sdk.bare(server, is_async=False) as client, pytest.raises(ValueError, match="your own function"):
         sdk.llm.guard(client, pipeline(fallback(default=None, on=Exception), bulkhead(1)))
 
 
 def test_wrong_arguments_are_told(sdk: Sdk, server: Misbehaving) -> None:
-    """What is no client, no policy, or guarded already is refused with what to do."""
+    """What is no client, no policy, or guarded already is rejected with what to do."""
     with sdk.bare(server, is_async=False) as client:
         with pytest.raises(TypeError, match="policy must be a policy"):
             sdk.llm.guard(client, "policy")

@@ -387,9 +387,9 @@ def test_members_that_are_odd() -> None:
         members(b"{}", "x")  # type: ignore[arg-type]
 
 
-def test_a_reader_that_is_fed_while_it_reads_refuses_that() -> None:
+def test_a_reader_that_is_fed_while_it_reads_rejects_that() -> None:
     """The bytes of an event that came in parts stay where they are while they are read, whoever feeds meanwhile."""
-    refused: list[BufferError] = []
+    rejected: list[BufferError] = []
 
     class Meddling:
         """A dialect by which an event feeds the reader that reads it."""
@@ -401,12 +401,12 @@ def test_a_reader_that_is_fed_while_it_reads_refuses_that() -> None:
             try:
                 reader.feed(b"x" * 1_000_000)
             except BufferError as error:
-                refused.append(error)
+                rejected.append(error)
             return {"input_tokens": float(len(told))}
 
     reader = Reader(Meddling(), events=True)
     reader.feed(b'data: {"type": "message_start", ')
     reader.feed(b'"message": {"usage": {"input_tokens": 3}}}\n\n')
-    assert len(refused) == 1
+    assert len(rejected) == 1
     assert reader.usage == {"input_tokens": 19.0}
     assert reader.cut

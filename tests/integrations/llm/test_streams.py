@@ -34,7 +34,7 @@ from resilio import (
     standard,
     timeout,
 )
-from resilio.integrations.llm import ModelCall, guard_of, meaning_of, partial_of, refusal_of, token_rate, trail_of
+from resilio.integrations.llm import ModelCall, guard_of, meaning_of, partial_of, rejection_of, token_rate, trail_of
 from resilio.integrations.llm._exchange import Exchange
 from resilio.testing import assert_no_leaks
 
@@ -82,7 +82,7 @@ async def test_ls01_permit_lasts_to_the_last_event(sdk: Sdk, server: Misbehaving
         assert one.snapshot().inflight == 1
         with pytest.raises(sdk.module.APIStatusError) as caught:
             await sdk.ask(client)
-        assert refusal_of(caught.value).reason == "full"
+        assert rejection_of(caught.value).reason == "full"
         assert await read(sdk, stream) == "abc"
         assert one.snapshot().inflight == 0
         assert await read(sdk, await sdk.stream(client)) == "abc"
@@ -96,7 +96,7 @@ async def test_a_stream_takes_one_permit_of_a_stack_of_decorators(sdk: Sdk, serv
     one = bulkhead(1)
 
     @one
-    @hedge(replay_safe=True)
+    @hedge(idempotent=True)
     async def another() -> None: ...
 
     async with sdk.client(server, policy_of(another)) as client:
@@ -314,14 +314,14 @@ async def test_rl06_stream_that_is_left_keeps_its_reservation(sdk: Sdk, server: 
     assert_no_leaks(limit)
 
 
-async def test_refused_stream(sdk: Sdk, server: Misbehaving) -> None:
-    """A refusal of a stream is the SDK's error where the stream is asked for."""
+async def test_rejected_stream(sdk: Sdk, server: Misbehaving) -> None:
+    """A rejection of a stream is the SDK's error where the stream is asked for."""
     breaker = circuit_breaker()
     breaker.force_open()
     async with sdk.client(server, breaker) as client:
         with pytest.raises(sdk.module.APIStatusError) as caught:
             await sdk.stream(client)
-    assert refusal_of(caught.value).reason == "forced_open"
+    assert rejection_of(caught.value).reason == "forced_open"
     assert server.total == 0
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from resilio import CallTimeoutError, CircuitOpenError, Rate, bulkhead, keyed, pipeline, rate_limit, retry
-from resilio.integrations.llm import ModelCall, TokenCost, meaning_of, partial_of, refusal_of, token_rate, trail_of
+from resilio.integrations.llm import ModelCall, TokenCost, meaning_of, partial_of, rejection_of, token_rate, trail_of
 from resilio.integrations.llm._call import OneShotCall, call_of
 from resilio.integrations.llm._dialects import ANTHROPIC, OPENAI, Dialect
 from resilio.integrations.llm._estimate import MOST_MODELS, UNKNOWN_OUTPUT, Estimates
@@ -101,7 +101,7 @@ def caused(error: Exception, cause: Exception) -> Exception:
         (SdkError(status_code=502), "failed"),
         (SdkError(status_code=404, code="model_not_found"), "terminal"),
         (SdkError(), "failed"),
-        (CircuitOpenError("circuit_breaker"), "refused"),
+        (CircuitOpenError("circuit_breaker"), "rejected"),
         (CallTimeoutError(), "timeout"),
         (APITimeoutError(), "timeout"),
         (caused(APITimeoutError(), PoolTimeout()), "local"),
@@ -115,9 +115,9 @@ def test_what_errors_mean(error: Exception, meaning: str) -> None:
 
 
 def test_errors_of_others_say_nothing() -> None:
-    """An exception that no guarded call has raised has neither refusal, nor trail, nor part."""
+    """An exception that no guarded call has raised has neither rejection, nor trail, nor part."""
     error = caused(ValueError(), caused(KeyError(), OSError()))
-    assert refusal_of(error) is None
+    assert rejection_of(error) is None
     assert trail_of(error) is None
     assert not partial_of(error)
 

@@ -101,7 +101,7 @@ def test_native_classes_read_virtual_time(real_time):
     [(1.0, TypeError), (True, TypeError), ("1", TypeError), (-1, ValueError), (2**61 + 1, ValueError)],
 )
 def test_bad_virtual_times_are_named(real_time, value, error):
-    """What is no time in ns is refused, and time stays as it was."""
+    """What is no time in ns is rejected, and time stays as it was."""
     with pytest.raises(error, match=f"ns must be .*not {value!r}"):
         clock.set_virtual(value)
     assert clock.source() != "virtual"

@@ -204,7 +204,7 @@ def test_the_sum_needs_more_than_64_bits_and_has_them():
     assert LatencyHistogram.from_bytes(histogram.to_bytes()).sum == histogram.sum
 
 
-def test_more_than_2_to_the_63_samples_are_refused_not_wrapped():
+def test_more_than_2_to_the_63_samples_are_rejected_not_wrapped():
     """A merge beyond the range of counts changes nothing; a record beyond it is counted as lost."""
     histogram = LatencyHistogram.from_bytes(sealed(body_of(0, 0, 0, 0, 0, 0, 2**63 - 1)))
     before = histogram.to_bytes()
@@ -235,7 +235,7 @@ def test_a_copy_is_independent_and_so_is_a_pickle():
 
 
 @given(st.lists(nanoseconds, max_size=30), st.data())
-def test_altered_bytes_are_refused(samples, data):
+def test_altered_bytes_are_rejected(samples, data):
     """One changed, missing or additional byte is a ValueError, and the original still reads."""
     whole = made_of(samples).to_bytes()
     assert LatencyHistogram.from_bytes(bytearray(whole)).to_bytes() == whole
@@ -246,7 +246,7 @@ def test_altered_bytes_are_refused(samples, data):
             LatencyHistogram.from_bytes(wrong)
 
 
-def test_a_cell_after_the_last_one_is_refused():
+def test_a_cell_after_the_last_one_is_rejected():
     """Nothing may follow the cell of the longest duration: it would be written behind the histogram."""
     body = made_of([2**63 - 1]).to_bytes()[:-4]
     for more in (b"\x00\x01", b"\xff\x7f\x01"):
@@ -255,8 +255,8 @@ def test_a_cell_after_the_last_one_is_refused():
 
 
 @given(st.lists(nanoseconds, max_size=10), st.data())
-def test_forged_bytes_are_refused_or_are_what_they_say(samples, data):
-    """Bytes with a right checksum around wrong contents are refused, or are consistent and read back the same."""
+def test_forged_bytes_are_rejected_or_are_what_they_say(samples, data):
+    """Bytes with a right checksum around wrong contents are rejected, or are consistent and read back the same."""
     body = bytearray(made_of(samples).to_bytes()[:-4])
     for _ in range(data.draw(st.integers(1, 4))):
         at = data.draw(st.integers(0, len(body)))
@@ -324,7 +324,7 @@ def test_each_kind_of_inconsistent_bytes_is_named(body, what):
     ],
 )
 def test_bad_arguments_name_parameter_and_value(call, error, words):
-    """Wrong types, NaN, infinity, bool and values out of range are refused, and nothing is recorded."""
+    """Wrong types, NaN, infinity, bool and values out of range are rejected, and nothing is recorded."""
     histogram = LatencyHistogram()
     with pytest.raises(error, match=words):
         call(histogram)
@@ -381,7 +381,7 @@ def test_the_difference_is_what_was_counted_since(before: list[int], after: list
 
 
 def test_there_is_no_difference_to_what_is_not_earlier() -> None:
-    """A histogram of other samples, or from before a reset, is refused; so is what is none."""
+    """A histogram of other samples, or from before a reset, is rejected; so is what is none."""
     histogram = made_of([100, 10_000])
     for earlier in (made_of([100, 100]), made_of([2**40])):
         with pytest.raises(ValueError, match="earlier must be an earlier copy of this histogram"):

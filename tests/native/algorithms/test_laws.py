@@ -130,7 +130,7 @@ def test_it_looks_again_at_once_when_everything_gets_faster() -> None:
 
 
 def test_drops_give_nothing_back_in_the_round_after_them() -> None:
-    """Half of the answers are refusals: the few others do not make up for each cut."""
+    """Half of the answers are rejections: the few others do not make up for each cut."""
     law = Law(start=40)
     replay(law, [(0.0, 1.0, 40, call % 2 == 0) for call in range(1000)])
     assert law.learned < 10
@@ -144,8 +144,8 @@ def test_equal_timeouts_do_not_look_healthy(name: str) -> None:
     assert law.limit == 2.0
 
 
-def test_a_server_that_refuses_above_its_own_limit_is_found_out() -> None:
-    """Refusals above 12 in flight keep the limit near 12, and it comes up again when they stop."""
+def test_a_server_that_rejects_above_its_own_limit_is_found_out() -> None:
+    """Rejections above 12 in flight keep the limit near 12, and it comes up again when they stop."""
     law = Law(start=20)
     for _ in range(4000):
         level = int(law.limit)
@@ -192,7 +192,7 @@ def test_bounds_move_and_what_was_learned_stays() -> None:
     ],
 )
 def test_bad_options_of_a_law_are_named(arguments: dict[str, float], message: str) -> None:
-    """A law with an option that cannot be is refused with its name and value."""
+    """A law with an option that cannot be is rejected with its name and value."""
     with pytest.raises(ValueError, match=message):
         Law(**arguments)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="floor=0"):

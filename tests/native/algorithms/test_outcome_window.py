@@ -141,13 +141,13 @@ def test_memory_of_the_breakers_default_window_is_below_600_bytes():
     ],
 )
 def test_bad_windows_are_named(window, error):
-    """What is no window is refused with the parameter's name and the value."""
+    """What is no window is rejected with the parameter's name and the value."""
     with pytest.raises(error, match=r"window must be .*not "):
         OutcomeWindow(window)
 
 
 def test_bad_times_are_named():
-    """A time out of range is refused, and nothing is recorded."""
+    """A time out of range is rejected, and nothing is recorded."""
     window = OutcomeWindow(5)
     with pytest.raises(ValueError, match=r"now_ns must be .*not -1"):
         window.record(True, now_ns=-1)

@@ -292,7 +292,7 @@ def test_initial_tokens_are_what_it_begins_with(vt):
     ],
 )
 def test_bad_arguments_name_parameter_and_value(call, error, words):
-    """Wrong types, NaN, infinity, bool, zero, negative and absurd values are refused."""
+    """Wrong types, NaN, infinity, bool, zero, negative and absurd values are rejected."""
     with pytest.raises(error, match=words):
         call()
 

@@ -41,7 +41,7 @@ async def answer_later() -> int:
         (("breaker",), "argument"),
     ],
 )
-def test_a_guard_refuses_what_it_cannot_guard(breaker: Any, arguments: tuple[Any, ...], message: str) -> None:
+def test_a_guard_rejects_what_it_cannot_guard(breaker: Any, arguments: tuple[Any, ...], message: str) -> None:
     """Each with the parameter that is wrong."""
     given = [breaker if argument == "breaker" else argument for argument in arguments]
     with pytest.raises((TypeError, ValueError), match=message):
@@ -75,7 +75,7 @@ def test_a_guarded_stream_has_no_single_result(breaker: Any) -> None:
         yield 1
 
     with pytest.raises(TypeError, match="a stream has no single result"):
-        breaker(items).attempt()
+        breaker(items).try_call()
 
 
 def test_weak_references_to_natives_are_told(breaker: Any) -> None:
@@ -187,7 +187,7 @@ def test_a_pipeline_is_made_once_of_gates(breaker: Any) -> None:
 
 def test_what_is_called_must_be_a_function(breaker: Any) -> None:
     """Each method says which argument."""
-    for method in (breaker.call, breaker.acall, breaker.attempt):
+    for method in (breaker.call, breaker.acall, breaker.try_call):
         with pytest.raises(TypeError, match="the first argument is the function"):
             method()
         with pytest.raises(TypeError, match="must be given a function, not 1"):
@@ -198,7 +198,7 @@ def test_what_is_called_must_be_a_function(breaker: Any) -> None:
 
 
 def test_a_permit_ends_once_and_with_an_exception() -> None:
-    """By any of its methods; what is no exception is refused, and the permit is still held."""
+    """By any of its methods; what is no exception is rejected, and the permit is still held."""
     pool = bulkhead(1)
     permit = pool.acquire()
     for wrong in (lambda: permit.failure(1), lambda: permit.failure(1, 2), lambda: permit.raised(1)):
@@ -271,7 +271,7 @@ def test_a_ctrl_c_in_a_hook_of_a_gate_is_not_lost(breaker: Any) -> None:
     breaker.gates[0].on_trip = interrupted
     with pytest.raises(KeyboardInterrupt):
         for _ in range(1000):
-            breaker.attempt(broken)
+            breaker.try_call(broken)
     assert breaker.state == "open"
 
 
@@ -291,7 +291,7 @@ sys.meta_path.clear()
 try:
     gate.kind
 except ImportError:
-    print(Gate().kind, Gate().refusals(), Gate().reasons)
+    print(Gate().kind, Gate().rejections(), Gate().reasons)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "None {} ()\n"

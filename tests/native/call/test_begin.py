@@ -33,7 +33,7 @@ async def _go_on(begun: Any) -> Any:
 
 
 def test_a_permit_that_is_there_takes_no_call() -> None:
-    """Nor does a refusal; both are counted as ever."""
+    """Nor does a rejection; both are counted as ever."""
     room = bulkhead(1)
     gates = pipeline_of(room)
     permit = gates._begin("a")
@@ -115,7 +115,7 @@ def test_no_wait_and_disabled_are_heeded(vt: Any) -> None:
     assert shut.snapshot().calls == 0
 
 
-def test_a_deadline_that_has_passed_is_a_refusal(vt: Any) -> None:
+def test_a_deadline_that_has_passed_is_a_rejection(vt: Any) -> None:
     """No gate is asked for more than is left."""
     room = bulkhead(1)
     with deadline(1.0):
@@ -126,7 +126,7 @@ def test_a_deadline_that_has_passed_is_a_refusal(vt: Any) -> None:
 
 
 def test_an_acquisition_begun_tells_a_permit_from_a_wait() -> None:
-    """`_begin` gives the permit if there is one now, raises the refusal, or hands out the call that waits."""
+    """`_begin` gives the permit if there is one now, raises the rejection, or hands out the call that waits."""
     gate = bulkhead(1, max_queued=1, max_wait=60.0)
 
     async def main() -> None:

@@ -198,7 +198,7 @@ def test_close_runs_the_users_cleanup_inside_the_permit(breaker: Any) -> None:
     assert counts(breaker) == (0, 0, 2)
 
 
-def test_close_that_is_refused_or_raises_gives_back_too(breaker: Any) -> None:
+def test_close_that_is_rejected_or_raises_gives_back_too(breaker: Any) -> None:
     """A coroutine that ignores GeneratorExit, or raises while closed, ends its permit."""
 
     async def stubborn() -> None:
@@ -245,7 +245,7 @@ def test_a_cycle_that_holds_a_call_is_collected_and_gives_back(breaker: Any) -> 
         gc.enable()
 
 
-def test_a_refusal_creates_no_coroutine_and_leaves_no_frame_of_ours(breaker: Any) -> None:
+def test_a_rejection_creates_no_coroutine_and_leaves_no_frame_of_ours(breaker: Any) -> None:
     """CB-15: the function is not called; the traceback holds the caller's frame only."""
     breaker.force_open()
     called = []
@@ -273,7 +273,7 @@ def test_results_of_every_type_come_out_unchanged(breaker: Any) -> None:
     async def main() -> None:
         for value in (None, (), (1, 2), ValueError("a value"), StopIteration(3), [1], 0, False):
             assert await echo(value) is value
-            assert (await breaker.attempt(echo.__wrapped__, value)).value is value
+            assert (await breaker.try_acall(echo.__wrapped__, value)).value is value
 
     asyncio.run(main())
 
@@ -481,7 +481,7 @@ def test_arguments_of_any_number_arrive(breaker: Any, n: int) -> None:
 
 
 def test_more_gates_than_fit_inline_are_admitted_and_settled() -> None:
-    """Nine gates in one pipeline: all hold during the call, none after it, one refusal gives all back."""
+    """Nine gates in one pipeline: all hold during the call, none after it, one rejection gives all back."""
     breakers = [circuit_breaker() for _ in range(9)]
     nine = core.Pipeline(tuple(b.gates[0] for b in breakers))
 

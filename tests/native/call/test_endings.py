@@ -77,7 +77,7 @@ def test_a_cost_function_cannot_drive_the_call_that_asks_it() -> None:
 
 
 def test_a_listener_cannot_drive_the_call_that_it_hears_of() -> None:
-    """The same while a refusal is told."""
+    """The same while a rejection is told."""
     breaker, meddler = circuit_breaker(), Meddler()
     breaker.force_open()
     breaker.on_event(meddler, kinds=[events.Rejected])
@@ -178,8 +178,8 @@ def test_reconfiguring_without_end_keeps_nothing_of_before() -> None:
     assert len(alive) == 2
 
 
-def test_a_refusal_in_a_cycle_with_its_policy_is_collected() -> None:
-    """An application keeps the last refusal, and the policy's predicate leads back to the application."""
+def test_a_rejection_in_a_cycle_with_its_policy_is_collected() -> None:
+    """An application keeps the last rejection, and the policy's predicate leads back to the application."""
 
     class Application:
         def __init__(self) -> None:
@@ -281,7 +281,7 @@ def test_gates_come_before_calls() -> None:
         empty.__init__(gates)  # type: ignore[misc]
     assert run(call) == 0
     unmade = core.Pipeline.__new__(core.Pipeline)
-    for face in (unmade.acall, unmade.call, unmade.attempt):
+    for face in (unmade.acall, unmade.call, unmade.try_call):
         with pytest.raises(RuntimeError, match="no gates yet"):
             face(max, 1, 2)
     for face in (unmade.aacquire, unmade.acquire, unmade.try_acquire):
@@ -337,21 +337,21 @@ def test_attempting_a_function_that_returns_a_future_answers_with_a_result() -> 
         return future
 
     async def main() -> None:
-        assert (await breaker.attempt(answer, 3)).unwrap() == 3
-        assert (await breaker.attempt(answer, KeyError())).outcome == "failure"
+        assert (await breaker.try_acall(answer, 3)).unwrap() == 3
+        assert (await breaker.try_acall(answer, KeyError())).outcome == "failure"
 
     asyncio.run(main())
     assert settled(breaker)
 
 
-def test_a_refusal_to_block_an_event_loop_is_counted_and_told_once() -> None:
-    """It is a refusal like any other: not cancelled as well, and listeners hear of it."""
+def test_a_rejection_to_block_an_event_loop_is_counted_and_told_once() -> None:
+    """It is a rejection like any other: not cancelled as well, and listeners hear of it."""
     pool, heard = bulkhead(1, max_queued=1, max_wait=60), []
     pool.on_event(heard.append, kinds=[events.Rejected])
 
     async def main() -> None:
         permit = pool.acquire()
-        assert pool.attempt(max, 1, 2).error.reason == "would_block"
+        assert pool.try_call(max, 1, 2).error.reason == "would_block"
         permit.success()
 
     asyncio.run(main())
@@ -360,13 +360,13 @@ def test_a_refusal_to_block_an_event_loop_is_counted_and_told_once() -> None:
     assert settled(pool)
 
 
-def test_a_shadow_pass_that_an_inner_gate_refuses_is_counted_as_cancelled() -> None:
-    """It was asked, and neither ended nor was refused here."""
-    shadow, refusing = bulkhead(1, enforce=False), circuit_breaker()
-    refusing.force_open()
+def test_a_shadow_pass_that_an_inner_gate_rejects_is_counted_as_cancelled() -> None:
+    """It was asked, and neither ended nor was rejected here."""
+    shadow, rejecting = bulkhead(1, enforce=False), circuit_breaker()
+    rejecting.force_open()
     held = shadow.acquire()
     with pytest.warns(PipelineWarning):
-        both = pipeline(shadow, refusing)
+        both = pipeline(shadow, rejecting)
     assert not both.try_acquire()
     held.success()
     assert (counters(shadow)["cancelled"], counters(shadow)["would_reject"]) == (1, 1)

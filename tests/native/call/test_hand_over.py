@@ -209,7 +209,7 @@ def test_a_timeout_outside_of_gates_is_a_failure_for_them() -> None:
     assert [one.snapshot().failures for one in (outer, inner)] == [1, 1]
 
 
-def test_a_refusal_is_raised_and_the_hook_has_nothing_to_take() -> None:
+def test_a_rejection_is_raised_and_the_hook_has_nothing_to_take() -> None:
     """No gate was passed, nothing was sent."""
     policy, hook = resilio.circuit_breaker(), Keeping()
     policy.force_open()

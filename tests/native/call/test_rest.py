@@ -62,7 +62,7 @@ def test_the_inside_of_a_stage_takes_no_arguments(wrongly: Callable[[Any], objec
 
 
 def test_the_same_stages_go_around_another_function() -> None:
-    """With the same arguments; what is no function is refused."""
+    """With the same arguments; what is no function is rejected."""
     inside = shown(three=3)
     assert inside.around(lambda *args, **kwargs: (kwargs, args))() == ({"three": 3}, (1, 2))
     with pytest.raises(TypeError, match="around: must be given a function, not 5"):

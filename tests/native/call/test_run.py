@@ -1,4 +1,4 @@
-"""Sync calls, permits, refusals and results: the faces of one run through the gates."""
+"""Sync calls, permits, rejections and results: the faces of one run through the gates."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def test_a_sync_call_is_counted_by_how_it_ends(breaker: Any) -> None:
     assert (c["calls"], c["successes"], c["failures"], c["ignored"], c["inflight"]) == (5, 1, 1, 3, 0)
 
 
-def test_a_nested_refusal_is_not_a_failure(breaker: Any) -> None:
-    """A refusal of a guard inside, alone or in a group of refusals, says nothing about the callee."""
+def test_a_nested_rejection_is_not_a_failure(breaker: Any) -> None:
+    """A rejection of a guard inside, alone or in a group of rejections, says nothing about the callee."""
     inner = circuit_breaker()
     inner.force_open()
 
@@ -59,14 +59,14 @@ def test_a_nested_refusal_is_not_a_failure(breaker: Any) -> None:
     assert (counters(breaker)["ignored"], counters(breaker)["failures"]) == (2, 1)
 
 
-def test_wrong_shapes_are_refused_with_the_fix(breaker: Any) -> None:
+def test_wrong_shapes_are_rejected_with_the_fix(breaker: Any) -> None:
     """call of a coroutine function, of nothing, of something that cannot be called."""
 
     async def fetch() -> None: ...
 
     with pytest.raises(TypeError, match="acall"):
         breaker.call(fetch)
-    for method in (breaker.call, breaker.acall, breaker.attempt):
+    for method in (breaker.call, breaker.acall, breaker.try_call):
         with pytest.raises(TypeError, match="first argument"):
             method()
         with pytest.raises(TypeError, match="must be given a function, not 3"):
@@ -167,22 +167,22 @@ def test_one_of_many_threads_ends_a_permit(breaker: Any) -> None:
     assert counters(breaker)["successes"] == rounds
 
 
-def test_a_refusal_is_a_false_value_that_knows_why(breaker: Any) -> None:
-    """try_acquire never raises: its refusal carries what the exception would."""
+def test_a_rejection_is_a_false_value_that_knows_why(breaker: Any) -> None:
+    """try_acquire never raises: its rejection carries what the exception would."""
     breaker.force_open()
-    refusal = breaker.try_acquire()
+    rejection = breaker.try_acquire()
 
-    assert not refusal
-    assert not refusal.admitted
-    assert (refusal.policy, refusal.name, refusal.reason) == ("circuit_breaker", None, "forced_open")
-    error = refusal.error
+    assert not rejection
+    assert not rejection.admitted
+    assert (rejection.policy, rejection.name, rejection.reason) == ("circuit_breaker", None, "forced_open")
+    error = rejection.error
     assert isinstance(error, CircuitOpenError)
-    assert error is not refusal.error
+    assert error is not rejection.error
     assert (error.policy, error.reason, error.called) == ("circuit_breaker", "forced_open", False)
-    assert "forced_open" in repr(refusal)
+    assert "forced_open" in repr(rejection)
 
 
-def test_refusals_are_fresh_and_pickle(breaker: Any) -> None:
+def test_rejections_are_fresh_and_pickle(breaker: Any) -> None:
     """CB-13, CB-14: no exception object is shared, and each survives pickling with its fields."""
     breaker.force_open()
     caught = []
@@ -197,11 +197,11 @@ def test_refusals_are_fresh_and_pickle(breaker: Any) -> None:
 
 
 def test_attempt_answers_instead_of_raising(breaker: Any) -> None:
-    """Value, error, ignored and refused, each with its outcome; interrupts still pass."""
-    ok = breaker.attempt(max, 1, 2)
+    """Value, error, ignored and rejected, each with its outcome; interrupts still pass."""
+    ok = breaker.try_call(max, 1, 2)
     assert (ok.ok, bool(ok), ok.error, ok.outcome, ok.called) == (True, True, None, "success", True)
     assert ok.value == ok.unwrap() == 2
-    failed = breaker.attempt(lambda: 1 / 0)
+    failed = breaker.try_call(lambda: 1 / 0)
     assert (failed.ok, failed.value, failed.outcome, failed.called) == (False, None, "failure", True)
     assert isinstance(failed.error, ZeroDivisionError)
     with pytest.raises(ZeroDivisionError):
@@ -211,15 +211,15 @@ def test_attempt_answers_instead_of_raising(breaker: Any) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        breaker.attempt(interrupt)
+        breaker.try_call(interrupt)
     breaker.force_open()
-    refused = breaker.attempt(print)
-    assert (refused.ok, refused.value, refused.outcome, refused.called) == (False, None, "rejected", False)
-    assert isinstance(refused.error, CircuitOpenError)
-    assert refused.error is refused.error
+    rejected = breaker.try_call(print)
+    assert (rejected.ok, rejected.value, rejected.outcome, rejected.called) == (False, None, "rejected", False)
+    assert isinstance(rejected.error, CircuitOpenError)
+    assert rejected.error is rejected.error
     with pytest.raises(CircuitOpenError):
-        refused.unwrap()
-    for result in (ok, failed, refused):
+        rejected.unwrap()
+    for result in (ok, failed, rejected):
         assert result.outcome in repr(result)
 
 
@@ -231,14 +231,14 @@ async def test_attempt_of_a_coroutine_function_is_awaited(breaker: Any) -> None:
     async def divide(a: int, b: int) -> float:
         return a / b
 
-    assert (await divide.attempt(4, 2)).value == 2
-    assert (await breaker.attempt(divide.__wrapped__, 1, b=0)).outcome == "failure"
+    assert (await divide.try_acall(4, 2)).value == 2
+    assert (await breaker.try_acall(divide.__wrapped__, 1, b=0)).outcome == "failure"
     breaker.force_open()
-    assert (await divide.attempt(4, 2)).outcome == "rejected"
+    assert (await divide.try_acall(4, 2)).outcome == "rejected"
 
 
 def test_a_pipeline_checks_its_gates(breaker: Any) -> None:
-    """What is not a gate, too many gates and gates given twice are refused."""
+    """What is not a gate, too many gates and gates given twice are rejected."""
     with pytest.raises(TypeError, match="item 1"):
         core.Pipeline((breaker.gates[0], 3))
     with pytest.raises(TypeError, match="item 0"):

@@ -120,8 +120,8 @@ async def test_what_is_acquired_must_be_a_permit() -> None:
                 pytest.fail("entered")
 
 
-def test_a_refused_block_holds_nothing(pool: Any) -> None:
-    """The refusal is raised, and the next one is admitted."""
+def test_a_rejected_block_holds_nothing(pool: Any) -> None:
+    """The rejection is raised, and the next one is admitted."""
     with pool:
         with pytest.raises(BulkheadFullError), pool:
             pytest.fail("entered")

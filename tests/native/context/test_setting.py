@@ -79,7 +79,7 @@ def test_it_holds_where_it_was_set() -> None:
 
 
 def test_bad_use_is_a_type_error() -> None:
-    """What is no variable is refused, and so are other numbers of arguments."""
+    """What is no variable is rejected, and so are other numbers of arguments."""
     setting = core.AmbientSetting()
     with pytest.raises(TypeError, match="ContextVar"):
         setting.set("variable", 1)  # type: ignore[arg-type]

@@ -28,16 +28,16 @@ def _often() -> Iterator[None]:
     sys.setswitchinterval(before)
 
 
-def test_threads_that_read_a_refusal_at_once_get_one_error() -> None:
+def test_threads_that_read_a_rejection_at_once_get_one_error() -> None:
     """
-    The error of a refused result is made when it is first read.
+    The error of a rejected result is made when it is first read.
 
     Two threads that read it at once each made one, and the first was freed while its reader still had it.
     """
     full = bulkhead(1)
     permit = full.try_acquire()
     for _ in range(300):
-        result = full.attempt(lambda: None)
+        result = full.try_call(lambda: None)
         errors: list[Any] = [None] * THREADS
 
         def read(me: int, result: Any = result, errors: list[Any] = errors) -> None:

@@ -90,8 +90,8 @@ def sync_calls() -> Iterator[Step]:
         guarded, failing = policy(answer), policy(fail)
         yield lambda guarded=guarded: guarded(1, two=2)
         yield failing
-        yield lambda guarded=guarded: guarded.attempt(1, two=2)
-        yield failing.attempt
+        yield lambda guarded=guarded: guarded.try_call(1, two=2)
+        yield failing.try_call
         yield lambda policy=policy: policy.call(answer, 1, 2, 3)
         yield lambda policy=policy: policy(lambda: current().gates)()  # type: ignore[union-attr]
         yield lambda policy=policy: policy(lambda *_: answer_later())().close()
@@ -103,8 +103,8 @@ def async_calls() -> Iterator[Step]:
         yield lambda guarded=guarded: send(guarded(1, 2, 3, 4, 5, 6, 7, 8, nine=9))
         yield lambda guarded=guarded: next(guarded().__await__(), None)
         yield lambda failing=failing: send(failing())
-        yield lambda failing=failing: send(failing.attempt())
-        yield lambda guarded=guarded: send(guarded.attempt())
+        yield lambda failing=failing: send(failing.try_acall())
+        yield lambda guarded=guarded: send(guarded.try_acall())
         yield lambda long=long: send(long())
         yield lambda long=long: long.__get__(1)
 
@@ -134,7 +134,7 @@ def permits() -> Iterator[Step]:
         yield lambda pool=pool: send(pool.aacquire(1, two=2))
 
 
-def refusals() -> Iterator[Step]:
+def rejections() -> Iterator[Step]:
     shut = circuit_breaker(initial="forced_open")
     limited = rate_limit("1/h", burst=1)
     limited.call(answer)
@@ -143,15 +143,15 @@ def refusals() -> Iterator[Step]:
     yield held.success  # ends it at the first attempt that has the memory: from then on the queue admits
     for policy in (shut, limited, pipeline(bulkhead(1), shut)):
         yield policy(answer)
-        yield policy(answer).attempt
+        yield policy(answer).try_call
         yield lambda policy=policy: send(policy(answer_later)())
-        yield lambda policy=policy: send(policy(answer_later).attempt())
+        yield lambda policy=policy: send(policy(answer_later).try_acall())
         yield lambda policy=policy: str(policy.try_acquire().error)
         yield lambda policy=policy: repr(policy.try_acquire())
-        yield lambda policy=policy: [getattr(policy.try_acquire(), name) for name in REFUSAL]
+        yield lambda policy=policy: [getattr(policy.try_acquire(), name) for name in REJECTION]
 
 
-REFUSAL = ("policy", "name", "reason", "measured", "limit", "retry_after", "admitted")
+REJECTION = ("policy", "name", "reason", "measured", "limit", "retry_after", "admitted")
 
 
 def waits() -> Iterator[Step]:
@@ -174,7 +174,7 @@ def gates() -> Iterator[Step]:
     breaker = circuit_breaker()
     (gate,) = breaker.gates
     yield gate.counters
-    yield gate.refusals
+    yield gate.rejections
     yield lambda: (breaker.force_open(), gate.drain_changes(), breaker.reset())
     yield lambda: (gate.kind, gate.error, gate.reasons, gate.states, gate.enforce)
     yield lambda: core.Pipeline((gate,))
@@ -201,10 +201,10 @@ def strategies() -> Iterator[Step]:
     hosts = keyed(lambda: retry(on=CalleeError, attempts=2, backoff=0.5, budget=None), key="host")
     with no_wait():
         for policy in (again, failing, handled, pipeline(failing, again, stacked()), pipeline(again, deadline(5.0))):
-            yield from (policy(fail), policy(fail).attempt, policy(answer), policy(answer).attempt)
+            yield from (policy(fail), policy(fail).try_call, policy(answer), policy(answer).try_call)
             for guarded in (policy(answer_later), policy(fail_later), policy(suspended)):
                 yield lambda guarded=guarded: send(guarded())
-                yield lambda guarded=guarded: send(guarded.attempt())
+                yield lambda guarded=guarded: send(guarded.try_acall())
         yield lambda: hosts(by_host)("a", two=2)
         yield lambda: list(again(items)())
         yield lambda: list(failing(items)())
@@ -265,12 +265,12 @@ def timers() -> Iterator[Step]:
     yield running(lambda: send(long()))
     yield running(lambda: send(short()))
     yield running(lambda: send(out_of_time(suspended)()))
-    yield running(lambda: send(hedge(after=0.1, replay_safe=True)(suspended)()))
+    yield running(lambda: send(hedge(after=0.1, idempotent=True)(suspended)()))
     turn()
     loop.close()
 
 
-CASES = (sync_calls, async_calls, origins, permits, refusals, waits, gates, listeners, strategies, timers)
+CASES = (sync_calls, async_calls, origins, permits, rejections, waits, gates, listeners, strategies, timers)
 
 
 def starve(step: Step) -> int:

@@ -19,7 +19,7 @@ CASES = (
     "listeners",
     "origins",
     "permits",
-    "refusals",
+    "rejections",
     "strategies",
     "sync_calls",
     "timers",

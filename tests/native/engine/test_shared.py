@@ -185,7 +185,7 @@ def test_the_first_item_counts_at_all_gates_though_a_listener_ends_the_permit(vt
 
 def test_a_hedge_is_given_other_targets_while_threads_look_for_them() -> None:
     """Each look gives what one of the changes has said, whole, and nothing is gone that somebody has just found."""
-    policy = hedge(replay_safe=abs, after=0.1, to=[abs], discard=abs)
+    policy = hedge(idempotent=abs, after=0.1, to=[abs], discard=abs)
     gate, over = policy._gate, [False]
     seen: list[set[int]] = [set() for _ in range(THREADS)]
     same = {"max_extra": 1.0, "min_delay": 0.0, "max_hedges": 1}
@@ -195,9 +195,7 @@ def test_a_hedge_is_given_other_targets_while_threads_look_for_them() -> None:
             for turn in range(10_000):
                 targets = tuple(lambda number: number for _ in range(2 + turn % 2))
                 after = ("p50", 1.0, (1.0, 2.0))[turn % 3]
-                gate.configure(
-                    HedgeConfig(to=targets, after=after, discard=targets[0], replay_safe=targets[-1], **same)
-                )
+                gate.configure(HedgeConfig(to=targets, after=after, discard=targets[0], idempotent=targets[-1], **same))
                 del targets  # so that the gate releases the last ones
         finally:
             over[0] = True
@@ -206,7 +204,7 @@ def test_a_hedge_is_given_other_targets_while_threads_look_for_them() -> None:
         while not over[0]:
             for _ in range(50):
                 seen[me].add(len(gate.targets))
-                assert gate.targets[0](me) == gate.discard(me) == gate.replay_safe(me) == me
+                assert gate.targets[0](me) == gate.discard(me) == gate.idempotent(me) == me
             assert all(gate.due_after(started, 0) > 0 for started in range(16))
 
     at_once(change, *[lambda me=me: look(me) for me in range(THREADS)])

@@ -103,6 +103,6 @@ def test_a_timer_that_keeps_its_own_loop_is_collected_with_it() -> None:
 
 
 def test_keep_takes_a_loop_and_what_it_keeps(loop: StepLoop) -> None:
-    """Anything else is refused, and nothing is kept."""
+    """Anything else is rejected, and nothing is kept."""
     with pytest.raises(TypeError, match="keep\\(\\) takes 2 arguments, not 1"):
         Timer(print).keep(loop)  # type: ignore[call-arg]

@@ -42,14 +42,14 @@ if sys.version_info >= (3, 12):
 
 
 class CountingLoop(asyncio.SelectorEventLoop):
-    """Counts the timers that it is asked for, and may refuse one."""
+    """Counts the timers that it is asked for, and may reject one."""
 
     timers = 0
-    refusals: list[BaseException]
+    rejections: list[BaseException]
 
     def call_at(self, when: float, callback: Any, *args: Any, context: Any = None) -> asyncio.TimerHandle:
-        if getattr(self, "refusals", None):
-            raise self.refusals.pop()
+        if getattr(self, "rejections", None):
+            raise self.rejections.pop()
         self.timers += 1
         return super().call_at(when, callback, *args, context=context)
 
@@ -229,14 +229,14 @@ except RuntimeError as error:
 
 
 @pytest.mark.parametrize("seconds", [-1.0, float("nan")])
-def test_what_is_no_duration_is_refused(seconds: float) -> None:
+def test_what_is_no_duration_is_rejected(seconds: float) -> None:
     """A negative time and NaN are named in the error."""
     with pytest.raises(ValueError, match=f"seconds must be a number >= 0, not {seconds}"):
         Timer(print).arm(seconds)
 
 
-def test_what_is_no_number_or_no_function_is_refused() -> None:
-    """Nonsense is refused where it is given."""
+def test_what_is_no_number_or_no_function_is_rejected() -> None:
+    """Nonsense is rejected where it is given."""
     with pytest.raises(TypeError):
         Timer(print).arm("1")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="callback must be callable, not 1"):
@@ -262,18 +262,18 @@ def test_a_timer_for_never_is_armed_and_keeps_nobody_else_from_firing() -> None:
         run(factory, main)
 
 
-def test_a_loop_that_refuses_a_timer_leaves_ours_disarmed() -> None:
+def test_a_loop_that_rejects_a_timer_leaves_ours_disarmed() -> None:
     """What call_later raises comes out of arm; the timers before it, and the next one, are not harmed."""
 
     async def main() -> None:
         loop: Any = asyncio.get_running_loop()
         first, second, done = Timer(lambda: None), Timer(lambda: None), asyncio.Event()
-        loop.refusals = [MemoryError()]
+        loop.rejections = [MemoryError()]
         with pytest.raises(MemoryError):
             first.arm(0.02)
         assert not first.armed
         first.arm(0.02)
-        loop.refusals = [MemoryError()]
+        loop.rejections = [MemoryError()]
         with pytest.raises(MemoryError):
             second.arm(0.01)
         assert (first.armed, second.armed) == (True, False)
@@ -286,7 +286,7 @@ def test_a_loop_that_refuses_a_timer_leaves_ours_disarmed() -> None:
     run(CountingLoop, main)
 
 
-def test_a_loop_that_refuses_once_while_firing_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loop_that_rejects_once_while_firing_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """A signal handler that raises while the loop's timer is set for the next one is reported, and loses nothing."""
     reported: list[Any] = []
     monkeypatch.setattr(sys, "unraisablehook", lambda args: reported.append(args.exc_type))
@@ -294,7 +294,7 @@ def test_a_loop_that_refuses_once_while_firing_is_asked_again(monkeypatch: pytes
     async def main() -> None:
         loop: Any = asyncio.get_running_loop()
         done = asyncio.Event()
-        first, second = Timer(lambda: loop.__setattr__("refusals", [ZeroDivisionError()])), Timer(done.set)
+        first, second = Timer(lambda: loop.__setattr__("rejections", [ZeroDivisionError()])), Timer(done.set)
         first.arm(0.001)
         second.arm(0.1)
         await asyncio.wait_for(done.wait(), 30)
@@ -634,7 +634,7 @@ held: list[Any] = []
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("factory", [Rigid, Stubborn])
 def test_a_timer_of_the_loop_that_cannot_be_cancelled_fires_in_vain(factory: Any) -> None:
-    """Handles without weak references, and such that refuse to be cancelled, do no harm."""
+    """Handles without weak references, and such that reject to be cancelled, do no harm."""
 
     async def main() -> None:
         done = asyncio.Event()
@@ -675,7 +675,7 @@ def test_a_loop_that_cannot_be_weakly_referenced_works() -> None:
     asyncio.run(main())
 
 
-def test_the_timer_of_the_loop_refuses_strange_calls() -> None:
+def test_the_timer_of_the_loop_rejects_strange_calls() -> None:
     """What a loop holds of the wheel can be called by its number only."""
 
     async def main() -> None:

@@ -45,15 +45,15 @@ def waiting(capacity=1, **options):
         ("name", ["", " x", 5, "x" * 300]),
     ],
 )
-def test_a_bad_option_is_refused_by_name_and_value(name, values):
-    """Whatever makes no sense is refused at construction, with what it was and what it should be."""
+def test_a_bad_option_is_rejected_by_name_and_value(name, values):
+    """Whatever makes no sense is rejected at construction, with what it was and what it should be."""
     for value in values:
         options = {"max_concurrent": 2, "max_queued": 1, "max_wait": 1.0, name: value}
         with pytest.raises((TypeError, ValueError), match=rf"^{name} must be .*, not {re.escape(repr(value)[:40])}"):
             bulkhead(**options)
 
 
-def test_options_that_contradict_are_refused():
+def test_options_that_contradict_are_rejected():
     """A queue needs a longest wait, a wait needs a queue, and no call may weigh more than there is."""
     with pytest.raises(ValueError, match=r"max_wait must be how long.*max_queued=3.*not None"):
         bulkhead(1, max_queued=3)
@@ -77,7 +77,7 @@ def test_used_bare_it_says_what_to_write():
 
 
 def test_one_name_is_one_bulkhead():
-    """The same name and options give the same object; other options are refused."""
+    """The same name and options give the same object; other options are rejected."""
     limit = bulkhead(3, name="rooms", max_queued=1, max_wait=timedelta(seconds=2))
     assert bulkhead(3, name="rooms", max_queued=1, max_wait=2.0) is limit
     with pytest.raises(ValueError, match="max_concurrent=3 against 4"):
@@ -159,17 +159,17 @@ def test_ctrl_c_in_a_weight_function_is_not_lost():
 
 
 @pytest.mark.parametrize("weight", [3, 2 * 10**9, 10**30])
-def test_a_call_heavier_than_the_bulkhead_is_refused_at_once(weight):
+def test_a_call_heavier_than_the_bulkhead_is_rejected_at_once(weight):
     """What could never be admitted does not wait: a reason of its own."""
     limit = waiting(2, weight=lambda: weight)
-    with pytest.raises(BulkheadFullError) as refused:
+    with pytest.raises(BulkheadFullError) as rejected:
         limit.acquire()
-    assert refused.value.reason == "too_heavy"
-    assert refused.value.limit == 2
+    assert rejected.value.reason == "too_heavy"
+    assert rejected.value.limit == 2
     assert limit.weight_errors == 0
 
 
-def test_a_refusal_after_a_wait_says_the_limit_that_was_given(vt):
+def test_a_rejection_after_a_wait_says_the_limit_that_was_given(vt):
     """0.3 s are 0.3, not the nearest number to their nanoseconds."""
     limit = bulkhead(1, max_queued=1, max_wait=0.3)
     held = limit.acquire()
@@ -182,7 +182,7 @@ def test_a_refusal_after_a_wait_says_the_limit_that_was_given(vt):
 # ---- shadow mode -----------------------------------------------------------------------------------------------------
 
 
-def test_in_shadow_mode_nobody_waits_and_nobody_is_refused(vt):
+def test_in_shadow_mode_nobody_waits_and_nobody_is_rejected(vt):
     """Calls beyond the limit pass, hold nothing, and are counted as what would have become of them."""
     limit = waiting(1, max_queued=1, enforce=False)
     held = limit.try_acquire()
@@ -197,8 +197,8 @@ def test_in_shadow_mode_nobody_waits_and_nobody_is_refused(vt):
     assert vt.now == 0
 
 
-def test_in_shadow_mode_without_a_queue_refusals_are_counted():
-    """What would have been refused is told apart from what would have waited."""
+def test_in_shadow_mode_without_a_queue_rejections_are_counted():
+    """What would have been rejected is told apart from what would have waited."""
     limit = bulkhead(1, enforce=False)
     with limit:
         assert limit.call(lambda: "passes") == "passes"
@@ -207,7 +207,7 @@ def test_in_shadow_mode_without_a_queue_refusals_are_counted():
 
 
 def test_a_share_is_enforced_exactly():
-    """enforce=0.25 refuses a quarter of what it would, without randomness."""
+    """enforce=0.25 rejects a quarter of what it would, without randomness."""
     limit = bulkhead(1, enforce=0.25)
     with limit:
         passed = sum(bool(limit.try_acquire()) for _ in range(100))
@@ -235,9 +235,9 @@ def test_reconfiguring_keeps_who_holds_and_who_waits(vt, backend):
                 group.start_soon(call, name)
                 await anyio.sleep(0.001)
             limit.reconfigure(max_queued=0, max_wait=None)
-            with pytest.raises(BulkheadFullError) as refused:
+            with pytest.raises(BulkheadFullError) as rejected:
                 await limit.aacquire()
-            assert refused.value.reason == "full"
+            assert rejected.value.reason == "full"
             limit.reconfigure(order="lifo")
         assert order == ["a", "c", "b"]
 
@@ -298,14 +298,14 @@ def test_a_dropped_waiter_leaves_the_queue(vt, backend):
 
 
 @BACKENDS
-def test_no_wait_refuses_instead_of_waiting(vt, backend):
+def test_no_wait_rejects_instead_of_waiting(vt, backend):
     """In a test's no_wait() block a wait ends at once, as if its time had passed."""
     limit = waiting(1)
 
     async def main():
-        with limit, no_wait(), pytest.raises(BulkheadFullError) as refused:
+        with limit, no_wait(), pytest.raises(BulkheadFullError) as rejected:
             await limit.aacquire()
-        assert refused.value.reason == "wait"
+        assert rejected.value.reason == "wait"
         assert vt.now == 0
 
     vt.run(main, backend=backend)
@@ -516,15 +516,15 @@ def test_map_waits_in_the_queue_with_the_others(vt, backend):
 
 @BACKENDS
 def test_map_weighs_each_item(vt, backend):
-    """The weight function sees the item, and an item that is too heavy ends the map with the refusal."""
+    """The weight function sees the item, and an item that is too heavy ends the map with the rejection."""
     limit, work = bulkhead(4, weight=lambda item: item), Work()
 
     async def main():
         assert await limit.map(work, [4, 4, 2, 2]) == [16, 16, 4, 4]
         assert vt.now == pytest.approx(3.0)
-        with pytest.raises(BulkheadFullError) as refused:
+        with pytest.raises(BulkheadFullError) as rejected:
             await limit.map(work, [1, 5])
-        assert refused.value.reason == "too_heavy"
+        assert rejected.value.reason == "too_heavy"
 
     vt.run(main, backend=backend)
     assert limit.weight_errors == 0
@@ -533,15 +533,15 @@ def test_map_weighs_each_item(vt, backend):
 
 @BACKENDS
 def test_map_ends_when_the_bulkhead_closes(vt, backend):
-    """Items that still wait for a permit are refused; the map raises that."""
+    """Items that still wait for a permit are rejected; the map raises that."""
     limit, work = bulkhead(1), Work()
 
     async def main():
         async with anyio.create_task_group() as group:
             group.start_soon(close_later)
-            with pytest.raises(BulkheadFullError) as refused:
+            with pytest.raises(BulkheadFullError) as rejected:
                 await limit.map(work, range(5))
-            assert refused.value.reason == "closed"
+            assert rejected.value.reason == "closed"
 
     async def close_later():
         await anyio.sleep(0.5)

@@ -38,7 +38,7 @@ class BulkheadMachine(RuleBasedStateMachine):
         )
         self.oracle = BulkheadOracle(capacity, max_queued, max_wait_ms * MS, order)
         self.tasks: dict[int, asyncio.Future[Any]] = {}
-        self.refused = 0
+        self.rejected = 0
         self.keys = iter(range(10**9))
 
     def teardown(self) -> None:

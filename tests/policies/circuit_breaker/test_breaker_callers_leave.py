@@ -31,7 +31,7 @@ async def warm_up(guarded, calls=30):
 
 
 async def with_patience(guarded, seconds, **options):
-    """Call, and leave after some time; a refusal is no reason to stay."""
+    """Call, and leave after some time; a rejection is no reason to stay."""
     with anyio.move_on_after(seconds):
         with suppress(CircuitOpenError):
             await guarded(**options)
@@ -192,7 +192,7 @@ def test_a_copy_that_lost_is_no_caller_who_left(vt):
         await asyncio.sleep(0.02 if len(calls) <= 300 or len(calls) % 2 == 0 else 50.0)
 
     async def main():
-        hedged = hedge(replay_safe=True, after=1.0, max_extra=1.0)(breaker(fetch))
+        hedged = hedge(idempotent=True, after=1.0, max_extra=1.0)(breaker(fetch))
         await warm_up(hedged, 300)
         for _ in range(20):
             await hedged()

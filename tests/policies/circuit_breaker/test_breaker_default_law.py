@@ -15,28 +15,28 @@ RATE = 100.0
 
 
 def send(vt, breaker, failing, calls, draw, rate=RATE):
-    """Make calls one after the other of which a share fails; return how many were refused, and how many failed."""
-    refused = failed = 0
+    """Make calls one after the other of which a share fails; return how many were rejected, and how many failed."""
+    rejected = failed = 0
     for _ in range(calls):
         vt.advance(1 / rate)
         permit = breaker.try_acquire()
         if not permit.admitted:
-            refused += 1
+            rejected += 1
             continue
         bad = draw.random() < failing
         failed += bad
         permit.failure() if bad else permit.success()
-    return refused, failed
+    return rejected, failed
 
 
 @pytest.mark.parametrize("failing", [0.4, 0.5, 0.6, 0.75])
 @pytest.mark.parametrize("seed", range(5))
-def test_what_fails_in_part_is_not_refused(vt, failing, seed):
-    """With half of the replicas down it opened at 50 %, and refused 97 of 100 calls of which half would have worked."""
+def test_what_fails_in_part_is_not_rejected(vt, failing, seed):
+    """With half of the replicas down it opened at 50 %, and rejected 97 of 100 calls of which half would have worked."""
     breaker, draw = circuit_breaker(), random.Random(seed)
     send(vt, breaker, 0.0, 300, draw)
-    refused, _ = send(vt, breaker, failing, 6000, draw)
-    assert refused <= (0.02 if failing <= 0.6 else 0.1) * 6000
+    rejected, _ = send(vt, breaker, failing, 6000, draw)
+    assert rejected <= (0.02 if failing <= 0.6 else 0.1) * 6000
 
 
 @pytest.mark.parametrize("broken", [0.4, 0.55])
@@ -44,8 +44,8 @@ def test_what_fails_in_part_is_not_refused(vt, failing, seed):
 def test_tenants_that_are_well_are_served_beside_one_that_is_broken(vt, broken, seed):
     """One breaker for many tenants: where 55 % of the calls were a broken tenant's, the others got .02 of theirs."""
     breaker, draw = circuit_breaker(), random.Random(100 + seed)
-    refused, _ = send(vt, breaker, broken, 6000, draw)
-    assert refused <= 0.02 * 6000
+    rejected, _ = send(vt, breaker, broken, 6000, draw)
+    assert rejected <= 0.02 * 6000
 
 
 @pytest.mark.parametrize("before", [0, 1, 300])
@@ -151,7 +151,7 @@ def test_the_law_survives_a_change_of_another_option_and_a_copy(vt):
 
 
 def test_the_default_rate_gives_way_to_the_mode():
-    """The probabilistic mode refuses a share from one half on, as it did; and back again."""
+    """The probabilistic mode rejects a share from one half on, as it did; and back again."""
     config = CircuitBreakerConfig(mode="probabilistic")
     assert config.failure_rate == 0.5
     assert attrs.evolve(config, mode="window") == CircuitBreakerConfig()
@@ -159,12 +159,12 @@ def test_the_default_rate_gives_way_to_the_mode():
 
 
 def test_explain_says_which_law_is_at_work():
-    """A reader of the stack could not see whether half of the calls failing would be refused."""
+    """A reader of the stack could not see whether half of the calls failing would be rejected."""
     stack = pipeline(circuit_breaker(), circuit_breaker(failure_rate=0.9), circuit_breaker(mode="probabilistic"))
     explained = stack.explain()
     left_out, given, shares = (note.partition(": ")[2] for note in explained.notes)
     rule = "opens where next to nothing works: at 10 failures in a row, more where many fail anyway"
     assert left_out.startswith(rule)
     assert given == "opens at 10 failures in a row, or at 90% of failures in the window"
-    assert shares.startswith("refuses a share of the calls above 50% of failures")
+    assert shares.startswith("rejects a share of the calls above 50% of failures")
     assert [step.options.get("failure_rate") for step in explained.steps] == [None, 0.9, 0.5]

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, note, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, precondition, rule
 
-from oracles.breaker import BUCKETS, SECOND, BreakerOracle, Options, Refused, Ticket, xorshift
+from oracles.breaker import BUCKETS, SECOND, BreakerOracle, Options, Rejected, Ticket, xorshift
 from resilio._native import clock
 from resilio._policies.circuit_breaker.policy import CircuitBreaker, CircuitBreakerConfig
 
@@ -153,7 +153,7 @@ class BreakerMachine(RuleBasedStateMachine):
         answer = self.breaker.try_acquire()
         note(f"{expected} {answer}")
         assert answer.admitted == isinstance(expected, Ticket)
-        if isinstance(expected, Refused):
+        if isinstance(expected, Rejected):
             assert answer.reason == expected.reason
             waits = answer.retry_after
             assert (waits is None) == (expected.retry_after_ns is None)

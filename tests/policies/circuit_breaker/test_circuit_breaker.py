@@ -242,14 +242,14 @@ def test_a_trip_during_the_ramp_opens(vt):
 
 
 def test_states_by_hand_hold_until_another_is_asked_for(vt):
-    """force_open refuses, force_closed counts and never trips, disable learns nothing, reset forgets."""
+    """force_open rejects, force_closed counts and never trips, disable learns nothing, reset forgets."""
     breaker = circuit_breaker(consecutive=3)
     with record_events(breaker) as events:
         late = breaker.try_acquire()
         breaker.force_open()
         vt.advance(1000.0)
-        refusal = breaker.try_acquire()
-        assert (refusal.reason, refusal.retry_after) == ("forced_open", None)
+        rejection = breaker.try_acquire()
+        assert (rejection.reason, rejection.retry_after) == ("forced_open", None)
         late.failure()
         breaker.force_closed()
         for _ in range(10):
@@ -266,7 +266,7 @@ def test_states_by_hand_hold_until_another_is_asked_for(vt):
     assert {change.reason for change in events if hasattr(change, "old")} == {"manual"}
 
 
-def test_shadow_mode_refuses_nothing_and_decides_as_if_it_did(vt):
+def test_shadow_mode_rejects_nothing_and_decides_as_if_it_did(vt):
     """With enforce=False every call passes; the states are those of an enforcing twin that sees the same calls."""
     twins = shadow, real = circuit_breaker(enforce=False, consecutive=3), circuit_breaker(consecutive=3)
     for breaker in twins:
@@ -286,7 +286,7 @@ def test_shadow_mode_refuses_nothing_and_decides_as_if_it_did(vt):
 
 
 def test_a_share_can_be_enforced():
-    """enforce=0.25 refuses exactly a quarter of what full enforcement would refuse."""
+    """enforce=0.25 rejects exactly a quarter of what full enforcement would reject."""
     breaker = trip(circuit_breaker(enforce=0.25, open_for=1000.0))
     answers = [breaker.try_acquire() for _ in range(1000)]
     assert sum(not answer.admitted for answer in answers) == 250
@@ -332,7 +332,7 @@ class Queue:
 
 
 @BACKENDS
-def test_a_call_that_waited_while_the_breaker_opened_is_refused(vt, backend):
+def test_a_call_that_waited_while_the_breaker_opened_is_rejected(vt, backend):
     """After a wait at another gate the breaker is asked again; the callee is not called, and all is given back."""
     breaker = circuit_breaker(consecutive=1, open_for=100.0)
     queue = Queue(breaker)
@@ -365,7 +365,7 @@ def test_a_probe_that_waits_elsewhere_keeps_its_lease_if_nobody_took_its_place(v
 
 
 @BACKENDS
-def test_a_probe_that_waited_beyond_its_lease_is_refused_if_another_probes(vt, backend):
+def test_a_probe_that_waited_beyond_its_lease_is_rejected_if_another_probes(vt, backend):
     """There is one place, and it has been given away."""
     breaker = trip(circuit_breaker(probe_lease=5.0))
     vt.advance(1.0)
@@ -387,8 +387,8 @@ def test_a_wait_elsewhere_is_not_the_callees_slowness(vt, backend):
 
 
 @BACKENDS
-def test_in_shadow_mode_a_wait_ends_in_no_refusal(vt, backend):
-    """What enforcement would have refused after the wait passes, and teaches nothing."""
+def test_in_shadow_mode_a_wait_ends_in_no_rejection(vt, backend):
+    """What enforcement would have rejected after the wait passes, and teaches nothing."""
     breaker = circuit_breaker(consecutive=1, open_for=100.0, enforce=False)
     queue = Queue(breaker)
     queue.run(vt, backend, breaker.try_acquire().failure)
@@ -397,7 +397,7 @@ def test_in_shadow_mode_a_wait_ends_in_no_refusal(vt, backend):
     assert (seen.would_reject, seen.inflight, seen.stale) == (1, 0, 0)
 
 
-def test_one_name_is_one_breaker_and_other_options_are_refused():
+def test_one_name_is_one_breaker_and_other_options_are_rejected():
     """The same name and options give the same object; other options raise, naming both places."""
     breaker = circuit_breaker("payments", failure_rate=0.3)
     assert circuit_breaker("payments", failure_rate=0.3) is breaker
@@ -417,7 +417,7 @@ def test_reconfigure_changes_options_and_keeps_the_state(vt):
     assert breaker.config.max_open_for == 30.0
     breaker.reset()
     breaker.reconfigure(on=KeyError, consecutive=1)
-    assert breaker.attempt({}.__getitem__, "missing").outcome == "failure"
+    assert breaker.try_call({}.__getitem__, "missing").outcome == "failure"
     assert 9.0 <= breaker.snapshot().retry_after <= 10.0
 
 
@@ -498,7 +498,7 @@ def raise_(error):
     raise error
 
 
-def test_a_listed_refusal_counts_as_a_failure():
+def test_a_listed_rejection_counts_as_a_failure():
     """Who lists BulkheadFullError in `on` wants a full bulkhead to open the breaker."""
     breaker = circuit_breaker(on=(OSError, BulkheadFullError), consecutive=2)
     for _ in range(2):
@@ -618,7 +618,7 @@ BAD = {
 
 
 @pytest.mark.parametrize(("option", "value"), [(option, value) for option, values in BAD.items() for value in values])
-def test_bad_values_are_refused_by_name_and_value(option, value):
+def test_bad_values_are_rejected_by_name_and_value(option, value):
     """NaN, infinity, bool, negative, zero, wrong types and absurd values: the message names parameter and value."""
     with pytest.raises((TypeError, ValueError)) as caught:
         circuit_breaker(**{option: value})
@@ -628,13 +628,13 @@ def test_bad_values_are_refused_by_name_and_value(option, value):
 
 
 @pytest.mark.parametrize("name", [1, "", " blank ", "a\nb", "x" * 300, 1.5, object()])
-def test_bad_names_are_refused(name):
+def test_bad_names_are_rejected(name):
     """A name is a short printable string."""
     with pytest.raises((TypeError, ValueError), match="name"):
         circuit_breaker(name)
 
 
-def test_unknown_options_are_refused():
+def test_unknown_options_are_rejected():
     """A typing error in an option is no silent default."""
     with pytest.raises(TypeError, match="failure_ratio"):
         circuit_breaker(failure_ratio=0.5)
@@ -677,7 +677,7 @@ def test_the_class_is_made_by_its_function():
 
 
 @pytest.mark.parametrize("options", [{"probes": 0}, {"probes": 17}, {"window": Window()}])
-def test_the_gate_itself_refuses_what_would_break_it(options):
+def test_the_gate_itself_rejects_what_would_break_it(options):
     """The native object cannot be made to write outside of its memory."""
     with pytest.raises((ValueError, MemoryError)):
         make_gate(**options)
@@ -732,8 +732,8 @@ def test_a_rate_that_is_off_throttles_nothing(vt):
 
 
 @pytest.mark.parametrize("rest", [{}, {"slow_rate": None, "slow_call": 1.0}, {"slow_call": None}])
-def test_a_breaker_without_a_rule_is_refused(rest):
-    """It would never open, without a word; changing one into it is refused too."""
+def test_a_breaker_without_a_rule_is_rejected(rest):
+    """It would never open, without a word; changing one into it is rejected too."""
     with pytest.raises(ValueError, match="failure_rate=None and consecutive=None leave no rule that opens the breaker"):
         circuit_breaker(failure_rate=None, consecutive=None, **rest)
     breaker = circuit_breaker(failure_rate=None, **rest)
@@ -762,7 +762,7 @@ def test_an_open_time_may_be_text():
     assert (breaker.config.open_for, breaker.config.max_open_for) == (30.0, 3600.0)
 
 
-def test_a_longest_time_below_the_first_is_refused_though_it_is_the_defaults_number(vt):
+def test_a_longest_time_below_the_first_is_rejected_though_it_is_the_defaults_number(vt):
     """`open_for=30, max_open_for=3` was open for 30 s: the default gives way, but this is no default."""
     with pytest.raises(ValueError, match=r"max_open_for must be at least open_for, which is 30, not 3"):
         circuit_breaker(open_for=30, max_open_for=3)

@@ -109,7 +109,7 @@ class LimiterMachine(RuleBasedStateMachine):
     @precondition(lambda self: self._with("held"))
     @rule(data=st.data())
     def cancel(self, data: st.DataObject) -> None:
-        """An inner gate refuses: the tokens go back."""
+        """An inner gate rejects: the tokens go back."""
         key = data.draw(st.sampled_from(self._with("held")))
         self.tasks.pop(key).result().cancel()
         self.oracle.cancel(key)

@@ -90,8 +90,8 @@ def test_a_rate_is_tokens_in_a_time(text, tokens, seconds):
         ("name", ["", " x", 5, "x" * 300]),
     ],
 )
-def test_a_bad_option_is_refused_by_name_and_value(name, values):
-    """Whatever makes no sense is refused at construction, with what it was and what it should be."""
+def test_a_bad_option_is_rejected_by_name_and_value(name, values):
+    """Whatever makes no sense is rejected at construction, with what it was and what it should be."""
     for value in values:
         rates = (value,) if name == "rates" else ("100/s",)
         options = {} if name == "rates" else {name: value}
@@ -103,7 +103,7 @@ def test_a_bad_option_is_refused_by_name_and_value(name, values):
     ("name", "values"),
     [("rate", ["x", 5, "0/s"]), ("unit", ["", "two words", 5, None]), ("cost", [-1, "2"]), ("burst", [0, True])],
 )
-def test_a_bad_rate_is_refused_by_name_and_value(name, values):
+def test_a_bad_rate_is_rejected_by_name_and_value(name, values):
     """The same holds for a Rate of one's own."""
     for value in values:
         options = {"rate": "100/s", name: value}
@@ -119,7 +119,7 @@ def test_the_number_of_rates_is_bounded():
     assert rate_limit(*[f"{index + 1}/s" for index in range(8)]).try_acquire()
 
 
-def test_a_rate_that_cannot_be_counted_is_refused():
+def test_a_rate_that_cannot_be_counted_is_rejected():
     """A bucket that would take longer than 36 years to fill is a mistake in the unit."""
     with pytest.raises(ValueError, match="out of range"):
         rate_limit("1/d", burst=1e9)
@@ -135,7 +135,7 @@ def test_used_bare_it_says_what_to_write():
 
 
 def test_one_name_is_one_limit():
-    """The same name and options give the same object; other options are refused."""
+    """The same name and options give the same object; other options are rejected."""
     limit = rate_limit("100/s", Rate("5/min", unit="tokens"), name="api", max_wait=timedelta(seconds=2))
     assert rate_limit("100/s", Rate("5/min", unit="tokens"), name="api", max_wait=2) is limit
     with pytest.raises(ValueError, match="'api' is taken"):
@@ -250,7 +250,7 @@ def test_several_rates_of_one_unit_are_all_kept(vt):
 
 
 def test_tokens_are_taken_of_all_rates_or_of_none(vt):
-    """A refusal by one rate costs nothing of the others."""
+    """A rejection by one rate costs nothing of the others."""
     limit = rate_limit("100/s", Rate("1/s", unit="tokens", cost=lambda tokens: tokens, burst=5))
     assert limit.try_acquire(5)
     for _ in range(10):
@@ -317,8 +317,8 @@ def test_in_shadow_mode_nobody_waits(vt, backend):
 
 @BACKENDS
 @pytest.mark.parametrize("options", [{"max_wait": 1.0}, {"max_wait": 60.0, "max_queued": 10}])
-def test_shadow_mode_counts_what_enforcement_would_have_refused(vt, backend, options):
-    """A limit that queues: who would have waited is ahead of who comes later, so what is too much is refused."""
+def test_shadow_mode_counts_what_enforcement_would_have_rejected(vt, backend, options):
+    """A limit that queues: who would have waited is ahead of who comes later, so what is too much is rejected."""
     shadow, real = (rate_limit("10/s", burst=1, enforce=enforce, **options) for enforce in (False, True))
 
     async def caller(limit):
@@ -340,7 +340,7 @@ def test_shadow_mode_counts_what_enforcement_would_have_refused(vt, backend, opt
 
 
 def test_a_call_that_shadow_mode_let_pass_gives_its_tokens_back(vt):
-    """Refused further in, it was never made: its debt goes."""
+    """Rejected further in, it was never made: its debt goes."""
     limit = rate_limit("10/s", burst=1, max_wait=5.0, enforce=False)
     full = bulkhead(1)
     guarded = pipeline(limit, full)
@@ -388,7 +388,7 @@ def test_reconfiguring_keeps_tokens_and_debts(vt):
 
 
 def test_a_bad_change_changes_nothing(vt):
-    """A refused reconfiguration leaves every option as it was."""
+    """A rejected reconfiguration leaves every option as it was."""
     limit = rate_limit("10/s", cost=2)
     for changes in ({"rates": ()}, {"burst": 1}, {"speed": 1}, {"max_wait": -1}, {"rates": "1/d", "burst": 1e9}):
         with pytest.raises((TypeError, ValueError)):
@@ -398,7 +398,7 @@ def test_a_bad_change_changes_nothing(vt):
 
 @BACKENDS
 def test_a_faster_rate_serves_the_queue_sooner(vt, backend):
-    """Who waits is not forgotten by a change: it is served at the new rate, or refused if it has become too large."""
+    """Who waits is not forgotten by a change: it is served at the new rate, or rejected if it has become too large."""
     limit = rate_limit("1/s", burst=5, cost=lambda tokens: tokens, max_wait=100)
     fates = {}
 
@@ -472,7 +472,7 @@ def test_a_cost_that_changes_while_a_call_waits_further_in_is_not_given_back_wro
 
 
 @BACKENDS
-def test_no_wait_refuses_or_passes_instead_of_waiting(vt, backend):
+def test_no_wait_rejects_or_passes_instead_of_waiting(vt, backend):
     """In a test's no_wait() block a wait that time ends is over at once."""
     limit = rate_limit("10/s", burst=1, max_wait=100)
 
@@ -541,7 +541,7 @@ def test_observe_lowers_and_never_raises(vt):
 
 
 def test_observe_names_what_it_does_not_know(vt):
-    """A unit that no rate has, and what is no number, are refused and change nothing."""
+    """A unit that no rate has, and what is no number, are rejected and change nothing."""
     limit = rate_limit("10/s")
     with pytest.raises(ValueError, match="no rate counts 'tokens'"):
         limit.observe(tokens=1)
@@ -554,9 +554,9 @@ def test_pause_holds_all_calls(vt):
     """After a pause of two seconds the first call passes two seconds and one token later, not before."""
     limit = rate_limit("10/s", Rate("100/s", unit="tokens"))
     limit.pause(2.0)
-    refusal = limit.try_acquire()
-    assert not refusal
-    assert refusal.retry_after == pytest.approx(2.1)
+    rejection = limit.try_acquire()
+    assert not rejection
+    assert rejection.retry_after == pytest.approx(2.1)
     limit.pause(timedelta(seconds=1))  # shorter: the longer one stays
     assert limit.peek() == pytest.approx(2.1)
     vt.advance(2.1)
@@ -595,6 +595,6 @@ def test_pause_keeps_who_waits_waiting(vt):
 
 @pytest.mark.parametrize("wait", [-1, math.nan, "soon"])
 def test_pause_takes_a_time_only(wait):
-    """What is no time is refused by name."""
+    """What is no time is rejected by name."""
     with pytest.raises((TypeError, ValueError), match="wait"):
         rate_limit("10/s").pause(wait)

@@ -29,7 +29,7 @@ def passes(limit: Any, calls: int) -> int:
 
 
 def test_ten_a_minute_are_ten_at_once_and_the_eleventh_when_the_first_is_a_minute_old(vt):
-    """A second call within six seconds was refused, where every other library lets ten pass."""
+    """A second call within six seconds was rejected, where every other library lets ten pass."""
     limit = rate_limit("10/min")
     assert passes(limit, 4) == 4
     vt.advance(10)
@@ -125,7 +125,7 @@ def test_waiters_come_in_order_at_the_times_that_were_computed(vt, backend):
 
 
 def test_what_a_call_gives_back_is_its_own(vt):
-    """A call that was refused further in leaves the window; one that is older than the window has left it already."""
+    """A call that was rejected further in leaves the window; one that is older than the window has left it already."""
     limit = rate_limit("2/min")
     early = limit.try_acquire()
     vt.advance(30)
@@ -197,7 +197,7 @@ def test_many_small_costs_are_counted_in_little_room_and_never_too_few(vt):
 
 def test_many_small_costs_below_the_limit_all_pass(vt):
     """
-    Dollars against "10/h": nine an hour, spent in cents, were refused for five hours after the first.
+    Dollars against "10/h": nine an hour, spent in cents, were rejected for five hours after the first.
 
     All cents but the first few shared one entry, which was dated anew at each of them, so nothing left the window.
     """
@@ -209,7 +209,7 @@ def test_many_small_costs_below_the_limit_all_pass(vt):
 
 @given(steps=st.lists(st.tuples(st.integers(1, 100), st.integers(1, 60)), min_size=100, max_size=300))
 def test_small_costs_are_never_too_many_and_hardly_too_few(steps):
-    """In any period at most the limit; and what is refused would not have fit into one that is a 32nd longer."""
+    """In any period at most the limit; and what is rejected would not have fit into one that is a 32nd longer."""
     with virtual_time() as vt:
         limit = rate_limit("2/10s", cost=lambda cents=1: cents / 100)
         passed: list[tuple[int, int]] = []

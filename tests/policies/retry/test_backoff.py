@@ -196,7 +196,7 @@ def test_a_backoff_is_a_value(text, backoff):
         (lambda: full_jitter()(1, -1), ValueError, "previous must be .*not -1"),
     ],
 )
-def test_rt04_bad_arguments_are_refused_by_name_and_value(call, error, words):
+def test_rt04_bad_arguments_are_rejected_by_name_and_value(call, error, words):
     """RT-04: NaN, infinity, bool, wrong types, and times that make no sense."""
     with pytest.raises(error, match=words):
         call()
@@ -241,7 +241,7 @@ def test_an_option_takes_what_users_write():
         (later, TypeError, "backoff must be .*at once"),
     ],
 )
-def test_an_option_refuses_the_rest(value, error, words):
+def test_an_option_rejects_the_rest(value, error, words):
     """The parameter and the value are named."""
     with pytest.raises(error, match=words):
         backoff_option("backoff", value)

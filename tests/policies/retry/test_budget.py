@@ -250,7 +250,7 @@ def test_rt08_a_name_is_one_budget(vt):
     assert (shared.name, RetryBudget().name) == ("shared", None)
 
 
-def test_other_options_under_a_name_are_refused_with_both_places():
+def test_other_options_under_a_name_are_rejected_with_both_places():
     """The error says what differs and both places; a policy of another kind may have the name."""
     RetryBudget("shared")
     with pytest.raises(ValueError, match=r"cap=5\.0 against 7\.0") as error:
@@ -260,7 +260,7 @@ def test_other_options_under_a_name_are_refused_with_both_places():
 
 
 def test_options_change_at_once_and_the_balance_stays(vt):
-    """Up to the new cap; nothing changes if one option is refused."""
+    """Up to the new cap; nothing changes if one option is rejected."""
     budget = RetryBudget("shared", cap=10, initial=8)
     budget.reconfigure(cap=20, ratio=1)
     assert budget.balance == 8.0
@@ -296,21 +296,21 @@ def test_options_change_at_once_and_the_balance_stays(vt):
         ({"name": 3}, TypeError, "name must be .*not 3"),
     ],
 )
-def test_bad_options_are_refused_by_name_and_value(options, error, words):
+def test_bad_options_are_rejected_by_name_and_value(options, error, words):
     """Wrong types, NaN, infinity, bool and what makes no sense."""
     with pytest.raises(error, match=words):
         RetryBudget(**options)
 
 
 def test_the_snapshot_speaks_the_common_vocabulary(vt):
-    """Deposits are successes, withdrawals calls, refusals rejected; the counters are attributes too."""
+    """Deposits are successes, withdrawals calls, rejections rejected; the counters are attributes too."""
     budget = RetryBudget("shared", initial=1, reserve=0)
     budget.deposit()
     assert [budget.withdraw(), budget.withdraw()] == [True, False]
     seen = budget.snapshot()
     assert (seen.kind, seen.name, seen.limit) == ("retry_budget", "shared", 5.0)
     assert (seen.calls, seen.successes, seen.rejected, seen.balance) == (2, 1, 1, 0.1)
-    assert (budget.deposits, budget.withdrawals, budget.refused) == (1, 1, 1)
+    assert (budget.deposits, budget.withdrawals, budget.rejected) == (1, 1, 1)
     assert repr(budget) == "<RetryBudget 'shared' balance=0.1 cap=5>"
     assert repr(RetryBudget()) == "<RetryBudget balance=3 cap=5>"
 

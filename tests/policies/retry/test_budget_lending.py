@@ -74,7 +74,7 @@ def test_a_retry_that_the_dependency_asked_for_costs_a_quarter(vt):
     assert budget.balance == pytest.approx(2.5)
 
 
-def test_a_quick_refusal_that_names_a_time_costs_a_quarter_too(vt):
+def test_a_quick_rejection_that_names_a_time_costs_a_quarter_too(vt):
     """A server that sheds at once and asks for a second got 1.94 x the calls, as each retry cost a twentieth."""
     budget = RetryBudget()
     assert budget._take(0.0, 10**9) == pytest.approx(0.25)

@@ -58,15 +58,15 @@ def policy_of_defaults(**options):
 
 
 @pytest.mark.parametrize("share", [0.25, 0.4, 0.5])
-def test_refusals_at_once_are_tried_again_as_often_as_attempts_says(vt, share):
-    """Three of eight replicas refuse: a tenth of a token a success paid for a quarter of the retries."""
+def test_rejections_at_once_are_tried_again_as_often_as_attempts_says(vt, share):
+    """Three of eight replicas reject: a tenth of a token a success paid for a quarter of the retries."""
     good, sent = offered(vt, Dependency(chance(share)), policy_of_defaults(), 60, 3000)
     assert good >= 0.97 * (1 - share**3)
     assert sent == pytest.approx(1 + share + share**2, abs=0.05)
 
 
 def test_a_client_that_calls_every_ten_seconds_has_its_retries(vt):
-    """A quarter is refused: of one call in ten seconds nine in ten were answered, since few had retries."""
+    """A quarter is rejected: of one call in ten seconds nine in ten were answered, since few had retries."""
     good, _ = offered(vt, Dependency(chance(0.25)), policy_of_defaults(), 0.1, 400)
     assert good >= 0.97
 
@@ -121,7 +121,7 @@ def test_timeouts_take_what_is_saved_and_no_more(vt):
     assert (sent - 1) * 500 <= 5 + 2 + 1  # saved, lent by twenty under way, the reserve
 
 
-def test_a_dependency_that_refuses_all_is_left_alone_soon(vt):
+def test_a_dependency_that_rejects_all_is_left_alone_soon(vt):
     """Cheap retries end where nothing is served: of three thousand calls to it fewer than a hundred are tried again."""
     down = False
     dependency = Dependency(lambda: down)
@@ -134,7 +134,7 @@ def test_a_dependency_that_refuses_all_is_left_alone_soon(vt):
 
 
 def test_retries_are_dear_while_successes_are_slow(vt):
-    """A server with a queue that sheds at once: its refusals are as quick as a dead replica's, its answers are not."""
+    """A server with a queue that sheds at once: its rejections are as quick as a dead replica's, its answers are not."""
     dependency = Dependency(chance(0.0))
     policy = policy_of_defaults()
     offered(vt, dependency, policy, 60, 600)
@@ -191,7 +191,7 @@ async def in_streams(dependency, policy):
 
 @pytest.mark.parametrize("call", [in_blocks, in_streams])
 def test_blocks_and_streams_pay_and_are_repaid_as_calls_are(vt, call):
-    """Every other attempt is refused at once: each call succeeds at its second attempt, for two hundred calls."""
+    """Every other attempt is rejected at once: each call succeeds at its second attempt, for two hundred calls."""
     turns = iter(range(1000))
     dependency, policy = Dependency(lambda: next(turns) % 2 == 0), policy_of_defaults()
 
@@ -271,7 +271,7 @@ def test_explain_says_what_a_retry_costs_and_why(vt):
 
 
 def test_a_batch_of_a_model_waits_for_its_turns(vt):
-    """Three minutes' worth of calls at once: the stack's own limit refused after a second, with 600 s to spare."""
+    """Three minutes' worth of calls at once: the stack's own limit rejected after a second, with 600 s to spare."""
 
     @resilio.standard("model of the test", on="model", rates="60/min")
     async def ask():
@@ -316,7 +316,7 @@ def test_callers_that_are_told_a_minute_come_back_over_the_next_one(vt):
 
 
 def ends(vt, policy, opens, calls=1, deadline=30.0):
-    """When calls end, by a dependency that refuses all until `opens`; None: it failed."""
+    """When calls end, by a dependency that rejects all until `opens`; None: it failed."""
 
     async def main():
         began = vt.now
@@ -354,7 +354,7 @@ def test_a_wait_that_reaches_far_needs_a_deadline_and_a_backoff_that_does(vt):
 
 
 def test_a_wait_stays_short_while_others_are_answered(vt):
-    """A busy client of a server with refusing replicas: something has succeeded since the call began, so it is up."""
+    """A busy client of a server with rejecting replicas: something has succeeded since the call began, so it is up."""
     policy = policy_of_defaults()
 
     async def main():

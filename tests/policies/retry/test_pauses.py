@@ -24,8 +24,8 @@ async def passes(limit: Any, seconds: float | None, into: list[Any], vt: Any) ->
         else:
             async with deadline(seconds):
                 (await limit.aacquire()).success()
-    except RateLimitedError as refused:
-        into.append((refused.reason, round(vt.now - began, 3)))
+    except RateLimitedError as rejected:
+        into.append((rejected.reason, round(vt.now - began, 3)))
     else:
         into.append(("passed", round(vt.now - began, 3)))
 
@@ -49,28 +49,28 @@ def together(vt: Any, backend: str, limit: Any, *seconds: float | None, pause: f
 @BACKENDS
 @pytest.mark.parametrize("rates", [("10/s",), ("10/s", Rate("100/s", unit="tokens"))])
 def test_calls_wait_for_the_end_of_a_pause_up_to_their_deadline(backend: str, rates: Any) -> None:
-    """One 429 had other calls refused at once, though they had time to wait: `max_wait` says nothing of a pause."""
+    """One 429 had other calls rejected at once, though they had time to wait: `max_wait` says nothing of a pause."""
     with virtual_time() as vt:
         fates = together(vt, backend, rate_limit(*rates), 10.0, 10.0, 10.0)
     assert fates == [("passed", 2.1), ("passed", 2.2), ("passed", 2.3)]
 
 
 @BACKENDS
-def test_a_call_that_has_no_time_for_the_pause_is_refused_at_once(backend: str) -> None:
-    """The refusal's reason is `paused`, and it says when the call would pass."""
+def test_a_call_that_has_no_time_for_the_pause_is_rejected_at_once(backend: str) -> None:
+    """The rejection's reason is `paused`, and it says when the call would pass."""
     with virtual_time() as vt:
         limit = rate_limit("10/s")
         assert together(vt, backend, limit, 1.0, 2.05) == [("paused", 0.0), ("paused", 0.0)]
         assert limit.snapshot().rejected == 2
-        refusal = limit.try_acquire()
-        assert (refusal.reason, refusal.retry_after) == ("paused", pytest.approx(2.1))
-        assert refusal.measured == pytest.approx(2.1)
+        rejection = limit.try_acquire()
+        assert (rejection.reason, rejection.retry_after) == ("paused", pytest.approx(2.1))
+        assert rejection.measured == pytest.approx(2.1)
 
 
 @BACKENDS
 @pytest.mark.parametrize(("max_wait", "fate"), [(0.0, ("paused", 0.0)), (1.0, ("passed", 2.1))])
 def test_without_a_deadline_max_wait_counts_from_the_end_of_the_pause(backend: str, max_wait: float, fate: Any) -> None:
-    """A limit whose calls wait for a second at most refused every call of a longer pause."""
+    """A limit whose calls wait for a second at most rejected every call of a longer pause."""
     with virtual_time() as vt:
         assert together(vt, backend, rate_limit("10/s", max_wait=max_wait), None) == [fate]
 
@@ -148,7 +148,7 @@ def test_threads_wait_for_the_end_of_a_pause() -> None:
 
 
 @BACKENDS
-def test_without_a_queue_a_pause_refuses(backend: str) -> None:
+def test_without_a_queue_a_pause_rejects(backend: str) -> None:
     """`max_queued=0` means that no call ever waits."""
     with virtual_time() as vt:
         assert together(vt, backend, rate_limit("10/s", max_queued=0), 10.0) == [("paused", 0.0)]
@@ -172,7 +172,7 @@ def test_shadow_mode_counts_who_would_wait() -> None:
         assert limit.snapshot().rejected == 0
 
 
-def test_a_refusal_in_a_pause_is_shown_by_its_reason() -> None:
+def test_a_rejection_in_a_pause_is_shown_by_its_reason() -> None:
     """Metrics have the reason among their labels, a closed set."""
     from prometheus_client import CollectorRegistry, generate_latest
 

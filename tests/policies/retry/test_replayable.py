@@ -303,7 +303,7 @@ def test_self_does_not_keep_a_hedge_from_copying(backend: str) -> None:
 
     async def scenario() -> tuple[int, int]:
         upload = Upload()
-        stage = hedge(replay_safe=True, after=0.1, max_extra=1.0)
+        stage = hedge(idempotent=True, after=0.1, max_extra=1.0)
         guarded = stage(slow)
         for _ in range(20):  # so many have to be known
             upload.started = 5
@@ -367,7 +367,7 @@ async def test_a_fallback_of_streams_obeys_the_rule() -> None:
     "make", [lambda **more: retry(on=OSError, **more), lambda **more: fallback(int, on=OSError, **more)]
 )
 def test_the_option_is_checked_shown_and_changed(make: Callable[..., Any]) -> None:
-    """It is refused by name if it is no rule, shown by `explain`, and changed by `reconfigure` and `configure`."""
+    """It is rejected by name if it is no rule, shown by `explain`, and changed by `reconfigure` and `configure`."""
     with pytest.raises(TypeError, match="replayable must be a function or None, not 1"):
         make(replayable=1)
     policy = make(name="uploads")

@@ -102,18 +102,18 @@ def test_a_ctrl_c_in_a_backoff_is_pressed_again():
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        at_once(backoff=interrupted).attempt(Flaky(1))
+        at_once(backoff=interrupted).try_call(Flaky(1))
         time.sleep(1)  # the next safe point comes before
 
 
 def test_an_attempt_answers_with_the_last_result_or_error(vt):
     """attempt() raises nothing: the error carries the trail, a failed result is the value."""
-    failed = at_once().attempt(Flaky(9))
+    failed = at_once().try_call(Flaky(9))
     assert (failed.outcome, failed.error.resilio.stop_reason) == ("failure", "attempts")
     assert isinstance(failed.error.resilio, RetryTrail)
-    result = at_once(failed_if=lambda value: value < 9).attempt(Flaky(0))
+    result = at_once(failed_if=lambda value: value < 9).try_call(Flaky(0))
     assert (result.value, result.outcome) == (3, "failure")
-    assert at_once().attempt(Flaky(2)).value == 3
+    assert at_once().try_call(Flaky(2)).value == 3
 
 
 @pytest.mark.parametrize("failed_if", [lambda value: value.missing, lambda value: Outcome.IGNORED])
@@ -121,7 +121,7 @@ def test_a_result_that_cannot_be_judged_is_not_asked_for_again(vt, failed_if):
     """A predicate that raises, or says IGNORED, has found no failure: what was done is not done twice."""
     body = Flaky(1)
     policy = at_once(failed_if=failed_if)
-    result = policy.attempt(body)
+    result = policy.try_call(body)
     assert (result.value, result.outcome, body.calls) == (2, "ignored", 2)
     assert policy.snapshot().retries == 1
 
@@ -135,7 +135,7 @@ def test_an_attempt_of_a_coroutine_function_is_awaited(vt, backend):
         return body()
 
     async def main():
-        return (await at_once().attempt(fetch)).value
+        return (await at_once().try_acall(fetch)).value
 
     assert vt.run(main, backend=backend) == 2
 
@@ -351,7 +351,7 @@ def test_what_cannot_be_closed_is_let_go(caplog):
 
     for kind in (Broken, Odd, object):
         assert release(kind(), False) is None
-        assert at_once(failed_if=lambda value: True).attempt(kind).outcome == "failure"
+        assert at_once(failed_if=lambda value: True).try_call(kind).outcome == "failure"
 
 
 @BACKENDS
@@ -479,13 +479,13 @@ def test_threads_that_carry_the_context_stand_aside_and_detached_ones_do_not(vt)
 
     def alone():
         with detached():
-            inner.attempt(bodies[1])
+            inner.try_call(bodies[1])
 
     def request():
         begun.append(1)
         if len(begun) == 1:
             raise ConnectionError
-        in_thread(carry(lambda: inner.attempt(bodies[0])))
+        in_thread(carry(lambda: inner.try_call(bodies[0])))
         in_thread(carry(alone))
 
     outer.call(request)
@@ -639,8 +639,8 @@ def test_a_stream_takes_wrong_arguments_at_the_call():
         parse()
 
 
-def test_a_refusal_of_an_inner_gate_is_not_retried_in_a_stream(vt):
-    """The gates of a stack stand inside: a full one refuses, and that is final."""
+def test_a_rejection_of_an_inner_gate_is_not_retried_in_a_stream(vt):
+    """The gates of a stack stand inside: a full one rejects, and that is final."""
     pool = bulkhead(1)
     policy = at_once()
 
@@ -758,8 +758,8 @@ def test_who_listens_hears_of_every_attempt_and_of_the_end(vt):
 def test_the_snapshot_counts_every_reason(vt):
     """A closed set of reasons."""
     policy = at_once()
-    policy.attempt(Flaky(9))
-    policy.attempt(Flaky(9, ValueError))
+    policy.try_call(Flaky(9))
+    policy.try_call(Flaky(9, ValueError))
     seen = policy.snapshot()
     assert tuple(seen.stopped) == STOP_REASONS
     assert (seen.retries, seen.stopped["attempts"], seen.stopped["not_retryable"]) == (2, 1, 1)
@@ -793,17 +793,17 @@ def test_a_call_under_way_goes_on_with_new_options(vt):
         raise ConnectionError
 
     body.calls = 0
-    policy.attempt(body)
+    policy.try_call(body)
     assert (body.calls, vt.now, shared.withdrawals) == (4, 3.0, 3)
     configure({"payments": {"attempts": 1}})
-    policy.attempt(body)
+    policy.try_call(body)
     assert body.calls == 5
     with pytest.raises(ValueError, match="attempts must be"):
         policy.reconfigure(attempts=0)
 
 
 def test_a_budget_is_named_or_none(vt):
-    """A name stands for the budget of that name; anything else is refused."""
+    """A name stands for the budget of that name; anything else is rejected."""
     assert retry(on=ConnectionError, budget="shared").budget is RetryBudget("shared")
     assert retry(on=ConnectionError, budget=None).budget is None
     own = retry(on=ConnectionError)
@@ -815,7 +815,7 @@ def test_a_budget_is_named_or_none(vt):
 def test_between_two_tests_the_budget_starts_over(vt):
     """What one test has used up is there for the next."""
     policy = retry(on=ConnectionError, backoff=0.0)
-    policy.attempt(Flaky(9))
+    policy.try_call(Flaky(9))
     policy._start_over()
     assert policy.budget.balance == 3.0
 
@@ -823,7 +823,7 @@ def test_between_two_tests_the_budget_starts_over(vt):
 def test_a_child_process_retries_on_its_own(in_child):
     """It has a budget of its own, and nothing is under way there."""
     policy = retry(on=ConnectionError, backoff=0.0)
-    policy.attempt(Flaky(9))
+    policy.try_call(Flaky(9))
 
     def look():
         return policy.snapshot().inflight, policy.call(Flaky(1))
@@ -870,7 +870,7 @@ def test_a_deadline_inside_of_a_retry_bounds_its_attempts_only(vt):
         with deadline(1.0):
             raise ConnectionError
 
-    assert at_once(backoff=2.0).attempt(body).error.resilio.stop_reason == "attempts"
+    assert at_once(backoff=2.0).try_call(body).error.resilio.stop_reason == "attempts"
     assert vt.now == 4.0
 
 

@@ -264,7 +264,7 @@ def test_the_consumer_of_a_generator_is_not_inside_of_its_block(vt):
         for attempt in outer.retrying():
             with attempt:
                 yield 1
-                assert inner.attempt(int, "x" * 0 or "1").value == 1
+                assert inner.try_call(int, "x" * 0 or "1").value == 1
                 return
 
     async def aitems():
@@ -280,19 +280,19 @@ def test_the_consumer_of_a_generator_is_not_inside_of_its_block(vt):
         raise ConnectionError
 
     for _ in items():
-        inner.attempt(failing)
+        inner.try_call(failing)
     assert len(calls) == 3
 
     async def main():
         async for _ in aitems():
-            inner.attempt(failing)
+            inner.try_call(failing)
 
     vt.run(main)
     assert len(calls) == 6
 
 
-def test_an_earlier_error_of_the_callee_goes_on_instead_of_a_refusal(vt):
-    """The last own error, not the refusal of the attempt after it."""
+def test_an_earlier_error_of_the_callee_goes_on_instead_of_a_rejection(vt):
+    """The last own error, not the rejection of the attempt after it."""
     from resilio import BulkheadFullError, bulkhead
 
     pool = bulkhead(1)
@@ -304,7 +304,7 @@ def test_an_earlier_error_of_the_callee_goes_on_instead_of_a_refusal(vt):
                     raise ConnectionError("own")
                 with pool.permit(), pool.permit():
                     pass
-    assert caught.value.resilio.stop_reason == "refused"
+    assert caught.value.resilio.stop_reason == "rejected"
     with pytest.raises(BulkheadFullError), pool.permit():
         for attempt in policy.retrying():
             with attempt, pool.permit():

@@ -29,8 +29,8 @@ def throttle(**options):
 
 
 def send(breaker, failing, calls, draw):
-    """Make calls of which a share fails; return the shares refused of those that would have ended well, and of all."""
-    good = refused_good = refused = 0
+    """Make calls of which a share fails; return the shares rejected of those that would have ended well, and of all."""
+    good = rejected_good = rejected = 0
     for _ in range(calls):
         ends_well = draw.random() >= failing
         permit = breaker.try_acquire()
@@ -38,9 +38,9 @@ def send(breaker, failing, calls, draw):
         if permit.admitted:
             permit.success() if ends_well else permit.failure()
         else:
-            refused += 1
-            refused_good += ends_well
-    return refused_good / max(good, 1), refused / calls
+            rejected += 1
+            rejected_good += ends_well
+    return rejected_good / max(good, 1), rejected / calls
 
 
 def throttled(**options):
@@ -65,8 +65,8 @@ def recover(breaker):
     return asked
 
 
-def first_refusal(breaker):
-    """Ask until it refuses."""
+def first_rejection(breaker):
+    """Ask until it rejects."""
     return next(answer for answer in iter(breaker.try_acquire, None) if not answer.admitted)
 
 
@@ -75,23 +75,23 @@ def changes(events):
     return [(event.old, event.new, event.reason) for event in events]
 
 
-# ---- how much it refuses ---------------------------------------------------------------------------------------------
+# ---- how much it rejects ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.untraced  # others trace the same lines in less time
 @pytest.mark.once
 @pytest.mark.parametrize(("failing", "least", "most"), [(0.3, 0, 0), (0.5, 0, 0.02), (0.6, 0.1, 0.2), (0.8, 0.5, 0.6)])
-def test_it_refuses_in_proportion_to_what_fails(vt, failing, least, most):
+def test_it_rejects_in_proportion_to_what_fails(vt, failing, least, most):
     """Up to the limit next to nothing, above it what fails beyond it; those that would succeed keep their share."""
     seen = [send(throttle(), failing, 5000, random.Random(seed)) for seed in range(5)]
     good = sum(share for share, _ in seen) / len(seen)
-    refused = sum(share for _, share in seen) / len(seen)
-    assert least <= refused <= most
-    assert good == pytest.approx(refused, abs=0.02)
+    rejected = sum(share for _, share in seen) / len(seen)
+    assert least <= rejected <= most
+    assert good == pytest.approx(rejected, abs=0.02)
 
 
 def test_a_half_that_fails_costs_the_other_half_next_to_nothing(vt):
-    """Where a breaker that opens at a rate refuses nearly all of the good half, this one refuses 2 % of it."""
+    """Where a breaker that opens at a rate rejects nearly all of the good half, this one rejects 2 % of it."""
     draw = random.Random(1)
     window = circuit_breaker(failure_rate=0.5, consecutive=None)
     opened = send(window, 0.5, 5000, draw)[0]
@@ -165,7 +165,7 @@ def test_it_passes_everything_soon_after_the_failures_end(vt, failing):
 
 
 def test_the_throttle_ends_when_its_window_is_over(vt):
-    """What is older than the window is no reason to refuse anything."""
+    """What is older than the window is no reason to reject anything."""
     breaker = throttled(window=(200, "10s"))
     vt.advance(11.0)
     assert all(breaker.try_acquire().admitted for _ in range(30))
@@ -174,7 +174,7 @@ def test_the_throttle_ends_when_its_window_is_over(vt):
 
 
 def test_slow_calls_throttle_too(vt):
-    """Of calls that are all slow but succeed, a share is refused; the reason and the figures are those of slowness."""
+    """Of calls that are all slow but succeed, a share is rejected; the reason and the figures are those of slowness."""
     breaker = throttle(slow_call=0.1, slow_rate=0.4)
     with record_events(breaker, kinds=(StateChanged,)) as events:
         for number in range(60):
@@ -182,9 +182,9 @@ def test_slow_calls_throttle_too(vt):
             vt.advance(0.2 if number % 5 else 0.05)
             if permit.admitted:
                 permit.success()
-        refusal = first_refusal(breaker)
-        assert (refusal.reason, refusal.limit) == ("throttled", 0.4)
-        assert refusal.measured == breaker.snapshot().slow_rate
+        rejection = first_rejection(breaker)
+        assert (rejection.reason, rejection.limit) == ("throttled", 0.4)
+        assert rejection.measured == breaker.snapshot().slow_rate
         recover(breaker)
     assert changes(events) == [("closed", "half_open", "slow_rate"), ("half_open", "closed", "recovered")]
 
@@ -226,7 +226,7 @@ def test_a_few_that_hang_among_many_that_answer_count_as_failures_only(vt):
 
 
 def test_overdue_calls_throttle_where_they_are_too_few_to_open(vt):
-    """Eight that hang and ten that answered before: half of what is known fails, a share is refused."""
+    """Eight that hang and ten that answered before: half of what is known fails, a share is rejected."""
     breaker = throttle(min_calls=10, failure_rate=0.2)
     for _ in range(10):
         breaker.try_acquire().success()
@@ -281,13 +281,13 @@ def test_what_counts_as_overdue_follows_the_latencies_and_slow_call(vt):
 # ---- what it says ----------------------------------------------------------------------------------------------------
 
 
-def test_a_refusal_says_what_was_measured_and_when_to_ask_again(vt):
+def test_a_rejection_says_what_was_measured_and_when_to_ask_again(vt):
     """The failure rate, its limit, and the first open time: by then there is news."""
     breaker = throttled()
-    refusal = first_refusal(breaker)
-    assert refusal.reason == "throttled"
-    assert refusal.measured == pytest.approx(0.8, abs=0.1)
-    assert (refusal.limit, refusal.retry_after) == (0.5, 0.2)
+    rejection = first_rejection(breaker)
+    assert rejection.reason == "throttled"
+    assert rejection.measured == pytest.approx(0.8, abs=0.1)
+    assert (rejection.limit, rejection.retry_after) == (0.5, 0.2)
     with pytest.raises(CircuitOpenError, match="throttled"):
         for _ in range(200):
             breaker.call(int)
@@ -311,7 +311,7 @@ def test_its_begin_and_end_are_changes_of_state_and_drop_no_result(vt):
     assert (breaker.snapshot().stale, breaker.snapshot().generation) == (0, 1)
 
 
-def test_the_share_is_that_of_all_ways_to_refuse(vt):
+def test_the_share_is_that_of_all_ways_to_reject(vt):
     """1 closed, 0 open and probing, a tenth at the begin of a ramp, and by hand 0 or 1."""
     breaker = throttle(ramp=10.0)
     assert breaker.snapshot().share == 1
@@ -334,7 +334,7 @@ def test_the_share_is_that_of_all_ways_to_refuse(vt):
 # ---- together with the rest ------------------------------------------------------------------------------------------
 
 
-def test_the_same_seed_refuses_the_same_calls(vt):
+def test_the_same_seed_rejects_the_same_calls(vt):
     """Runs of a simulation are repeatable."""
     first, second = ([bool(throttled_call) for throttled_call in answers()] for _ in range(2))
     assert first == second
@@ -348,7 +348,7 @@ def answers():
 
 
 def test_a_ramp_readmits_slowly_and_the_throttle_goes_on_learning(vt):
-    """Both refuse for reasons of their own."""
+    """Both reject for reasons of their own."""
     breaker = throttle(ramp=10.0)
     for _ in range(10):
         breaker.try_acquire().failure()
@@ -364,8 +364,8 @@ def test_a_ramp_readmits_slowly_and_the_throttle_goes_on_learning(vt):
     assert all(breaker.try_acquire().admitted for _ in range(10))
 
 
-def test_in_shadow_it_refuses_nothing_and_counts(vt):
-    """What would have been refused passes and teaches nothing."""
+def test_in_shadow_it_rejects_nothing_and_counts(vt):
+    """What would have been rejected passes and teaches nothing."""
     breaker = throttle(enforce=False)
     assert send(breaker, 0.8, 2000, random.Random(1)) == (0, 0)
     seen = breaker.snapshot()
@@ -443,7 +443,7 @@ def test_a_copy_is_shed_while_it_throttles_or_ramps(vt, make):
         await anyio.sleep(5.0)
         return "late"
 
-    guarded = hedge(replay_safe=True, after=0.1)(breaker(fetch))
+    guarded = hedge(idempotent=True, after=0.1)(breaker(fetch))
 
     async def main():
         while True:

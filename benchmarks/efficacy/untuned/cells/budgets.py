@@ -79,7 +79,7 @@ def draw(random: random.Random) -> Iterator[Cell]:
     rate, clients = 3.0 * 40 ** random.random(), random.choice((1, 1, 5, 20))
     asks = random.choice((None, 0.5, 2.0)) if status in {429, 503} else None
     world = partial(Flaky, share=share, status=status, asks=asks)
-    name = f"{share:.0%} {status or 'refused'}, asks {asks}, {rate:.0f}/s, {clients} clients"
+    name = f"{share:.0%} {status or 'rejected'}, asks {asks}, {rate:.0f}/s, {clients} clients"
     yield Cell("budgets", name, world, Load(rate, min(200.0, 3000 / rate)), clients=clients)
     size, share = random.randrange(5, 150), random.uniform(0.005, 0.1)
     load = Load(1.0, 60.0, size=size, whole=True)

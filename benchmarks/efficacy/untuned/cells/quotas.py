@@ -40,7 +40,7 @@ CELLS = (
     _model("80 % of the quota in bursts, 429s without Retry-After", 60, 0.8, 16, says=False),
     _herd("1,000 clients are asked to come back in 1 s", 1000, 1.0),
     _herd("200 clients are asked to come back in 5 s", 200, 5.0, 100.0, 429, 20.0),
-    _herd("500 clients are refused and asked nothing", 500, None, 300.0),
+    _herd("500 clients are rejected and asked nothing", 500, None, 300.0),
     _tenants("40 % of the calls are a broken tenant's: the others", 0.4),
     _tenants("55 % of the calls are a broken tenant's: the others", 0.55),
     _tenants("20 % of the calls are a broken tenant's: the others", 0.2),

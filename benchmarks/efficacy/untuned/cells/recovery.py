@@ -46,7 +46,7 @@ def _shared(name: str, clients: int, workers: int, load: float, *, leaves: bool 
 
 
 def _sheds(name: str, load: float, asks: float | None = None) -> Cell:
-    """A server of 200/s with room for ten, which refuses the others at once; 20 clients."""
+    """A server of 200/s with room for ten, which rejects the others at once; 20 clients."""
     world = partial(Served, service=exponential(0.02), workers=((0.0, 4),), room=10, asks=asks)
     return Cell(
         "sheds", name, world, Load(200.0 * load, 40.0), 10.0, clients=20, since=10.0, overloaded=True, oracle=1.0 / load
@@ -54,7 +54,7 @@ def _sheds(name: str, load: float, asks: float | None = None) -> Cell:
 
 
 def _tiers(name: str, kind: str, between: int = 2, length: float = 5.0) -> Cell:
-    """Workers of 0.05 s at a load of 0.85, behind services that pass calls on; then requests are held up or refused."""
+    """Workers of 0.05 s at a load of 0.85, behind services that pass calls on; then requests are held up or rejected."""
     end = 15.0 + length
     trouble: dict[str, Any] = {kind: (15.0, end)}
     world = partial(Tiers, between=between, service=exponential(0.05), workers=((0.0, 4),), **trouble)
@@ -64,8 +64,8 @@ def _tiers(name: str, kind: str, between: int = 2, length: float = 5.0) -> Cell:
 
 
 CELLS = (
-    _sheds("a server that refuses at once, load 1.5", 1.5),
-    _sheds("a server that refuses at once and asks for 1 s, load 1.5", 1.5, 1.0),
+    _sheds("a server that rejects at once, load 1.5", 1.5),
+    _sheds("a server that rejects at once and asks for 1 s, load 1.5", 1.5, 1.0),
     _storm("a buffered outage of 10 s, 50 clients", 50),
     _storm("a buffered outage of 10 s, 50 clients with a deadline of 1 s", 50, patience=1.0, told=True),
     _storm("a buffered outage of 10 s, 1 client", 1),
@@ -96,4 +96,4 @@ def draw(random: random.Random) -> Iterator[Cell]:
     kind = random.choice(("held", "down"))
     yield _tiers(f"{between + 1} tiers, {kind} for {length:.1f} s", kind, between, length)
     load, asks = random.uniform(1.1, 2.0), random.choice((None, 1.0))
-    yield _sheds(f"refuses at once, load {load:.2f}" + " and asks for 1 s" * (asks is not None), load, asks)
+    yield _sheds(f"rejects at once, load {load:.2f}" + " and asks for 1 s" * (asks is not None), load, asks)

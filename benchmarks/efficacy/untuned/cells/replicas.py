@@ -50,7 +50,7 @@ CELLS = (
     ),
     Cell(
         "replicas",
-        "one of 8 refuses, least busy first",
+        "one of 8 rejects, least busy first",
         partial(Replicas, faults=_down(0), least=True),
         Load(200.0, 20.0),
         oracle=1.0,
@@ -76,7 +76,7 @@ def draw(random: random.Random) -> Iterator[Cell]:
     count, each = random.randrange(2, 12), random.uniform(1.0, 8.0)
     faults = tuple(Fault(one, 5 + each * one, 5 + each * one + each) for one in range(count))
     load = Load(60.0, 5.0 + count * each)
-    name = f"each of {count} refuses for {each:.1f} s"
+    name = f"each of {count} rejects for {each:.1f} s"
     yield Cell("deploys", name, partial(Replicas, number=count, faults=faults), load, since=5.0, oracle=1.0)
     parts, each = random.randrange(2, 5), random.randrange(1, 5)
     world = partial(Replicas, number=parts * each, faults=_down(*range(each), begin=5.0))

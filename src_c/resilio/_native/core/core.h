@@ -1,7 +1,7 @@
 /* Declarations shared by the files of this module.
  *
  * The engine: admit.c, judge.c, settle.c, deliver.c. Its Python types: guard.c, call.c, pipeline.c,
- * permit.c, result.c, refusal.c.
+ * permit.c, result.c, rejection.c.
  */
 #ifndef RS_CORE_H
 #define RS_CORE_H
@@ -87,13 +87,13 @@ static inline PyObject *rs_run_count(rs_run *run, int64_t now)
 extern int rs_bypass_count, rs_no_wait_count;
 extern rs_clock *rs_clk;
 
-int rs_run_admit(rs_run *run, const rs_request *request, int first, int may_wait, int64_t now, rs_refusal *why);
-int rs_run_resume(rs_run *run, const rs_request *request, int64_t now, rs_refusal *why);
-int rs_run_wait_sync(rs_run *run, const rs_request *request, rs_refusal *why);
+int rs_run_admit(rs_run *run, const rs_request *request, int first, int may_wait, int64_t now, rs_rejection *why);
+int rs_run_resume(rs_run *run, const rs_request *request, int64_t now, rs_rejection *why);
+int rs_run_wait_sync(rs_run *run, const rs_request *request, rs_rejection *why);
 void rs_run_cancel(rs_run *run, int floor, int in_finaliser, int64_t now);
 void rs_run_drop(rs_run *run, int waiting, int in_finaliser, int64_t now);
 int rs_run_floor(const rs_run *run, int at);
-void rs_run_forget_refused(rs_run *run);
+void rs_run_forget_rejected(rs_run *run);
 int rs_ask_judge(const rs_pipeline *pipe, rs_gate *gate, int of_value, PyObject *subject);
 /* Return 1 if this gate judges answers in this pipeline. */
 static inline int rs_judges_values(const rs_pipeline *pipe, const rs_gate *gate)
@@ -120,7 +120,7 @@ int rs_skips_waits(void);
 int rs_place_here(void);
 
 void rs_gate_deliver(rs_gate *gate, PyObject *subject, int in_finaliser);
-void rs_tell_rejected(rs_gate *gate, const rs_refusal *why);
+void rs_tell_rejected(rs_gate *gate, const rs_rejection *why);
 void rs_tell_settled(rs_gate *gate, int outcome, int64_t latency_ns);
 
 static inline void rs_gate_lock(rs_gate *gate)
@@ -234,7 +234,7 @@ extern int rs_priority_count;       /* priorities that some context may hold */
 extern PyTypeObject rs_AmbientPriorityType;
 int rs_priority_here(uint64_t *task);
 
-/* ---- refusals ----------------------------------------------------------------------------------------------- */
+/* ---- rejections ----------------------------------------------------------------------------------------------- */
 typedef struct rs_kind {            /* derived once from a gate's ops */
     const rs_gate_ops *ops;
     PyObject *kind;                 /* str */
@@ -244,8 +244,8 @@ typedef struct rs_kind {            /* derived once from a gate's ops */
 
 const rs_kind *rs_kind_of(const rs_gate_ops *ops);
 PyObject *rs_reason(const rs_kind *kind, int reason);
-PyObject *rs_refusal_error(rs_gate *gate, const rs_refusal *why);   /* a new exception */
-void rs_refusal_raise(rs_gate *gate, const rs_refusal *why);
+PyObject *rs_rejection_error(rs_gate *gate, const rs_rejection *why);   /* a new exception */
+void rs_rejection_raise(rs_gate *gate, const rs_rejection *why);
 
 /* ---- the Python types --------------------------------------------------------------------------------------- */
 typedef enum { RS_MODE_RAISE = 0, RS_MODE_RESULT = 1, RS_MODE_PERMIT = 2 } rs_mode;
@@ -263,7 +263,7 @@ typedef struct {
 } GuardObject;
 
 extern const rs_core_api rs_api;
-extern PyTypeObject rs_GateType, rs_WaiterType, rs_PipelineType, rs_GuardType, rs_CallType, rs_PermitType, rs_RefusalType,
+extern PyTypeObject rs_GateType, rs_WaiterType, rs_PipelineType, rs_GuardType, rs_CallType, rs_PermitType, rs_RejectionType,
     rs_ResultType, rs_CurrentCallType, rs_AmbientDeadlineType, rs_RestType;
 
 PyObject *rs_call_new(rs_pipeline *pipe, PyObject *func, PyObject *const *args, size_t nargsf, PyObject *kwnames, int mode,
@@ -277,7 +277,7 @@ PyObject *rs_run_delegate(rs_run *run, PyObject *rest, const char *method);
 int rs_call_settle_interrupt(PyObject *call, rs_end *end);
 int rs_call_interrupt(PyObject *call, int stage, int reason);
 int rs_may_block(void);
-int rs_admit_sync(rs_run *run, const rs_request *request, int may_wait, rs_refusal *why);
+int rs_admit_sync(rs_run *run, const rs_request *request, int may_wait, rs_rejection *why);
 PyObject *rs_invoke(rs_pipeline *pipe, PyObject *func, PyObject *const *args, size_t nargsf, PyObject *kwnames, int mode,
                     GuardObject *guard);
 PyObject *rs_permit_new(rs_run *run);
@@ -293,10 +293,10 @@ void rs_permit_drop(PyObject *permit);
 int rs_block_add(PyObject *module);
 int rs_statuses_add(PyObject *module);
 PyObject *rs_is_one_shot(PyObject *module, PyObject *value);
-PyObject *rs_refusal_new(rs_gate *gate, const rs_refusal *why);
+PyObject *rs_rejection_new(rs_gate *gate, const rs_rejection *why);
 PyObject *rs_result_value(PyObject *value, int outcome);
 PyObject *rs_result_error(PyObject *error, int outcome);
-PyObject *rs_result_refused(rs_gate *gate, const rs_refusal *why);
+PyObject *rs_result_rejected(rs_gate *gate, const rs_rejection *why);
 void rs_result_attach(PyObject *result, rs_run *run);
 rs_waiter *rs_waiter_new(void);
 int rs_waiter_wake(rs_waiter *waiter);

@@ -71,7 +71,7 @@ static PyMethodDef methods[] = {
      "Return True if the value can be used once only (iterator, file, coroutine), or contains such a value."},
     {"_private_state", rs_private_report, METH_NOARGS,
      "_private_state()\n--\n\n"
-     "State of each private name that the core knows: in use, refused, not applicable or unused so far."},
+     "State of each private name that the core knows: in use, rejected, not applicable or unused so far."},
     {"_after_fork_in_child", after_fork_in_child, METH_NOARGS, NULL},
     {NULL}};
 
@@ -88,7 +88,7 @@ static int register_fork(PyObject *module)
 static int exec_module(PyObject *module)
 {
     PyTypeObject *types[] = {&rs_GateType, &rs_WaiterType, &rs_PipelineType, &rs_GuardType, &rs_CallType, &rs_PermitType,
-                             &rs_RefusalType, &rs_ResultType, &rs_CurrentCallType, &rs_AmbientDeadlineType,
+                             &rs_RejectionType, &rs_ResultType, &rs_CurrentCallType, &rs_AmbientDeadlineType,
                              &rs_AmbientPriorityType, &rs_RestType, &rs_SegmentsType};
     if (rs_python_add(module) < 0 || rs_private_init() < 0 || (rs_clk = rs_clock_import()) == NULL || rs_greenlets_init() < 0)
         return -1;

@@ -213,7 +213,7 @@ int rs_private_init(void)
     if (public_only()) {
         for (int i = 0; i < RS_PRIVATES; i++)
             if (rs_private_is[i] != RS_NOT_HERE)
-                rs_private_is[i] = RS_REFUSED;
+                rs_private_is[i] = RS_PRIVATE_FAILED;
         return 0;
     }
 #ifdef RS_PUBLIC_ONLY
@@ -225,7 +225,7 @@ int rs_private_init(void)
 
 PyObject *rs_private_report(PyObject *module, PyObject *unused)
 {
-    static const char *const states[] = {"unused", "in use", "refused", "not applicable"};
+    static const char *const states[] = {"unused", "in use", "failed", "not applicable"};
     PyObject *report = PyDict_New();
     for (int i = 0; report && i < RS_PRIVATES; i++) {
         PyObject *state = PyUnicode_FromString(states[rs_private_is[i]]);

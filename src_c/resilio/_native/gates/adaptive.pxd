@@ -7,7 +7,7 @@ from resilio._native.primitives cimport rs_law
 ctypedef struct rs_adaptive:
     rs_law law
     int64_t used            # permits held, or granted to a waiter that has not polled yet
-    int64_t passing         # calls in flight that enforcement would have refused
+    int64_t passing         # calls in flight that enforcement would have rejected
     int64_t most_queued
     int64_t max_wait_ns
     uint64_t generation     # of the learned state: calls from before a reset are no samples

@@ -6,7 +6,7 @@ All code above the class runs with the gate's lock held: C arithmetic only. The 
 which calls are admitted, and which ends are samples. A sample is the latency and `slot.adaptive.inflight`, the number
 of calls in flight at admission, the call itself included.
 
-In shadow mode a call that would have been refused runs all the same, and the others wait for it. So the law counts it
+In shadow mode a call that would have been rejected runs all the same, and the others wait for it. So the law counts it
 (`passing`) and learns from it; only the permits leave it out. Without it, the law would take the latency of ten calls
 for that of five.
 """
@@ -54,7 +54,7 @@ cdef void _adaptive_grant(rs_gate *gate, rs_adaptive *a, int64_t now_ns) noexcep
     while waiter != NULL and _is_free(a):
         rs_queue_remove(&a.queue, waiter)
         if rs_waiter_expired(waiter, now_ns):
-            waiter.state = RS_WAITER_REFUSED
+            waiter.state = RS_WAITER_REJECTED
             waiter.reason = RS_EXPIRED
         else:
             waiter.state = RS_WAITER_GRANTED
@@ -95,14 +95,14 @@ cdef inline int64_t _turn_ns(rs_adaptive *a) noexcept nogil:
     return <int64_t>wait_ns + 1 if 0 < wait_ns < 4e18 else -1
 
 
-cdef int _adaptive_refuse(rs_adaptive *a, int reason, rs_refusal *refusal) noexcept nogil:
-    refusal.reason = reason
-    refusal.measured = a.used
-    refusal.limit = <double><int64_t>a.law.limit
-    refusal.retry_after_ns = -1 if a.law.mean == 0 else <int64_t>a.law.mean + _turn_ns(a)
+cdef int _adaptive_reject(rs_adaptive *a, int reason, rs_rejection *rejection) noexcept nogil:
+    rejection.reason = reason
+    rejection.measured = a.used
+    rejection.limit = <double><int64_t>a.law.limit
+    rejection.retry_after_ns = -1 if a.law.mean == 0 else <int64_t>a.law.mean + _turn_ns(a)
     if reason == ADAPTIVE_QUEUE_FULL:
-        refusal.measured = a.queue.length
-        refusal.limit = a.most_queued
+        rejection.measured = a.queue.length
+        rejection.limit = a.most_queued
     return RS_REJECTED
 
 
@@ -119,7 +119,7 @@ cdef int _pass(rs_gate *gate, rs_adaptive *a, rs_slot *slot, int obstacle) noexc
 
 
 cdef int _adaptive_queue(rs_gate *gate, rs_adaptive *a, rs_slot *slot, const rs_request *request, int64_t now_ns,
-                rs_refusal *refusal) noexcept nogil:
+                rs_rejection *rejection) noexcept nogil:
     cdef int obstacle = ADAPTIVE_NONE
     cdef rs_waiter *waiter = request.waiter
     if a.most_queued == 0 or a.max_wait_ns == 0:
@@ -129,8 +129,8 @@ cdef int _adaptive_queue(rs_gate *gate, rs_adaptive *a, rs_slot *slot, const rs_
     if not rs_gate_enforced(gate):
         return _pass(gate, a, slot, obstacle)
     if obstacle != ADAPTIVE_NONE or waiter == NULL:
-        return _adaptive_refuse(a, obstacle if obstacle != ADAPTIVE_NONE else LIMIT, refusal)
-    if rs_gate_cannot_finish(gate, request, now_ns, max(_turn_ns(a), 0), refusal):
+        return _adaptive_reject(a, obstacle if obstacle != ADAPTIVE_NONE else LIMIT, rejection)
+    if rs_gate_cannot_finish(gate, request, now_ns, max(_turn_ns(a), 0), rejection):
         return RS_REJECTED
     waiter.amount = 0
     waiter.deadline_ns = now_ns + a.max_wait_ns
@@ -140,7 +140,7 @@ cdef int _adaptive_queue(rs_gate *gate, rs_adaptive *a, rs_slot *slot, const rs_
 
 
 cdef int _adaptive_admit(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now_ns,
-                rs_refusal *refusal) noexcept nogil:
+                rs_rejection *rejection) noexcept nogil:
     cdef rs_adaptive *a = _adaptive_of(gate)
     slot.adaptive.generation = a.generation
     slot.adaptive.flags = PLAIN_CALL
@@ -148,10 +148,10 @@ cdef int _adaptive_admit(rs_gate *gate, rs_slot *slot, const rs_request *request
         a.used += 1
         slot.adaptive.inflight = a.used + a.passing
         return RS_ADMITTED
-    return _adaptive_queue(gate, a, slot, request, now_ns, refusal)
+    return _adaptive_queue(gate, a, slot, request, now_ns, rejection)
 
 
-cdef int _adaptive_poll(rs_gate *gate, rs_slot *slot, int64_t now_ns, rs_refusal *refusal) noexcept nogil:
+cdef int _adaptive_poll(rs_gate *gate, rs_slot *slot, int64_t now_ns, rs_rejection *rejection) noexcept nogil:
     cdef rs_adaptive *a = _adaptive_of(gate)
     cdef rs_waiter *waiter = slot.waiter
     if waiter.state == RS_WAITER_QUEUED:
@@ -159,16 +159,16 @@ cdef int _adaptive_poll(rs_gate *gate, rs_slot *slot, int64_t now_ns, rs_refusal
             slot.wake_ns = waiter.deadline_ns
             return RS_WAIT
         rs_queue_remove(&a.queue, waiter)
-        _adaptive_refuse(a, ADAPTIVE_TOO_LATE, refusal)
-        refusal.measured = (now_ns - waiter.enqueued_ns) / 1e9
-        refusal.limit = (waiter.deadline_ns - waiter.enqueued_ns) / 1e9
+        _adaptive_reject(a, ADAPTIVE_TOO_LATE, rejection)
+        rejection.measured = (now_ns - waiter.enqueued_ns) / 1e9
+        rejection.limit = (waiter.deadline_ns - waiter.enqueued_ns) / 1e9
         return RS_REJECTED
     if waiter.state == RS_WAITER_GRANTED:
         waiter.state = RS_WAITER_IDLE
         slot.adaptive.inflight = waiter.amount
         slot.adaptive.generation = a.generation
         return RS_ADMITTED
-    return _adaptive_refuse(a, waiter.reason, refusal)
+    return _adaptive_reject(a, waiter.reason, rejection)
 
 
 # ---- the end ---------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from resilio._support.random_seed import seed64
 from resilio._native.clock cimport rs_clock, rs_clock_import, rs_clock_now
 from resilio._native.gate cimport (
     RS_ADMITTED, RS_FAILURE, RS_IGNORED, RS_LEFT, RS_NEVER, RS_REJECTED, RS_SLOT_SHADOW, RS_SUCCESS, Gate, rs_counters, rs_gate,
-    rs_gate_change, rs_gate_enforced, rs_gate_ops, rs_histogram_quantile, rs_lock_acquire, rs_lock_release, rs_refusal,
+    rs_gate_change, rs_gate_enforced, rs_gate_ops, rs_histogram_quantile, rs_lock_acquire, rs_lock_release, rs_rejection,
     rs_request, rs_slot,
 )
 from resilio._native.options cimport ns_of
@@ -26,10 +26,10 @@ cdef enum BreakerState:
     THROTTLING                              # reported as half open: some calls pass, some do not
 
 cdef enum BreakerReason:
-    BY_OPEN, BY_PROBING, BY_RAMP, BY_FORCED_OPEN                        # of refusals
+    BY_OPEN, BY_PROBING, BY_RAMP, BY_FORCED_OPEN                        # of rejections
     BY_FAILURE_RATE, BY_CONSECUTIVE, BY_SLOW_RATE, BY_PROBE_FAILED      # of opening
     BY_ELAPSED, BY_PROBES_SUCCEEDED, BY_MANUAL                          # of the other changes
-    BY_THROTTLE, BY_RECOVERED                                           # a refusal and a change of the probabilistic mode
+    BY_THROTTLE, BY_RECOVERED                                           # a rejection and a change of the probabilistic mode
 
 cdef const char *BREAKER_STATES[8]
 BREAKER_STATES[:] = ["closed", "open", "half_open", "forced_open", "forced_closed", "disabled", "half_open", NULL]
@@ -56,7 +56,7 @@ cdef double JITTER = 0.1                    # an open time is at most this share
 
 cdef extern from *:
     """
-    static RS_APART int rs_breaker_decide(rs_gate *, rs_slot *, const rs_request *, int64_t, rs_refusal *);
+    static RS_APART int rs_breaker_decide(rs_gate *, rs_slot *, const rs_request *, int64_t, rs_rejection *);
     static RS_APART void rs_breaker_weigh(rs_gate *, rs_slot *, int, int64_t, int64_t);
     """
 

@@ -90,16 +90,16 @@ cdef void _close(rs_gate *gate, rs_breaker *b, uint8_t reason, int64_t now_ns) n
 
 # ---- admission -------------------------------------------------------------------------------------------------------
 
-cdef int _breaker_refuse(rs_gate *gate, rs_slot *slot, rs_refusal *refusal, int reason, double measured, double limit,
+cdef int _breaker_reject(rs_gate *gate, rs_slot *slot, rs_rejection *rejection, int reason, double measured, double limit,
                  int64_t retry_after_ns) noexcept nogil:
     if not rs_gate_enforced(gate):
         gate.counters.would_reject += 1
         slot.state = RS_SLOT_SHADOW
         return RS_ADMITTED
-    refusal.reason = reason
-    refusal.measured = measured
-    refusal.limit = limit
-    refusal.retry_after_ns = retry_after_ns
+    rejection.reason = reason
+    rejection.measured = measured
+    rejection.limit = limit
+    rejection.retry_after_ns = retry_after_ns
     return RS_REJECTED
 
 
@@ -125,12 +125,12 @@ cdef int64_t _drop_lapsed(rs_breaker *b, int64_t now_ns) noexcept nogil:
     return earliest
 
 
-cdef int _probe(rs_gate *gate, rs_breaker *b, rs_slot *slot, int64_t now_ns, rs_refusal *refusal) noexcept nogil:
+cdef int _probe(rs_gate *gate, rs_breaker *b, rs_slot *slot, int64_t now_ns, rs_rejection *rejection) noexcept nogil:
     """Admit one probe until the first success of the round; then as many as complete `probes` with the successes."""
     cdef int64_t earliest = _drop_lapsed(b, now_ns)
     cdef uint32_t places = b.options.probes - b.proven if 0 < b.proven < b.options.probes else 1
     if b.leases >= places:
-        return _breaker_refuse(gate, slot, refusal, BY_PROBING, b.leases, places, max(1, min(earliest - now_ns, b.open_ns)))
+        return _breaker_reject(gate, slot, rejection, BY_PROBING, b.leases, places, max(1, min(earliest - now_ns, b.open_ns)))
     b.last_lease += 1
     b.lease[b.leases].number = b.last_lease
     b.lease[b.leases].until_ns = now_ns + _lease_ns(gate, b)
@@ -143,7 +143,7 @@ cdef int64_t _ramp_parts(rs_breaker *b, int64_t left) noexcept nogil:
     return WHOLE - <int64_t>((WHOLE - FIRST_SHARE) * min(1.0, left / <double>b.options.ramp_ns))
 
 
-cdef int _ramp(rs_gate *gate, rs_breaker *b, rs_slot *slot, int64_t now_ns, rs_refusal *refusal) noexcept nogil:
+cdef int _ramp(rs_gate *gate, rs_breaker *b, rs_slot *slot, int64_t now_ns, rs_rejection *rejection) noexcept nogil:
     """Admit a share that rises from 10 % to all; by error diffusion, so that it is exact and even."""
     cdef int64_t left = b.ramp_end_ns - now_ns
     if left <= 0:                           # also if there is no ramp
@@ -152,7 +152,7 @@ cdef int _ramp(rs_gate *gate, rs_breaker *b, rs_slot *slot, int64_t now_ns, rs_r
         return RS_ADMITTED
     b.ramp_credit += _ramp_parts(b, left)
     if b.ramp_credit < WHOLE:
-        return _breaker_refuse(gate, slot, refusal, BY_RAMP, NAN, NAN, min(left, b.options.open_ns))
+        return _breaker_reject(gate, slot, rejection, BY_RAMP, NAN, NAN, min(left, b.options.open_ns))
     b.ramp_credit -= WHOLE
     return RS_ADMITTED
 
@@ -165,14 +165,14 @@ cdef inline void _number(rs_breaker *b, rs_slot *slot) noexcept nogil:
     slot.breaker.number = b.begun
 
 
-cdef int _closed(rs_gate *gate, rs_breaker *b, rs_slot *slot, bint hedge, int64_t now_ns, rs_refusal *refusal) noexcept nogil:
+cdef int _closed(rs_gate *gate, rs_breaker *b, rs_slot *slot, bint hedge, int64_t now_ns, rs_rejection *rejection) noexcept nogil:
     """Admit while closed or throttling: apply the throttle, then the ramp."""
     cdef int verdict
-    if b.state == THROTTLING and _draws_refusal(b, hedge, now_ns):
-        return _refuse_by_throttle(gate, b, slot, refusal)
+    if b.state == THROTTLING and _draws_rejection(b, hedge, now_ns):
+        return _reject_by_throttle(gate, b, slot, rejection)
     if hedge and b.ramp_end_ns > now_ns:                                                    # nor that of a call in a ramp
-        return _breaker_refuse(gate, slot, refusal, BY_RAMP, NAN, NAN, min(b.ramp_end_ns - now_ns, b.options.open_ns))
-    verdict = _ramp(gate, b, slot, now_ns, refusal)
+        return _breaker_reject(gate, slot, rejection, BY_RAMP, NAN, NAN, min(b.ramp_end_ns - now_ns, b.options.open_ns))
+    verdict = _ramp(gate, b, slot, now_ns, rejection)
     if verdict == RS_ADMITTED and slot.state != RS_SLOT_SHADOW:
         _number(b, slot)
         if b.options.throttle:
@@ -181,7 +181,7 @@ cdef int _closed(rs_gate *gate, rs_breaker *b, rs_slot *slot, bint hedge, int64_
 
 
 cdef int _breaker_decide "rs_breaker_decide"(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now_ns,
-                                     rs_refusal *refusal) noexcept nogil:
+                                     rs_rejection *rejection) noexcept nogil:
     cdef rs_breaker *b = _breaker_of(gate)
     cdef bint hedge = request != NULL and request.hedge
     now_ns = _monotone(b, now_ns)
@@ -189,21 +189,21 @@ cdef int _breaker_decide "rs_breaker_decide"(rs_gate *gate, rs_slot *slot, const
         _rotate_half_period(gate, b, now_ns)
         slot.breaker.generation = b.generation
     if hedge and (b.state == OPEN or b.state == HALF_OPEN):                                 # a copy takes no probe's place
-        return _breaker_refuse(gate, slot, refusal, BY_OPEN, b.trip_measured, b.trip_limit, max(b.until_ns - now_ns, b.options.open_ns))
+        return _breaker_reject(gate, slot, rejection, BY_OPEN, b.trip_measured, b.trip_limit, max(b.until_ns - now_ns, b.options.open_ns))
     if b.state == OPEN:
         if now_ns < b.until_ns:
-            return _breaker_refuse(gate, slot, refusal, BY_OPEN, b.trip_measured, b.trip_limit, b.until_ns - now_ns)
+            return _breaker_reject(gate, slot, rejection, BY_OPEN, b.trip_measured, b.trip_limit, b.until_ns - now_ns)
         _enter(gate, b, HALF_OPEN, BY_ELAPSED, now_ns)
         slot.breaker.generation = b.generation
     if b.state == HALF_OPEN:
-        return _probe(gate, b, slot, now_ns, refusal)
+        return _probe(gate, b, slot, now_ns, rejection)
     if b.state == FORCED_OPEN:
-        return _breaker_refuse(gate, slot, refusal, BY_FORCED_OPEN, NAN, NAN, -1)
-    return _closed(gate, b, slot, hedge, now_ns, refusal)
+        return _breaker_reject(gate, slot, rejection, BY_FORCED_OPEN, NAN, NAN, -1)
+    return _closed(gate, b, slot, hedge, now_ns, rejection)
 
 
 cdef int _breaker_admit(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now_ns,
-                rs_refusal *refusal) noexcept nogil:
+                rs_rejection *rejection) noexcept nogil:
     cdef rs_breaker *b = _breaker_of(gate)
     slot.breaker.generation = b.generation
     slot.breaker.followed = 0
@@ -211,7 +211,7 @@ cdef int _breaker_admit(rs_gate *gate, rs_slot *slot, const rs_request *request,
         _number(b, slot)
         return RS_ADMITTED
     slot.breaker.number = 0
-    return _breaker_decide(gate, slot, request, now_ns, refusal)
+    return _breaker_decide(gate, slot, request, now_ns, rejection)
 
 
 cdef rs_lease *_lease_of(rs_breaker *b, rs_slot *slot) noexcept nogil:
@@ -231,7 +231,7 @@ cdef void _return_lease(rs_breaker *b, rs_slot *slot) noexcept nogil:
         lease[0] = b.lease[b.leases]
 
 
-cdef int _recheck(rs_gate *gate, rs_slot *slot, int64_t now_ns, rs_refusal *refusal) noexcept nogil:
+cdef int _recheck(rs_gate *gate, rs_slot *slot, int64_t now_ns, rs_rejection *rejection) noexcept nogil:
     cdef rs_breaker *b = _breaker_of(gate)
     cdef rs_lease *lease = _lease_of(b, slot)
     slot.admitted_ns = now_ns               # the callee starts only now: exclude waits at other gates from its latency
@@ -240,7 +240,7 @@ cdef int _recheck(rs_gate *gate, rs_slot *slot, int64_t now_ns, rs_refusal *refu
         return RS_ADMITTED
     if slot.breaker.generation == b.generation and b.state != HALF_OPEN:
         return RS_ADMITTED
-    return _breaker_admit(gate, slot, NULL, now_ns, refusal)
+    return _breaker_admit(gate, slot, NULL, now_ns, rejection)
 
 
 cdef void _no_longer_followed(rs_breaker *b, rs_slot *slot) noexcept nogil:

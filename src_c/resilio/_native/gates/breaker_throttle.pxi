@@ -1,7 +1,7 @@
 """
 The probabilistic mode of the circuit breaker, part of breaker.pxi: all that runs with the gate's lock held.
 
-No failure rate opens the breaker in this mode. In the state THROTTLING, reported as half open, it refuses a share of
+No failure rate opens the breaker in this mode. In the state THROTTLING, reported as half open, it rejects a share of
 the calls in proportion to the failures. Results stay valid when throttling begins or ends, so it is no new generation.
 A total failure leaves no good calls to save: then the breaker opens and probes as in the other mode.
 """
@@ -76,18 +76,18 @@ cdef void _rotate_half_period(rs_gate *gate, rs_breaker *b, int64_t now_ns) noex
         _throttle_if_failing(gate, b, now_ns)
 
 
-cdef int _refuse_by_throttle(rs_gate *gate, rs_breaker *b, rs_slot *slot, rs_refusal *refusal) noexcept nogil:
+cdef int _reject_by_throttle(rs_gate *gate, rs_breaker *b, rs_slot *slot, rs_rejection *rejection) noexcept nogil:
     cdef double total = _total(b)
     if _is_by_slowness(b):
-        return _breaker_refuse(gate, slot, refusal, BY_THROTTLE, b.window.slow / total, b.options.slow_rate, b.options.open_ns)
-    return _breaker_refuse(gate, slot, refusal, BY_THROTTLE, _failed(b) / total, b.options.failure_rate, b.options.open_ns)
+        return _breaker_reject(gate, slot, rejection, BY_THROTTLE, b.window.slow / total, b.options.slow_rate, b.options.open_ns)
+    return _breaker_reject(gate, slot, rejection, BY_THROTTLE, _failed(b) / total, b.options.failure_rate, b.options.open_ns)
 
 
-cdef bint _draws_refusal(rs_breaker *b, bint hedge, int64_t now_ns) noexcept nogil:
+cdef bint _draws_rejection(rs_breaker *b, bint hedge, int64_t now_ns) noexcept nogil:
     """
-    Draw whether to refuse this call.
+    Draw whether to reject this call.
 
-    Copies are always refused. No call is refused once nothing was sent for the longest open time.
+    Copies are always rejected. No call is rejected once nothing was sent for the longest open time.
     """
     rs_window_advance(&b.window, now_ns)
     cdef double share = _share(b)

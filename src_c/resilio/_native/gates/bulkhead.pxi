@@ -108,7 +108,7 @@ cdef void _bulkhead_grant(rs_gate *gate, rs_bulkhead *b, int64_t now_ns) noexcep
         waiter = b.chosen if b.chosen != NULL else _next_in_order(b, now_ns)
         if rs_waiter_expired(waiter, now_ns):
             _bulkhead_leave(b, waiter)
-            waiter.state = RS_WAITER_REFUSED
+            waiter.state = RS_WAITER_REJECTED
             waiter.reason = RS_EXPIRED
             rs_gate_wake(gate, waiter)
             continue
@@ -123,14 +123,14 @@ cdef void _bulkhead_grant(rs_gate *gate, rs_bulkhead *b, int64_t now_ns) noexcep
         _wake_idlers(gate, b)
 
 
-cdef void _refuse_queued(rs_gate *gate, rs_bulkhead *b, int64_t heavier_than, uint8_t reason) noexcept nogil:
+cdef void _reject_queued(rs_gate *gate, rs_bulkhead *b, int64_t heavier_than, uint8_t reason) noexcept nogil:
     cdef rs_waiter *waiter = b.queue.head
     cdef rs_waiter *following
     while waiter != NULL:
         following = waiter.next
         if waiter.amount > heavier_than:
             _bulkhead_leave(b, waiter)
-            waiter.state = RS_WAITER_REFUSED
+            waiter.state = RS_WAITER_REJECTED
             waiter.reason = reason
             rs_gate_wake(gate, waiter)
         waiter = following
@@ -138,18 +138,18 @@ cdef void _refuse_queued(rs_gate *gate, rs_bulkhead *b, int64_t heavier_than, ui
 
 # ---- admission -------------------------------------------------------------------------------------------------------
 
-cdef int _bulkhead_refuse(rs_bulkhead *b, int reason, int64_t amount, rs_refusal *refusal) noexcept nogil:
-    refusal.reason = reason
-    refusal.measured = b.used
-    refusal.limit = b.capacity
-    refusal.retry_after_ns = -1
+cdef int _bulkhead_reject(rs_bulkhead *b, int reason, int64_t amount, rs_rejection *rejection) noexcept nogil:
+    rejection.reason = reason
+    rejection.measured = b.used
+    rejection.limit = b.capacity
+    rejection.retry_after_ns = -1
     if reason == BULKHEAD_QUEUE_FULL:
-        refusal.measured = _bounded(b)
-        refusal.limit = b.most_queued
+        rejection.measured = _bounded(b)
+        rejection.limit = b.most_queued
     elif reason == TOO_HEAVY:
-        refusal.measured = amount
+        rejection.measured = amount
     elif reason == BULKHEAD_CLOSED:
-        refusal.measured = refusal.limit = NAN
+        rejection.measured = rejection.limit = NAN
     return RS_REJECTED
 
 
@@ -176,15 +176,15 @@ cdef int _bulkhead_shadow(rs_gate *gate, rs_slot *slot, int obstacle) noexcept n
 
 
 cdef int _bulkhead_queue(rs_gate *gate, rs_bulkhead *b, rs_slot *slot, const rs_request *request, int64_t now_ns,
-                rs_refusal *refusal) noexcept nogil:
+                rs_rejection *rejection) noexcept nogil:
     cdef bint patient = _is_patient(request)
     cdef int obstacle = _obstacle(b, slot.bulkhead.weight, patient)
     cdef rs_waiter *waiter = request.waiter
     if not rs_gate_enforced(gate):
         return _bulkhead_shadow(gate, slot, obstacle)
     if obstacle != BULKHEAD_NONE or waiter == NULL:
-        return _bulkhead_refuse(b, obstacle if obstacle != BULKHEAD_NONE else BULKHEAD_FULL, slot.bulkhead.weight, refusal)
-    if rs_gate_cannot_finish(gate, request, now_ns, 0, refusal):
+        return _bulkhead_reject(b, obstacle if obstacle != BULKHEAD_NONE else BULKHEAD_FULL, slot.bulkhead.weight, rejection)
+    if rs_gate_cannot_finish(gate, request, now_ns, 0, rejection):
         return RS_REJECTED
     waiter.amount = slot.bulkhead.weight
     waiter.deadline_ns = RS_NEVER if patient else now_ns + b.max_wait_ns
@@ -195,7 +195,7 @@ cdef int _bulkhead_queue(rs_gate *gate, rs_bulkhead *b, rs_slot *slot, const rs_
 
 
 cdef int _bulkhead_admit(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now_ns,
-                rs_refusal *refusal) noexcept nogil:
+                rs_rejection *rejection) noexcept nogil:
     cdef rs_bulkhead *b = _bulkhead_of(gate)
     if b.weight != 0:
         slot.bulkhead.weight = b.weight
@@ -205,32 +205,32 @@ cdef int _bulkhead_admit(rs_gate *gate, rs_slot *slot, const rs_request *request
     if b.queue.head == NULL and slot.bulkhead.weight <= b.capacity - b.used and not b.closed:
         b.used += slot.bulkhead.weight
         return RS_ADMITTED
-    return _bulkhead_queue(gate, b, slot, request, now_ns, refusal)
+    return _bulkhead_queue(gate, b, slot, request, now_ns, rejection)
 
 
-cdef int _give_up(rs_gate *gate, rs_bulkhead *b, rs_waiter *waiter, int64_t now_ns, rs_refusal *refusal) noexcept nogil:
+cdef int _give_up(rs_gate *gate, rs_bulkhead *b, rs_waiter *waiter, int64_t now_ns, rs_rejection *rejection) noexcept nogil:
     cdef int64_t longest = waiter.deadline_ns - waiter.enqueued_ns
     _bulkhead_leave(b, waiter)
     _bulkhead_grant(gate, b, now_ns)                 # the calls behind a heavy one may fit
-    refusal.reason = BULKHEAD_TOO_LATE
-    refusal.measured = (now_ns - waiter.enqueued_ns) / 1e9
-    refusal.limit = longest / 1e9
-    refusal.retry_after_ns = -1
+    rejection.reason = BULKHEAD_TOO_LATE
+    rejection.measured = (now_ns - waiter.enqueued_ns) / 1e9
+    rejection.limit = longest / 1e9
+    rejection.retry_after_ns = -1
     return RS_REJECTED
 
 
-cdef int _bulkhead_poll(rs_gate *gate, rs_slot *slot, int64_t now_ns, rs_refusal *refusal) noexcept nogil:
+cdef int _bulkhead_poll(rs_gate *gate, rs_slot *slot, int64_t now_ns, rs_rejection *rejection) noexcept nogil:
     cdef rs_bulkhead *b = _bulkhead_of(gate)
     cdef rs_waiter *waiter = slot.waiter
     if waiter.state == RS_WAITER_QUEUED:
         if now_ns >= waiter.deadline_ns:
-            return _give_up(gate, b, waiter, now_ns, refusal)
+            return _give_up(gate, b, waiter, now_ns, rejection)
         slot.wake_ns = waiter.deadline_ns
         return RS_WAIT
     if waiter.state == RS_WAITER_GRANTED:
         waiter.state = RS_WAITER_IDLE
         return RS_ADMITTED
-    return _bulkhead_refuse(b, waiter.reason, waiter.amount, refusal)
+    return _bulkhead_reject(b, waiter.reason, waiter.amount, rejection)
 
 
 # ---- the end ---------------------------------------------------------------------------------------------------------
@@ -339,7 +339,7 @@ cdef class BulkheadGate(Gate):
         Take the options of *config*, all at once; held permits and queued calls stay.
 
         More permits are handed out at once, in order. With fewer, permits already held stay valid, and queued calls
-        that are now too heavy are refused. Queued calls keep the longest wait that they came with.
+        that are now too heavy are rejected. Queued calls keep the longest wait that they came with.
         """
         cdef int64_t max_concurrent = config.max_concurrent, max_queued = config.max_queued
         cdef int64_t max_wait_ns = ns_of(config.max_wait)
@@ -359,20 +359,20 @@ cdef class BulkheadGate(Gate):
         self.bulkhead.max_wait_ns = max_wait_ns
         self.bulkhead.order = code
         self.bulkhead.chosen = NULL
-        _refuse_queued(gate, &self.bulkhead, max_concurrent, TOO_HEAVY)
+        _reject_queued(gate, &self.bulkhead, max_concurrent, TOO_HEAVY)
         _bulkhead_grant(gate, &self.bulkhead, now_ns)
         rs_lock_release(&self.lock)
         self.deliver()
 
     def close(self):
-        """Refuse all new calls and all that wait; calls that hold a permit keep it to their end."""
+        """Reject all new calls and all that wait; calls that hold a permit keep it to their end."""
         cdef rs_gate *gate = <rs_gate *><PyObject *>self
         cdef int64_t now_ns = clock.now_ns()
         rs_lock_acquire(&self.lock)
         if not self.bulkhead.closed:
             rs_gate_change(gate, ADMITTING, CLOSED_DOWN, BULKHEAD_CLOSED, now_ns)
         self.bulkhead.closed = True
-        _refuse_queued(gate, &self.bulkhead, 0, BULKHEAD_CLOSED)
+        _reject_queued(gate, &self.bulkhead, 0, BULKHEAD_CLOSED)
         _bulkhead_grant(gate, &self.bulkhead, now_ns)
         rs_lock_release(&self.lock)
         self.deliver()

@@ -42,7 +42,7 @@ cdef void *_amounts_type = NULL                 # the class Amounts, known at th
 
 cdef extern from *:
     """
-    static RS_APART int rs_limiter_decide(rs_gate *, rs_slot *, const rs_request *, int64_t, rs_refusal *);
+    static RS_APART int rs_limiter_decide(rs_gate *, rs_slot *, const rs_request *, int64_t, rs_rejection *);
     static RS_APART int rs_limiter_price(rs_gate *, rs_slot *, const rs_request *);
     """
 
@@ -120,7 +120,7 @@ cdef int _price "rs_limiter_price"(rs_gate *gate, rs_slot *slot, const rs_reques
 
 
 cdef void _leave_unasked(rs_gate *gate, rs_slot *slot) noexcept:
-    """Drop the claim of a call that was refused, or admitted in shadow mode."""
+    """Drop the claim of a call that was rejected, or admitted in shadow mode."""
     _drop_claim(slot)
 
 
@@ -161,7 +161,7 @@ cdef class Amounts:
 
     @property
     def shadow(self):
-        """True if nothing was taken, because enforcement would have refused the call or made it wait."""
+        """True if nothing was taken, because enforcement would have rejected the call or made it wait."""
         return bool(self.shadow)
 
     def of(self, str unit):
@@ -271,7 +271,7 @@ cdef class LimiterGate(Gate):
         Take the options of *config*, all at once, keeping tokens, debts and the queue.
 
         A rate whose unit stands at the same place before and after keeps its tokens, up to the new burst. Queued calls
-        keep their costs, unless units have changed, and are refused if these are too large now.
+        keep their costs, unless units have changed, and are rejected if these are too large now.
 
         Raises:
             ValueError: More rates than 8, none, or a rate that cannot be counted.

@@ -24,21 +24,21 @@ cdef rs_claim *_claim_of(rs_limiter *m, rs_slot *slot, const int64_t *cost, int6
     return claim
 
 
-cdef int _limiter_refuse(rs_limiter *m, int reason, const int64_t *cost, int64_t now_ns, int64_t wait_ns,
-                 rs_refusal *refusal) noexcept nogil:
+cdef int _limiter_reject(rs_limiter *m, int reason, const int64_t *cost, int64_t now_ns, int64_t wait_ns,
+                 rs_rejection *rejection) noexcept nogil:
     cdef int culprit
     if reason == TOO_LARGE:
         culprit = max(rs_buckets_too_small(&m.buckets, cost), 0)
-        refusal.limit = m.buckets.bucket[culprit].burst / _TOKEN
+        rejection.limit = m.buckets.bucket[culprit].burst / _TOKEN
     else:
         culprit = rs_buckets_tightest(&m.buckets, now_ns, cost)
-        refusal.limit = rs_rate_available(&m.buckets, culprit, now_ns) / _TOKEN
-    refusal.reason = reason
-    refusal.measured = cost[culprit] / _TOKEN
+        rejection.limit = rs_rate_available(&m.buckets, culprit, now_ns) / _TOKEN
+    rejection.reason = reason
+    rejection.measured = cost[culprit] / _TOKEN
     if reason == LIMITER_QUEUE_FULL:
-        refusal.measured = m.queue.length
-        refusal.limit = m.most_queued
-    refusal.retry_after_ns = -1 if reason == TOO_LARGE else max(wait_ns, 1)
+        rejection.measured = m.queue.length
+        rejection.limit = m.most_queued
+    rejection.retry_after_ns = -1 if reason == TOO_LARGE else max(wait_ns, 1)
     return RS_REJECTED
 
 
@@ -103,20 +103,20 @@ cdef int64_t _gives_up_ns(rs_limiter *m, bint in_time, int64_t now_ns) noexcept 
     return RS_NEVER if in_time else m.paused_until_ns + m.max_wait_ns
 
 
-cdef int _refuse_paused(rs_limiter *m, const rs_request *request, const int64_t *cost, int64_t now_ns, int64_t wait_ns,
-                        rs_refusal *refusal) noexcept nogil:
-    """Refuse because of a pause: *measured* is the wait it would need, *limit* the longest allowed, in seconds."""
-    _limiter_refuse(m, PAUSED, cost, now_ns, wait_ns, refusal)
-    refusal.measured = wait_ns / 1e9
-    refusal.limit = (m.max_wait_ns if request.deadline_ns == 0 else request.deadline_ns - now_ns) / 1e9
+cdef int _reject_paused(rs_limiter *m, const rs_request *request, const int64_t *cost, int64_t now_ns, int64_t wait_ns,
+                        rs_rejection *rejection) noexcept nogil:
+    """Reject because of a pause: *measured* is the wait it would need, *limit* the longest allowed, in seconds."""
+    _limiter_reject(m, PAUSED, cost, now_ns, wait_ns, rejection)
+    rejection.measured = wait_ns / 1e9
+    rejection.limit = (m.max_wait_ns if request.deadline_ns == 0 else request.deadline_ns - now_ns) / 1e9
     return RS_REJECTED
 
 
 cdef int _enqueue(rs_limiter *m, rs_slot *slot, const int64_t *cost, rs_waiter *waiter, int64_t now_ns,
-                  int64_t wait_ns, int64_t gives_up_ns, rs_refusal *refusal) noexcept nogil:
+                  int64_t wait_ns, int64_t gives_up_ns, rs_rejection *rejection) noexcept nogil:
     cdef rs_claim *claim = _claim_of(m, slot, cost, now_ns + wait_ns)
     if claim == NULL:                       # no memory: no place to wait
-        return _limiter_refuse(m, LIMITER_QUEUE_FULL, cost, now_ns, wait_ns, refusal)
+        return _limiter_reject(m, LIMITER_QUEUE_FULL, cost, now_ns, wait_ns, rejection)
     slot.wake_ns = claim.plan_ns
     if _is_planned(m):
         rs_plan_add(&m.plan, claim.plan_ns, cost)
@@ -128,8 +128,8 @@ cdef int _enqueue(rs_limiter *m, rs_slot *slot, const int64_t *cost, rs_waiter *
 
 
 cdef int _short(rs_gate *gate, rs_limiter *m, rs_slot *slot, const rs_request *request, const int64_t *cost,
-                int64_t now_ns, rs_refusal *refusal) noexcept nogil:
-    """Queue or refuse a call: its tokens are not available, or the queue is not empty."""
+                int64_t now_ns, rs_rejection *rejection) noexcept nogil:
+    """Queue or reject a call: its tokens are not available, or the queue is not empty."""
     cdef int obstacle = LIMITER_NONE
     cdef bint paused = now_ns < m.paused_until_ns
     cdef int64_t wait_ns = 0, gives_up_ns = _gives_up_ns(m, request.deadline_ns != 0, now_ns)
@@ -144,34 +144,34 @@ cdef int _short(rs_gate *gate, rs_limiter *m, rs_slot *slot, const rs_request *r
     if not rs_gate_enforced(gate):
         return _let_pass(gate, m, slot, request, cost, now_ns, obstacle)
     if paused and (obstacle == PAUSED or (obstacle == LIMITER_NONE and request.waiter == NULL)):
-        return _refuse_paused(m, request, cost, now_ns, wait_ns, refusal)
+        return _reject_paused(m, request, cost, now_ns, wait_ns, rejection)
     if obstacle != LIMITER_NONE or request.waiter == NULL:
-        return _limiter_refuse(m, obstacle if obstacle != LIMITER_NONE else RATE, cost, now_ns, wait_ns, refusal)
-    if rs_gate_cannot_finish(gate, request, now_ns, wait_ns, refusal):
-        return _refuse_paused(m, request, cost, now_ns, wait_ns, refusal) if paused else RS_REJECTED
-    return _enqueue(m, slot, cost, request.waiter, now_ns, wait_ns, gives_up_ns, refusal)
+        return _limiter_reject(m, obstacle if obstacle != LIMITER_NONE else RATE, cost, now_ns, wait_ns, rejection)
+    if rs_gate_cannot_finish(gate, request, now_ns, wait_ns, rejection):
+        return _reject_paused(m, request, cost, now_ns, wait_ns, rejection) if paused else RS_REJECTED
+    return _enqueue(m, slot, cost, request.waiter, now_ns, wait_ns, gives_up_ns, rejection)
 
 
 cdef int _limiter_admit(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now_ns,
-                rs_refusal *refusal) noexcept nogil:
+                rs_rejection *rejection) noexcept nogil:
     """Fast path: a call of default cost takes its tokens if they are available and no call waits."""
     cdef rs_limiter *m = _limiter_of(gate)
     if (slot.limiter.version != 0 or m.queue.head != NULL or now_ns < m.paused_until_ns
             or not rs_buckets_take_at_once(&m.buckets, now_ns, m.cost[0])):
-        return _limiter_decide(gate, slot, request, now_ns, refusal)
+        return _limiter_decide(gate, slot, request, now_ns, rejection)
     slot.limiter.cost = m.cost[0]
     slot.limiter.version = m.version
     return RS_ADMITTED
 
 
 cdef int _limiter_decide "rs_limiter_decide"(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now_ns,
-                                     rs_refusal *refusal) noexcept nogil:
+                                     rs_rejection *rejection) noexcept nogil:
     cdef rs_limiter *m = _limiter_of(gate)
     cdef const int64_t *cost = _asked(m, slot)
     if m.queue.head != NULL:
         _pump(gate, m, now_ns, NULL)
     if m.queue.head != NULL or not _take(m, now_ns, cost):
-        return _short(gate, m, slot, request, cost, now_ns, refusal)
+        return _short(gate, m, slot, request, cost, now_ns, rejection)
     return _taken(m, slot, cost)
 
 
@@ -183,7 +183,7 @@ cdef inline void _collect(rs_slot *slot, rs_waiter *waiter) noexcept nogil:
     waiter.claim = NULL
 
 
-cdef int _limiter_poll(rs_gate *gate, rs_slot *slot, int64_t now_ns, rs_refusal *refusal) noexcept nogil:
+cdef int _limiter_poll(rs_gate *gate, rs_slot *slot, int64_t now_ns, rs_rejection *rejection) noexcept nogil:
     cdef rs_limiter *m = _limiter_of(gate)
     cdef rs_waiter *waiter = slot.waiter
     cdef const int64_t *cost
@@ -204,11 +204,11 @@ cdef int _limiter_poll(rs_gate *gate, rs_slot *slot, int64_t now_ns, rs_refusal 
         _limiter_leave(gate, m, waiter, now_ns)
         waiter.reason = LIMITER_TOO_LATE
     if waiter.reason == LIMITER_TOO_LATE:
-        _limiter_refuse(m, LIMITER_TOO_LATE, cost, now_ns, rs_buckets_wait(&m.buckets, now_ns, cost), refusal)
-        refusal.measured = (now_ns - waiter.enqueued_ns) / 1e9
-        refusal.limit = (waiter.deadline_ns - waiter.enqueued_ns) / 1e9
+        _limiter_reject(m, LIMITER_TOO_LATE, cost, now_ns, rs_buckets_wait(&m.buckets, now_ns, cost), rejection)
+        rejection.measured = (now_ns - waiter.enqueued_ns) / 1e9
+        rejection.limit = (waiter.deadline_ns - waiter.enqueued_ns) / 1e9
     else:
-        _limiter_refuse(m, waiter.reason, cost, now_ns, 1, refusal)
+        _limiter_reject(m, waiter.reason, cost, now_ns, 1, rejection)
     free(waiter.claim)
     waiter.claim = NULL
     return RS_REJECTED

@@ -139,7 +139,7 @@ ctypedef struct rs_setting:
 
 
 cdef void _reassess(rs_gate *gate, rs_limiter *m, bint other_units) noexcept nogil:
-    """Refuse queued calls whose cost is too large now; after a change of units all have the default cost."""
+    """Reject queued calls whose cost is too large now; after a change of units all have the default cost."""
     cdef rs_waiter *waiter = m.queue.head
     cdef rs_waiter *following
     cdef rs_claim *claim
@@ -152,7 +152,7 @@ cdef void _reassess(rs_gate *gate, rs_limiter *m, bint other_units) noexcept nog
         waiter.amount = claim.cost[0]
         if rs_buckets_too_small(&m.buckets, claim.cost) >= 0:
             rs_queue_remove(&m.queue, waiter)
-            waiter.state = RS_WAITER_REFUSED
+            waiter.state = RS_WAITER_REJECTED
             waiter.reason = TOO_LARGE
             rs_gate_wake(gate, waiter)
         waiter = following

@@ -121,7 +121,7 @@ cdef void _pump(rs_gate *gate, rs_limiter *m, int64_t now_ns, rs_waiter *here) n
     """
     Grant all waiters that are due, in order, and wake the next one to set its timer; *here* is awake already.
 
-    A head that has waited too long and still cannot be served is refused first, whichever call runs this: the waiters
+    A head that has waited too long and still cannot be served is rejected first, whichever call runs this: the waiters
     behind it must not depend on which of two simultaneous timers fires first.
     """
     cdef rs_waiter *waiter = m.queue.head
@@ -136,7 +136,7 @@ cdef void _pump(rs_gate *gate, rs_limiter *m, int64_t now_ns, rs_waiter *here) n
             waiter.state = RS_WAITER_GRANTED
             _granted(m, waiter.claim, now_ns)
         else:
-            waiter.state = RS_WAITER_REFUSED
+            waiter.state = RS_WAITER_REJECTED
             waiter.reason = RS_EXPIRED if expired else LIMITER_TOO_LATE
             m.planned = False
         if waiter != here:

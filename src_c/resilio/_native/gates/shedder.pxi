@@ -32,10 +32,10 @@ cdef enum:
     CRITICAL, STANDARD, SHEDDABLE, BACKGROUND
 
 cdef enum:
-    SHEDDER_FULL, RESERVED, SHEDDER_QUEUE_FULL, EVICTED, SHEDDER_TOO_LATE, BEGAN, ENDED, SHEDDER_HOPELESS
+    SHEDDER_FULL, RESERVED, SHEDDER_QUEUE_FULL, DISPLACED, SHEDDER_TOO_LATE, BEGAN, ENDED, SHEDDER_HOPELESS
 
 cdef const char *SHEDDER_REASONS[8]
-SHEDDER_REASONS[:] = ["full", "reserved", "queue_full", "evicted", "wait", "shed", "recovered", NULL]
+SHEDDER_REASONS[:] = ["full", "reserved", "queue_full", "displaced", "wait", "rejections", "recovered", NULL]
 
 cdef enum:
     NORMAL, OVERLOADED
@@ -51,7 +51,7 @@ cdef uint64_t NO_TASK = <uint64_t>1 << 63   # ranks in the middle of calls with 
 cdef int64_t HOUR_NS = 3_600_000_000_000
 
 _LEVELS = ("critical", "standard", "sheddable", "background")
-_COUNTED = ("full", "reserved", "queue_full", "evicted", "wait", None, None, "deadline")
+_COUNTED = ("full", "reserved", "queue_full", "displaced", "wait", None, None, "deadline")
 
 include "shedder_machine.pxi"
 
@@ -222,7 +222,7 @@ cdef class ShedderGate(Gate):
         rs_lock_release(&self.lock)
         self.deliver()
 
-    def shed(self):
+    def rejected_by_priority(self):
         """Return the number of calls lost to overload by class and reason, without zeros."""
         cdef int level, reason
         cdef uint64_t count
@@ -238,7 +238,7 @@ cdef class ShedderGate(Gate):
 
     @property
     def overloaded(self):
-        """True if it sheds more calls than a queue loses by chance."""
+        """True if it rejects more calls than a queue loses by chance."""
         return bool(self.shedder.state.overloaded)
 
     @property
@@ -257,8 +257,8 @@ cdef class ShedderGate(Gate):
         return _room(&self.shedder, False)
 
     @property
-    def shed_share(self):
-        """Shed share of recent arrivals."""
+    def rejected_share(self):
+        """Rejected share of recent arrivals."""
         return self.shedder.state.shed
 
     @property

@@ -33,7 +33,7 @@ cdef void _remember(rs_shedder *s, uint64_t task) noexcept nogil:
 
 
 cdef inline void _give_up_task(rs_shedder *s, uint64_t task) noexcept nogil:
-    """Forget a task: after a refused call, its other calls are worth little."""
+    """Forget a task: after a rejected call, its other calls are worth little."""
     if _is_known(s, task):
         s.known[task % TASKS] = 0
 
@@ -75,22 +75,22 @@ cdef inline int64_t _room(rs_shedder *s, bint timely) noexcept nogil:
     return rs_shed_room_told(&s.state, s.limit, timely)
 
 
-cdef int _shedder_refuse(rs_shedder *s, int reason, rs_refusal *refusal) noexcept nogil:
-    refusal.reason = reason
-    refusal.measured = s.used
-    refusal.limit = s.limit
-    if reason == SHEDDER_QUEUE_FULL or reason == EVICTED:
-        refusal.measured = s.queue.length
-        refusal.limit = _room(s, False)
-    refusal.retry_after_ns = rs_shed_retry_after_ns(&s.state, s.queue.length, s.limit)
+cdef int _shedder_reject(rs_shedder *s, int reason, rs_rejection *rejection) noexcept nogil:
+    rejection.reason = reason
+    rejection.measured = s.used
+    rejection.limit = s.limit
+    if reason == SHEDDER_QUEUE_FULL or reason == DISPLACED:
+        rejection.measured = s.queue.length
+        rejection.limit = _room(s, False)
+    rejection.retry_after_ns = rs_shed_retry_after_ns(&s.state, s.queue.length, s.limit)
     return RS_REJECTED
 
 
-cdef int _refuse_hopeless(rs_shedder *s, double needed_ns, int64_t left_ns, rs_refusal *refusal) noexcept nogil:
-    refusal.reason = RS_OUT_OF_TIME_TO_WAIT
-    refusal.measured = needed_ns / 1e9
-    refusal.limit = left_ns / 1e9
-    refusal.retry_after_ns = rs_shed_retry_after_ns(&s.state, s.queue.length, s.limit)
+cdef int _reject_hopeless(rs_shedder *s, double needed_ns, int64_t left_ns, rs_rejection *rejection) noexcept nogil:
+    rejection.reason = RS_OUT_OF_TIME_TO_WAIT
+    rejection.measured = needed_ns / 1e9
+    rejection.limit = left_ns / 1e9
+    rejection.retry_after_ns = rs_shed_retry_after_ns(&s.state, s.queue.length, s.limit)
     return RS_REJECTED
 
 
@@ -149,9 +149,9 @@ cdef inline void _charge(rs_shedder *s, int64_t place, int64_t ns) noexcept nogi
 cdef void _put_out(rs_gate *gate, rs_shedder *s, rs_waiter *waiter, int reason, int64_t now_ns) noexcept nogil:
     cdef uint64_t task = waiter.task
     rs_shed_remove(&s.queue, waiter)
-    waiter.state = RS_WAITER_REFUSED
+    waiter.state = RS_WAITER_REJECTED
     waiter.reason = reason
-    _shed(gate, s, waiter.amount, EVICTED if reason == EVICTED else SHEDDER_HOPELESS, task, now_ns)
+    _shed(gate, s, waiter.amount, DISPLACED if reason == DISPLACED else SHEDDER_HOPELESS, task, now_ns)
     rs_gate_wake(gate, waiter)
 
 
@@ -173,7 +173,7 @@ cdef bint _is_too_late(rs_gate *gate, rs_shedder *s, rs_waiter *waiter, int64_t 
     if <double>(waiter.expires_ns - now_ns) > needed_ns:
         return False
     _put_out(gate, s, waiter, RS_EXPIRED if now_ns >= waiter.expires_ns else SHEDDER_HOPELESS, now_ns)
-    waiter.deadline_ns = <int64_t>needed_ns     # no longer a deadline: the needed time, for the refusal
+    waiter.deadline_ns = <int64_t>needed_ns     # no longer a deadline: the needed time, for the rejection
     return True
 
 
@@ -209,7 +209,7 @@ cdef bint _make_room(rs_gate *gate, rs_shedder *s, int64_t place, int64_t room, 
         victim = rs_shed_victim(&s.queue, place, rs_shed_newest_first(&s.state))
         if victim == NULL:
             return False
-        _put_out(gate, s, victim, EVICTED, now_ns)
+        _put_out(gate, s, victim, DISPLACED, now_ns)
     return True
 
 
@@ -219,7 +219,7 @@ cdef int64_t _ahead(rs_shedder *s, int level) noexcept nogil:
 
 
 cdef bint _shedder_is_hopeless(rs_shedder *s, const rs_request *request, int level, int64_t now_ns,
-                       rs_refusal *refusal) noexcept nogil:
+                       rs_rejection *rejection) noexcept nogil:
     cdef double needed_ns
     cdef int64_t left_ns
     if request.deadline_ns == 0:
@@ -230,7 +230,7 @@ cdef bint _shedder_is_hopeless(rs_shedder *s, const rs_request *request, int lev
         needed_ns += rs_shed_drain_ns(&s.state, _ahead(s, level) + 1, s.limit)
     if needed_ns <= left_ns:
         return False
-    _refuse_hopeless(s, needed_ns, left_ns, refusal)
+    _reject_hopeless(s, needed_ns, left_ns, rejection)
     return True
 
 
@@ -242,19 +242,19 @@ cdef int _shedder_shadow(rs_gate *gate, rs_slot *slot) noexcept nogil:
 
 
 cdef int _shedder_queue(rs_gate *gate, rs_shedder *s, rs_slot *slot, const rs_request *request, int64_t now_ns,
-                rs_refusal *refusal) noexcept nogil:
+                rs_rejection *rejection) noexcept nogil:
     cdef int64_t room, place
     cdef int level = slot.shedder.level
     cdef rs_waiter *waiter = request.waiter
     if not rs_gate_enforced(gate):
         return _shedder_shadow(gate, slot)
     if waiter == NULL:                      # core admits again with a waiter, if the call can wait
-        return _shedder_refuse(s, RESERVED if s.used < s.limit else SHEDDER_FULL, refusal)
+        return _shedder_reject(s, RESERVED if s.used < s.limit else SHEDDER_FULL, rejection)
     _arrived(gate, s, now_ns)
     rs_shed_note_patience(&s.state, request.deadline_ns - now_ns if request.deadline_ns != 0 else 0)
     place = _find_place(s, slot, now_ns)
-    if _shedder_is_hopeless(s, request, level, now_ns, refusal):
-        if refusal.limit * 1e9 >= rs_shed_median_ns(&s.state):      # in time but for the wait
+    if _shedder_is_hopeless(s, request, level, now_ns, rejection):
+        if rejection.limit * 1e9 >= rs_shed_median_ns(&s.state):      # in time but for the wait
             _shed(gate, s, place, SHEDDER_HOPELESS, slot.shedder.task, now_ns)
         else:
             s.shed[level][SHEDDER_HOPELESS] += 1
@@ -264,7 +264,7 @@ cdef int _shedder_queue(rs_gate *gate, rs_shedder *s, rs_slot *slot, const rs_re
         room += RS_SHED_SHORT               # a begun task is worth a longer queue
     if s.queue.length >= room and not _make_room(gate, s, place, room, now_ns):
         _shed(gate, s, place, SHEDDER_QUEUE_FULL, slot.shedder.task, now_ns)
-        return _shedder_refuse(s, SHEDDER_QUEUE_FULL, refusal)
+        return _shedder_reject(s, SHEDDER_QUEUE_FULL, rejection)
     waiter.task = slot.shedder.task
     waiter.deadline_ns = now_ns + rs_shed_patience_ns(&s.state, room, s.limit)
     slot.shedder.place = place
@@ -274,11 +274,11 @@ cdef int _shedder_queue(rs_gate *gate, rs_shedder *s, rs_slot *slot, const rs_re
 
 
 cdef int _shedder_admit(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now_ns,
-                rs_refusal *refusal) noexcept nogil:
+                rs_rejection *rejection) noexcept nogil:
     cdef rs_shedder *s = _shedder_of(gate)
     cdef int64_t place = 0
     if s.used >= s.most[slot.shedder.level] or not _is_first(s, slot.shedder.level):
-        return _shedder_queue(gate, s, slot, request, now_ns, refusal)
+        return _shedder_queue(gate, s, slot, request, now_ns, rejection)
     _arrived(gate, s, now_ns)
     s.used += 1
     if slot.shedder.task != 0 or s.fair:
@@ -290,7 +290,7 @@ cdef int _shedder_admit(rs_gate *gate, rs_slot *slot, const rs_request *request,
     return RS_ADMITTED
 
 
-cdef int _shedder_poll(rs_gate *gate, rs_slot *slot, int64_t now_ns, rs_refusal *refusal) noexcept nogil:
+cdef int _shedder_poll(rs_gate *gate, rs_slot *slot, int64_t now_ns, rs_rejection *rejection) noexcept nogil:
     cdef rs_shedder *s = _shedder_of(gate)
     cdef rs_waiter *waiter = slot.waiter
     if waiter.state == RS_WAITER_GRANTED:
@@ -303,13 +303,13 @@ cdef int _shedder_poll(rs_gate *gate, rs_slot *slot, int64_t now_ns, rs_refusal 
             return RS_WAIT
         rs_shed_remove(&s.queue, waiter)
         _shed(gate, s, waiter.amount, SHEDDER_TOO_LATE, waiter.task, now_ns)
-        _shedder_refuse(s, SHEDDER_TOO_LATE, refusal)
-        refusal.measured = (now_ns - waiter.enqueued_ns) / 1e9
-        refusal.limit = (waiter.deadline_ns - waiter.enqueued_ns) / 1e9
+        _shedder_reject(s, SHEDDER_TOO_LATE, rejection)
+        rejection.measured = (now_ns - waiter.enqueued_ns) / 1e9
+        rejection.limit = (waiter.deadline_ns - waiter.enqueued_ns) / 1e9
         return RS_REJECTED
     if waiter.reason == SHEDDER_HOPELESS:
-        return _refuse_hopeless(s, <double>waiter.deadline_ns, waiter.expires_ns - now_ns, refusal)
-    return _shedder_refuse(s, waiter.reason, refusal)
+        return _reject_hopeless(s, <double>waiter.deadline_ns, waiter.expires_ns - now_ns, rejection)
+    return _shedder_reject(s, waiter.reason, rejection)
 
 
 # ---- the end ---------------------------------------------------------------------------------------------------------

@@ -63,7 +63,7 @@ cdef class Law:
 
             inflight: Calls in flight at its admission, itself included.
 
-            dropped: It timed out or was refused, so its latency is no evidence.
+            dropped: It timed out or was rejected, so its latency is no evidence.
         """
         if isnan(latency) or isnan(inflight):
             return

@@ -8,8 +8,8 @@ cdef class TokenBucket:
     """
     At most *burst* tokens at once and *rate* a second in the long run, exactly.
 
-    The generic cell rate algorithm: one number and no timer. An idle bucket costs nothing, and the time until a refused
-    cost fits is known. Fractional, tiny and huge rates keep their long-run rate within 1e-9. A clock that goes
+    The generic cell rate algorithm: one number and no timer. An idle bucket costs nothing, and the time until a
+    rejected cost fits is known. Fractional, tiny and huge rates keep their long-run rate within 1e-9. A clock that goes
     backwards grants nothing extra.
 
     Args:
@@ -42,14 +42,14 @@ cdef class TokenBucket:
         if burst is not None:
             size = _integer("burst", burst, 1, MOST_TOKENS)
             if size > per_second * <double> _config.ABSURD_SECONDS:
-                _config.refuse("burst", burst, f"at most ten years' worth of tokens at a rate of {rate!r}")
+                _config.reject("burst", burst, f"at most ten years' worth of tokens at a rate of {rate!r}")
         return size
 
     cdef int64_t _amount(self, object n) except -1:
         """A number of tokens that a full bucket holds."""
         cdef int64_t amount = _integer("n", n, 1, INT64_MAX)
         if amount > self.gcra.burst:
-            _config.refuse("n", n, f"at most the burst, {self.gcra.burst}: no wait would be long enough")
+            _config.reject("n", n, f"at most the burst, {self.gcra.burst}: no wait would be long enough")
         return amount
 
     @property

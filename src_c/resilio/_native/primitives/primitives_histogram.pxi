@@ -156,7 +156,7 @@ cdef class LatencyHistogram:
             MemoryError: No memory; nothing has changed.
         """
         if not isinstance(other, LatencyHistogram):
-            _config.refuse("other", other, "a LatencyHistogram", TypeError)
+            _config.reject("other", other, "a LatencyHistogram", TypeError)
         cdef LatencyHistogram copy = (<LatencyHistogram> other).copy()
         rs_lock_acquire(&self.lock)
         cdef bint many = copy.histogram.count > <uint64_t> INT64_MAX - self.histogram.count
@@ -187,14 +187,14 @@ cdef class LatencyHistogram:
             ValueError: *earlier* is no copy of this histogram, or one from before a reset.
         """
         if not isinstance(earlier, LatencyHistogram):
-            _config.refuse("earlier", earlier, "a LatencyHistogram", TypeError)
+            _config.reject("earlier", earlier, "a LatencyHistogram", TypeError)
         cdef LatencyHistogram now = self.copy(), before = (<LatencyHistogram> earlier).copy()
         cdef rs_histogram found
         cdef int failed = rs_histogram_since(&found, &now.histogram, &before.histogram)
         if failed < 0:
             raise MemoryError()
         if failed:
-            _config.refuse("earlier", earlier, "an earlier copy of this histogram")
+            _config.reject("earlier", earlier, "an earlier copy of this histogram")
         return histogram_adopt(&found)
 
     def reset(self):
@@ -230,10 +230,10 @@ cdef class LatencyHistogram:
             ValueError: Cut off, altered, of an unknown version, or no histogram.
         """
         if not isinstance(data, (bytes, bytearray, memoryview)):
-            _config.refuse("data", data, "bytes that LatencyHistogram.to_bytes made", TypeError)
+            _config.reject("data", data, "bytes that LatencyHistogram.to_bytes made", TypeError)
         cdef bytes body = bytes(data[:-4])
         if len(data) < 4 or crc32(body).to_bytes(4, "little") != bytes(data[-4:]):
-            _config.refuse("data", data, "bytes that LatencyHistogram.to_bytes made (the checksum is wrong)")
+            _config.reject("data", data, "bytes that LatencyHistogram.to_bytes made (the checksum is wrong)")
         return _decoded(data, body)
 
     def __reduce__(self):
@@ -254,7 +254,7 @@ cdef object _decoded(object data, bytes body):
     cdef rs_histogram histogram
     cdef const char *wrong = rs_histogram_decode(&histogram, body, len(body))
     if wrong != NULL:
-        _config.refuse("data", data, f"bytes that LatencyHistogram.to_bytes made ({wrong.decode()})")
+        _config.reject("data", data, f"bytes that LatencyHistogram.to_bytes made ({wrong.decode()})")
     return histogram_adopt(&histogram)
 
 

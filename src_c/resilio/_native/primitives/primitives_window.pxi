@@ -27,9 +27,9 @@ cdef class OutcomeWindow:
         calls, seconds = self.spec.calls or 0, self.spec.seconds
         cdef int64_t span = 0 if seconds is None else round(seconds * 1e9)
         if calls > MOST_CALLS:
-            _config.refuse("window", window, f"at most {MOST_CALLS} calls")
+            _config.reject("window", window, f"at most {MOST_CALLS} calls")
         if seconds is not None and span < RS_WINDOW_BUCKETS:
-            _config.refuse("window", window, f"at least {RS_WINDOW_BUCKETS} ns")
+            _config.reject("window", window, f"at least {RS_WINDOW_BUCKETS} ns")
         if rs_window_init(&self.window, calls, span):
             raise MemoryError()
 

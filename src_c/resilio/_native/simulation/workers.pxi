@@ -3,7 +3,7 @@
 The path of a simulated call: requests, the workers of a replica and their queue, and the counters.
 
 It is native because in Python these few lines for each call took half of a simulation's time. Rare events (outages,
-policies, refusals, faults) are Python, in resilio/simulation.
+policies, rejections, faults) are Python, in resilio/simulation.
 """
 
 from libc.stdint cimport int64_t
@@ -152,9 +152,9 @@ cdef class Job(Due):
         """Finish the work."""
         return self._workers._finish(self)
 
-    def refuse(self, str reason):
+    def reject(self, str reason):
         """
-        Refuse the job for lack of room. For custom queues: the job was pushed there and not popped since.
+        Reject the job for lack of room. For custom queues: the job was pushed there and not popped since.
 
         Args:
             reason: In few words: "expired", "shed".
@@ -193,7 +193,7 @@ cdef class Workers:
 
         wire: Carries requests and answers by `send`; None: they arrive at once.
 
-        busy: Makes the error of a refused request, from the reason.
+        busy: Makes the error of a rejected request, from the reason.
 
         failure: Makes the error of a failed request, from a text.
     """
@@ -339,7 +339,7 @@ cdef class Workers:
     cdef int _reject(self, Job job, str reason) except -1:
         job._where = OVER
         self.present -= 1
-        self.tally.refused("server", reason)
+        self.tally.rejected("server", reason)
         self._end(job, self._busy_error(reason))
         return 0
 

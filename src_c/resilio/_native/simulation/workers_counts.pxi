@@ -6,7 +6,7 @@ The counters of simulated calls: a part of workers.pxi.
 cdef class Counts:
     """The counters of a slice of time, or of a load."""
 
-    cdef public int64_t offered, good, late, failed, refused, gave_up, unfinished, sent, arrived
+    cdef public int64_t offered, good, late, failed, rejected, gave_up, unfinished, sent, arrived
     cdef readonly object latency
 
     def __cinit__(self):
@@ -90,6 +90,6 @@ cdef class Tally:
         self.received += 1
         part.arrived += 1
 
-    def refused(self, who, reason):
-        """Count a refusal; a subclass keeps the reasons."""
+    def rejected(self, who, reason):
+        """Count a rejection; a subclass keeps the reasons."""
         raise NotImplementedError

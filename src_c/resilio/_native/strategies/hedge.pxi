@@ -11,7 +11,7 @@ from libc.string cimport memset
 
 from resilio._native.gate cimport (
     Gate, RS_ADMITTED, RS_FAILURE, RS_IGNORED, RS_NEVER, RS_SUCCESS, rs_gate, rs_gate_ops, rs_lock_acquire, rs_lock_release,
-    RS_HEDGE, rs_refusal, rs_request, rs_slot,
+    RS_HEDGE, rs_rejection, rs_request, rs_slot,
 )
 from resilio._native.options cimport ns_of
 from resilio._native.strategy cimport (
@@ -20,7 +20,7 @@ from resilio._native.strategy cimport (
 
 from resilio._events import log as _log
 from resilio._native import core
-from resilio._failures.outcome import is_refusal
+from resilio._failures.outcome import is_rejection
 
 __all__ = ["ANSWERS", "HedgeGate"]
 
@@ -88,7 +88,7 @@ cdef class _HedgeOptions:
     """Options of a hedge that C does not need, replaced as a whole."""
 
     cdef int max_hedges
-    cdef object targets, discard, replay_safe
+    cdef object targets, discard, idempotent
 
 
 cdef class HedgeGate(Gate):
@@ -98,7 +98,7 @@ cdef class HedgeGate(Gate):
     cdef int64_t *schedule
     cdef int waits
     cdef int64_t delays[16]
-    cdef uint64_t refused, hedge_wins
+    cdef uint64_t rejected, hedge_wins
     cdef _HedgeOptions options               # read and replaced under the lock
 
     def __cinit__(self, *args, **options):
@@ -129,7 +129,7 @@ cdef class HedgeGate(Gate):
         options.max_hedges = config.max_hedges or max(1, waits)
         options.targets = config.to
         options.discard = config.discard
-        options.replay_safe = config.replay_safe
+        options.idempotent = config.idempotent
         before = self.options               # released after the lock
         rs_lock_acquire(&gate.lock)
         self.options = options
@@ -181,9 +181,9 @@ cdef class HedgeGate(Gate):
         return self.current().discard
 
     @property
-    def replay_safe(self):
+    def idempotent(self):
         """True, or a function of the arguments that returns whether this call may be copied."""
-        return self.current().replay_safe
+        return self.current().idempotent
 
     # -- due times
 
@@ -246,11 +246,11 @@ cdef class HedgeGate(Gate):
         return answer == RS_HEDGING_GO
 
     def give_back(self):
-        """Take back a hedge that `may_start` allowed: it did not start, or was refused inside."""
+        """Take back a hedge that `may_start` allowed: it did not start, or was rejected inside."""
         cdef rs_gate *gate = <rs_gate *><PyObject *>self
         rs_lock_acquire(&gate.lock)
         rs_hedging_give_back(&self.hedging)
-        self.refused += 1
+        self.rejected += 1
         rs_lock_release(&gate.lock)
 
     def outcome_of(self, rest, value, error):
@@ -277,13 +277,13 @@ cdef class HedgeGate(Gate):
         rs_lock_release(&gate.lock)
 
     def learn_end(self, double seconds, error, int outcome):
-        """Learn from the end of a primary that was not superseded. A refusal counts as a failure."""
+        """Learn from the end of a primary that was not superseded. A rejection counts as a failure."""
         if outcome == RS_SUCCESS:
             self.learn(seconds)
         elif error is not None and not isinstance(error, Exception):
             if outcome == RS_FAILURE:           # a timeout further out: it would have taken longer
                 self.learn(seconds, stopped=True, failed=True)
-        elif error is not None and is_refusal(error):
+        elif error is not None and is_rejection(error):
             self.learn(seconds, failed=True)
         elif outcome == RS_FAILURE:             # stopped, if by a timeout further in or of the callee's own
             self.learn(seconds, stopped=isinstance(error, TimeoutError), failed=True)
@@ -303,9 +303,9 @@ cdef class HedgeGate(Gate):
 
     @property
     def hedge_counters(self):
-        """Hedges that were due, by verdict (ANSWERS); hedges refused afterwards; hedges that won."""
+        """Hedges that were due, by verdict (ANSWERS); hedges rejected afterwards; hedges that won."""
         due = {name: self.hedging.answers[at] for at, name in enumerate(ANSWERS)}
-        return due, self.refused, self.hedge_wins
+        return due, self.rejected, self.hedge_wins
 
     def tell_started(self, int number):
         """Notify listeners that a copy was started."""

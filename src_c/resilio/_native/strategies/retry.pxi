@@ -20,7 +20,7 @@ from resilio._native.budget cimport (
 )
 from resilio._native.gate cimport (
     Gate, RS_ADMITTED, RS_FAILURE, RS_IGNORED, RS_NEVER, RS_SUCCESS, rs_gate, rs_gate_ops, rs_histogram_quantile, rs_lock, rs_lock_acquire,
-    rs_lock_release, rs_refusal, rs_request, rs_slot,
+    rs_lock_release, rs_rejection, rs_request, rs_slot,
 )
 from resilio._native.options cimport ns_of
 from resilio._native.strategy cimport (
@@ -34,7 +34,7 @@ from resilio import events as _events
 from resilio._context import variables as _context
 from resilio._events import log as _log
 from resilio._policies.retry.backoff import delay_of
-from resilio._context.blocking import add_advice, warn_refusal
+from resilio._context.blocking import add_advice, warn_rejection
 from resilio._native import core
 from resilio._failures.retry_after import retry_after_of, should_retry_of
 from resilio._failures.replayable import used_up
@@ -44,10 +44,10 @@ from resilio.errors import DeadlineExceededError, RejectedError
 __all__ = ["STOP_REASONS", "RetryGate", "Scope", "TriedBlock", "Tries"]
 
 STOP_REASONS = (
-    "attempts", "budget", "deadline", "refused", "retry_after", "not_retryable", "not_replayable", "would_block", "nested",
+    "attempts", "budget", "deadline", "rejected", "retry_after", "not_retryable", "not_replayable", "would_block", "nested",
 )
 cdef enum:
-    ATTEMPTS, BUDGET, RETRY_DEADLINE, REFUSED, RETRY_AFTER, NOT_RETRYABLE, NOT_REPLAYABLE, WOULD_BLOCK, NESTED, GO
+    ATTEMPTS, BUDGET, RETRY_DEADLINE, REJECTED, RETRY_AFTER, NOT_RETRYABLE, NOT_REPLAYABLE, WOULD_BLOCK, NESTED, GO
 
 cdef extern from "Python.h":
     int PyContextVar_Get(object, PyObject *, PyObject **) except -1
@@ -103,7 +103,7 @@ cdef class Options:
     cdef Backoff native             # the native part of a Backoff, else None
     cdef RetryBudget budget         # None: retries are not paid for
     cdef object replayable          # whether arguments may be passed again; None: by inspection
-    cdef tuple named                # refusals and passed deadlines that `on` lists by class
+    cdef tuple named                # rejections and passed deadlines that `on` lists by class
 
     cdef int64_t reach_ns(self, int64_t left_ns) noexcept:
         return 0 if self.native is None else rs_backoff_reach(&self.native.backoff, left_ns)
@@ -260,7 +260,7 @@ cdef class RetryGate(Gate):
     cdef int concerns(self, Tries tries, Options options, object error, int outcome, rs_slot *slot, rs_end *end) except -1:
         """Return GO if such an error is this retry's to repeat; else why it is not."""
         if unnamed(options, error):
-            return RETRY_DEADLINE if isinstance(error, DeadlineExceededError) else REFUSED
+            return RETRY_DEADLINE if isinstance(error, DeadlineExceededError) else REJECTED
         if outcome != RS_FAILURE:
             return NOT_RETRYABLE
         if ask_outer(NULL if end == NULL else end.run, slot, would_retry, <void *>error):
@@ -293,7 +293,7 @@ cdef class RetryGate(Gate):
             tries.began_ns = tries.attempt_ns = slot.admitted_ns
             Py_INCREF(tries)
             slot.extra = <PyObject *>tries
-        elif not end.called:            # refused inside: the retry has not reached the callee
+        elif not end.called:            # rejected inside: the retry has not reached the callee
             tries.give_back()
         tries.attempt += 1
         tries.trouble()
@@ -330,7 +330,7 @@ cdef class RetryGate(Gate):
 
 
 cdef bint unnamed(Options options, object error) except -1:
-    """Return True for a refusal or a passed deadline that `on` does not list."""
+    """Return True for a rejection or a passed deadline that `on` does not list."""
     return isinstance(error, (RejectedError, DeadlineExceededError)) and not isinstance(error, options.named)
 
 

@@ -29,7 +29,7 @@ cdef int trouble(RetryGate self, int more) noexcept:
 
 
 cdef int note_failure(RetryGate self, Tries tries, RetryBudget budget, object error) except -1:
-    """Note a failed attempt in the budget, unless it was a refusal inside, which never reached the dependency."""
+    """Note a failed attempt in the budget, unless it was a rejection inside, which never reached the dependency."""
     if budget is None or isinstance(error, RejectedError):
         return 0
     cdef int64_t calls = underway(self)

@@ -126,8 +126,8 @@ cdef class Tries:
         return self.scope.open()
 
     cdef bint quiet(self) noexcept:
-        """Return True for the end of a sole attempt that is a refusal or left to an outer retry: it is no evidence."""
-        return self.reason in (REFUSED, NESTED) and self.ended is None
+        """Return True for the end of a sole attempt that is a rejection or left to an outer retry: it is no evidence."""
+        return self.reason in (REJECTED, NESTED) and self.ended is None
 
     cdef int trouble(self) noexcept:
         if not self.troubled:
@@ -176,10 +176,10 @@ cdef class Tries:
         if (<rs_gate *><PyObject *>self.gate).listening & RS_LISTEN_GAVE_UP:
             _events.gave_up(self.gate, self.attempt, error, STOP_REASONS[reason])
         if reason == WOULD_BLOCK:
-            warn_refusal(self.gate)
+            warn_rejection(self.gate)
         if error is None or (reason == NESTED and self.ended is None):
             return 0
-        if not called or (reason in (REFUSED, RETRY_DEADLINE) and isinstance(error, (RejectedError, DeadlineExceededError))):
+        if not called or (reason in (REJECTED, RETRY_DEADLINE) and isinstance(error, (RejectedError, DeadlineExceededError))):
             self.shown = self.last_own(error)
         attach(
             self.shown, error, STOP_REASONS[reason], self.ended or (), self.began_ns, now,

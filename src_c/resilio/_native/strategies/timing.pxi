@@ -128,7 +128,7 @@ cdef void _learn(rs_timeout *t, int64_t sample_ns, int64_t now_ns) noexcept nogi
 
 # ---- the timeout as a stage ------------------------------------------------------------------------------------------
 
-cdef int _admit(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now_ns, rs_refusal *why) noexcept nogil:
+cdef int _admit(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now_ns, rs_rejection *why) noexcept nogil:
     slot.timeout.total_ns = _of(gate).total_ns
     slot.wake_ns = _later(now_ns, _of(gate).total_ns)
     slot.timeout.ours = 0

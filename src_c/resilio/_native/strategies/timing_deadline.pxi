@@ -64,7 +64,7 @@ cdef object _taken(PyObject *owned):
 
 
 cdef int _let_in_quietly(
-    rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now_ns, rs_refusal *why
+    rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now_ns, rs_rejection *why
 ) noexcept nogil:
     """Set no context variable: code in the call's own task learns of the deadline without it."""
     slot.deadline.value = slot.deadline.before = NULL
@@ -72,7 +72,7 @@ cdef int _let_in_quietly(
     return RS_ADMITTED
 
 
-cdef int _let_in(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now_ns, rs_refusal *why) noexcept nogil:
+cdef int _let_in(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now_ns, rs_rejection *why) noexcept nogil:
     return RS_ADMITTED
 
 

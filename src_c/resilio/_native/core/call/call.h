@@ -47,7 +47,7 @@ void rs_call_arm(CallObject *self);
 void rs_call_end_timer(CallObject *self);
 int rs_call_ending(CallObject *self);
 CallObject *rs_call_make(rs_pipeline *pipe, PyObject *func, int mode, GuardObject *guard);
-PySendResult rs_call_go_on(CallObject *self, int verdict, rs_refusal *why, PyObject **result);
+PySendResult rs_call_go_on(CallObject *self, int verdict, rs_rejection *why, PyObject **result);
 PySendResult rs_call_bypass(CallObject *self, PyObject **result);
 PySendResult rs_call_finish(CallObject *self, PyObject *value, PyObject *error, int outcome, PyObject **result);
 PySendResult rs_call_parked(CallObject *self, PySendResult sent, PyObject **result);

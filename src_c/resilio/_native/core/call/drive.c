@@ -59,7 +59,7 @@ PySendResult rs_call_after(CallObject *self, PySendResult sent, PyObject **resul
 
 static inline PySendResult start(CallObject *self, PyObject **result)
 {
-    rs_refusal why = {-1, NAN, NAN, -1};
+    rs_rejection why = {-1, NAN, NAN, -1};
     self->run.epoch = rs_epoch;
     self->running = 1;             /* a cost function, a gate or a listener may hold this call, and must not drive it */
     if (RS_UNLIKELY(rs_bypass_count) && rs_run_bypassed())
@@ -100,7 +100,7 @@ PySendResult rs_call_send(CallObject *self, PyObject *value, PyObject **result)
 /* Continue a run whose gate at the cursor returned WAIT before this call existed. */
 PySendResult rs_call_wait(CallObject *self, PyObject **result)
 {
-    rs_refusal why = {-1, NAN, NAN, -1};
+    rs_rejection why = {-1, NAN, NAN, -1};
     self->running = 1;
     PySendResult sent = rs_call_go_on(self, RS_WAIT, &why, result);
     return RS_LIKELY(sent == PYGEN_NEXT) ? rs_call_after(self, send_inner(self, Py_None, result), result) : sent;

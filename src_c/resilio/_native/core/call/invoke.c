@@ -27,7 +27,7 @@ static PyObject *adopt(rs_run *run, PyObject *func, const rs_request *request, P
     return result;
 }
 
-static PyObject *refuse_context_manager(rs_run *run, PyObject *func, PyObject *result)
+static PyObject *reject_context_manager(rs_run *run, PyObject *func, PyObject *result)
 {
     rs_run_settle(run, RS_IGNORED, NULL, 0, rs_clock_now(rs_clk));
     PyErr_Format(PyExc_TypeError, "%R returned an async context manager (%s), whose body no guard around the function can see: "
@@ -50,7 +50,7 @@ static PyObject *returned(rs_run *run, PyObject *func, const rs_request *request
     if (RS_UNLIKELY(rs_is_awaitable(result)))
         return adopt(run, func, request, result, mode, guard);
     if (RS_UNLIKELY(type->tp_flags & Py_TPFLAGS_HEAPTYPE) && is_async_context_manager(result))
-        return refuse_context_manager(run, func, result);
+        return reject_context_manager(run, func, result);
     int outcome = rs_run_returned(run, result, rs_clock_now(rs_clk));
     if (RS_LIKELY(mode == RS_MODE_RAISE))
         return result;
@@ -69,18 +69,18 @@ static PyObject *raised(rs_run *run, int mode)
     return result;
 }
 
-static PyObject *refused(rs_run *run, const rs_refusal *why, int mode)
+static PyObject *rejected(rs_run *run, const rs_rejection *why, int mode)
 {
     rs_gate *gate = run->slots[run->cursor].gate;
     PyObject *result = NULL;
     if (mode == RS_MODE_RESULT)
-        rs_result_attach(result = rs_result_refused(gate, why), run);
+        rs_result_attach(result = rs_result_rejected(gate, why), run);
     else {
-        rs_refusal_raise(gate, why);
+        rs_rejection_raise(gate, why);
         if (run->n == run->base)
             rs_ledger_attach_pending(run);
     }
-    rs_run_forget_refused(run);
+    rs_run_forget_rejected(run);
     return result;
 }
 
@@ -91,13 +91,13 @@ static PyObject *unasked(rs_run *run)
     return NULL;
 }
 
-static inline int admit_from(rs_run *run, const rs_request *request, int first, int may_wait, rs_refusal *why)
+static inline int admit_from(rs_run *run, const rs_request *request, int first, int may_wait, rs_rejection *why)
 {
     int verdict = rs_run_admit(run, request, first, may_wait, 0, why);
     return RS_UNLIKELY(verdict == RS_WAIT) ? rs_run_wait_sync(run, request, why) : verdict;
 }
 
-int rs_admit_sync(rs_run *run, const rs_request *request, int may_wait, rs_refusal *why)
+int rs_admit_sync(rs_run *run, const rs_request *request, int may_wait, rs_rejection *why)
 {
     return RS_UNLIKELY(rs_bypass_count) && rs_run_bypassed() ? RS_ADMITTED : admit_from(run, request, run->base, may_wait, why);
 }
@@ -126,7 +126,7 @@ static PyObject *delegated(rs_run *run, PyObject *func, const rs_request *reques
 }
 
 /* Go inward from *first* on. Return the result of the nearest strategy's inner part, or NULL if it raised. */
-static PyObject *inward(rs_run *run, PyObject *func, const rs_request *request, int verdict, rs_refusal *why, rs_end *end)
+static PyObject *inward(rs_run *run, PyObject *func, const rs_request *request, int verdict, rs_rejection *why, rs_end *end)
 {
     end->called = verdict != RS_REJECTED && verdict != -1;
     if (RS_LIKELY(verdict == RS_ADMITTED))
@@ -134,7 +134,7 @@ static PyObject *inward(rs_run *run, PyObject *func, const rs_request *request, 
     if (verdict == RS_DELEGATE)
         return delegated(run, func, request);
     if (verdict == RS_REJECTED)
-        return refused(run, why, RS_MODE_RAISE);
+        return rejected(run, why, RS_MODE_RAISE);
     return NULL;
 }
 
@@ -161,7 +161,7 @@ static int slept_until(rs_run *run, int64_t at, int64_t now)
 /* Carry out the answer of the strategy at run->n - 1. */
 static PyObject *answer(rs_run *run, PyObject *func, const rs_request *request, int next, rs_end *end)
 {
-    rs_refusal why = {-1, NAN, NAN, -1};
+    rs_rejection why = {-1, NAN, NAN, -1};
     PyObject *target = end->target, *argument = end->argument, *value = NULL;
     end->target = end->argument = NULL;
     end->called = 1;
@@ -199,11 +199,11 @@ static PyObject *finish(rs_end *end, int mode)
 
 static PyObject *invoke_stages(rs_run *run, rs_frame *frame, PyObject *func, const rs_request *request, int mode, GuardObject *guard)
 {
-    rs_refusal why = {-1, NAN, NAN, -1};
+    rs_rejection why = {-1, NAN, NAN, -1};
     rs_end end = {.request = request, .func = func};
     int verdict = rs_admit_sync(run, request, 1, &why);
     if (RS_UNLIKELY((verdict == RS_REJECTED || verdict == -1) && run->n == run->base))
-        return verdict == RS_REJECTED ? refused(run, &why, mode) : unasked(run);
+        return verdict == RS_REJECTED ? rejected(run, &why, mode) : unasked(run);
     rs_ambient_enter(frame);
     PyObject *value = inward(run, func, request, verdict, &why, &end);
     for (;;) {
@@ -238,10 +238,10 @@ static PyObject *invoke_stages(rs_run *run, rs_frame *frame, PyObject *func, con
 
 static inline PyObject *invoke_gates(rs_run *run, rs_frame *frame, PyObject *func, const rs_request *request, int mode, GuardObject *guard)
 {
-    rs_refusal why = {-1, NAN, NAN, -1};
+    rs_rejection why = {-1, NAN, NAN, -1};
     int verdict = rs_admit_sync(run, request, 1, &why);
     if (RS_UNLIKELY(verdict != RS_ADMITTED))
-        return verdict == RS_REJECTED ? refused(run, &why, mode) : unasked(run);
+        return verdict == RS_REJECTED ? rejected(run, &why, mode) : unasked(run);
     rs_ambient_enter(frame);
     PyObject *result = rs_vectorcall(func, request->args, (size_t)request->nargs, request->kwnames);
     rs_ambient_leave(frame);

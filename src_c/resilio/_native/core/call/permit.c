@@ -27,7 +27,7 @@ PyObject *rs_permit_new(rs_run *run)
     return (PyObject *)self;
 }
 
-/* Mark *given* as a permit that its caller must end; NULL and refusals pass through. */
+/* Mark *given* as a permit that its caller must end; NULL and rejections pass through. */
 PyObject *rs_permit_by_hand(PyObject *given)
 {
     if (given && Py_IS_TYPE(given, &rs_PermitType))

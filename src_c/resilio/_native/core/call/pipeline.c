@@ -158,8 +158,8 @@ static int only_gates(const rs_pipeline *self)
     return 0;
 }
 
-/* The result of a run without a permit: a Refusal, or NULL with the refusal or another exception raised. */
-static PyObject *refused(rs_run *run, int verdict, const rs_refusal *why, int raise)
+/* The result of a run without a permit: a Rejection, or NULL with the rejection or another exception raised. */
+static PyObject *rejected(rs_run *run, int verdict, const rs_rejection *why, int raise)
 {
     PyObject *result = NULL;
     /* Raised: the deadline has passed, or a signal has come; the stage is still held. */
@@ -170,12 +170,12 @@ static PyObject *refused(rs_run *run, int verdict, const rs_refusal *why, int ra
     }
     rs_gate *gate = run->slots[run->cursor].gate;
     if (raise) {
-        rs_refusal_raise(gate, why);
+        rs_rejection_raise(gate, why);
         rs_ledger_attach_pending(run);
     }
     else
-        result = rs_refusal_new(gate, why);
-    rs_run_forget_refused(run);
+        result = rs_rejection_new(gate, why);
+    rs_run_forget_rejected(run);
     return result;
 }
 
@@ -186,7 +186,7 @@ static PyObject *acquire_now(rs_pipeline *self, PyObject *around, PyObject *cons
     rs_slot slots[RS_INLINE_GATES];
     rs_run run = rs_run_of(self, rs_slots_for(self, slots), 0, rs_epoch);
     rs_request request = {args, nargs, kwnames, NULL, 0};
-    rs_refusal why = {-1, NAN, NAN, -1};
+    rs_rejection why = {-1, NAN, NAN, -1};
     PyObject *result = NULL;
     if (run.slots == NULL)
         return NULL;
@@ -196,7 +196,7 @@ static PyObject *acquire_now(rs_pipeline *self, PyObject *around, PyObject *cons
     if (RS_LIKELY(verdict == RS_ADMITTED))
         result = rs_permit_new(&run);
     else
-        result = refused(&run, verdict, &why, raise);
+        result = rejected(&run, verdict, &why, raise);
     rs_ledger_drop(&run.ledger);
     if (run.slots && run.slots != slots)
         PyMem_Free(run.slots);
@@ -277,7 +277,7 @@ static PyObject *pipeline_begin(rs_pipeline *self, PyObject *const *args, Py_ssi
     rs_slot slots[RS_INLINE_GATES];
     rs_run run = rs_run_of(self, slots, 0, rs_epoch);
     rs_request request = {args, nargs, kwnames, NULL, 0};
-    rs_refusal why = {-1, NAN, NAN, -1};
+    rs_rejection why = {-1, NAN, NAN, -1};
     PyObject *given = NULL;
     int verdict = rs_run_admit(&run, &request, 0, 1, 0, &why);
     if (RS_LIKELY(verdict == RS_ADMITTED))
@@ -289,25 +289,25 @@ static PyObject *pipeline_begin(rs_pipeline *self, PyObject *const *args, Py_ssi
         PySendResult sent = rs_call_wait(call, &given);
         return queued(call, sent, given);
     }
-    return refused(&run, verdict, &why, 1);
+    return rejected(&run, verdict, &why, 1);
 }
 
 static PyMethodDef pipeline_methods[] = {
     {"call", (PyCFunction)(void (*)(void))pipeline_call, METH_FASTCALL | METH_KEYWORDS,
      "call($self, fn, /, *args, **kwargs)\n--\n\n"
-     "Call `fn(*args, **kwargs)` if all gates admit, else raise the refusal. May block."},
+     "Call `fn(*args, **kwargs)` if all gates admit, else raise the rejection. May block."},
     {"acall", (PyCFunction)(void (*)(void))pipeline_acall, METH_FASTCALL | METH_KEYWORDS,
-     "acall($self, fn, /, *args, **kwargs)\n--\n\nAwait `fn(*args, **kwargs)` if all gates admit, else raise the refusal."},
+     "acall($self, fn, /, *args, **kwargs)\n--\n\nAwait `fn(*args, **kwargs)` if all gates admit, else raise the rejection."},
     {"attempt", (PyCFunction)(void (*)(void))pipeline_attempt, METH_FASTCALL | METH_KEYWORDS,
      "attempt($self, fn, /, *args, **kwargs)\n--\n\n"
      "As call, but return a Result (an awaitable of it for a coroutine function)."},
     {"try_acquire", (PyCFunction)(void (*)(void))pipeline_try_acquire, METH_FASTCALL | METH_KEYWORDS,
      "try_acquire($self, /, *args, **kwargs)\n--\n\n"
-     "Return a Permit if all gates admit at once, else a Refusal. Neither waits nor raises a refusal."},
+     "Return a Permit if all gates admit at once, else a Rejection. Neither waits nor raises a rejection."},
     {"acquire", (PyCFunction)(void (*)(void))pipeline_acquire, METH_FASTCALL | METH_KEYWORDS,
-     "acquire($self, /, *args, **kwargs)\n--\n\nReturn a Permit, or raise the refusal. May block."},
+     "acquire($self, /, *args, **kwargs)\n--\n\nReturn a Permit, or raise the rejection. May block."},
     {"aacquire", (PyCFunction)(void (*)(void))pipeline_aacquire, METH_FASTCALL | METH_KEYWORDS,
-     "aacquire($self, /, *args, **kwargs)\n--\n\nAwait a Permit, or raise the refusal."},
+     "aacquire($self, /, *args, **kwargs)\n--\n\nAwait a Permit, or raise the rejection."},
     {"_begin", (PyCFunction)(void (*)(void))pipeline_begin, METH_FASTCALL | METH_KEYWORDS,
      "_begin($self, /, *args, **kwargs)\n--\n\n"
      "Begin `aacquire(*args, **kwargs)`: return a Permit, or if it waits the call and its first yield."},

@@ -184,7 +184,7 @@ static PyMemberDef rest_members[] = {
     {"func", T_OBJECT, offsetof(RestObject, func), READONLY, "The function."},
     {"is_async", T_BOOL, offsetof(RestObject, is_async), READONLY, "True if a call returns an awaitable."},
     {"hedge", T_INT, offsetof(RestObject, hedge), READONLY,
-     "Number of a copy of a call in flight, which gates may shed; 0: no copy."},
+     "Number of a copy of a call in flight, which gates may reject; 0: no copy."},
     {"cut", T_OBJECT, offsetof(RestObject, cut), 0,
      "Object that may cancel it early, or None; the stage and inner gates read cancel_called and cancelled_caught."},
     {"__vectorcalloffset__", T_PYSSIZET, offsetof(RestObject, vectorcall), READONLY},

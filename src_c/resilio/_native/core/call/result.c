@@ -1,15 +1,15 @@
-/* Result: the outcome of an attempt as a value. A refusal's exception is created when it is read. */
+/* Result: the outcome of a call as a value. A rejection's exception is created when it is read. */
 #include "core.h"
 
 typedef struct {
     PyObject_HEAD
-    PyObject *value;                /* the result, or the exception, or NULL for a refusal */
-    rs_gate *gate;                  /* the gate that refused */
-    rs_refusal why;
-    int outcome;                    /* rs_outcome, or RS_REFUSED */
+    PyObject *value;                /* the result, or the exception, or NULL for a rejection */
+    rs_gate *gate;                  /* the gate that rejected */
+    rs_rejection why;
+    int outcome;                    /* rs_outcome, or RS_RESULT_REJECTED */
     int raised;
 } ResultObject;
-#define RS_REFUSED 3
+#define RS_RESULT_REJECTED 3
 
 static PyObject *outcome_names[4];
 
@@ -40,9 +40,9 @@ PyObject *rs_result_error(PyObject *error, int outcome)
     return (PyObject *)self;
 }
 
-PyObject *rs_result_refused(rs_gate *gate, const rs_refusal *why)
+PyObject *rs_result_rejected(rs_gate *gate, const rs_rejection *why)
 {
-    ResultObject *self = result_new(NULL, gate, RS_REFUSED);
+    ResultObject *self = result_new(NULL, gate, RS_RESULT_REJECTED);
     if (self)
         self->why = *why;
     return (PyObject *)self;
@@ -69,14 +69,14 @@ static void result_dealloc(ResultObject *self)
     PyObject_GC_Del(self);
 }
 
-/* The exception, borrowed. A refusal's exception is created once and kept, so that `result.error is result.error`. If
+/* The exception, borrowed. A rejection's exception is created once and kept, so that `result.error is result.error`. If
    two threads create it concurrently, the second one takes that of the first. */
 static PyObject *result_exception(ResultObject *self)
 {
     PyObject *kept = __atomic_load_n(&self->value, __ATOMIC_ACQUIRE);
-    if (self->outcome != RS_REFUSED || kept)
+    if (self->outcome != RS_RESULT_REJECTED || kept)
         return kept;
-    PyObject *made = rs_refusal_error(self->gate, &self->why);
+    PyObject *made = rs_rejection_error(self->gate, &self->why);
     if (made && !__atomic_compare_exchange_n(&self->value, &kept, made, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
         Py_DECREF(made);
         return kept;
@@ -84,7 +84,7 @@ static PyObject *result_exception(ResultObject *self)
     return made;
 }
 
-/* Attach the ledger of a refusal that followed a wait. */
+/* Attach the ledger of a rejection that followed a wait. */
 void rs_result_attach(PyObject *result, rs_run *run)
 {
     PyObject *error = result && run->ledger ? result_exception((ResultObject *)result) : NULL;
@@ -94,10 +94,10 @@ void rs_result_attach(PyObject *result, rs_run *run)
         PyErr_Clear();                  /* no memory: it is created when it is read */
 }
 
-static int result_failed(ResultObject *self) { return self->raised || self->outcome == RS_REFUSED; }
+static int result_failed(ResultObject *self) { return self->raised || self->outcome == RS_RESULT_REJECTED; }
 static int result_bool(ResultObject *self) { return self->outcome == RS_SUCCESS && !self->raised; }
 static PyObject *result_ok(ResultObject *self, void *unused) { return PyBool_FromLong(result_bool(self)); }
-static PyObject *result_called(ResultObject *self, void *unused) { return PyBool_FromLong(self->outcome != RS_REFUSED); }
+static PyObject *result_called(ResultObject *self, void *unused) { return PyBool_FromLong(self->outcome != RS_RESULT_REJECTED); }
 
 static PyObject *result_unwrap(ResultObject *self, PyObject *unused)
 {
@@ -142,13 +142,13 @@ static PyObject *result_repr(ResultObject *self)
 static PyNumberMethods result_number = {.nb_bool = (inquiry)result_bool};
 static PyMethodDef result_methods[] = {
     {"unwrap", (PyCFunction)result_unwrap, METH_NOARGS,
-     "unwrap($self, /)\n--\n\nReturn the value, or raise the exception or refusal."},
+     "unwrap($self, /)\n--\n\nReturn the value, or raise the exception or rejection."},
     {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, "Result[T]"},
     {NULL}};
 static PyGetSetDef result_getset[] = {
     {"ok", (getter)result_ok, NULL, "True if the call succeeded."},
     {"value", (getter)result_get_value, NULL, "Return value of the callee; None if it raised or was not called."},
-    {"error", (getter)result_get_error, NULL, "Exception of the callee, or the refusal; None if it returned."},
+    {"error", (getter)result_get_error, NULL, "Exception of the callee, or the rejection; None if it returned."},
     {"outcome", (getter)result_outcome, NULL, "success, failure, ignored or rejected."},
     {"called", (getter)result_called, NULL, "True if the callee was called."},
     {NULL}};
@@ -157,7 +157,7 @@ PyTypeObject rs_ResultType = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "resilio._native.core.Result",
     .tp_basicsize = sizeof(ResultObject),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
-    .tp_doc = "Result of an attempt: true if it succeeded.",
+    .tp_doc = "The outcome of `try_call` or `try_acall`: true if it succeeded.",
     .tp_dealloc = (destructor)result_dealloc,
     .tp_traverse = (traverseproc)result_traverse,
     .tp_clear = (inquiry)result_clear,

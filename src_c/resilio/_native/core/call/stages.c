@@ -50,19 +50,19 @@ PySendResult rs_call_finish(CallObject *self, PyObject *value, PyObject *error, 
     return *result ? PYGEN_RETURN : PYGEN_ERROR;
 }
 
-static PySendResult finish_refused(CallObject *self, const rs_refusal *why, PyObject **result)
+static PySendResult finish_rejected(CallObject *self, const rs_rejection *why, PyObject **result)
 {
     rs_gate *gate = self->run.slots[self->run.cursor].gate;
     rs_call_end(self);
     rs_call_drop_args(self);
     *result = NULL;
     if (self->mode == RS_MODE_RESULT)
-        rs_result_attach(*result = rs_result_refused(gate, why), &self->run);
+        rs_result_attach(*result = rs_result_rejected(gate, why), &self->run);
     else {
-        rs_refusal_raise(gate, why);
+        rs_rejection_raise(gate, why);
         rs_ledger_attach_pending(&self->run);
     }
-    rs_run_forget_refused(&self->run);
+    rs_run_forget_rejected(&self->run);
     return *result ? PYGEN_RETURN : PYGEN_ERROR;
 }
 
@@ -137,7 +137,7 @@ static PySendResult delegate(CallObject *self, PyObject **result)
 }
 
 /* testing.no_wait(): end waits at once that only the passage of time would end. */
-static int skip_waits(CallObject *self, int verdict, rs_refusal *why)
+static int skip_waits(CallObject *self, int verdict, rs_rejection *why)
 {
     while (RS_UNLIKELY(verdict == RS_WAIT && rs_no_wait_count)) {
         int64_t now = rs_clock_now(rs_clk), poll_at = rs_wait_now(&self->run);
@@ -149,14 +149,14 @@ static int skip_waits(CallObject *self, int verdict, rs_refusal *why)
     return verdict;
 }
 
-static int admit(CallObject *self, int first, rs_refusal *why)
+static int admit(CallObject *self, int first, rs_rejection *why)
 {
     rs_request request = rs_call_request(self);
     self->armed = 0;
     return rs_run_admit(&self->run, &request, first, 1, 0, why);
 }
 
-static int resume(CallObject *self, rs_refusal *why)
+static int resume(CallObject *self, rs_rejection *why)
 {
     rs_request request = rs_call_request(self);
     self->armed = 0;
@@ -165,7 +165,7 @@ static int resume(CallObject *self, rs_refusal *why)
 
 /* Act on a verdict. RETURN, ERROR: the inner part of the nearest strategy has ended so; *called*:
    whether the callee was called. */
-static PySendResult proceed(CallObject *self, int verdict, rs_refusal *why, PyObject **result, int *called)
+static PySendResult proceed(CallObject *self, int verdict, rs_rejection *why, PyObject **result, int *called)
 {
     *called = 1;
     if (RS_LIKELY(verdict == RS_ADMITTED))
@@ -176,16 +176,16 @@ static PySendResult proceed(CallObject *self, int verdict, rs_refusal *why, PyOb
     *result = NULL;
     if (verdict == RS_WAIT)
         return park(self);
-    if (verdict == -1)                  /* no gate could refuse it */
+    if (verdict == -1)                  /* no gate could reject it */
         return PYGEN_ERROR;
-    rs_refusal_raise(self->run.slots[self->run.cursor].gate, why);
-    rs_run_forget_refused(&self->run);
+    rs_rejection_raise(self->run.slots[self->run.cursor].gate, why);
+    rs_run_forget_rejected(&self->run);
     return PYGEN_ERROR;
 }
 
 static PySendResult again(CallObject *self, PyObject **result, int *called)
 {
-    rs_refusal why = {-1, NAN, NAN, -1};
+    rs_rejection why = {-1, NAN, NAN, -1};
     self->run.attempt++;
     return proceed(self, skip_waits(self, admit(self, self->run.n, &why), &why), &why, result, called);
 }
@@ -254,13 +254,13 @@ PySendResult rs_call_ended(CallObject *self, PyObject *value, PyObject **result)
     return rs_call_finish(self, value, value ? NULL : rs_take_error(), outcome, result);
 }
 
-/* Continue after a verdict on the way inward. After a refusal nothing is held inside the nearest strategy. */
-PySendResult rs_call_go_on(CallObject *self, int verdict, rs_refusal *why, PyObject **result)
+/* Continue after a verdict on the way inward. After a rejection nothing is held inside the nearest strategy. */
+PySendResult rs_call_go_on(CallObject *self, int verdict, rs_rejection *why, PyObject **result)
 {
     int called;
     verdict = skip_waits(self, verdict, why);
     if (RS_UNLIKELY(verdict == RS_REJECTED && self->run.n == self->run.base))
-        return finish_refused(self, why, result);
+        return finish_rejected(self, why, result);
     if (RS_UNLIKELY(verdict == RS_ADMITTED && self->mode == RS_MODE_PERMIT))
         return finish_permit(self, result);
     PySendResult sent = proceed(self, verdict, why, result, &called);
@@ -277,14 +277,14 @@ PySendResult rs_call_go_on(CallObject *self, int verdict, rs_refusal *why, PyObj
 /* testing.disabled() */
 PySendResult rs_call_bypass(CallObject *self, PyObject **result)
 {
-    rs_refusal why = {-1, NAN, NAN, -1};
+    rs_rejection why = {-1, NAN, NAN, -1};
     return self->mode == RS_MODE_PERMIT ? finish_permit(self, result) : rs_call_go_on(self, RS_ADMITTED, &why, result);
 }
 
 /* The park returned or raised. */
 PySendResult rs_call_parked(CallObject *self, PySendResult sent, PyObject **result)
 {
-    rs_refusal why = {-1, NAN, NAN, -1};
+    rs_rejection why = {-1, NAN, NAN, -1};
     self->running = 1;
     if (RS_LIKELY(sent == PYGEN_RETURN)) {
         Py_CLEAR(*result);

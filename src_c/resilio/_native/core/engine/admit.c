@@ -5,8 +5,8 @@ uint32_t rs_epoch = 1;
 int rs_bypass_count, rs_no_wait_count;
 static PyObject *backend_park_sync, *context_bypass, *context_no_wait;
 
-/* Record a wait or a refusal. *final*: the gate is not asked again. Lock held. */
-static RS_APART void note_not_admitted(rs_gate *gate, rs_slot *slot, int verdict, int final, uint32_t credit, const rs_refusal *why)
+/* Record a wait or a rejection. *final*: the gate is not asked again. Lock held. */
+static RS_APART void note_not_admitted(rs_gate *gate, rs_slot *slot, int verdict, int final, uint32_t credit, const rs_rejection *why)
 {
     if (verdict == RS_WAIT) {
         gate->counters.calls++;
@@ -16,7 +16,7 @@ static RS_APART void note_not_admitted(rs_gate *gate, rs_slot *slot, int verdict
     }
     else if (final) {
         gate->counters.calls++;
-        rs_gate_count_refusal(gate, why->reason);
+        rs_gate_count_rejection(gate, why->reason);
         slot->state = RS_SLOT_EMPTY;
     }
     else {
@@ -25,7 +25,7 @@ static RS_APART void note_not_admitted(rs_gate *gate, rs_slot *slot, int verdict
     }
 }
 
-static inline int ask(rs_gate *gate, rs_slot *slot, const rs_request *request, int final, int64_t now, rs_refusal *why)
+static inline int ask(rs_gate *gate, rs_slot *slot, const rs_request *request, int final, int64_t now, rs_rejection *why)
 {
     slot->state = RS_SLOT_HELD;
     rs_gate_lock(gate);
@@ -45,14 +45,14 @@ static inline int ask(rs_gate *gate, rs_slot *slot, const rs_request *request, i
     return verdict;
 }
 
-/* Ask with a waiter, after the gate refused to admit at once. */
-static RS_APART int ask_to_wait(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t deadline, int64_t now, rs_refusal *why)
+/* Ask with a waiter, after the gate rejected to admit at once. */
+static RS_APART int ask_to_wait(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t deadline, int64_t now, rs_rejection *why)
 {
     rs_request waiting = *request;
     waiting.waiter = rs_waiter_new();
     waiting.deadline_ns = deadline == RS_NEVER ? 0 : deadline;
     if (waiting.waiter == NULL) {
-        PyErr_Clear();                      /* no memory to wait with: the refusal stands */
+        PyErr_Clear();                      /* no memory to wait with: the rejection stands */
         return ask(gate, slot, request, 1, now, why);
     }
     slot->waiter = waiting.waiter;
@@ -63,13 +63,13 @@ static RS_APART int ask_to_wait(rs_gate *gate, rs_slot *slot, const rs_request *
     return verdict;
 }
 
-/* The refusal of the gate at the cursor has been reported: drop the gate that was resolved for this call alone. */
-void rs_run_forget_refused(rs_run *run)
+/* The rejection of the gate at the cursor has been reported: drop the gate that was resolved for this call alone. */
+void rs_run_forget_rejected(rs_run *run)
 {
     rs_slot_leave(&run->slots[run->cursor]);
 }
 
-static RS_APART int refuse(rs_run *run, int at, int64_t now, const rs_refusal *why)
+static RS_APART int reject(rs_run *run, int at, int64_t now, const rs_rejection *why)
 {
     rs_gate *gate = run->slots[at].gate;
     run->cursor = (int16_t)at;
@@ -84,18 +84,18 @@ static RS_APART int refuse(rs_run *run, int at, int64_t now, const rs_refusal *w
     return RS_REJECTED;
 }
 
-/* Refuse because the deadline has passed, without asking the gate at *at*. Not for a gate in shadow
-   mode, which refuses nothing. */
-static RS_APART int refuse_late(rs_run *run, int at, int64_t now, rs_refusal *why)
+/* Reject because the deadline has passed, without asking the gate at *at*. Not for a gate in shadow
+   mode, which rejects nothing. */
+static RS_APART int reject_late(rs_run *run, int at, int64_t now, rs_rejection *why)
 {
     rs_gate *gate = run->slots[at].gate;
-    *why = (rs_refusal){RS_OUT_OF_TIME_TO_WAIT, NAN, 0.0, -1};
+    *why = (rs_rejection){RS_OUT_OF_TIME_TO_WAIT, NAN, 0.0, -1};
     run->slots[at].state = RS_SLOT_EMPTY;
     rs_gate_lock(gate);
     gate->counters.calls++;
-    rs_gate_count_refusal(gate, why->reason);
+    rs_gate_count_rejection(gate, why->reason);
     rs_gate_unlock(gate);
-    return refuse(run, at, now, why);
+    return reject(run, at, now, why);
 }
 
 /* The same with no gate between the last strategy and the function. Returns -1. */
@@ -113,7 +113,7 @@ static RS_APART int raise_late(void)
     return -1;
 }
 
-/* Enter a strategy, which neither waits nor refuses. 1: Python must run it. */
+/* Enter a strategy, which neither waits nor rejects. 1: Python must run it. */
 static inline int enter_strategy(rs_run *run, int at, const rs_request *request, int64_t now)
 {
     rs_slot *slot = &run->slots[at];
@@ -138,7 +138,7 @@ static inline int enter_strategy(rs_run *run, int at, const rs_request *request,
     return 1;
 }
 
-/* Return 1 if the deadline has passed, and no gate between the last strategy and the function could refuse the call. */
+/* Return 1 if the deadline has passed, and no gate between the last strategy and the function could reject the call. */
 static int too_late(const rs_run *run, int first, int64_t now, int64_t deadline)
 {
     const rs_pipeline *pipe = run->pipe;
@@ -147,8 +147,8 @@ static int too_late(const rs_run *run, int first, int64_t now, int64_t deadline)
 
 /* Ask the gates from *first* on. *now* = 0: read the clock, if any of them needs it. ADMITTED: all hold. WAIT:
    run->cursor waits, those before it hold. REJECTED: none inside the nearest strategy holds. DELEGATE: Python runs the
-   strategy at run->cursor, which holds. -1: an exception in place of a refusal. */
-int rs_run_admit(rs_run *run, const rs_request *request, int first, int may_wait, int64_t now, rs_refusal *why)
+   strategy at run->cursor, which holds. -1: an exception in place of a rejection. */
+int rs_run_admit(rs_run *run, const rs_request *request, int first, int may_wait, int64_t now, rs_rejection *why)
 {
     rs_pipeline *pipe = run->pipe;
     int64_t deadline = run->deadline_ns = Py_MIN(run->deadline_ns, rs_deadline_ns());
@@ -184,7 +184,7 @@ int rs_run_admit(rs_run *run, const rs_request *request, int first, int may_wait
             continue;
         }
         if (RS_UNLIKELY(now >= deadline) && gate->enforce_share)
-            return refuse_late(run, i, now, why);
+            return reject_late(run, i, now, why);
         if (ops->prepare)
             ops->prepare(gate, slot, request);
         int queue = may_wait && ops->poll != NULL && !request->hedge;
@@ -193,7 +193,7 @@ int rs_run_admit(rs_run *run, const rs_request *request, int first, int may_wait
             verdict = ask_to_wait(gate, slot, request, deadline, now, why);
         run->n = (int16_t)(i + 1);
         if (RS_UNLIKELY(verdict == RS_REJECTED))
-            return refuse(run, i, now, why);
+            return reject(run, i, now, why);
         if (RS_UNLIKELY(gate->changes || gate->woken))
             rs_gate_deliver(gate, NULL, 0);
         if (RS_UNLIKELY(verdict == RS_WAIT)) {
@@ -213,7 +213,7 @@ int rs_run_admit(rs_run *run, const rs_request *request, int first, int may_wait
 }
 
 /* After a wait at *waited*, ask the gates before it again, up to the next strategy: their state may have changed. */
-static int recheck(rs_run *run, int waited, int64_t now, rs_refusal *why)
+static int recheck(rs_run *run, int waited, int64_t now, rs_rejection *why)
 {
     for (int i = rs_run_floor(run, waited); i < waited; i++) {
         rs_gate *gate = run->slots[i].gate;
@@ -224,14 +224,14 @@ static int recheck(rs_run *run, int waited, int64_t now, rs_refusal *why)
         int verdict = gate->ops->recheck(gate, slot, now, why);
         if (verdict == RS_REJECTED) {
             gate->counters.inflight--;
-            rs_gate_count_refusal(gate, why->reason);
+            rs_gate_count_rejection(gate, why->reason);
             slot->state = RS_SLOT_EMPTY;
         }
         else if (slot->state == RS_SLOT_SHADOW)
             gate->counters.inflight--;
         rs_gate_unlock(gate);
         if (verdict == RS_REJECTED) {
-            uint8_t flags = slot->flags;      /* the gate is still needed for its refusal */
+            uint8_t flags = slot->flags;      /* the gate is still needed for its rejection */
             run->cursor = (int16_t)i;
             slot->flags = 0;
             rs_run_cancel(run, rs_run_floor(run, waited), 0, now);
@@ -251,48 +251,48 @@ static int recheck(rs_run *run, int waited, int64_t now, rs_refusal *why)
    may be ahead by a few ns. */
 static int is_late(const rs_run *run, const rs_slot *slot, int64_t now)
 {
-    return now >= run->deadline_ns || (slot->waiter->state == RS_WAITER_REFUSED && slot->waiter->reason == RS_EXPIRED);
+    return now >= run->deadline_ns || (slot->waiter->state == RS_WAITER_REJECTED && slot->waiter->reason == RS_EXPIRED);
 }
 
-/* End the wait at the cursor with a refusal that is not the gate's. Lock held, released here. */
-static int end_wait(rs_run *run, int64_t now, const rs_refusal *why)
+/* End the wait at the cursor with a rejection that is not the gate's. Lock held, released here. */
+static int end_wait(rs_run *run, int64_t now, const rs_rejection *why)
 {
     int at = run->cursor;
     rs_slot *slot = &run->slots[at];
     rs_gate *gate = slot->gate;
     rs_waiter_leave(slot->waiter, now - slot->admitted_ns);
-    rs_gate_count_refusal(gate, why->reason);
+    rs_gate_count_rejection(gate, why->reason);
     gate->ops->cancel(gate, slot, now);
     rs_gate_unlock(gate);
     slot->state = RS_SLOT_EMPTY;
     Py_CLEAR(slot->waiter);
-    return refuse(run, at, now, why);
+    return reject(run, at, now, why);
 }
 
-/* Refuse because the place in the queue is lost, and with it the permits of the gates outside it. */
-static int refuse_lost(rs_run *run, int64_t now, rs_refusal *why)
+/* Reject because the place in the queue is lost, and with it the permits of the gates outside it. */
+static int reject_lost(rs_run *run, int64_t now, rs_rejection *why)
 {
-    *why = (rs_refusal){RS_WOULD_BLOCK, NAN, NAN, -1};
+    *why = (rs_rejection){RS_WOULD_BLOCK, NAN, NAN, -1};
     rs_run_cancel(run, rs_run_floor(run, run->cursor), 0, now);
     return RS_REJECTED;
 }
 
 /* After a wake-up or the timer: poll the waiting gate, and continue if it admits. */
-int rs_run_resume(rs_run *run, const rs_request *request, int64_t now, rs_refusal *why)
+int rs_run_resume(rs_run *run, const rs_request *request, int64_t now, rs_rejection *why)
 {
     int i = run->cursor;
     rs_gate *gate = run->slots[i].gate;
     rs_slot *slot = &run->slots[i];
     if (run->epoch != rs_epoch)                 /* forked meanwhile: the queue is gone */
-        return refuse_lost(run, now, why);
+        return reject_lost(run, now, why);
     __atomic_store_n(&slot->waiter->notified, 0, __ATOMIC_RELEASE);
     rs_gate_lock(gate);
     if (RS_UNLIKELY(!slot->waiter->waiting)) {  /* resumed by hand after its loop was closed: its place is gone */
         rs_gate_unlock(gate);
-        return refuse_lost(run, now, why);
+        return reject_lost(run, now, why);
     }
     if (RS_UNLIKELY(is_late(run, slot, now))) {
-        *why = (rs_refusal){RS_OUT_OF_TIME_TO_WAIT, NAN, 0.0, -1};
+        *why = (rs_rejection){RS_OUT_OF_TIME_TO_WAIT, NAN, 0.0, -1};
         return end_wait(run, now, why);
     }
     int verdict = gate->ops->poll(gate, slot, now, why);
@@ -304,7 +304,7 @@ int rs_run_resume(rs_run *run, const rs_request *request, int64_t now, rs_refusa
             slot->admitted_ns = now;
         }
         else {
-            rs_gate_count_refusal(gate, why->reason);
+            rs_gate_count_rejection(gate, why->reason);
             slot->state = RS_SLOT_EMPTY;
         }
     }
@@ -317,7 +317,7 @@ int rs_run_resume(rs_run *run, const rs_request *request, int64_t now, rs_refusa
     }
     Py_CLEAR(slot->waiter);
     if (verdict == RS_REJECTED)
-        return refuse(run, i, now, why);
+        return reject(run, i, now, why);
     if (gate->changes || gate->woken)
         rs_gate_deliver(gate, NULL, 0);
     if (recheck(run, i, now, why) == RS_REJECTED)
@@ -359,13 +359,13 @@ int rs_skips_waits(void)
     return context_flag(rs_no_wait_count, "no_wait", &context_no_wait);
 }
 
-/* Refuse instead of blocking: the blocked event loop would have to release the permit. */
-static int refuse_to_block(rs_run *run, int64_t now, rs_refusal *why)
+/* Reject instead of blocking: the blocked event loop would have to release the permit. */
+static int reject_to_block(rs_run *run, int64_t now, rs_rejection *why)
 {
     static PyObject *hook;
     rs_gate *gate = run->slots[run->cursor].gate;
-    *why = (rs_refusal){RS_WOULD_BLOCK, NAN, NAN, -1};
-    if (rs_hook("warn_refusal", &hook))
+    *why = (rs_rejection){RS_WOULD_BLOCK, NAN, NAN, -1};
+    if (rs_hook("warn_rejection", &hook))
         Py_XDECREF(PyObject_CallOneArg(hook, (PyObject *)gate));
     if (PyErr_Occurred())
         rs_drop_error();
@@ -375,7 +375,7 @@ static int refuse_to_block(rs_run *run, int64_t now, rs_refusal *why)
 
 /* Block this thread until the waiting gate decides. Return a verdict, or -1 with an exception and nothing held
    inside the nearest strategy. */
-int rs_run_wait_sync(rs_run *run, const rs_request *request, rs_refusal *why)
+int rs_run_wait_sync(rs_run *run, const rs_request *request, rs_rejection *why)
 {
     int verdict = RS_WAIT, blocks = rs_may_block();
     if (blocks < 0) {
@@ -383,7 +383,7 @@ int rs_run_wait_sync(rs_run *run, const rs_request *request, rs_refusal *why)
         return -1;
     }
     if (!blocks)
-        return refuse_to_block(run, rs_clock_now(rs_clk), why);
+        return reject_to_block(run, rs_clock_now(rs_clk), why);
     while (verdict == RS_WAIT) {
         rs_slot *slot = &run->slots[run->cursor];
         int64_t now = rs_clock_now(rs_clk), poll_at = rs_no_wait_count ? rs_wait_now(run) : now;

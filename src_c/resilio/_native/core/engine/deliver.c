@@ -100,7 +100,7 @@ static PyObject *number(double value)
     return isnan(value) ? Py_NewRef(Py_None) : PyFloat_FromDouble(value);
 }
 
-void rs_tell_rejected(rs_gate *gate, const rs_refusal *why)
+void rs_tell_rejected(rs_gate *gate, const rs_rejection *why)
 {
     const rs_kind *kind = rs_kind_of(gate->ops);
     PyObject *args[5] = {(PyObject *)gate, kind ? rs_reason(kind, why->reason) : Py_None, number(why->measured), number(why->limit),

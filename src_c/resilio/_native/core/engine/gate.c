@@ -93,16 +93,16 @@ static PyObject *gate_counters(rs_gate *self, PyObject *unused)
                          c.cancelled, "abandoned", c.abandoned, "inflight", (long long)c.inflight, "queued", (long long)c.queued);
 }
 
-static PyObject *gate_refusals(rs_gate *self, PyObject *unused)
+static PyObject *gate_rejections(rs_gate *self, PyObject *unused)
 {
-    uint64_t refused[RS_REFUSALS];
+    uint64_t rejected[RS_REJECTIONS];
     rs_lock_acquire(&self->lock);
-    memcpy(refused, self->refused, sizeof refused);
+    memcpy(rejected, self->rejected, sizeof rejected);
     rs_lock_release(&self->lock);
     const rs_kind *kind = self->ops ? rs_kind_of(self->ops) : NULL;
     PyObject *dict = kind || !PyErr_Occurred() ? PyDict_New() : NULL;
     for (int i = RS_OUT_OF_TIME_TO_WAIT; dict && kind && i < PyTuple_GET_SIZE(kind->reasons) && i < RS_REASONS; i++) {
-        PyObject *count = PyLong_FromUnsignedLongLong(refused[RS_REFUSED_AT(i)]);
+        PyObject *count = PyLong_FromUnsignedLongLong(rejected[RS_REJECTED_AT(i)]);
         if (count == NULL || PyDict_SetItem(dict, rs_reason(kind, i), count) < 0)
             Py_CLEAR(dict);
         Py_XDECREF(count);
@@ -324,9 +324,9 @@ static PyObject *gate_deliver(rs_gate *self, PyObject *unused)
 static PyMethodDef gate_methods[] = {
     {"counters", (PyCFunction)gate_counters, METH_NOARGS,
      "counters($self, /)\n--\n\nAll counters of this gate, read at one moment, as a dict of int."},
-    {"refusals", (PyCFunction)gate_refusals, METH_NOARGS,
-     "refusals($self, /)\n--\n\n"
-     "Number of refusals by reason: the closed set, a deadline too near, a wait that would block."},
+    {"rejections", (PyCFunction)gate_rejections, METH_NOARGS,
+     "rejections($self, /)\n--\n\n"
+     "Number of rejections by reason: the closed set, a deadline too near, a wait that would block."},
     {"seconds", (PyCFunction)gate_seconds, METH_NOARGS,
      "seconds($self, /)\n--\n\nTime of the calls whose outermost stage this is, as a dict of seconds by segment."},
     {"drain_changes", (PyCFunction)gate_drain_changes, METH_NOARGS,
@@ -366,9 +366,9 @@ static PyGetSetDef gate_getset[] = {
     OWN(entry, "Key of a keyed policy that this gate serves, or None."),
     OWN(on_trip,
      "callable(gate, subject) after a failure that changed the state; *subject* was raised or returned. Or None."),
-    {"enforce", (getter)gate_get_enforce, (setter)gate_set_enforce, "Share of the calls to which refusals apply, 0 to 1."},
+    {"enforce", (getter)gate_get_enforce, (setter)gate_set_enforce, "Share of the calls to which rejections apply, 0 to 1."},
     {"waited", (getter)gate_waited, NULL, "Total seconds that calls have waited here."},
-    {"error", (getter)gate_get_error, NULL, "Name in resilio.errors of the class of its refusals."},
+    {"error", (getter)gate_get_error, NULL, "Name in resilio.errors of the class of its rejections."},
     {"states", (getter)gate_get_states, NULL, "Closed set of states, possibly empty."},
     {"reasons", (getter)gate_get_reasons, NULL, "Closed set of reasons."},
     {"kind", (getter)gate_get_kind, NULL, "Kind of gate: circuit_breaker, bulkhead, ..."},

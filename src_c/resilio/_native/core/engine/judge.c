@@ -35,7 +35,7 @@ int rs_ask_judge(const rs_pipeline *pipe, rs_gate *gate, int of_value, PyObject 
 static PyObject *rejected_error, *deadline_error;
 
 /* Return 1 if the error was raised in place of a call that did not fit into its deadline. */
-static int is_refused_for_time(PyObject *error)
+static int is_rejected_for_time(PyObject *error)
 {
     PyObject *class = rs_hook("DeadlineExceededError", &deadline_error);
     if (class == NULL || !PyObject_TypeCheck(error, (PyTypeObject *)class))
@@ -45,11 +45,11 @@ static int is_refused_for_time(PyObject *error)
     return called == Py_False;
 }
 
-/* Return 1 for refusals, and groups of nothing but refusals: they do not concern the callee. */
-static int is_refusal(PyObject *error)
+/* Return 1 for rejections, and groups of nothing but rejections: they do not concern the callee. */
+static int is_rejection(PyObject *error)
 {
     PyObject *class = rs_hook("RejectedError", &rejected_error);
-    if ((class && PyObject_TypeCheck(error, (PyTypeObject *)class)) || is_refused_for_time(error))
+    if ((class && PyObject_TypeCheck(error, (PyTypeObject *)class)) || is_rejected_for_time(error))
         return 1;
     if (!PyObject_TypeCheck(error, (PyTypeObject *)PyExc_BaseExceptionGroup))
         return 0;
@@ -57,7 +57,7 @@ static int is_refusal(PyObject *error)
     int all = leaves && PyTuple_Check(leaves) && !Py_EnterRecursiveCall(" in a group of exceptions");
     if (all) {
         for (Py_ssize_t i = 0; all && i < PyTuple_GET_SIZE(leaves); i++)
-            all = is_refusal(PyTuple_GET_ITEM(leaves, i));
+            all = is_rejection(PyTuple_GET_ITEM(leaves, i));
         Py_LeaveRecursiveCall();
     }
     Py_XDECREF(leaves);
@@ -129,7 +129,7 @@ int rs_judge_exception(const rs_pipeline *pipe, rs_gate *gate, PyObject *error)
     int outcome = asks ? rs_ask_judge(pipe, gate, 0, error) : -1;
     if (outcome >= 0)
         return outcome;
-    outcome = is_refusal(error) ? RS_IGNORED : RS_FAILURE;
+    outcome = is_rejection(error) ? RS_IGNORED : RS_FAILURE;
     rs_drop_error();                    /* a group that is nested too deeply is a failure */
     return outcome;
 }

@@ -14,7 +14,7 @@ rs_slot *rs_slots_new(const rs_pipeline *pipe)
 }
 
 /* The first stage to cancel with the one at *at*: all gates up to the nearest outer strategy,
-   which receives the refusal. */
+   which receives the rejection. */
 int rs_run_floor(const rs_run *run, int at)
 {
     if (RS_UNLIKELY(run->pipe->strategies))

@@ -1,4 +1,4 @@
-/* Refusals: the exception (a new one each time, its fields written directly) and the value that try_acquire returns. */
+/* Rejections: the exception (a new one each time, its fields written directly) and the value that try_acquire returns. */
 #include "core.h"
 
 static PyObject *float_or_none(double value)
@@ -6,7 +6,7 @@ static PyObject *float_or_none(double value)
     return isnan(value) ? Py_NewRef(Py_None) : PyFloat_FromDouble(value);
 }
 
-static PyObject *retry_after(const rs_refusal *why)
+static PyObject *retry_after(const rs_rejection *why)
 {
     return why->retry_after_ns > 0 ? PyFloat_FromDouble((double)why->retry_after_ns / 1e9) : Py_NewRef(Py_None);
 }
@@ -17,8 +17,8 @@ static PyObject *name_of(rs_gate *gate)
     return name ? name : Py_NewRef(Py_None);
 }
 
-/* The refusal of a call whose deadline has passed, or is too close. */
-static PyObject *deadline_error(rs_gate *gate, const rs_kind *kind, const rs_refusal *why)
+/* The rejection of a call whose deadline has passed, or is too close. */
+static PyObject *deadline_error(rs_gate *gate, const rs_kind *kind, const rs_rejection *why)
 {
     static PyObject *class;
     if (rs_hook("DeadlineExceededError", &class) == NULL)
@@ -43,7 +43,7 @@ done:
 }
 
 /* A new exception. Its fields are written directly: a third of the cost of __init__. */
-PyObject *rs_refusal_error(rs_gate *gate, const rs_refusal *why)
+PyObject *rs_rejection_error(rs_gate *gate, const rs_rejection *why)
 {
     const rs_kind *kind = rs_kind_of(gate->ops);
     if (kind == NULL)
@@ -69,25 +69,25 @@ PyObject *rs_refusal_error(rs_gate *gate, const rs_refusal *why)
     return error;
 }
 
-void rs_refusal_raise(rs_gate *gate, const rs_refusal *why)
+void rs_rejection_raise(rs_gate *gate, const rs_rejection *why)
 {
-    PyObject *error = rs_refusal_error(gate, why);
+    PyObject *error = rs_rejection_error(gate, why);
     if (error) {
         PyErr_SetObject((PyObject *)Py_TYPE(error), error);
         Py_DECREF(error);
     }
 }
 
-/* ---- Refusal: returned by try_acquire instead of raising ----------------------------------------------------- */
+/* ---- Rejection: returned by try_acquire instead of raising ----------------------------------------------------- */
 typedef struct {
     PyObject_HEAD
     rs_gate *gate;
-    rs_refusal why;
-} RefusalObject;
+    rs_rejection why;
+} RejectionObject;
 
-PyObject *rs_refusal_new(rs_gate *gate, const rs_refusal *why)
+PyObject *rs_rejection_new(rs_gate *gate, const rs_rejection *why)
 {
-    RefusalObject *self = PyObject_GC_New(RefusalObject, &rs_RefusalType);
+    RejectionObject *self = PyObject_GC_New(RejectionObject, &rs_RejectionType);
     if (self == NULL)
         return NULL;
     Py_INCREF((PyObject *)gate);
@@ -97,21 +97,21 @@ PyObject *rs_refusal_new(rs_gate *gate, const rs_refusal *why)
     return (PyObject *)self;
 }
 
-/* The gate refers to user functions, and they may refer to this refusal. The gate's own tp_clear breaks the cycle. */
-static int refusal_traverse(RefusalObject *self, visitproc visit, void *arg)
+/* The gate refers to user functions, and they may refer to this rejection. The gate's own tp_clear breaks the cycle. */
+static int rejection_traverse(RejectionObject *self, visitproc visit, void *arg)
 {
     Py_VISIT((PyObject *)self->gate);
     return 0;
 }
 
-static void refusal_dealloc(RefusalObject *self)
+static void rejection_dealloc(RejectionObject *self)
 {
     PyObject_GC_UnTrack(self);
     Py_DECREF((PyObject *)self->gate);
     PyObject_GC_Del(self);
 }
 
-static PyObject *refusal_get(RefusalObject *self, void *which)
+static PyObject *rejection_get(RejectionObject *self, void *which)
 {
     const rs_kind *kind = rs_kind_of(self->gate->ops);
     if (kind == NULL)
@@ -123,41 +123,41 @@ static PyObject *refusal_get(RefusalObject *self, void *which)
     case 3: return float_or_none(self->why.measured);
     case 4: return float_or_none(self->why.limit);
     case 5: return retry_after(&self->why);
-    case 6: return rs_refusal_error(self->gate, &self->why);
+    case 6: return rs_rejection_error(self->gate, &self->why);
     default: Py_RETURN_FALSE;
     }
 }
 
-static int refusal_bool(RefusalObject *self) { return 0; }
+static int rejection_bool(RejectionObject *self) { return 0; }
 
-static PyObject *refusal_repr(RefusalObject *self)
+static PyObject *rejection_repr(RejectionObject *self)
 {
-    PyObject *error = rs_refusal_error(self->gate, &self->why);
-    PyObject *text = error ? PyUnicode_FromFormat("<Refusal: %S>", error) : NULL;
+    PyObject *error = rs_rejection_error(self->gate, &self->why);
+    PyObject *text = error ? PyUnicode_FromFormat("<Rejection: %S>", error) : NULL;
     Py_XDECREF(error);
     return text;
 }
 
-static PyNumberMethods refusal_number = {.nb_bool = (inquiry)refusal_bool};
-static PyGetSetDef refusal_getset[] = {
-    {"policy", (getter)refusal_get, NULL, "The policy that refused.", (void *)0},
-    {"name", (getter)refusal_get, NULL, "Name of the policy, or None.", (void *)1},
-    {"reason", (getter)refusal_get, NULL, "Reason, from a closed set of labels.", (void *)2},
-    {"measured", (getter)refusal_get, NULL, "Measured value, or None.", (void *)3},
-    {"limit", (getter)refusal_get, NULL, "Limit of the measured value, or None.", (void *)4},
-    {"retry_after", (getter)refusal_get, NULL, "Seconds until a new call has a chance, > 0, or None.", (void *)5},
-    {"error", (getter)refusal_get, NULL, "Exception of this refusal, a new one at each access.", (void *)6},
-    {"admitted", (getter)refusal_get, NULL, "False.", (void *)7},
+static PyNumberMethods rejection_number = {.nb_bool = (inquiry)rejection_bool};
+static PyGetSetDef rejection_getset[] = {
+    {"policy", (getter)rejection_get, NULL, "The policy that rejected.", (void *)0},
+    {"name", (getter)rejection_get, NULL, "Name of the policy, or None.", (void *)1},
+    {"reason", (getter)rejection_get, NULL, "Reason, from a closed set of labels.", (void *)2},
+    {"measured", (getter)rejection_get, NULL, "Measured value, or None.", (void *)3},
+    {"limit", (getter)rejection_get, NULL, "Limit of the measured value, or None.", (void *)4},
+    {"retry_after", (getter)rejection_get, NULL, "Seconds until a new call has a chance, > 0, or None.", (void *)5},
+    {"error", (getter)rejection_get, NULL, "Exception of this rejection, a new one at each access.", (void *)6},
+    {"admitted", (getter)rejection_get, NULL, "False.", (void *)7},
     {NULL}};
 
-PyTypeObject rs_RefusalType = {
-    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "resilio._native.core.Refusal",
-    .tp_basicsize = sizeof(RefusalObject),
+PyTypeObject rs_RejectionType = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "resilio._native.core.Rejection",
+    .tp_basicsize = sizeof(RejectionObject),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
-    .tp_doc = "A refusal as a value: false, with its reason.",
-    .tp_dealloc = (destructor)refusal_dealloc,
-    .tp_traverse = (traverseproc)refusal_traverse,
-    .tp_repr = (reprfunc)refusal_repr,
-    .tp_as_number = &refusal_number,
-    .tp_getset = refusal_getset,
+    .tp_doc = "A rejection as a value: false, with its reason.",
+    .tp_dealloc = (destructor)rejection_dealloc,
+    .tp_traverse = (traverseproc)rejection_traverse,
+    .tp_repr = (reprfunc)rejection_repr,
+    .tp_as_number = &rejection_number,
+    .tp_getset = rejection_getset,
 };
