@@ -383,8 +383,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 _ABOUT = (
     f"The share of tasks of which all calls were served within {TIMEOUT:g} s, in brackets by what is possible. "
     f"{WORKERS} workers, {SATURATED:.0f} calls/s, exponential, a network of 1 ms each way; a task makes its calls one "
-    "after the other, and stops at the first that is rejected. `random` has been told the share to reject, and `random, "
-    "exact` is its formula without a queue. With `task=` the shedder is told the task of a call, with "
+    "after the other, and stops at the first that is rejected. `random` has been told the share to reject, and "
+    "`random, exact` is its formula without a queue. With `task=` the shedder is told the task of a call, with "
     "`max_concurrent=` also the number of workers, which it learns otherwise. Consistent: of the tasks of which a call "
     "was served, the share of which all were."
 )

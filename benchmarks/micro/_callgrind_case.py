@@ -84,10 +84,10 @@ def _idle() -> Callable[[int], None]:
     return loop
 
 
-def _attempting() -> tuple[Callable[[Any], Any], Any]:
-    attempting = _own.attempting()
-    _drive(attempting.check())
-    return attempting.try_call, attempting.function
+def _trying() -> tuple[Callable[[Any], Any], Any]:
+    trying = _own.trying()
+    _drive(trying.check())
+    return trying.try_call, trying.function
 
 
 def _scraped() -> Callable[[], Awaitable[Any]]:
@@ -119,7 +119,7 @@ CASES: dict[str, Callable[[], Callable[[int], None]]] = {
     "sync empty wrapper": lambda: _calling(lambda: _work.sync_wrapper(_work.callee())),
     "sync breaker on success": lambda: _calling(lambda: _own.breaker()(_work.callee())),
     "rejection raised and caught": lambda: _rejected(lambda: _own.rejecting(_work.failing(), asynchronous=False)),
-    "rejection through attempt": lambda: _feeding(_attempting),
+    "rejection through try_call": lambda: _feeding(_trying),
     "LatencyHistogram.record": lambda: _feeding(lambda: (resilio.LatencyHistogram().record, _SECONDS)),
     "TokenBucket.try_acquire": lambda: _calling(_own.try_acquire),
 }

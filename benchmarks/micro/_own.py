@@ -11,7 +11,7 @@ from benchmarks.micro._attempts import attempts
 from benchmarks.micro._comparison import Comparison
 from benchmarks.micro._subjects import async_comparison, subject
 
-__all__ = ["attempting", "breaker", "comparisons", "rejecting", "stack", "try_acquire"]
+__all__ = ["breaker", "comparisons", "rejecting", "stack", "try_acquire", "trying"]
 
 _PLENTY_A_SECOND = 100_000_000
 """A rate that no loop here reaches: the limiter works, and never rejects."""
@@ -46,8 +46,8 @@ def rejecting(callee: Callable[[], Any], *, asynchronous: bool) -> _work.Rejecti
     return _work.Rejecting(breaker(open_for=600.0, max_open_for=600.0)(callee), resilio.CircuitOpenError, asynchronous)
 
 
-def attempting() -> _work.Attempting:
-    return _work.Attempting(breaker(open_for=600.0, max_open_for=600.0).try_call, _work.failing())
+def trying() -> _work.Trying:
+    return _work.Trying(breaker(open_for=600.0, max_open_for=600.0).try_call, _work.failing())
 
 
 def try_acquire() -> Callable[[], bool]:
@@ -189,7 +189,7 @@ def _rejection() -> Comparison:
         base=_loops.idles,
         own=[
             subject("resilio circuit_breaker", lambda: rejecting(_work.failing(), asynchronous=False), "rejection"),
-            subject("resilio, through try_call", attempting, "try_call_rejected", "returned, not raised"),
+            subject("resilio, through try_call", trying, "try_call_rejected", "returned, not raised"),
         ],
     )
 

@@ -18,9 +18,9 @@ __all__ = [
     "ANSWER",
     "QUANTILE_OF",
     "AsyncFunction",
-    "Attempting",
     "Recording",
     "Rejecting",
+    "Trying",
     "acallee",
     "acallee_of_three",
     "afailing",
@@ -218,22 +218,22 @@ class CrowdedShedder:
 
 
 @attrs.frozen
-class Attempting:
+class Trying:
     """A method that calls *function* unless rejected, and returns what came of it instead of raising."""
 
-    attempt: Callable[[Any], Any]
+    try_call: Callable[[Any], Any]
     function: Callable[[], Any]
 
     async def check(self) -> None:
         """Fail until the outcome is a rejection; raise if that never happens."""
         for _ in range(_FAILURES):
-            if self.attempt(self.function).outcome == "rejected":
+            if self.try_call(self.function).outcome == "rejected":
                 return
         raise Unavailable(f"did not reject after {_FAILURES} failures")
 
     def loop(self) -> Loop:
         """Return the timed loop: rejected, the result dropped."""
-        return feeds(self.attempt, [self.function])
+        return feeds(self.try_call, [self.function])
 
 
 @attrs.frozen

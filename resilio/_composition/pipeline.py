@@ -21,6 +21,7 @@ from resilio._options.suggestions import names_its_options
 from resilio._options.validators import reject, seconds
 from resilio._policy.base import Policy, make
 from resilio._policy.snapshot import Health, Snapshot
+from resilio._policy.types import Time
 from resilio._support.call_site import outside
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ class Pipeline(Policy[PipelineConfig]):
         reasons = tuple(reason for part in parts for reason in part.reasons)
         return Health(all(part.ready for part in parts), reasons)
 
-    def drain(self, timeout: float | None = None) -> bool:
+    def drain(self, timeout: Time | None = None) -> bool:
         """
         Reject new calls (reason "draining") and block until those in flight have ended.
 
@@ -108,7 +109,7 @@ class Pipeline(Policy[PipelineConfig]):
 
         return _drain.drain(self._gate, seconds("timeout", timeout, zero_ok=True, none_ok=True))
 
-    async def adrain(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109 - the answer is no error
+    async def adrain(self, timeout: Time | None = None) -> bool:  # noqa: ASYNC109 - the answer is no error
         """Reject new calls and wait, in this task, until those in flight have ended; as `drain`."""
         from resilio._composition import drain as _drain
 
@@ -165,11 +166,11 @@ class Stack(Pipeline):
         gates = _gates(config.policies)
         Policy.__init__(self, gates[0], config, name, gates=gates)
 
-    def drain(self, timeout: float | None = None) -> bool:  # noqa: ARG002
+    def drain(self, timeout: Time | None = None) -> bool:  # noqa: ARG002
         """Raise TypeError: make the pipeline with `pipeline(...)`, which has a door."""
         raise TypeError("a stack of decorators has no door to shut: guard with one pipeline(...) to drain it")
 
-    async def adrain(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109
+    async def adrain(self, timeout: Time | None = None) -> bool:  # noqa: ASYNC109
         """Raise TypeError: make the pipeline with `pipeline(...)`, which has a door."""
         return self.drain(timeout)
 

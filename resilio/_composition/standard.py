@@ -30,7 +30,6 @@ from resilio._policies.retry.budget import RetryBudget
 from resilio._policies.retry.policy import RetryConfig, budget_option, retry
 from resilio._policies.timeout import Timeout
 from resilio._policy.base import Policy, make
-from resilio._policy.decorate import is_coroutine_function
 from resilio._policy.factory import makes
 from resilio._policy.rules import is_preset, rule
 from resilio._policy.types import Converted, Failures, SecondsOrNone, Time
@@ -137,7 +136,7 @@ class Standard(Pipeline):
 
         def try_call(self, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
             """Return a Result; a plain function is guarded by the parts that can guard one."""
-            part = self if is_coroutine_function(fn) else self._for_threads(fn)
+            part = self._for_threads(fn)
             return super().try_call(fn, *args, **kwargs) if part is self else part.try_call(fn, *args, **kwargs)
 
     def _for_threads(self, fn: Any) -> Policy[Any]:

@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from resilio._options.fields import options_of
-from resilio._options.quantile import Quantile, parse_quantile
+from resilio._options.quantile import Quantile, is_quantile, parse_quantile
 from resilio._options.validators import meant, reject, seconds
 from resilio._policies.timeout import TimeoutConfig
 from resilio._policy.types import Time
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FLOOR", "LAW", "PerAttempt", "per_attempt", "reject_plain", "timeout_config"]
 
-PerAttempt = Time | str | Mapping[str, Any]
+PerAttempt = Time | Mapping[str, Any]
 
 LAW = Quantile(0.999, 3.0)
 """The default law. Three times the p99 ended 1 call in 200 permanently if 1 call in 200 is 20 times slower."""
@@ -33,7 +33,7 @@ FLOOR = 1.0
 """The least learned time by default, in seconds, however quick other attempts are, if the preset allows as much."""
 
 _OPTIONS = [field.name for field in options_of(TimeoutConfig)]
-_RIGHT = "seconds, a multiple of a quantile like 'p99*3', a mapping of the options of `timeout`, or None"
+_RIGHT = "a time like 2.0 or '2s', a multiple of a quantile like 'p99*3', a mapping of options of `timeout`, or None"
 
 
 def timeout_config(preset: Preset, given: Any) -> TimeoutConfig | None:
@@ -54,7 +54,7 @@ def timeout_config(preset: Preset, given: Any) -> TimeoutConfig | None:
     changes = _changes(given)
     total = changes.get("total", LAW)
     options = {"first": preset.first, "idle": preset.idle, **changes, "total": total}
-    if isinstance(total, (str, Quantile)):
+    if is_quantile(total):
         options["ceiling"] = ceiling = seconds("ceiling", changes.get("ceiling", preset.timeout))
         if "total" not in changes:
             options.setdefault("floor", min(FLOOR, ceiling))
@@ -64,9 +64,11 @@ def timeout_config(preset: Preset, given: Any) -> TimeoutConfig | None:
 
 
 def per_attempt(_: str, given: Any) -> Any:
-    """Return the option `timeout` of a stack unchanged, after a check of its form."""
+    """Return the option `timeout` of a stack, checked: a time in seconds, the rest as it is."""
     changes = _changes(given)
-    return changes if isinstance(given, Mapping) else given
+    if isinstance(given, Mapping):
+        return changes
+    return given if is_quantile(given) else changes.get("total", given)
 
 
 def _changes(given: Any) -> dict[str, Any]:
@@ -77,9 +79,9 @@ def _changes(given: Any) -> dict[str, Any]:
             if name not in _OPTIONS:
                 raise TypeError(f"timeout must have {', '.join(_OPTIONS)}, not {name!r}{meant(name, _OPTIONS)}")
         return dict(given)
-    if isinstance(given, (str, Quantile)):
+    if is_quantile(given):
         return {"total": parse_quantile("timeout", given)}
-    if given is None or isinstance(given, (int, float, timedelta)):
+    if given is None or isinstance(given, (int, float, str, timedelta)):
         return {"total": seconds("timeout", given, none_ok=True)}
     return reject("timeout", given, _RIGHT, TypeError)
 

@@ -8,7 +8,7 @@ import attrs
 
 from resilio._options.validators import number, reject
 
-__all__ = ["Quantile", "parse_quantile"]
+__all__ = ["Quantile", "is_quantile", "parse_quantile"]
 
 MOST_TIMES = 1000.0
 _QUANTILE = r"\s*p([0-9]+(?:\.[0-9]+)?)\s*(?:\*\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*)?"  # compiled at the first use
@@ -25,6 +25,11 @@ class Quantile:
     def __str__(self) -> str:
         text = f"p{self.q * 100:g}"
         return text if self.times == 1.0 else f"{text}*{self.times:g}"
+
+
+def is_quantile(value: object) -> bool:
+    """Return True for a Quantile and a text that means one, False for a time like "200ms"."""
+    return isinstance(value, Quantile) or (isinstance(value, str) and value.lstrip()[:1] == "p")
 
 
 def parse_quantile(name: str, value: object) -> Quantile:
@@ -46,7 +51,7 @@ def parse_quantile(name: str, value: object) -> Quantile:
     elif isinstance(value, str):
         match = re.fullmatch(_QUANTILE, value)
         if match is None:
-            reject(name, value, f"{_RIGHT}; seconds are a number like 2.0")
+            reject(name, value, f"{_RIGHT}, or a time like 2.0 or '2s'")
         q, times = float(match[1]) / 100, float(match[2] or 1)
     else:
         reject(name, value, _RIGHT, TypeError)

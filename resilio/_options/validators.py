@@ -114,7 +114,8 @@ def seconds(
     Args:
         name: The parameter, for the message.
 
-        value: Seconds as int or float, or a timedelta; > 0 (at least a nanosecond), at most ten years.
+        value: Seconds as int or float, a text like "5s" or "200ms", or a timedelta; > 0 (at least a nanosecond), at
+            most ten years.
 
         zero_ok: True if 0 is allowed.
 
@@ -123,14 +124,14 @@ def seconds(
         high: The longest time allowed, in seconds.
 
     Raises:
-        TypeError: Neither a number nor a timedelta, or a bool.
+        TypeError: Neither a number, a text nor a timedelta, or a bool.
 
-        ValueError: NaN, infinite, negative, zero without `zero_ok`, or longer than `high`.
+        ValueError: A text without a unit, NaN, infinite, negative, zero without `zero_ok`, or longer than `high`.
     """
     if value is None and none_ok:
         return None
-    right = f"a time in seconds or a timedelta, {'>= 0' if zero_ok else '> 0'} and at most {_long(high)}"
-    given = total_seconds(value)
+    right = f"a time in seconds, like '5s' or a timedelta, {'>= 0' if zero_ok else '> 0'} and at most {_long(high)}"
+    given: Any = _duration(name, value) if isinstance(value, str) else total_seconds(value)
     if given is None:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             reject(name, value, right, TypeError)
@@ -232,13 +233,17 @@ def parse_duration(name: str, value: str) -> float:
     Raises:
         ValueError: No such unit, no number, zero, or more than ten years.
     """
-    match = re.fullmatch(_DURATION, value)
-    if match is None or match[2] not in _UNITS:
-        reject(name, value, "a time like '30s', '500ms' or '2m' (units: " + ", ".join(_UNITS) + ")")
-    result = float(match[1]) * _UNITS[match[2]]
+    result = _duration(name, value)
     if not SHORTEST_SECONDS <= result <= ABSURD_SECONDS:
         reject(name, value, "a time > 0 and at most ten years")
     return result
+
+
+def _duration(name: str, value: str) -> float:
+    match = re.fullmatch(_DURATION, value)
+    if match is None or match[2] not in _UNITS:
+        reject(name, value, "a time like '30s', '500ms' or '2m' (units: " + ", ".join(_UNITS) + ")")
+    return float(match[1]) * _UNITS[match[2]]
 
 
 def function(name: str, value: object, *, none_ok: bool = True, takes: tuple[str, ...] | None = None) -> Any:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Hedge", "HedgeConfig", "HedgeSnapshot", "hedge"]
 
-After = Converted[str | Time | Sequence[Time], str | tuple[float, ...]]
+After = Converted[Time | Sequence[Time], str | tuple[float, ...]]
 Targets = Converted[Callable[..., Any] | Sequence[Callable[..., Any]] | None, tuple[Callable[..., Any], ...]]
 MOST_HEDGES = 16
 
@@ -65,8 +65,8 @@ def _after(name: str, value: object) -> Any:
     quantile = quantile_of(name, value)
     if quantile is not None:
         return value
-    if isinstance(value, str):
-        reject(name, value, 'a quantile like "p95", seconds, or a sequence of seconds')
+    if isinstance(value, str) and value[:1] in "pP":
+        reject(name, value, 'a quantile like "p95", a time like 0.2 or "200ms", or a sequence of times')
     if isinstance(value, (list, tuple)):
         if not 1 <= len(value) <= MOST_HEDGES:
             reject(name, value, f"from 1 to {MOST_HEDGES} times")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from resilio._native.strategies import TimeoutGate
 from resilio._options.fields import NamedOptions, option, record
-from resilio._options.quantile import Quantile, parse_quantile
+from resilio._options.quantile import Quantile, is_quantile, parse_quantile
 from resilio._options.validators import flag, reject, seconds
 from resilio._policy.base import Policy, make
 from resilio._policy.factory import makes
@@ -29,16 +29,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Timeout", "TimeoutConfig", "timeout"]
 
-Total = Converted[Time | str | None, float | Quantile | None]
+Total = Converted[Time | Quantile | None, float | Quantile | None]
 
 
 def _total(name: str, value: object) -> float | Quantile | None:
-    if value is None or isinstance(value, (int, float, timedelta)):
+    if is_quantile(value):
+        return parse_quantile(name, value)
+    if value is None or isinstance(value, (int, float, str, timedelta)):
         checked: float | None = seconds(name, value, none_ok=True)
         return checked
-    if isinstance(value, (str, Quantile)):
-        return parse_quantile(name, value)
-    return reject(name, value, "seconds, a timedelta, or a multiple of a quantile like 'p99*3'", TypeError)
+    return reject(name, value, "seconds, a time like '2s', or a multiple of a quantile like 'p99*3'", TypeError)
 
 
 @record

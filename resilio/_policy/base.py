@@ -2,8 +2,8 @@
 Base class of all policies: the Python face of a native pipeline.
 
 A policy is used in four ways: as a decorator, as a block (`with p:`, `async with p.permit(...)`), by calling through
-it (`call`, `acall`, `try_call`, `try_acall`), and by hand (`try_acquire`, `acquire`, `aacquire`). The last six are
-native.
+it (`call`, `acall`, `try_call`, `try_acall`), and by hand (`try_acquire`, `acquire`, `aacquire`). The last seven
+are native.
 """
 
 from __future__ import annotations

@@ -26,7 +26,8 @@ __all__ = [
 G = TypeVar("G")
 K = TypeVar("K")
 
-Time = float | timedelta
+Time = float | str | timedelta
+"""A duration: seconds, a text like "5s" or "200ms", or a timedelta."""
 Order = Literal["fifo", "lifo", "adaptive"]
 PresetName = Literal["database", "http", "model", "redis"]
 Judged = Callable[[Any], object]

@@ -31,7 +31,7 @@ public way to know. Each is proved before it is used, and has a way beside it th
 
 
 def report() -> tuple[tuple[Private, State], ...]:
-    """Return each entry with its state in this process: in use, unused so far, rejected, or not applicable."""
+    """Return each entry with its state in this process: in use, unused so far, failed, or not applicable."""
     return tuple((entry, entry.state()) for entry in PRIVATE_NAMES)
 
 

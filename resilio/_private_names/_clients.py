@@ -21,8 +21,8 @@ def _either(*modules: str) -> State:
 
 
 def _of_either(states: list[State]) -> State:
-    if "rejected" in states:
-        return "rejected"
+    if "failed" in states:
+        return "failed"
     return "in use" if "in use" in states else "not applicable"
 
 

@@ -19,15 +19,15 @@ _CORE = "src_c/resilio/_native/core/"
 
 def _has_frames() -> State:
     frame: Any = sys._getframe() if hasattr(sys, "_getframe") else None
-    return "in use" if isinstance(frame, types.FrameType) and core.generator_of(frame) is None else "rejected"
+    return "in use" if isinstance(frame, types.FrameType) and core.generator_of(frame) is None else "failed"
 
 
 def _future_says() -> State:
     loop = asyncio.new_event_loop()
     try:
-        return "in use" if loop.create_future()._asyncio_future_blocking is False else "rejected"
+        return "in use" if loop.create_future()._asyncio_future_blocking is False else "failed"
     except AttributeError:
-        return "rejected"
+        return "failed"
     finally:
         loop.close()
 
@@ -137,7 +137,7 @@ INTERPRETER = (
         state=lambda: (
             "in use"
             if contextmanager(_nothing).__code__.co_qualname.endswith("contextmanager.<locals>.helper")
-            else "rejected"
+            else "failed"
         ),
     ),
     Private(
@@ -156,7 +156,7 @@ INTERPRETER = (
         words=("func_name", "func_qualname"),
         where=(_CORE + "call/block.c",),
         versions="3.11 to 3.15",
-        check="when the library is imported: a method of another name is rejected",
+        check="when the library is imported: a method of another name fails it",
         otherwise="none: the import fails with what was expected",
         state=lambda: "in use",
     ),

@@ -14,7 +14,7 @@ from resilio._native import core
 
 __all__ = ["Private", "State", "attribute", "in_core", "of_module"]
 
-State = Literal["in use", "unused", "rejected", "not applicable"]
+State = Literal["in use", "unused", "failed", "not applicable"]
 
 
 @attrs.frozen
@@ -37,7 +37,7 @@ class Private:
 
         otherwise: Behaviour if the check fails.
 
-        state: Returns the state in this process: in use, unused so far, rejected, or not applicable.
+        state: Returns the state in this process: in use, unused so far, failed, or not applicable.
     """
 
     name: str
@@ -56,15 +56,15 @@ def in_core(name: str) -> Callable[[], State]:
 
 
 def of_module(module: str, holds: Callable[[Any], bool]) -> Callable[[], State]:
-    """Return a function that imports a module, if installed, and checks it; an exception counts as rejected."""
+    """Return a function that imports a module, if installed, and checks it; an exception counts as failed."""
 
     def state() -> State:
         if module not in sys.modules and importlib.util.find_spec(module.partition(".")[0]) is None:
             return "not applicable"
         try:
-            return "in use" if holds(importlib.import_module(module)) else "rejected"
+            return "in use" if holds(importlib.import_module(module)) else "failed"
         except Exception:  # noqa: BLE001 - such as an unknown version
-            return "rejected"
+            return "failed"
 
     return state
 

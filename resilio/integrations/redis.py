@@ -21,13 +21,14 @@ from resilio._context.deadline import remaining
 from resilio._options.validators import positive_int, reject, seconds
 from resilio._policies.retry.backoff import BackoffLike, backoff_option, delay_of, full_jitter
 from resilio._policies.retry.budget import RetryBudget
+from resilio._policy.types import Time
 
 __all__ = ["bounded", "budget_retry"]
 
 _CLIENTS = ("redis", "redis.asyncio", "valkey", "valkey.asyncio")
 
 
-def bounded(client: ModuleType, *, connect: float = 0.1, command: float = 0.25, retry: Any = None) -> dict[str, Any]:
+def bounded(client: ModuleType, *, connect: Time = 0.1, command: Time = 0.25, retry: Any = None) -> dict[str, Any]:
     """
     Return settings that bound a client's waits: `redis.Redis(**bounded(redis))`, or `from_url(url, **...)`.
 

@@ -24,6 +24,7 @@ from anyio.lowlevel import RunVar
 from resilio import _backends
 from resilio._options.validators import seconds
 from resilio._policy.base import Policy
+from resilio._policy.types import Time
 from resilio.live import _files
 from resilio.live._details import details_of
 from resilio.live._http import (
@@ -241,7 +242,7 @@ def live(
     *,
     token: str | None = None,
     read_token: str | None = None,
-    interval: float = 1.0,
+    interval: Time = 1.0,
     show_keys: bool = False,
     hosts: Iterable[str] | None = None,
     max_viewers: int = 64,

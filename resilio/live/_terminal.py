@@ -44,7 +44,7 @@ _RECENT = 10.0  # seconds for which a rejection is shown
 
 
 def severity(policy: dict[str, Any]) -> int:
-    """Return the severity of a policy: 3 open, closed down or in error; 2 rejections; 1 over 5 % failures; 0 healthy."""
+    """Return the severity of a policy: 3 open, shut or in error; 2 rejections; 1 over 5 % failures; 0 healthy."""
     tones = [_TONES.get(state, "") for state in _states(policy)]
     if policy.get("trouble") or "bold red" in tones:
         return 3

@@ -21,6 +21,7 @@ from secrets import token_hex
 from typing import Any
 
 from resilio._options.validators import reject, seconds
+from resilio._policy.types import Time
 from resilio._support.after_fork import free_lock
 from resilio.metrics import _trouble
 from resilio.metrics._book import MOST_NAMES, Book
@@ -65,7 +66,7 @@ def where(directory: str | Path | None = None) -> Path:
 def start(
     directory: str | Path | None = None,
     *,
-    interval: float = 2.0,
+    interval: Time = 2.0,
     buckets: Choice = BUCKETS,
     max_names: int = MOST_NAMES,
 ) -> Worker:

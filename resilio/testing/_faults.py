@@ -20,6 +20,7 @@ from resilio import _backends
 from resilio._native import clock
 from resilio._options import validators
 from resilio._policy.decorate import kind_of
+from resilio._policy.types import Time
 
 __all__ = ["Faults", "Phase", "down", "faults", "flaky", "healthy", "slow"]
 
@@ -37,17 +38,17 @@ class Phase:
     error: ErrorFactory = ConnectionError
 
 
-def healthy(latency: float = 0.0) -> Phase:
+def healthy(latency: Time = 0.0) -> Phase:
     """Return a phase in which every call succeeds after `latency` seconds, >= 0."""
     return Phase("healthy", _latency(latency))
 
 
-def slow(latency: float) -> Phase:
+def slow(latency: Time) -> Phase:
     """Return a phase in which every call succeeds, after `latency` seconds, >= 0."""
     return Phase("slow", _latency(latency))
 
 
-def flaky(failing: float, *, latency: float = 0.0, error: ErrorFactory = ConnectionError) -> Phase:
+def flaky(failing: float, *, latency: Time = 0.0, error: ErrorFactory = ConnectionError) -> Phase:
     """
     Return a phase in which a share of the calls fails.
 
@@ -62,7 +63,7 @@ def flaky(failing: float, *, latency: float = 0.0, error: ErrorFactory = Connect
     return Phase("flaky", _latency(latency), share, _error(error))
 
 
-def down(*, latency: float = 0.0, error: ErrorFactory = ConnectionError) -> Phase:
+def down(*, latency: Time = 0.0, error: ErrorFactory = ConnectionError) -> Phase:
     """
     Return a phase in which every call fails.
 
@@ -204,7 +205,7 @@ def _pair(pair: Any) -> tuple[float, Phase]:
     return validators.seconds("schedule", pair[0], zero_ok=True), pair[1]
 
 
-def _latency(value: float) -> float:
+def _latency(value: Time) -> float:
     seconds: float = validators.seconds("latency", value, zero_ok=True)
     return seconds
 

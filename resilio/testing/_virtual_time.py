@@ -13,11 +13,13 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from functools import partial
 from typing import Any, TypeVar
 
 from resilio._context import variables
 from resilio._options import validators
+from resilio._policy.types import Time
 from resilio.testing._asyncio_loop import VirtualEventLoop
 from resilio.testing._parking import park
 from resilio.testing._threads import TICK, DeadlockError
@@ -44,14 +46,14 @@ class VirtualTime:
         """Seconds since virtual time began."""
         return self._timeline.now
 
-    def advance(self, seconds: float) -> None:
+    def advance(self, seconds: Time) -> None:
         """
         Move the clock forward, stopping at each time at which a blocked thread is due.
 
         In a running loop the clock moves at once, and due timers run in the loop's next iteration.
 
         Args:
-            seconds: Virtual seconds, >= 0.
+            seconds: Virtual time, >= 0.
 
         Raises:
             RuntimeError: Virtual time is over, or another thread began it.
@@ -142,8 +144,10 @@ class VirtualTime:
             raise RuntimeError(f"vt.{what} belongs to the thread that entered virtual_time()")
 
 
-def _nanoseconds(seconds: float) -> int:
+def _nanoseconds(seconds: Time) -> int:
     # Not `_config.seconds`: a difference of two times may be less than a nanosecond.
+    if isinstance(seconds, (str, timedelta)):
+        seconds = validators.seconds("seconds", seconds, zero_ok=True)
     return round(validators.number("seconds", seconds, low=0.0, high=validators.ABSURD_SECONDS) * 1e9)
 
 
@@ -158,7 +162,7 @@ def _deadlock_in(error: BaseException | None) -> DeadlockError | None:
 
 
 @contextmanager
-def virtual_time(*, patience: float = 30.0) -> Iterator[VirtualTime]:
+def virtual_time(*, patience: Time = 30.0) -> Iterator[VirtualTime]:
     """
     Put the whole process on a clock that moves only when a task or thread waits for it.
 

@@ -259,7 +259,7 @@ def test_what_is_left_out_of_a_default_stack_is_shown() -> None:
     assert "other code it bounds in its waits, retries and guarded clients" in str(explained)
 
 
-def test_an_attempt_and_a_call_are_bounded(vt: VirtualTime) -> None:
+def test_call_and_try_call_are_bounded(vt: VirtualTime) -> None:
     """A hanging attempt is cut at the preset's timeout, and the whole call at its deadline."""
     attempts: list[float] = []
 
@@ -343,7 +343,7 @@ def test_what_is_around_a_sync_function_leaves_the_door_where_it_is() -> None:
 
 
 def test_a_sync_function_is_called_under_what_can_stop_it() -> None:
-    """`call` and `attempt` do with a function that is not decorated what they do with one that is."""
+    """`call` and `try_call` do with a function that is not decorated what they do with one that is."""
     stack = whole("called")
     assert stack.call(int, "1") == 1
     assert stack.try_call(int, "2").unwrap() == 2
@@ -637,7 +637,7 @@ class ModelError(Exception):
     ids=repr,
 )
 def test_what_failing_means_of_a_model(error: Exception, failing: object, momentary: bool) -> None:
-    """Errors in the middle of a 200 count as what they say, 4xx and rejections below an SDK say nothing of its health."""
+    """Errors in the middle of a 200 count as what they say, 4xx and rejections below an SDK say nothing of health."""
     rules: Any = presets.model
     assert rules.failing(error) is failing
     assert rules.momentary(error) is momentary

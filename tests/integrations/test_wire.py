@@ -170,7 +170,7 @@ def test_retry_after_is_whole_seconds_never_early_and_spread() -> None:
 
 
 def test_retry_after_where_the_rejection_knows_none() -> None:
-    """A rejection without a time gets the default, a deadline that has passed gets no header: coming back is no help."""
+    """A rejection without a time gets the default, a passed deadline gets no header: coming back is no help."""
     unknown = BulkheadFullError("bulkhead")
     assert retry_after_header(unknown) in ("1", "2")
     assert retry_after_header(unknown, default=None) is None

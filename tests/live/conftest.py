@@ -20,7 +20,7 @@ def _nobody_else() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _no_hub_goes_on() -> Iterator[None]:
-    """No thread reads for a page whose test is over: it would for three more intervals, and sample others' rejections."""
+    """No thread reads for a page whose test is over: it would for three more intervals, and sample rejections."""
     yield
     for hub in list(_hub._hubs):
         thread, hub._thread = hub._thread, None

@@ -321,7 +321,7 @@ async def test_without_a_token_the_page_is_read_only() -> None:
     ],
 )
 async def test_operations_reject_whoever_should_not(headers: dict[str, str], status: int) -> None:
-    """Unauthenticated, cross-site, of another type, too large: rejected before the body is read, and nothing happens."""
+    """Unauthenticated, cross-site, of another type, too large: rejected before the body is read; nothing happens."""
     policy, app = circuit_breaker("payments"), live(token=TOKEN, read_token=READ)
     boot, known = await ids(app)
     answer = await operate(app, {"boot": boot, "id": known["payments"], "do": "force_open"}, **headers)

@@ -69,7 +69,7 @@ def documented(factory: Callable[..., Any]) -> Iterator[str]:
 
 def test_what_users_write_is_shown_where_the_record_keeps_another_type() -> None:
     """`max_wait` is kept as seconds, and taken as a timedelta as well."""
-    assert parameters(bulkhead)["max_wait"].annotation == float | timedelta | None
+    assert parameters(bulkhead)["max_wait"].annotation == float | str | timedelta | None
     assert bulkhead(1, max_queued=1, max_wait=timedelta(seconds=2)).config.max_wait == 2.0
 
 

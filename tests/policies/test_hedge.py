@@ -383,7 +383,7 @@ def test_calls_that_never_suspend_are_measured_too(vt):
     assert policy.snapshot().successes == 30
 
 
-def test_attempt_returns_a_result(vt):
+def test_try_acall_returns_a_result(vt):
     """`try_acall` of a hedged call gives the winner's value in a result."""
     policy = measured()
 

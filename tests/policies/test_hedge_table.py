@@ -372,7 +372,7 @@ def test_a_race(vt: VirtualTime, backend: Any, name: str) -> None:
 
 @BACKENDS
 def test_a_failed_hedged_call_is_a_failed_attempt(vt: VirtualTime, backend: Any) -> None:
-    """What `try_acall` returns says so too: it said "success", with an error, where the call had waited for its copy."""
+    """What `try_acall` returns says so too: it was "success", with an error, where the call had waited for its copy."""
     policy = measured(5, on=ConnectionError)
 
     async def call() -> None:

@@ -500,7 +500,7 @@ def test_calls_that_would_be_too_late_are_a_sign_of_overload(vt, backend):
 
 @BACKENDS
 def test_overload_begins_and_ends_with_an_event_each(vt, backend, caplog):
-    """State changes alone are events: one when it begins, with a warning, one when so few are rejected that it is over."""
+    """State changes alone are events: one when it begins, with a warning, one when it is over, as few are rejected."""
     caplog.set_level("INFO", "resilio")
     shed = load_shed(max_concurrent=2, name="front")
     serve = serving(shed, 0.01)

@@ -198,7 +198,7 @@ def test_reconfiguring_keeps_what_was_learned(vt):
 
 
 @pytest.mark.anyio
-async def test_attempt_gives_a_result(vt):
+async def test_try_acall_gives_a_result(vt):
     """`try_acall` tells of a timeout without raising it."""
 
     async def call():

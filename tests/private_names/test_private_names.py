@@ -25,7 +25,7 @@ SOURCE = Path(os.environ.get("RESILIO_SOURCE_TREE", HERE.parent))
 PACKAGE = Path(resilio.__file__).parent
 NATIVE = SOURCE / "src_c"
 LISTED = {word for entry in _private_names.PRIVATE_NAMES for word in entry.words}
-STATES = {"in use", "unused", "rejected", "not applicable"}
+STATES = {"in use", "unused", "failed", "not applicable"}
 
 has_sources = pytest.mark.skipif(not NATIVE.is_dir(), reason="the sources of the native layer are not here")
 
@@ -150,25 +150,25 @@ def test_the_page_is_made_of_the_list() -> None:
 
 
 def test_the_report_tells_the_state_of_this_process() -> None:
-    """Nothing that is in use here has been rejected, on a Python that the library is tested with."""
+    """Nothing that is in use here has failed, on a Python that the library is tested with."""
     states = {entry.name: state for entry, state in _private_names.report()}
     assert set(states.values()) <= STATES
     if _public_only():
         pytest.skip("this process takes public ways alone")
-    assert [name for name, state in states.items() if state == "rejected"] == []
+    assert [name for name, state in states.items() if state == "failed"] == []
 
 
 def _public_only() -> bool:
-    return core._private_state()["with_order"] == "rejected"
+    return core._private_state()["with_order"] == "failed"
 
 
-def test_what_is_not_found_is_rejected() -> None:
+def test_what_is_not_found_has_failed() -> None:
     """A module without the name, one that cannot be asked, and one that is not installed."""
     from resilio._private_names._record import attribute, of_module
 
     assert attribute("asyncio", "Task.cancel")() == "in use"
-    assert attribute("asyncio", "Task._gone")() == "rejected"
-    assert of_module("asyncio", lambda found: 1 / 0 > 0)() == "rejected"
+    assert attribute("asyncio", "Task._gone")() == "failed"
+    assert of_module("asyncio", lambda found: 1 / 0 > 0)() == "failed"
     assert attribute("not_installed_anywhere", "name")() == "not applicable"
 
 
@@ -186,7 +186,7 @@ import resilio
 from resilio import bulkhead, circuit_breaker, deadline, pipeline, retry, timeout
 from resilio._native import core
 
-assert set(core._private_state().values()) <= {"rejected", "not applicable"}, core._private_state()
+assert set(core._private_state().values()) <= {"failed", "not applicable"}, core._private_state()
 pool, breaker = bulkhead(1, name="pool"), circuit_breaker(name="breaker")
 tries = []
 
@@ -264,7 +264,7 @@ import resilio._native.proofs as proofs
 proofs.with_order = lambda: ("entry", "entry", "exit")
 from resilio import bulkhead
 from resilio._native import core
-assert core._private_state()["with_order"] == "rejected"
+assert core._private_state()["with_order"] == "failed"
 pool = bulkhead(1)
 with pool:
     assert pool.used == 1
@@ -293,7 +293,7 @@ from resilio import circuit_breaker
 from resilio._native import core
 breaker = circuit_breaker()
 assert greenlet.greenlet(lambda: breaker.call(int)).switch() == 0
-assert core._private_state()["greenlet"] == "rejected"
+assert core._private_state()["greenlet"] == "failed"
 print("well")
 """
 

@@ -234,7 +234,7 @@ def test_cb04_a_hung_probe_loses_its_place_when_its_lease_ends(vt):
 
 @BACKENDS
 def test_cb04_retry_after_leads_to_a_probe(vt, backend):
-    """CB-04: whoever waits as long as the rejection says, however often, gets through although the first probe hangs."""
+    """CB-04: a caller that waits as long as each rejection says gets through, although the first probe hangs."""
     breaker = tripped(vt, probe_lease=5.0)
 
     async def main():

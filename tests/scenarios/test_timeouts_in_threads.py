@@ -392,7 +392,7 @@ def test_a_retry_outside_tries_again_in_another_thread(vt):
     free.set()
 
 
-def test_attempt_gives_a_result(vt, hang):
+def test_try_call_gives_a_result(vt, hang):
     """`try_call` tells of a timeout without raising."""
     result = timeout(0.1, thread=True).try_call(hang)
     assert not result

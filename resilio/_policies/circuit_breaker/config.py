@@ -17,7 +17,6 @@ from resilio._options.validators import (
     exceptions,
     fraction,
     function,
-    parse_duration,
     positive_int,
     reject,
     seconds,
@@ -25,7 +24,7 @@ from resilio._options.validators import (
     total_seconds,
 )
 from resilio._policy.rules import rule
-from resilio._policy.types import Converted, Failures, Judged, SecondsOrNone, Time, Unjudged
+from resilio._policy.types import Converted, Failures, Judged, Seconds, SecondsOrNone, Unjudged
 
 __all__ = ["CircuitBreakerConfig", "Initial"]
 
@@ -33,7 +32,6 @@ Initial = Literal["closed", "forced_open", "forced_closed", "disabled"]
 Mode = Literal["window", "probabilistic"]
 Span = int | str | timedelta
 Spans = Converted[Span | tuple[Span, Span], Window]
-TimeOrText = Converted[Time | str, float]
 
 MOST_PROBES = 16
 MOST_CALLS = 1_000_000
@@ -80,7 +78,7 @@ def _by_origin(value: object) -> tuple[bool, object]:
 
 def _open_time(name: str, value: object) -> Any:
     """Return the open time in seconds; a time beyond an hour is rejected, as it was probably meant in milliseconds."""
-    time = parse_duration(name, value) if isinstance(value, str) else seconds(name, value)
+    time = seconds(name, value)
     if time > LONGEST_OPEN:
         in_ms = not isinstance(value, str) and total_seconds(value) is None and time / 1000 <= LONGEST_OPEN
         meant = f": did you mean '{time / 1000:g}s'?" if in_ms else ""
@@ -113,8 +111,8 @@ class CircuitBreakerConfig(EnforcedOptions, NamedFirstOptions):
     consecutive: int | None = option(_unless_default(positive_int), default=CONSECUTIVE, eq=_by_origin, none_ok=True)
     slow_call: SecondsOrNone = option(seconds, default=None, none_ok=True)
     slow_rate: float | None = option(fraction, default=0.5, none_ok=True)
-    open_for: TimeOrText = option(_open_time, default=0.2, unit="seconds")
-    max_open_for: TimeOrText = option(_unless_default(_open_time), default=MAX_OPEN_FOR, unit="seconds")
+    open_for: Seconds = option(_open_time, default=0.2, unit="seconds")
+    max_open_for: Seconds = option(_unless_default(_open_time), default=MAX_OPEN_FOR, unit="seconds")
     probes: int = option(_unless_default(positive_int), default=PROBES, eq=_by_origin, high=MOST_PROBES)
     probe_lease: SecondsOrNone = option(seconds, default=None, none_ok=True)
     ramp: SecondsOrNone = option(seconds, default=None, none_ok=True)

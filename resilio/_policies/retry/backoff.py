@@ -15,7 +15,7 @@ import attrs
 
 from resilio._native.budget import Backoff as NativeBackoff
 from resilio._native.budget import spread_ns
-from resilio._options.validators import function, number, positive_int, reject, seconds, total_seconds
+from resilio._options.validators import function, number, parse_duration, positive_int, reject, seconds, total_seconds
 from resilio._policy.types import Time
 
 __all__ = [
@@ -210,8 +210,8 @@ def backoff_option(name: str, value: object) -> Any:
     Args:
         name: The parameter, for the message.
 
-        value: One of the above; seconds (or a timedelta) for a constant wait; a sequence of them, whose last repeats;
-            or a function of the attempt, counted from 1, that returns seconds or a timedelta.
+        value: One of the above; a time (seconds, "200ms", a timedelta) for a constant wait; a sequence of
+            them, whose last repeats; or a function of the attempt, counted from 1, that returns a time.
 
     Raises:
         TypeError: Anything else, such as `full_jitter` instead of `full_jitter()`.
@@ -229,7 +229,7 @@ def backoff_option(name: str, value: object) -> Any:
         reject(name, value, f"called: {cast('Any', value).__name__}(...)", TypeError)
     if callable(value):
         return function(name, value, none_ok=False, takes=("attempt",))
-    if isinstance(value, bool) or (not isinstance(value, (int, float)) and total_seconds(value) is None):
+    if isinstance(value, bool) or (not isinstance(value, (int, float, str)) and total_seconds(value) is None):
         reject(name, value, right, TypeError)
     return _constant(name, value)
 
@@ -272,5 +272,5 @@ def spread(asked: float, most: float) -> float:
 
 def _wait(name: str, value: Any) -> float:
     """Check a computed wait, which may be arbitrarily short, unlike an option."""
-    given = total_seconds(value)
+    given = parse_duration(name, value) if isinstance(value, str) else total_seconds(value)
     return number(name, value if given is None else given, low=0.0, high=_LONGEST)

@@ -90,7 +90,7 @@ def test_the_default_law_trips_at_no_share_that_leaves_calls_to_succeed(simulati
 
 
 def test_a_breaker_that_looks_at_the_rate_alone_trips_far_more_often(simulation):
-    """Window 100, min 10 at 40 %: 26,900 openings a day, 48 % rejected; within 20 %, for the study's jitter differed."""
+    """Window 100, min 10 at 40 %: 26,900 openings a day, 48 % rejected; within 20 %: the study's jitter differed."""
     openings, rejected = simulation.false_trips(0.4, 1, seconds=3600, **simulation.RATE_ALONE, open_for=1.0)
     assert openings == pytest.approx(26_900, rel=0.2)
     assert rejected == pytest.approx(0.48, abs=0.06)

@@ -69,7 +69,7 @@ def test_a_guard_shows_what_the_function_has(breaker: Any) -> None:
 
 
 def test_a_guarded_stream_has_no_single_result(breaker: Any) -> None:
-    """`attempt` says that it is to be iterated."""
+    """`try_call` says that it is to be iterated."""
 
     def items() -> Any:
         yield 1

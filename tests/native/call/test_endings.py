@@ -327,7 +327,7 @@ def test_settling_a_call_that_ends_meanwhile_is_told() -> None:
     assert settled(limit)
 
 
-def test_attempting_a_function_that_returns_a_future_answers_with_a_result() -> None:
+def test_trying_a_function_that_returns_a_future_answers_with_a_result() -> None:
     """As with any other awaitable that a plain function returns."""
     breaker = circuit_breaker()
 

@@ -196,7 +196,7 @@ def test_rejections_are_fresh_and_pickle(breaker: Any) -> None:
         assert (type(copy), str(copy), copy.reason) == (type(error), str(error), error.reason)
 
 
-def test_attempt_answers_instead_of_raising(breaker: Any) -> None:
+def test_try_call_answers_instead_of_raising(breaker: Any) -> None:
     """Value, error, ignored and rejected, each with its outcome; interrupts still pass."""
     ok = breaker.try_call(max, 1, 2)
     assert (ok.ok, bool(ok), ok.error, ok.outcome, ok.called) == (True, True, None, "success", True)
@@ -224,7 +224,7 @@ def test_attempt_answers_instead_of_raising(breaker: Any) -> None:
 
 
 @pytest.mark.anyio
-async def test_attempt_of_a_coroutine_function_is_awaited(breaker: Any) -> None:
+async def test_try_acall_is_awaited(breaker: Any) -> None:
     """The same answers from an awaitable, through the policy and through the guarded function."""
 
     @breaker

@@ -32,7 +32,7 @@ def send(vt, breaker, failing, calls, draw, rate=RATE):
 @pytest.mark.parametrize("failing", [0.4, 0.5, 0.6, 0.75])
 @pytest.mark.parametrize("seed", range(5))
 def test_what_fails_in_part_is_not_rejected(vt, failing, seed):
-    """With half of the replicas down it opened at 50 %, and rejected 97 of 100 calls of which half would have worked."""
+    """With half of the replicas down it opened at 50 %, and rejected 97 of 100 calls; half would have worked."""
     breaker, draw = circuit_breaker(), random.Random(seed)
     send(vt, breaker, 0.0, 300, draw)
     rejected, _ = send(vt, breaker, failing, 6000, draw)

@@ -134,7 +134,7 @@ def test_a_dependency_that_rejects_all_is_left_alone_soon(vt):
 
 
 def test_retries_are_dear_while_successes_are_slow(vt):
-    """A server with a queue that sheds at once: its rejections are as quick as a dead replica's, its answers are not."""
+    """A server with a queue that sheds at once: its rejections are as quick as a dead replica's, not its answers."""
     dependency = Dependency(chance(0.0))
     policy = policy_of_defaults()
     offered(vt, dependency, policy, 60, 600)

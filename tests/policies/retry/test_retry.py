@@ -106,8 +106,8 @@ def test_a_ctrl_c_in_a_backoff_is_pressed_again():
         time.sleep(1)  # the next safe point comes before
 
 
-def test_an_attempt_answers_with_the_last_result_or_error(vt):
-    """attempt() raises nothing: the error carries the trail, a failed result is the value."""
+def test_try_call_answers_with_the_last_result_or_error(vt):
+    """`try_call` raises nothing: the error carries the trail, a failed result is the value."""
     failed = at_once().try_call(Flaky(9))
     assert (failed.outcome, failed.error.resilio.stop_reason) == ("failure", "attempts")
     assert isinstance(failed.error.resilio, RetryTrail)
@@ -127,7 +127,7 @@ def test_a_result_that_cannot_be_judged_is_not_asked_for_again(vt, failed_if):
 
 
 @BACKENDS
-def test_an_attempt_of_a_coroutine_function_is_awaited(vt, backend):
+def test_try_acall_is_awaited(vt, backend):
     """The same for async functions."""
     body = Flaky(1)
 

@@ -54,7 +54,7 @@ def _sheds(name: str, load: float, asks: float | None = None) -> Cell:
 
 
 def _tiers(name: str, kind: str, between: int = 2, length: float = 5.0) -> Cell:
-    """Workers of 0.05 s at a load of 0.85, behind services that pass calls on; then requests are held up or rejected."""
+    """Workers of 0.05 s at a load of 0.85, behind services that pass calls on; then requests are held or rejected."""
     end = 15.0 + length
     trouble: dict[str, Any] = {kind: (15.0, end)}
     world = partial(Tiers, between=between, service=exponential(0.05), workers=((0.0, 4),), **trouble)

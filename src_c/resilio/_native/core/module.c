@@ -71,7 +71,7 @@ static PyMethodDef methods[] = {
      "Return True if the value can be used once only (iterator, file, coroutine), or contains such a value."},
     {"_private_state", rs_private_report, METH_NOARGS,
      "_private_state()\n--\n\n"
-     "State of each private name that the core knows: in use, rejected, not applicable or unused so far."},
+     "State of each private name that the core knows: in use, failed, not applicable or unused so far."},
     {"_after_fork_in_child", after_fork_in_child, METH_NOARGS, NULL},
     {NULL}};
 

@@ -117,13 +117,28 @@ static PyObject *guard_reduce(GuardObject *self, PyObject *unused)
     return name ? Py_NewRef(name) : PyObject_GetAttrString(self->func, "__qualname__");
 }
 
-static PyObject *guard_attempt(GuardObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+static int has_one_result(const GuardObject *self, const char *method)
 {
+    if (self->shape == RS_KIND_COROUTINE || self->shape == RS_KIND_SYNC)
+        return 1;
+    PyErr_Format(PyExc_TypeError, "%s: a stream has no single result; iterate %R", method, self->func);
+    return 0;
+}
+
+static PyObject *guard_try_call(GuardObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    if (!has_one_result(self, "try_call"))
+        return NULL;
     if (self->shape == RS_KIND_COROUTINE)
-        return rs_call_new(self->pipe, self->func, args, (size_t)nargs, kwnames, RS_MODE_RESULT, self);
-    if (self->shape == RS_KIND_SYNC)
-        return rs_invoke(self->pipe, self->func, args, (size_t)nargs, kwnames, RS_MODE_RESULT, self);
-    return PyErr_Format(PyExc_TypeError, "attempt: a stream has no single result; iterate %R", self->func);
+        return PyErr_Format(PyExc_TypeError, "try_call: %R is a coroutine function, use `await try_acall(...)`", self->func);
+    return rs_invoke(self->pipe, self->func, args, (size_t)nargs, kwnames, RS_MODE_RESULT, self);
+}
+
+static PyObject *guard_try_acall(GuardObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    if (!has_one_result(self, "try_acall"))
+        return NULL;
+    return rs_call_new(self->pipe, self->func, args, (size_t)nargs, kwnames, RS_MODE_RESULT, self);
 }
 
 static PyObject *guard_repr(GuardObject *self)
@@ -132,9 +147,10 @@ static PyObject *guard_repr(GuardObject *self)
 }
 
 static PyMethodDef guard_methods[] = {
-    {"attempt", (PyCFunction)(void (*)(void))guard_attempt, METH_FASTCALL | METH_KEYWORDS,
-     "attempt($self, /, *args, **kwargs)\n--\n\n"
-     "Call, and return a Result instead of raising (an awaitable of it for a coroutine function)."},
+    {"try_call", (PyCFunction)(void (*)(void))guard_try_call, METH_FASTCALL | METH_KEYWORDS,
+     "try_call($self, /, *args, **kwargs)\n--\n\nCall the function, and return a Result instead of raising."},
+    {"try_acall", (PyCFunction)(void (*)(void))guard_try_acall, METH_FASTCALL | METH_KEYWORDS,
+     "try_acall($self, /, *args, **kwargs)\n--\n\nAwait the function, and return a Result instead of raising."},
     {"__reduce__", (PyCFunction)guard_reduce, METH_NOARGS, NULL},
     {NULL}};
 static PyMemberDef guard_members[] = {

@@ -119,12 +119,21 @@ static int need_function(const rs_pipeline *self, const char *method, Py_ssize_t
     return 0;
 }
 
+static int need_plain_function(const rs_pipeline *self, const char *method, const char *async, Py_ssize_t nargs,
+                               PyObject *const *args)
+{
+    if (!need_function(self, method, nargs, args))
+        return 0;
+    if (RS_LIKELY(!rs_is_coroutine_function(args[0])))
+        return 1;
+    PyErr_Format(PyExc_TypeError, "%s: %R is a coroutine function, use `await %s(...)`", method, args[0], async);
+    return 0;
+}
+
 static PyObject *pipeline_call(rs_pipeline *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    if (!need_function(self, "call", nargs, args))
+    if (!need_plain_function(self, "call", "acall", nargs, args))
         return NULL;
-    if (rs_is_coroutine_function(args[0]))
-        return PyErr_Format(PyExc_TypeError, "call: %R is a coroutine function, use `await acall(...)`", args[0]);
     return rs_invoke(self, args[0], args + 1, (size_t)(nargs - 1), kwnames, RS_MODE_RAISE, NULL);
 }
 
@@ -135,13 +144,18 @@ static PyObject *pipeline_acall(rs_pipeline *self, PyObject *const *args, Py_ssi
     return rs_call_new(self, args[0], args + 1, (size_t)(nargs - 1), kwnames, RS_MODE_RAISE, NULL);
 }
 
-static PyObject *pipeline_attempt(rs_pipeline *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+static PyObject *pipeline_try_call(rs_pipeline *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    if (!need_function(self, "attempt", nargs, args))
+    if (!need_plain_function(self, "try_call", "try_acall", nargs, args))
         return NULL;
-    if (rs_is_coroutine_function(args[0]))
-        return rs_call_new(self, args[0], args + 1, (size_t)(nargs - 1), kwnames, RS_MODE_RESULT, NULL);
     return rs_invoke(self, args[0], args + 1, (size_t)(nargs - 1), kwnames, RS_MODE_RESULT, NULL);
+}
+
+static PyObject *pipeline_try_acall(rs_pipeline *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    if (!need_function(self, "try_acall", nargs, args))
+        return NULL;
+    return rs_call_new(self, args[0], args + 1, (size_t)(nargs - 1), kwnames, RS_MODE_RESULT, NULL);
 }
 
 /* Raise for a pipeline with strategies: they run a function, and cannot run a block. */
@@ -298,9 +312,11 @@ static PyMethodDef pipeline_methods[] = {
      "Call `fn(*args, **kwargs)` if all gates admit, else raise the rejection. May block."},
     {"acall", (PyCFunction)(void (*)(void))pipeline_acall, METH_FASTCALL | METH_KEYWORDS,
      "acall($self, fn, /, *args, **kwargs)\n--\n\nAwait `fn(*args, **kwargs)` if all gates admit, else raise the rejection."},
-    {"attempt", (PyCFunction)(void (*)(void))pipeline_attempt, METH_FASTCALL | METH_KEYWORDS,
-     "attempt($self, fn, /, *args, **kwargs)\n--\n\n"
-     "As call, but return a Result (an awaitable of it for a coroutine function)."},
+    {"try_call", (PyCFunction)(void (*)(void))pipeline_try_call, METH_FASTCALL | METH_KEYWORDS,
+     "try_call($self, fn, /, *args, **kwargs)\n--\n\nCall `fn(*args, **kwargs)`, and return a Result instead of raising."},
+    {"try_acall", (PyCFunction)(void (*)(void))pipeline_try_acall, METH_FASTCALL | METH_KEYWORDS,
+     "try_acall($self, fn, /, *args, **kwargs)\n--\n\n"
+     "Await `fn(*args, **kwargs)`, and return a Result instead of raising."},
     {"try_acquire", (PyCFunction)(void (*)(void))pipeline_try_acquire, METH_FASTCALL | METH_KEYWORDS,
      "try_acquire($self, /, *args, **kwargs)\n--\n\n"
      "Return a Permit if all gates admit at once, else a Rejection. Neither waits nor raises a rejection."},
