@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from resilio._options.fields import options_of
-from resilio._options.quantile import Quantile, is_quantile, parse_quantile
+from resilio._options.quantile import OR_QUANTILE, Quantile, is_quantile, parse_quantile
 from resilio._options.validators import meant, reject, seconds
 from resilio._policies.timeout import TimeoutConfig
 from resilio._policy.types import Time
@@ -82,7 +82,7 @@ def _changes(given: Any) -> dict[str, Any]:
     if is_quantile(given):
         return {"total": parse_quantile("timeout", given)}
     if given is None or isinstance(given, (int, float, str, timedelta)):
-        return {"total": seconds("timeout", given, none_ok=True)}
+        return {"total": seconds("timeout", given, none_ok=True, other=OR_QUANTILE)}
     return reject("timeout", given, _RIGHT, TypeError)
 
 

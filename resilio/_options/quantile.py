@@ -8,10 +8,11 @@ import attrs
 
 from resilio._options.validators import number, reject
 
-__all__ = ["Quantile", "is_quantile", "parse_quantile"]
+__all__ = ["OR_QUANTILE", "Quantile", "is_quantile", "parse_quantile"]
 
 MOST_TIMES = 1000.0
 _QUANTILE = r"\s*p([0-9]+(?:\.[0-9]+)?)\s*(?:\*\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*)?"  # compiled at the first use
+OR_QUANTILE = ", or a multiple of a quantile like 'p99*3'"
 _RIGHT = "a quantile like 'p95', or a multiple of one like 'p99*3'"
 
 

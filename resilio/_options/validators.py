@@ -106,7 +106,13 @@ def _range(low: float, high: float, open_low: bool) -> str:
 
 
 def seconds(
-    name: str, value: object, *, zero_ok: bool = False, none_ok: bool = False, high: float = ABSURD_SECONDS
+    name: str,
+    value: object,
+    *,
+    zero_ok: bool = False,
+    none_ok: bool = False,
+    high: float = ABSURD_SECONDS,
+    other: str = "",
 ) -> Any:
     """
     Return a time as float seconds; None stays None where `none_ok`.
@@ -123,6 +129,8 @@ def seconds(
 
         high: The longest time allowed, in seconds.
 
+        other: The option's other texts, for the message, like ", or a quantile like 'p95'".
+
     Raises:
         TypeError: Neither a number, a text nor a timedelta, or a bool.
 
@@ -131,7 +139,7 @@ def seconds(
     if value is None and none_ok:
         return None
     right = f"a time in seconds, like '5s' or a timedelta, {'>= 0' if zero_ok else '> 0'} and at most {_long(high)}"
-    given: Any = _duration(name, value) if isinstance(value, str) else total_seconds(value)
+    given: Any = _duration(name, value, other) if isinstance(value, str) else total_seconds(value)
     if given is None:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             reject(name, value, right, TypeError)
@@ -239,10 +247,10 @@ def parse_duration(name: str, value: str) -> float:
     return result
 
 
-def _duration(name: str, value: str) -> float:
+def _duration(name: str, value: str, other: str = "") -> float:
     match = re.fullmatch(_DURATION, value)
     if match is None or match[2] not in _UNITS:
-        reject(name, value, "a time like '30s', '500ms' or '2m' (units: " + ", ".join(_UNITS) + ")")
+        reject(name, value, f"a time like '30s', '500ms' or '2m' (units: {', '.join(_UNITS)}){other}")
     return float(match[1]) * _UNITS[match[2]]
 
 

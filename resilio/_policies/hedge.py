@@ -66,12 +66,12 @@ def _after(name: str, value: object) -> Any:
     if quantile is not None:
         return value
     if isinstance(value, str) and value[:1] in "pP":
-        reject(name, value, 'a quantile like "p95", a time like 0.2 or "200ms", or a sequence of times')
+        reject(name, value, 'a quantile like "p95"')
     if isinstance(value, (list, tuple)):
         if not 1 <= len(value) <= MOST_HEDGES:
             reject(name, value, f"from 1 to {MOST_HEDGES} times")
         return tuple(seconds(name, delay, zero_ok=True) for delay in value)
-    return (seconds(name, value, zero_ok=True),)
+    return (seconds(name, value, zero_ok=True, other=', or a quantile like "p95"'),)
 
 
 def _idempotent(name: str, value: object) -> Any:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from resilio._native.strategies import TimeoutGate
 from resilio._options.fields import NamedOptions, option, record
-from resilio._options.quantile import Quantile, is_quantile, parse_quantile
+from resilio._options.quantile import OR_QUANTILE, Quantile, is_quantile, parse_quantile
 from resilio._options.validators import flag, reject, seconds
 from resilio._policy.base import Policy, make
 from resilio._policy.factory import makes
@@ -36,9 +36,9 @@ def _total(name: str, value: object) -> float | Quantile | None:
     if is_quantile(value):
         return parse_quantile(name, value)
     if value is None or isinstance(value, (int, float, str, timedelta)):
-        checked: float | None = seconds(name, value, none_ok=True)
+        checked: float | None = seconds(name, value, none_ok=True, other=OR_QUANTILE)
         return checked
-    return reject(name, value, "seconds, a time like '2s', or a multiple of a quantile like 'p99*3'", TypeError)
+    return reject(name, value, f"a time like 2.0 or '2s'{OR_QUANTILE}", TypeError)
 
 
 @record

@@ -71,7 +71,7 @@ def fail(guarded, *args, times=2, **kwargs):
         ("factory", [None, 5, "breaker", circuit_breaker()]),
         ("key", [None, 5, "not a name", ""]),
         ("max_keys", [0, -1, True, 1.5, "many", None]),
-        ("idle", [0, -1, math.nan, True, "60s"]),
+        ("idle", [0, -1, math.nan, True, "60"]),
         ("name", ["", " x", 5]),
     ],
 )

@@ -397,11 +397,11 @@ def test_a_drain_is_cancelled_like_anything_else(vt: Any) -> None:
 def test_the_time_to_drain_is_checked() -> None:
     """Seconds >= 0, or None."""
     both = pipeline(circuit_breaker("a"), name="both")
-    for wrong in (-1, float("nan"), float("inf")):
+    for wrong in (-1, float("nan"), float("inf"), "1"):
         with pytest.raises(ValueError, match="timeout must be"):
             both.drain(timeout=wrong)
     with pytest.raises(TypeError, match="timeout must be"):
-        both.drain(timeout="1")
+        both.drain(timeout=[1])
 
 
 @pytest.mark.anyio

@@ -42,7 +42,23 @@ class AsyncCall:
 
 
 BAD_VALUES = {
-    seconds: [NAN, INF, -INF, -1, -1e-300, 0, 0.0, 1e-10, 4e8, 10**400, timedelta(0), timedelta(days=-1)],
+    seconds: [
+        "1",
+        "1 parsec",
+        "-1s",
+        NAN,
+        INF,
+        -INF,
+        -1,
+        -1e-300,
+        0,
+        0.0,
+        1e-10,
+        4e8,
+        10**400,
+        timedelta(0),
+        timedelta(days=-1),
+    ],
     positive_int: [0, -1, 10**10, 10**5000],
     fraction: [NAN, INF, 0, -0.1, 1.1, 2],
     enforce: [NAN, INF, -0.1, 1.1, 2],
@@ -70,7 +86,7 @@ BAD_VALUES = {
     functools.partial(choice, options=("fifo", "lifo")): ["", "FIFO", "other"],
 }
 BAD_TYPES = {
-    seconds: [True, False, "1", None, [], object(), 1j],
+    seconds: [True, False, None, [], object(), 1j],
     positive_int: [True, False, 1.0, "1", None, NAN],
     fraction: [True, False, "0.5", None],
     enforce: ["0.5", None],

@@ -61,7 +61,7 @@ class Place:
         ("ignore", [ValueError(), 5]),
         ("failed_if", [5, "empty"]),
         ("handler", [5, "x", bulkhead(1)]),
-        ("memory", [-1, math.nan, True, "5s", 1e12]),
+        ("memory", [-1, math.nan, True, "5", 1e12]),
         ("name", ["", " x", 5]),
     ],
 )
