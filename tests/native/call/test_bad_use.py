@@ -74,8 +74,17 @@ def test_a_guarded_stream_has_no_single_result(breaker: Any) -> None:
     def items() -> Any:
         yield 1
 
-    with pytest.raises(TypeError, match="a stream has no single result"):
-        breaker(items).try_call()
+    for method in (breaker(items).try_call, breaker(items).try_acall):
+        with pytest.raises(TypeError, match=r"try_a?call: a stream has no single result"):
+            method()
+
+
+def test_a_coroutine_function_is_tried_by_try_acall(breaker: Any) -> None:
+    """One method adapted to its function, so that a forgotten `await` gave a result that is true; now it says so."""
+    for method in (breaker(answer_later).try_call, lambda: breaker.try_call(answer_later)):
+        with pytest.raises(TypeError, match=r"try_call: .* is a coroutine function, use `await try_acall\(...\)`"):
+            method()
+    assert breaker.snapshot().calls == 0
 
 
 def test_weak_references_to_natives_are_told(breaker: Any) -> None:
