@@ -26,8 +26,9 @@ from resilio.errors import (
 if TYPE_CHECKING:
     from resilio import events, gates, laws, presets, registry
     from resilio._composition.keyed import Keyed, keyed
+    from resilio._composition.override import override
     from resilio._composition.pipeline import Pipeline, PipelineWarning, pipeline
-    from resilio._composition.standard import Standard, override, standard
+    from resilio._composition.standard import Standard, standard
     from resilio._context.blocking import WouldBlockWarning, allow_blocking
     from resilio._context.deadline import remaining
     from resilio._context.detached import carry, detached
@@ -183,7 +184,7 @@ _LATER = {
     "ignored_priorities": "_context.priority",
     "keyed": "_composition.keyed",
     "load_shed": "_policies.load_shed",
-    "override": "_composition.standard",
+    "override": "_composition.override",
     "pipeline": "_composition.pipeline",
     "policy_of": "_policy.base",
     "priority": "_context.priority",

@@ -1,5 +1,5 @@
 """
-The recommended stack in one call, and :func:`override` to change one part of it.
+The recommended stack in one call; :func:`resilio.override` changes one part of it.
 
 Why: the order of eight patterns, the budget of retries, and the calls that must not run twice are decided once, here.
 When not: if one pattern is enough, or the right numbers are known. The stack is not tuned: its parts learn some values
@@ -8,8 +8,8 @@ When not: if one pattern is enough, or the right numbers are known. The stack is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -18,7 +18,7 @@ from resilio._composition.pipeline import Pipeline, PipelineConfig, Stack
 from resilio._composition.standard_timeout import PerAttempt, per_attempt, reject_plain, timeout_config
 from resilio._failures.outcome import judge_error, judge_value
 from resilio._options.fields import EnforcedOptions, changed, default_of, kept, option, record
-from resilio._options.validators import flag, meant, policy_name, positive_int, reject, seconds
+from resilio._options.validators import flag, policy_name, positive_int, reject, seconds
 from resilio._policies.bulkhead.policy import bulkhead
 from resilio._policies.circuit_breaker.policy import circuit_breaker
 from resilio._policies.deadline import Deadline
@@ -41,9 +41,7 @@ if TYPE_CHECKING:
     from resilio._policies.fallback import Fallback
     from resilio._policy.decorate import Kind
 
-__all__ = ["Standard", "override", "standard"]
-
-P = TypeVar("P", bound="Policy[Any]")
+__all__ = ["Standard", "standard"]
 
 OF_PRESET: Any = ...
 """The default of options whose value comes from the preset or the name."""
@@ -223,7 +221,7 @@ def standard(config: StandardConfig, _: str | None) -> Standard:
             a call of a model as long as its deadline allows.
         max_concurrent: The number of concurrent calls; None for no limit.
         timeout: Seconds that an attempt may take, or a multiple of a quantile of the recent successes, like "p99*3", at
-            most the preset's time. A mapping has options of :func:`resilio.timeout`, like `{"total": "p99*3",
+            most the preset's time. A :func:`resilio.timeout`, or a mapping of its options like `{"total": "p99*3",
             "ceiling": 20.0}`. None for no limit. The default is "p99.9*3", at least one second and at most the preset's
             time.
         enforce: False: no part rejects anything, and each counts what it would have rejected; 0 to 1: this share.
@@ -275,58 +273,3 @@ def _deadline(name: str, seconds: Time, *, asked: bool) -> Deadline:
 def _limit(name: str, rates: Any, max_wait: float, enforce: float) -> Policy[Any] | None:
     options: dict[str, Any] = {"max_wait": max_wait, "max_queued": MOST_CONCURRENT, "enforce": enforce}
     return rate_limit(*rates, **options, name=f"{name}.rate_limit") if rates else None
-
-
-def override(policy: P, **changes: Any) -> P:
-    """
-    Return a copy of a policy with changed options; of a pipeline or a standard stack, with changed parts.
-
-    The new policy has no name. The unchanged parts of a pipeline are the same objects, with their state: an endpoint
-    that needs another timeout still shares the dependency's breaker.
-
-    Args:
-        policy: Any policy.
-
-        changes: Options by name. Of a pipeline: parts by kind, each a policy of that kind in its place, a mapping of
-            its changed options, or None to leave it out: `override(payments, timeout=resilio.timeout(30), hedge=None)`.
-
-    Raises:
-        TypeError: There is no such option or part, or it is of a wrong type or kind.
-
-        ValueError: An option out of range.
-    """
-    if not isinstance(policy, Policy):
-        reject("policy", policy, "a policy", TypeError)
-    if isinstance(policy, _Part):
-        return cast("P", override(policy._whole, **changes))
-    if isinstance(policy, Pipeline):
-        config: Any = attrs.evolve(policy.config, policies=_replaced(policy.policies, changes))
-    else:
-        config = policy._checked(changes)
-    kind: Any = type(policy)  # not listed: a stack of decorators, and a deadline that is no stage
-    made: P = kind(config) if isinstance(policy, (Stack, Deadline)) else make(kind, None, config)
-    return made
-
-
-def _replaced(policies: tuple[Policy[Any], ...], changes: Mapping[str, Any]) -> tuple[Policy[Any], ...]:
-    kinds = [policy.kind for policy in policies]
-    for kind in changes:
-        if kinds.count(kind) != 1:
-            single = ", ".join(sorted({one for one in kinds if kinds.count(one) == 1}))
-            right = f"the kind of exactly one part ({single})"
-            raise TypeError(f"changes must name {right}, not {kind!r}{meant(kind, kinds)}")
-    parts = (_change(policy, changes.get(policy.kind, policy)) for policy in policies)
-    return tuple(part for part in parts if part is not None)
-
-
-def _change(policy: Policy[Any], change: Any) -> Policy[Any] | None:
-    if isinstance(change, Mapping):
-        return override(policy, **change)
-    if change is None:
-        return None
-    if not isinstance(change, Policy):
-        reject(policy.kind, change, "a policy, a mapping of options, or None to leave it out", TypeError)
-    kinds = [gate.kind for gate in policy.gates]  # by gates, so that a keyed policy may replace a plain one
-    if [gate.kind for gate in change.gates] != kinds:
-        reject(policy.kind, change, f"a policy of this kind, {', '.join(kinds)}", TypeError)
-    return change

@@ -14,18 +14,17 @@ from typing import TYPE_CHECKING, Any
 from resilio._options.fields import options_of
 from resilio._options.quantile import OR_QUANTILE, Quantile, is_quantile, parse_quantile
 from resilio._options.validators import meant, reject, seconds
-from resilio._policies.timeout import TimeoutConfig
+from resilio._policies.timeout import Timeout, TimeoutConfig
 from resilio._policy.types import Time
 from resilio._support.client_target import heeds_time
 from resilio.presets import Preset
 
 if TYPE_CHECKING:
-    from resilio._policies.timeout import Timeout
     from resilio._policy.decorate import Kind
 
 __all__ = ["FLOOR", "LAW", "PerAttempt", "per_attempt", "reject_plain", "timeout_config"]
 
-PerAttempt = Time | Mapping[str, Any]
+PerAttempt = Time | Mapping[str, Any] | Timeout
 
 LAW = Quantile(0.999, 3.0)
 """The default law. Three times the p99 ended 1 call in 200 permanently if 1 call in 200 is 20 times slower."""
@@ -33,7 +32,7 @@ FLOOR = 1.0
 """The least learned time by default, in seconds, however quick other attempts are, if the preset allows as much."""
 
 _OPTIONS = [field.name for field in options_of(TimeoutConfig)]
-_RIGHT = "a time like 2.0 or '2s', a multiple of a quantile like 'p99*3', a mapping of options of `timeout`, or None"
+_RIGHT = "a time like 2.0 or '2s', a multiple of a quantile like 'p99*3', a timeout, a mapping of its options, or None"
 
 
 def timeout_config(preset: Preset, given: Any) -> TimeoutConfig | None:
@@ -66,7 +65,7 @@ def timeout_config(preset: Preset, given: Any) -> TimeoutConfig | None:
 def per_attempt(_: str, given: Any) -> Any:
     """Return the option `timeout` of a stack, checked: a time in seconds, the rest as it is."""
     changes = _changes(given)
-    if isinstance(given, Mapping):
+    if isinstance(given, (Mapping, Timeout)):
         return changes
     return given if is_quantile(given) else changes.get("total", given)
 
@@ -79,6 +78,8 @@ def _changes(given: Any) -> dict[str, Any]:
             if name not in _OPTIONS:
                 raise TypeError(f"timeout must have {', '.join(_OPTIONS)}, not {name!r}{meant(name, _OPTIONS)}")
         return dict(given)
+    if isinstance(given, Timeout):
+        return {name: getattr(given.config, name) for name in _OPTIONS}
     if is_quantile(given):
         return {"total": parse_quantile("timeout", given)}
     if given is None or isinstance(given, (int, float, str, timedelta)):

@@ -88,7 +88,7 @@ class Timeout(Policy[TimeoutConfig]):
     def _checked(self, changes: Mapping[str, Any]) -> TimeoutConfig:
         """Check changes; a fixed total drops the bounds of a learned one."""
         total = changes.get("total")
-        if total is not None and not isinstance(total, (str, Quantile)):
+        if total is not None and not is_quantile(total):
             changes = {"floor": None, "ceiling": None, **changes}
         return super()._checked(changes)
 

@@ -419,13 +419,41 @@ def test_override_of_a_policy_is_another_with_changed_options() -> None:
     assert other.state == "closed"
 
 
-@pytest.mark.parametrize("change", [{"cache": None}, {"timeout": 3.0}])
+@pytest.mark.parametrize("change", [{"cache": None}, {"retry": 3.0}])
 def test_override_names_what_there_is_not(change: dict[str, Any]) -> None:
     """A part that is not there, or something that is no part."""
-    with pytest.raises(TypeError, match=r"cache|timeout"):
+    with pytest.raises(TypeError, match=r"cache|retry"):
         override(whole("named"), **change)
     with pytest.raises(TypeError, match="policy"):
         override(3, attempts=1)  # type: ignore[type-var]
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "expected"),
+    [
+        ({"timeout": 3.0}, "timeout", {"total": 3.0}),
+        ({"timeout": "3s"}, "timeout", {"total": 3.0}),
+        ({"timeout": timeout(3.0)}, "timeout", {"total": 3.0}),
+        ({"timeout": {"total": "3s"}}, "timeout", {"total": 3.0}),
+        ({"deadline": "9s"}, "deadline", {"seconds": 9.0}),
+        ({"attempts": 5, "backoff": "1s"}, "retry", {"attempts": 5, "backoff": resilio.constant(1.0)}),
+        ({"max_concurrent": 7}, "bulkhead", {"max_concurrent": 7}),
+        ({"rates": "50/s"}, "rate_limit", {"rates": ("50/s",)}),
+    ],
+)
+def test_override_takes_what_standard_takes(change: dict[str, Any], kind: str, expected: dict[str, Any]) -> None:
+    """`standard(..., timeout=3.0)` was right, `override(stack, timeout=3.0)` an error; a policy the other way round."""
+    made = standard("made", on="http", **({"rates": "9/s"} | change))
+    changed = override(standard("of which", on="http", rates="9/s"), **change)
+    for stack in (made, changed):
+        config = next(policy.config for policy in stack.policies if policy.kind == kind)
+        assert {name: getattr(config, name) for name in expected} == expected
+
+
+def test_override_takes_an_option_once() -> None:
+    """As an option of the stack, or within its part."""
+    with pytest.raises(TypeError, match="retry must be a mapping, as attempts is an option of this part, not None"):
+        override(whole("twice"), retry=None, attempts=2)
 
 
 def test_override_takes_no_policy_of_another_kind() -> None:
