@@ -124,7 +124,7 @@ def test_a_handler_that_raises_fails_no_call(vt: Any) -> None:
     ("options", "error"),
     [
         ({"above": -1}, ValueError),
-        ({"above": "1"}, TypeError),
+        ({"above": "1"}, ValueError),
         ({"above": 1, "policy": 3}, TypeError),
         ({"above": 1, "per_minute": 0}, ValueError),
     ],
