@@ -273,6 +273,9 @@ class Keyed(ByKey, Policy[KeyedConfig[Any]], Generic[P]):
         policies = [policy for gate in gates if (policy := gate.policy) is not None]  # another thread may evict one now
         return dict(Counter(state for policy in policies if (state := policy._state()) is not None))
 
+    def _about(self) -> tuple[str, ...]:
+        return f"a {self.overflow.kind} a key", f"{len(self)} keys"
+
     def _seen_through(self) -> tuple[Policy[Any], ...]:
         made = self.overflow
         return made.policies if isinstance(made, Pipeline) else (made,)

@@ -127,6 +127,10 @@ class Pipeline(Policy[PipelineConfig]):
     def _state(self) -> str | None:
         return self._gate.state
 
+    def _about(self) -> list[str]:
+        state = self._state()
+        return [" > ".join(policy.kind for policy in self.policies), *([state] if state in self.REJECTING else [])]
+
     def reset(self) -> None:
         """Admit calls again, and reset each policy that has `reset`, also for others that share it; counters stay."""
         self._let_in()

@@ -158,6 +158,11 @@ class Fallback(Policy[FallbackConfig]):
         """Forget which targets have failed recently; the counters stay."""
         self._gate.forget_failures()
 
+    def _about(self) -> list[str]:
+        config = self._config
+        last = [name for name, there in (("default", config.has_default), ("handler", config.handler)) if there]
+        return [f"to {', '.join([*(target.name for target in self._targets), *last])}"]
+
     def _is_new(self) -> bool:
         return not any(self._gate.resting(clock.now_ns()))
 

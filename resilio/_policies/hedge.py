@@ -188,6 +188,10 @@ class Hedge(Policy[HedgeConfig]):
         """Seconds until the first copy starts, now; None while too little has been measured."""
         return self._gate.delay
 
+    def _about(self) -> tuple[str, ...]:
+        after = self._config.after
+        return (f"after {after if isinstance(after, str) else ', '.join(f'{wait:g} s' for wait in after)}",)
+
     def _snapshot(self, state: str | None, counters: Any) -> HedgeSnapshot:
         due, rejected, wins = self._gate.hedge_counters
         common = attrs.asdict(super()._snapshot(state, counters), recurse=False)

@@ -11,7 +11,7 @@ callee's cleanup is not cancelled again. On trio it is a cancel scope.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -91,6 +91,16 @@ class Timeout(Policy[TimeoutConfig]):
         if total is not None and not is_quantile(total):
             changes = {"floor": None, "ceiling": None, **changes}
         return super()._checked(changes)
+
+    def _about(self) -> Iterator[str]:
+        config = self._config
+        if isinstance(config.total, Quantile):
+            yield f"{config.total}, {self.seconds:.3g} s now"
+        elif config.total is not None:
+            yield f"{config.total:g} s"
+        for name in ("first", "idle"):
+            if (limit := getattr(config, name)) is not None:
+                yield f"{name} {limit:g} s"
 
     def _explained(self) -> str | None:
         config = self._config

@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast
 
@@ -357,11 +357,20 @@ class Policy(core.Pipeline, Generic[C]):
                 self._gate.name = self._called_after
 
     def __repr__(self) -> str:
-        parts = [repr(self.name)] if self.name else []
+        about = ", ".join([*self._about(), *self._load()])
+        return f"<{' '.join(filter(None, (type(self).__name__, repr(self.name) if self.name else '', about)))}>"
+
+    def _about(self) -> Iterable[str]:
+        """Return what the repr shows besides the load: what the policy does, and its state."""
         state = self._state()
-        if state is not None:
-            parts.append(f"state={state!r}")
-        return f"<{type(self).__name__} {' '.join(parts)}>" if parts else f"<{type(self).__name__}>"
+        return () if state is None else (state,)
+
+    def _load(self) -> Iterator[str]:
+        counters, limit = self._gate.counters(), self._limit()
+        if limit is not None:
+            yield f"{counters['inflight']} of {limit:g} in flight"
+        if counters["queued"]:
+            yield f"{counters['queued']} queued"
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by name: in another process it is that process's policy of the same name."""

@@ -384,8 +384,8 @@ def test_enforcement_can_be_turned_on_while_calls_go_on() -> None:
 
 def test_a_policy_shows_its_class_name_and_state() -> None:
     """What one wants to see in a debugger."""
-    assert repr(circuit_breaker("payments")) == "<CircuitBreaker 'payments' state='closed'>"
-    assert repr(rate_limit("1/s")) == "<RateLimit>"
+    assert repr(circuit_breaker("payments")) == "<CircuitBreaker 'payments' closed>"
+    assert repr(rate_limit("1/s")) == "<RateLimit 1/s, burst 1>"
 
 
 def test_a_policy_is_its_own_copy() -> None:

@@ -62,6 +62,9 @@ class Bulkhead(Policy[BulkheadConfig]):
     def _state(self) -> str:
         return "closed_down" if self._gate.closed else "admitting"
 
+    def _about(self) -> tuple[str, ...]:
+        return ("closed down",) if self._gate.closed else ()
+
     def _limit(self) -> float:
         return self._gate.capacity
 

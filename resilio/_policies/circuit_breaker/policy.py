@@ -169,6 +169,11 @@ class CircuitBreaker(Policy[CircuitBreakerConfig]):
     def _state(self) -> str:
         return self._gate.state
 
+    def _about(self) -> tuple[str, ...]:
+        now = self.snapshot()
+        state = now.state or ""
+        return (state, f"retry after {now.retry_after:.3g} s") if now.retry_after and state == "open" else (state,)
+
     def _apply(self, config: CircuitBreakerConfig) -> None:
         super()._apply(config)
         events.deliver(self._gate)

@@ -137,6 +137,9 @@ class RateLimit(Policy[RateLimitConfig]):
         """
         return self._gate.wait(self._gate.amounts(args, kwargs))
 
+    def _about(self) -> list[str]:
+        return [text for rate in self._config.resolved() for text in (str(rate), f"burst {rate.largest_burst:g}")]
+
     def reserve(self, *args: Any, **amounts: float) -> Reservation:
         """
         Return a block that takes an estimate and corrects it: `async with limit.reserve(tokens=1500) as r: ...`.

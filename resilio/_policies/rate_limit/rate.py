@@ -109,6 +109,9 @@ class Rate:
         if self.burst is not None and not callable(self.cost) and self.cost > self.burst:
             reject("burst", self.burst, f"at least cost={self.cost:g}: a call would never be admitted")
 
+    def __str__(self) -> str:
+        return self.rate if self.unit == REQUESTS else f"{self.rate} {self.unit}"
+
     @property
     def amount(self) -> float:
         """Tokens in each period."""

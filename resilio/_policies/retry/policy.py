@@ -152,6 +152,10 @@ class Retry(Policy[RetryConfig]):
         budget: Any = config.budget
         return self._own if budget is OWN else budget
 
+    def _about(self) -> tuple[str, ...]:
+        attempts = self._config.attempts
+        return (f"{attempts} attempts" if attempts else "any number of attempts", str(self._config.backoff))
+
     def _is_new(self) -> bool:
         return self._config.budget is not OWN or self._own._is_new()  # a shared budget outlives it
 
