@@ -13,7 +13,7 @@ help:
 	@echo "make coverage   the coverage alone"
 	@echo "make bench      microbenchmarks against the peers, into benchmarks/RESULTS.md"
 	@echo "make docs       docs/_build/html"
-	@echo "make lint       ruff, mypy, pyright, stubtest, house rules"
+	@echo "make lint       ruff, clang-format, mypy, pyright, stubtest, house rules"
 	@echo "make soak       the long storms"
 	@echo "make matrix     the integrations with the oldest and the newest version of each client"
 	@echo "make pythons    unpacks Pythons newer than this Debian's for make test, under ~/.cache/resilio"

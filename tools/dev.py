@@ -92,18 +92,14 @@ def lint(arguments: list[str]) -> int:
     environment = _installed(
         "lint", _newest(), "lint", "typing", extras=("prometheus", "httpx", "cli"), optional=("integrations",)
     )
+    python, allowed = environment.python, str(ROOT / "tools" / "stubtest-allowlist.txt")
     checks = {
-        "ruff": ("-m", "ruff", "check"),
-        "format": ("-m", "ruff", "format", "--check"),
-        "mypy": ("-m", "mypy"),
-        "pyright": ("-m", "pyright", "--pythonpath", environment.python),
-        "stubtest": (
-            "-m",
-            "mypy.stubtest",
-            "resilio._native",
-            "--allowlist",
-            str(ROOT / "tools" / "stubtest-allowlist.txt"),
-        ),
+        "ruff": (python, "-m", "ruff", "check"),
+        "format": (python, "-m", "ruff", "format", "--check"),
+        "clang-format": (environment.command("clang-format"), "--dry-run", "--Werror", *_c_sources()),
+        "mypy": (python, "-m", "mypy"),
+        "pyright": (python, "-m", "pyright", "--pythonpath", python),
+        "stubtest": (python, "-m", "mypy.stubtest", "resilio._native", "--allowlist", allowed),
     }
     failed = [] if check_rules(str(ROOT / "resilio")) == 0 else ["rules"]
     failed += [] if check_prose([str(ROOT / "resilio"), str(ROOT / "src_c")]) == 0 else ["prose"]
@@ -111,10 +107,14 @@ def lint(arguments: list[str]) -> int:
         print(f"=== {name}", flush=True)
         # stubtest compares the installed stubs with the installed modules, so it must not see the tree's
         folder = environment.path if name == "stubtest" else ROOT
-        if subprocess.run([environment.python, *command, *arguments], cwd=folder, check=False).returncode:
+        if subprocess.run([*command, *arguments], cwd=folder, check=False).returncode:
             failed.append(name)
     print(f"lint: {', '.join(failed)} failed" if failed else "lint: all checks passed")
     return int(bool(failed))
+
+
+def _c_sources() -> list[str]:
+    return [str(path) for path in sorted((ROOT / "src_c").rglob("*.[ch]")) if not path.with_suffix(".pyx").exists()]
 
 
 def _newest() -> Interpreter:

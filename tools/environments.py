@@ -35,6 +35,10 @@ class Environment:
         """The interpreter inside."""
         return str(self.path / "bin" / "python")
 
+    def command(self, name: str) -> str:
+        """Return the path of a program that one of its packages installs."""
+        return str(self.path / "bin" / name)
+
     def pip(self, *arguments: str) -> None:
         """Run pip for it, quietly; its own words appear if it fails."""
         run(self._pip(*arguments), env=self.interpreter.settings)

@@ -18,23 +18,19 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
-typedef struct rs_random { _Atomic uint64_t state; } rs_random;
+typedef struct rs_random {
+    _Atomic uint64_t state;
+} rs_random;
 
-enum {
-    RS_BACKOFF_CONSTANT,
-    RS_BACKOFF_EXPONENTIAL,
-    RS_BACKOFF_FULL,
-    RS_BACKOFF_EQUAL,
-    RS_BACKOFF_DECORRELATED
-};
+enum { RS_BACKOFF_CONSTANT, RS_BACKOFF_EXPONENTIAL, RS_BACKOFF_FULL, RS_BACKOFF_EQUAL, RS_BACKOFF_DECORRELATED };
 
 typedef struct rs_backoff {
     uint8_t kind;
-    int64_t base_ns;                        /* >= 0; > 0 unless constant */
-    int64_t cap_ns;                         /* >= base_ns */
-    double factor;                          /* >= 1 */
-    double reach;                           /* share of the remaining time, 0 to 1 */
-    rs_random *random;                      /* shared, not owned */
+    int64_t base_ns;   /* >= 0; > 0 unless constant */
+    int64_t cap_ns;    /* >= base_ns */
+    double factor;     /* >= 1 */
+    double reach;      /* share of the remaining time, 0 to 1 */
+    rs_random *random; /* shared, not owned */
 } rs_backoff;
 
 /* A random number in [0, 1). */
@@ -66,17 +62,13 @@ static inline int64_t rs_backoff_drawn(const rs_backoff *backoff, uint64_t attem
 {
     double most, base = (double)backoff->base_ns, previous = (double)previous_ns, cap = (double)backoff->cap_ns;
     switch (backoff->kind) {
-    case RS_BACKOFF_CONSTANT:
-        return backoff->base_ns;
-    case RS_BACKOFF_FULL:
-        return (int64_t)(draw * rs_backoff_exponential(backoff, attempt));
-    case RS_BACKOFF_EQUAL:
-        return (int64_t)((0.5 + 0.5 * draw) * rs_backoff_exponential(backoff, attempt));
+    case RS_BACKOFF_CONSTANT: return backoff->base_ns;
+    case RS_BACKOFF_FULL: return (int64_t)(draw * rs_backoff_exponential(backoff, attempt));
+    case RS_BACKOFF_EQUAL: return (int64_t)((0.5 + 0.5 * draw) * rs_backoff_exponential(backoff, attempt));
     case RS_BACKOFF_DECORRELATED:
         most = base + draw * (3.0 * (previous > base ? previous : base) - base);
         return (int64_t)(most < cap ? most : cap);
-    default:
-        return (int64_t)rs_backoff_exponential(backoff, attempt);
+    default: return (int64_t)rs_backoff_exponential(backoff, attempt);
     }
 }
 

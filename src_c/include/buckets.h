@@ -13,15 +13,15 @@
 
 typedef struct rs_buckets {
     int n;
-    int logs;                               /* number of sliding windows */
-    rs_gcra bucket[RS_MOST_RATES];          /* of a window only `burst` is used: its limit */
-    rs_log *log[RS_MOST_RATES];             /* owned; NULL: a token bucket */
+    int logs;                      /* number of sliding windows */
+    rs_gcra bucket[RS_MOST_RATES]; /* of a window only `burst` is used: its limit */
+    rs_log *log[RS_MOST_RATES];    /* owned; NULL: a token bucket */
 } rs_buckets;
 
 /* The cost of one call, by rate: kept if it is not the default cost. */
 typedef struct rs_claim {
-    uint32_t version;                       /* of the configuration that the tokens belong to */
-    int64_t plan_ns;                        /* the time of its admission, planned or past */
+    uint32_t version; /* of the configuration that the tokens belong to */
+    int64_t plan_ns;  /* the time of its admission, planned or past */
     int64_t cost[RS_MOST_RATES];
 } rs_claim;
 
@@ -124,7 +124,8 @@ static inline int rs_buckets_take_at_once(rs_buckets *buckets, int64_t now_ns, i
 static inline int rs_buckets_take(rs_buckets *buckets, int64_t now_ns, const int64_t *cost)
 {
     if (buckets->n == 1)
-        return buckets->logs ? rs_log_take(buckets->log[0], now_ns, cost[0]) : rs_bucket_take(&buckets->bucket[0], now_ns, cost[0]);
+        return buckets->logs ? rs_log_take(buckets->log[0], now_ns, cost[0])
+                             : rs_bucket_take(&buckets->bucket[0], now_ns, cost[0]);
     if (rs_buckets_wait(buckets, now_ns, cost) > 0)
         return 0;
     for (int i = 0; i < buckets->n; i++)
@@ -169,7 +170,7 @@ static inline int rs_buckets_tightest(rs_buckets *buckets, int64_t now_ns, const
  * bucket another one fills up and overflows, so a sum over the queue is wrong: the queue is simulated, call by call.
  * For a sliding window the queued calls, with their costs and times, are its future. */
 typedef struct rs_plan {
-    int64_t at_ns;                          /* when the last call is served */
+    int64_t at_ns; /* when the last call is served */
     int n;
     uint8_t is_log[RS_MOST_RATES];
     rs_gcra bucket[RS_MOST_RATES];
@@ -189,7 +190,7 @@ static inline int64_t rs_plan_next(const rs_plan *plan, int64_t now_ns, const in
 {
     int64_t start = plan->at_ns > now_ns ? plan->at_ns : now_ns, longest = 0;
     for (int i = 0; i < plan->n; i++) {
-        rs_gcra bucket = plan->bucket[i];   /* reading moves a bucket's clock on */
+        rs_gcra bucket = plan->bucket[i]; /* reading moves a bucket's clock on */
         int64_t wait = plan->is_log[i] ? 0 : rs_bucket_wait(&bucket, start, cost[i]);
         longest = wait > longest ? wait : longest;
     }

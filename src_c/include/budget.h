@@ -43,41 +43,41 @@
 #include <math.h>
 #include <stdint.h>
 
-#define RS_BUDGET_ONE INT64_C(1000000000)           /* a withdrawal */
-#define RS_BUDGET_ASKED_FOR INT64_C(250000000)      /* a withdrawal for a Retry-After of up to a second */
-#define RS_BUDGET_LEAST INT64_C(50000000)           /* the least price of any other withdrawal */
-#define RS_BUDGET_SERVES INT64_C(700000000)         /* up to this failure share, cheap failures have cheap retries */
-#define RS_BUDGET_IS_DOWN INT64_C(900000000)        /* from this failure share on, no retry is cheap */
-#define RS_BUDGET_IS_WELL INT64_C(440000000)        /* below this failure share, failures count as chance */
-#define RS_BUDGET_COMES_BACK 3                      /* times the price of the call's retries */
-#define RS_BUDGET_FIRST 3                           /* log2 of the attempts that `failing` averages: in a new budget */
-#define RS_BUDGET_LATEST 5                          /* later, if fewer calls are in flight */
-#define RS_BUDGET_MOST 10                           /* at most */
-#define RS_BUDGET_FIRST_STEADY 7                    /* the same of `steady` */
+#define RS_BUDGET_ONE INT64_C(1000000000)      /* a withdrawal */
+#define RS_BUDGET_ASKED_FOR INT64_C(250000000) /* a withdrawal for a Retry-After of up to a second */
+#define RS_BUDGET_LEAST INT64_C(50000000)      /* the least price of any other withdrawal */
+#define RS_BUDGET_SERVES INT64_C(700000000)    /* up to this failure share, cheap failures have cheap retries */
+#define RS_BUDGET_IS_DOWN INT64_C(900000000)   /* from this failure share on, no retry is cheap */
+#define RS_BUDGET_IS_WELL INT64_C(440000000)   /* below this failure share, failures count as chance */
+#define RS_BUDGET_COMES_BACK 3                 /* times the price of the call's retries */
+#define RS_BUDGET_FIRST 3                      /* log2 of the attempts that `failing` averages: in a new budget */
+#define RS_BUDGET_LATEST 5                     /* later, if fewer calls are in flight */
+#define RS_BUDGET_MOST 10                      /* at most */
+#define RS_BUDGET_FIRST_STEADY 7               /* the same of `steady` */
 #define RS_BUDGET_STEADY 9
 /* How long a call goes on to lend after a withdrawal saw it in flight. */
 #define RS_BUDGET_LENDS_NS INT64_C(1000000000)
-#define RS_BUDGET_TICKS 1024                        /* decay steps a time constant */
-#define RS_BUDGET_NEVER INT64_MAX                   /* as tick_ns: no decay; as reserve_gap_ns: no reserve */
-#define RS_BUDGET_LONG_AGO (-(INT64_C(1) << 62))    /* as reserve_ns: none yet */
+#define RS_BUDGET_TICKS 1024                     /* decay steps a time constant */
+#define RS_BUDGET_NEVER INT64_MAX                /* as tick_ns: no decay; as reserve_gap_ns: no reserve */
+#define RS_BUDGET_LONG_AGO (-(INT64_C(1) << 62)) /* as reserve_ns: none yet */
 
 typedef struct rs_budget {
-    int64_t balance;                        /* up to cap; below 0: a debt to calls in flight */
-    int64_t ratio;                          /* of a deposit */
+    int64_t balance; /* up to cap; below 0: a debt to calls in flight */
+    int64_t ratio;   /* of a deposit */
     int64_t cap;
     int64_t initial;
     int64_t tick_ns;
-    int64_t aged_ns;                        /* the decay is applied up to here */
-    int64_t reserve_gap_ns;                 /* between a withdrawal and a use of the reserve */
-    int64_t reserve_ns;                     /* the last withdrawal: the gap begins here */
-    int64_t failing;                        /* failure share of the recent attempts, some 2^memory; at first a half */
-    int64_t steady;                         /* the same over more attempts, some 2^steady_memory */
-    int64_t success_ns;                     /* the last deposit */
-    int64_t lenders, lent_ns;               /* most calls in flight at a withdrawal in the last second, and its time */
-    uint64_t deposits, withdrawals, reserved, rejected, refunds;     /* reserved: withdrawals by the reserve */
-    uint64_t failures, repaid;              /* failed attempts; calls repaid for their retries */
+    int64_t aged_ns;          /* the decay is applied up to here */
+    int64_t reserve_gap_ns;   /* between a withdrawal and a use of the reserve */
+    int64_t reserve_ns;       /* the last withdrawal: the gap begins here */
+    int64_t failing;          /* failure share of the recent attempts, some 2^memory; at first a half */
+    int64_t steady;           /* the same over more attempts, some 2^steady_memory */
+    int64_t success_ns;       /* the last deposit */
+    int64_t lenders, lent_ns; /* most calls in flight at a withdrawal in the last second, and its time */
+    uint64_t deposits, withdrawals, reserved, rejected, refunds; /* reserved: withdrawals by the reserve */
+    uint64_t failures, repaid;                                   /* failed attempts; calls repaid for their retries */
     uint8_t memory, steady_memory;
-    uint8_t armed;                          /* a success since the reserve was last used */
+    uint8_t armed; /* a success since the reserve was last used */
 } rs_budget;
 
 /* Convert tokens to the fixed-point integer. */
@@ -110,7 +110,8 @@ static inline int64_t rs_budget_part(int64_t share, int64_t none, int64_t all)
 {
     if (share >= none)
         return 0;
-    return share <= all ? RS_BUDGET_ONE : (int64_t)((double)(none - share) / (double)(none - all) * (double)RS_BUDGET_ONE);
+    return share <= all ? RS_BUDGET_ONE
+                        : (int64_t)((double)(none - share) / (double)(none - all) * (double)RS_BUDGET_ONE);
 }
 
 static inline int64_t rs_budget_times(int64_t amount, int64_t part)
@@ -150,7 +151,7 @@ static inline int rs_budget_is_well(const rs_budget *b) { return b->steady < RS_
  * Retry-After, 0 for none. */
 static inline int64_t rs_budget_price(const rs_budget *b, int64_t share, int64_t asked_ns)
 {
-    if (asked_ns > INT64_C(1000000000))     /* a call that returns in a minute adds little load in any second */
+    if (asked_ns > INT64_C(1000000000)) /* a call that returns in a minute adds little load in any second */
         return (int64_t)((double)RS_BUDGET_ASKED_FOR * 1e9 / (double)asked_ns);
     if (asked_ns > 0)
         return RS_BUDGET_ASKED_FOR;
@@ -274,7 +275,7 @@ static inline void rs_budget_forget(rs_budget *b)
     b->balance = b->balance < 0 ? 0 : b->balance < b->initial ? b->balance : b->initial;
     b->armed = 0;
     b->lenders = 0;
-    b->refunds = b->withdrawals;            /* refunds in flight are the parent's */
+    b->refunds = b->withdrawals; /* refunds in flight are the parent's */
 }
 
 /* Change the options and keep the balance, up to the new cap. The caller has checked: 0 <= initial <= cap, decay_ns > 0

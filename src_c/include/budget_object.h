@@ -16,6 +16,6 @@ struct rs_budget_object {
     PyObject_HEAD
     rs_budget budget;
     rs_lock lock;
-    rs_budget_object *prev, *next;          /* all budgets, for the child of a fork */
+    rs_budget_object *prev, *next; /* all budgets, for the child of a fork */
 };
 #endif

@@ -19,20 +19,20 @@
 #define RS_CLOCK_COUNTER() __builtin_ia32_rdtsc()
 #endif
 
-enum {                                      /* bits of mode; 0 is clock_gettime */
-    RS_CLOCK_TSC = 1,
-    RS_CLOCK_VIRTUAL = 2,
-    RS_CLOCK_CALIBRATING = 4                /* still clock_gettime, while the counter's rate is measured */
+enum { /* bits of mode; 0 is clock_gettime */
+       RS_CLOCK_TSC = 1,
+       RS_CLOCK_VIRTUAL = 2,
+       RS_CLOCK_CALIBRATING = 4 /* still clock_gettime, while the counter's rate is measured */
 };
 
 typedef struct rs_clock rs_clock;
-struct rs_clock {                           /* one cache line */
+struct rs_clock { /* one cache line */
     _Atomic uint32_t mode;
-    _Atomic uint32_t sequence;              /* odd while the anchor is being moved */
+    _Atomic uint32_t sequence; /* odd while the anchor is being moved */
     _Atomic uint64_t anchor_ticks;
     _Atomic int64_t anchor_ns;
-    _Atomic uint64_t scale;                 /* ns a tick, in 2^-32 */
-    _Atomic uint64_t limit;                 /* ticks for which an anchor is valid; ticks * scale stays below 2^64 */
+    _Atomic uint64_t scale; /* ns a tick, in 2^-32 */
+    _Atomic uint64_t limit; /* ticks for which an anchor is valid; ticks * scale stays below 2^64 */
     _Atomic int64_t virtual_ns;
     int64_t (*slow)(rs_clock *);
 };

@@ -28,22 +28,22 @@
 #define RS_CLOCK_ANCHOR_NS INT64_C(100000000)
 #define RS_CLOCK_CALIBRATION_NS INT64_C(10000000)
 #define RS_CLOCK_TOLERANCE_NS INT64_C(1000000)
-#define RS_CLOCK_PAIR_NS INT64_C(2000)      /* a pair that took longer was interrupted, and is too imprecise */
-#define RS_CLOCK_ATTEMPTS 10                /* at calibration; then the counter is not used: reading it is slow here */
+#define RS_CLOCK_PAIR_NS INT64_C(2000) /* a pair that took longer was interrupted, and is too imprecise */
+#define RS_CLOCK_ATTEMPTS 10           /* at calibration; then the counter is not used: reading it is slow here */
 
 typedef enum { RS_CLOCK_AUTO, RS_CLOCK_USE_TSC, RS_CLOCK_USE_MONOTONIC } rs_clock_choice;
 
 typedef struct rs_clock_pair {
     uint64_t ticks;
-    uint64_t width;                         /* ticks that the reading took */
+    uint64_t width; /* ticks that the reading took */
     int64_t ns;
 } rs_clock_pair;
 
 static rs_clock rs_the_clock;
-static pthread_mutex_t rs_clock_mutex = PTHREAD_MUTEX_INITIALIZER;     /* for the writer, and for the variables below */
-static rs_clock_pair rs_clock_last;         /* the pair of the anchor */
+static pthread_mutex_t rs_clock_mutex = PTHREAD_MUTEX_INITIALIZER; /* for the writer, and for the variables below */
+static rs_clock_pair rs_clock_last;                                /* the pair of the anchor */
 static int rs_clock_attempts;
-static _Atomic int64_t rs_clock_floor_ns;   /* lower bound on clock_gettime once the counter is off */
+static _Atomic int64_t rs_clock_floor_ns; /* lower bound on clock_gettime once the counter is off */
 
 /* The clock of time.monotonic(). */
 static inline int64_t rs_clock_monotonic(void)
@@ -162,10 +162,11 @@ static void rs_clock_calibrate(rs_clock *clock)
         if (rate != 0 && rs_clock_scaled(width, rate) <= RS_CLOCK_PAIR_NS) {
             rs_clock_publish(clock, &pair, rate);
             atomic_fetch_xor(&clock->mode, RS_CLOCK_CALIBRATING | RS_CLOCK_TSC);
-        } else if (rate == 0 || ++rs_clock_attempts == RS_CLOCK_ATTEMPTS)
+        }
+        else if (rate == 0 || ++rs_clock_attempts == RS_CLOCK_ATTEMPTS)
             atomic_fetch_and(&clock->mode, ~(uint32_t)RS_CLOCK_CALIBRATING);
         else
-            rs_clock_last = pair;           /* again in 10 ms */
+            rs_clock_last = pair; /* again in 10 ms */
     }
     pthread_mutex_unlock(&rs_clock_mutex);
 }
@@ -247,10 +248,7 @@ static rs_clock *rs_clock_begin(rs_clock_choice choice)
     return &rs_the_clock;
 }
 
-static uint32_t rs_clock_mode(void)
-{
-    return RS_CLOCK_LOAD(rs_the_clock.mode);
-}
+static uint32_t rs_clock_mode(void) { return RS_CLOCK_LOAD(rs_the_clock.mode); }
 
 static void rs_clock_set_virtual(int64_t ns)
 {
@@ -258,10 +256,7 @@ static void rs_clock_set_virtual(int64_t ns)
     atomic_fetch_or(&rs_the_clock.mode, RS_CLOCK_VIRTUAL);
 }
 
-static void rs_clock_clear_virtual(void)
-{
-    atomic_fetch_and(&rs_the_clock.mode, ~(uint32_t)RS_CLOCK_VIRTUAL);
-}
+static void rs_clock_clear_virtual(void) { atomic_fetch_and(&rs_the_clock.mode, ~(uint32_t)RS_CLOCK_VIRTUAL); }
 
 /* For tests: put the anchor wrong by *error_ns*, for the next one to find. */
 static void rs_clock_inject_error(int64_t error_ns)

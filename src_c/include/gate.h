@@ -23,8 +23,8 @@
 #include "segments.h"
 #include "slot.h"
 
-#define RS_NEVER INT64_MAX          /* a time that does not come */
-#define RS_APART __attribute__((noinline))  /* slow part of a fast function: inlining costs each call saved registers */
+#define RS_NEVER INT64_MAX                 /* a time that does not come */
+#define RS_APART __attribute__((noinline)) /* slow part of a fast function: inlining costs each call saved registers */
 
 typedef enum { RS_ADMITTED = 0, RS_WAIT = 1, RS_REJECTED = 2 } rs_verdict;
 typedef enum { RS_SUCCESS = 0, RS_FAILURE = 1, RS_IGNORED = 2 } rs_outcome;
@@ -32,92 +32,92 @@ typedef enum { RS_SUCCESS = 0, RS_FAILURE = 1, RS_IGNORED = 2 } rs_outcome;
 /* Whose rule judges at a gate in a client's pipeline, which has rules of its own (pipeline.h).
    Elsewhere: the gate's own. */
 typedef enum {
-    RS_RULE_OWN = 0,                /* its own here too: its policy received one */
-    RS_RULE_FAILING = 1,            /* outcomes that show an unhealthy dependency */
-    RS_RULE_DROPS = 2,              /* outcomes that show an overload; other failures are ignored */
-    RS_RULE_DOUBT = 3               /* answers that are neither success nor failure of this policy: ignored */
+    RS_RULE_OWN = 0,     /* its own here too: its policy received one */
+    RS_RULE_FAILING = 1, /* outcomes that show an unhealthy dependency */
+    RS_RULE_DROPS = 2,   /* outcomes that show an overload; other failures are ignored */
+    RS_RULE_DOUBT = 3    /* answers that are neither success nor failure of this policy: ignored */
 } rs_rule;
 
 /* The call as its gates see it. */
 typedef struct rs_request {
-    PyObject *const *args;          /* as in vectorcall: nargs positional, then the keyword values */
+    PyObject *const *args; /* as in vectorcall: nargs positional, then the keyword values */
     Py_ssize_t nargs;
-    PyObject *kwnames;              /* tuple or NULL */
-    rs_waiter *waiter;              /* to enqueue if the gate returns WAIT. NULL: reject instead; if the
+    PyObject *kwnames;   /* tuple or NULL */
+    rs_waiter *waiter;   /* to enqueue if the gate returns WAIT. NULL: reject instead; if the
                                        caller can wait, core then makes a waiter and calls `admit` once
                                        more (nothing is counted twice) */
-    int hedge;                      /* a copy of a call in flight: sheddable, never waits, takes no probe lease */
-    int64_t deadline_ns;         /* after which the answer is useless; 0: never. Set by core where a wait is possible */
-    PyObject *func;                 /* the function to call, borrowed; NULL: a permit only */
+    int hedge;           /* a copy of a call in flight: sheddable, never waits, takes no probe lease */
+    int64_t deadline_ns; /* after which the answer is useless; 0: never. Set by core where a wait is possible */
+    PyObject *func;      /* the function to call, borrowed; NULL: a permit only */
     /* Where a strategy may store a copy of the caller's context, owned by the call; NULL: nowhere. */
     PyObject **context;
 } rs_request;
 
 /* Why a gate rejected the call; filled by the gate with REJECTED. */
 typedef struct rs_rejection {
-    int reason;                     /* index into ops->reasons, or one of the two below */
-    double measured;                /* in the unit of limit; NaN: nothing to report */
+    int reason;      /* index into ops->reasons, or one of the two below */
+    double measured; /* in the unit of limit; NaN: nothing to report */
     double limit;
-    int64_t retry_after_ns;         /* > 0, or -1 if unknown */
+    int64_t retry_after_ns; /* > 0, or -1 if unknown */
 } rs_rejection;
 #define RS_WOULD_BLOCK -1         /* waiting would block this thread's event loop, or the queue is a parent process's */
-#define RS_OUT_OF_TIME_TO_WAIT -2   /* "deadline"; measured: seconds needed (NaN: it has passed); limit: seconds left */
+#define RS_OUT_OF_TIME_TO_WAIT -2 /* "deadline"; measured: seconds needed (NaN: it has passed); limit: seconds left */
 
 typedef struct rs_gate_ops {
-    const char *kind;               /* "circuit_breaker" */
-    const char *error;              /* name of the rejection's class in resilio.errors: "CircuitOpenError" */
-    const char *const *reasons;     /* NULL-terminated, closed set of labels */
-    const char *const *states;      /* NULL-terminated names of states, for change records; NULL if stateless */
-    int python;                     /* 1: admit, cancel and settle call Python, without the lock (PythonGate only) */
+    const char *kind;           /* "circuit_breaker" */
+    const char *error;          /* name of the rejection's class in resilio.errors: "CircuitOpenError" */
+    const char *const *reasons; /* NULL-terminated, closed set of labels */
+    const char *const *states;  /* NULL-terminated names of states, for change records; NULL if stateless */
+    int python;                 /* 1: admit, cancel and settle call Python, without the lock (PythonGate only) */
 
-    int  (*prepare)(rs_gate *, rs_slot *, const rs_request *);                         /* NULL: nothing; never raises */
-    int  (*admit)(rs_gate *, rs_slot *, const rs_request *, int64_t now_ns, rs_rejection *);/* rs_verdict */
-    int  (*poll)(rs_gate *, rs_slot *, int64_t now_ns, rs_rejection *);            /* NULL: the gate never returns WAIT */
-    int  (*recheck)(rs_gate *, rs_slot *, int64_t now_ns, rs_rejection *);          /* ADMITTED, REJECTED; NULL: stands */
+    int (*prepare)(rs_gate *, rs_slot *, const rs_request *); /* NULL: nothing; never raises */
+    int (*admit)(rs_gate *, rs_slot *, const rs_request *, int64_t now_ns, rs_rejection *); /* rs_verdict */
+    int (*poll)(rs_gate *, rs_slot *, int64_t now_ns, rs_rejection *);    /* NULL: the gate never returns WAIT */
+    int (*recheck)(rs_gate *, rs_slot *, int64_t now_ns, rs_rejection *); /* ADMITTED, REJECTED; NULL: stands */
     /* WAITING or HELD. Of a waiter whose event loop is closed the slot has nothing but `waiter`. */
     void (*cancel)(rs_gate *, rs_slot *, int64_t now_ns);
-    void (*settle)(rs_gate *, rs_slot *, int outcome, int64_t latency_ns, int64_t now_ns);/* HELD only */
+    void (*settle)(rs_gate *, rs_slot *, int outcome, int64_t latency_ns, int64_t now_ns); /* HELD only */
     void (*first_item)(rs_gate *, rs_slot *, int64_t latency_ns, int64_t now_ns);          /* NULL: judged at the end */
-    void (*forget)(rs_gate *, int64_t now_ns);                                /* after fork: nothing held, no waiters */
+    void (*forget)(rs_gate *, int64_t now_ns); /* after fork: nothing held, no waiters */
     /* If RS_TO_UNDO is still set: free the state left by `prepare`. Without the lock; NULL: nothing. */
     void (*leave)(rs_gate *, rs_slot *);
-    const struct rs_strategy_ops *strategy;                                               /* strategy.h; NULL: a gate */
+    const struct rs_strategy_ops *strategy; /* strategy.h; NULL: a gate */
     /* The gate for this call, and a new reference to its keeper, or to itself if it has none. NULL: the gate
        itself. *before*: the gate of the stage before in this run, or NULL. Before `prepare`, without the lock;
        may call Python; never fails. */
     rs_gate *(*resolve)(rs_gate *, const rs_request *, rs_gate *before);
-    int (*pristine)(rs_gate *, int64_t now_ns);             /* 1: equals a new gate, counters aside; NULL: never */
-    int segment;   /* rs_segment of a wait here; of a strategy: of its own calls and awaits. 0: a queue, its own work */
-    const struct rs_gate_ops *kept;              /* the ops of which these are a copy with another `resolve`; or NULL */
+    int (*pristine)(rs_gate *, int64_t now_ns); /* 1: equals a new gate, counters aside; NULL: never */
+    int segment; /* rs_segment of a wait here; of a strategy: of its own calls and awaits. 0: a queue, its own work */
+    const struct rs_gate_ops *kept; /* the ops of which these are a copy with another `resolve`; or NULL */
 } rs_gate_ops;
 
 /* A state change, recorded by the gate under its lock with rs_gate_change, delivered by core outside. */
 typedef struct rs_change {
     int64_t at_ns;
-    uint8_t from, to, reason;       /* indices into ops->states, ops->reasons */
+    uint8_t from, to, reason; /* indices into ops->states, ops->reasons */
 } rs_change;
 #define RS_CHANGES 6
-#define RS_REASONS 16               /* at most, of one kind of gate */
-#define RS_REJECTIONS (RS_REASONS + 2)    /* reasons counted in `rejected`: those, and the two of every gate */
+#define RS_REASONS 16                  /* at most, of one kind of gate */
+#define RS_REJECTIONS (RS_REASONS + 2) /* reasons counted in `rejected`: those, and the two of every gate */
 
 typedef struct rs_counters {
-    uint64_t calls;                 /* received: admitted, rejected and would-reject */
+    uint64_t calls; /* received: admitted, rejected and would-reject */
     uint64_t successes, failures, ignored;
     uint64_t rejected, would_reject, would_wait;
-    uint64_t cancelled;             /* gave up before the callee was called */
-    uint64_t abandoned;             /* of those ignored: permits that their holder dropped without ending them */
-    int64_t inflight;               /* admitted and not yet settled, shadow passes excluded */
-    int64_t queued;                 /* waiting now */
+    uint64_t cancelled; /* gave up before the callee was called */
+    uint64_t abandoned; /* of those ignored: permits that their holder dropped without ending them */
+    int64_t inflight;   /* admitted and not yet settled, shadow passes excluded */
+    int64_t queued;     /* waiting now */
 } rs_counters;
 
 struct rs_gate {
     PyObject_HEAD
-    const rs_gate_ops *ops;         /* set by the Cython class in __cinit__ */
-    PyObject *policy;               /* the Python policy, or a weak reference to it; NULL until attached */
-    PyObject *keeper;               /* borrowed; held by a call whose `resolve` returned this gate; NULL: the gate */
-    PyObject *name;                 /* str, or NULL while unnamed */
-    PyObject *judge_error;          /* callable(exception) -> Outcome | int, or NULL: the rule of the design */
-    PyObject *judge_value;          /* callable(result) -> Outcome | int, or NULL: success */
+    const rs_gate_ops *ops; /* set by the Cython class in __cinit__ */
+    PyObject *policy;       /* the Python policy, or a weak reference to it; NULL until attached */
+    PyObject *keeper;       /* borrowed; held by a call whose `resolve` returned this gate; NULL: the gate */
+    PyObject *name;         /* str, or NULL while unnamed */
+    PyObject *judge_error;  /* callable(exception) -> Outcome | int, or NULL: the rule of the design */
+    PyObject *judge_value;  /* callable(result) -> Outcome | int, or NULL: success */
     /* The same in a client's pipeline, which knows what may be replayed; or NULL. */
     PyObject *replay_error, *replay_value;
     /* callable(gate, subject), after a failure that changed the state; subject: error or value; or NULL. */
@@ -128,22 +128,22 @@ struct rs_gate {
     uint8_t error_rule, value_rule; /* rs_rule */
     uint8_t timeless;               /* RS_NO_START, RS_NO_LATENCY: clock readings that it does not need */
     rs_lock lock;
-    rs_waiter *woken;               /* to wake once the lock is released: rs_gate_wake in waiters.h pushes, core pops */
-    uint32_t changes;               /* records in change[], not yet delivered */
+    rs_waiter *woken; /* to wake once the lock is released: rs_gate_wake in waiters.h pushes, core pops */
+    uint32_t changes; /* records in change[], not yet delivered */
     uint32_t changes_lost;
-    uint32_t listening;             /* RS_LISTEN_* */
-    uint32_t enforce_share;         /* share of calls enforced, in 1 / 2^32; UINT32_MAX: all */
-    uint32_t enforce_credit;        /* error diffusion: exactly the share, no randomness */
+    uint32_t listening;      /* RS_LISTEN_* */
+    uint32_t enforce_share;  /* share of calls enforced, in 1 / 2^32; UINT32_MAX: all */
+    uint32_t enforce_credit; /* error diffusion: exactly the share, no randomness */
     rs_change change[RS_CHANGES];
     rs_counters counters;
-    int64_t spent_ns[RS_SPENT];     /* by the calls that began here, by segment; updated without the lock */
-    int64_t waited_ns;              /* by all calls, here */
-    uint64_t rejected[RS_REJECTIONS];   /* counters.rejected by reason: RS_REJECTED_AT */
-    rs_histogram latency;           /* successes and failures */
+    int64_t spent_ns[RS_SPENT];       /* by the calls that began here, by segment; updated without the lock */
+    int64_t waited_ns;                /* by all calls, here */
+    uint64_t rejected[RS_REJECTIONS]; /* counters.rejected by reason: RS_REJECTED_AT */
+    rs_histogram latency;             /* successes and failures */
 };
 #define RS_REJECTED_AT(reason) ((reason) + 2 < 0 || (reason) >= RS_REASONS ? 1 : (reason) + 2)
-#define RS_NO_START 1u               /* `admit` and the slot may get 0 for the time */
-#define RS_NO_LATENCY 2u             /* no latency is recorded, `settle` may get 0 for the time */
+#define RS_NO_START 1u   /* `admit` and the slot may get 0 for the time */
+#define RS_NO_LATENCY 2u /* no latency is recorded, `settle` may get 0 for the time */
 #define RS_LISTEN_REJECTED 1u
 #define RS_LISTEN_SETTLED 2u
 #define RS_LISTEN_RETRIED 4u
@@ -159,7 +159,7 @@ static inline int rs_gate_enforced(rs_gate *gate)
         return 1;
     uint32_t before = gate->enforce_credit;
     gate->enforce_credit = before + gate->enforce_share;
-    return gate->enforce_credit < before;   /* wrapped: this call is in the share */
+    return gate->enforce_credit < before; /* wrapped: this call is in the share */
 }
 
 /* Count a rejection. Lock held. */
@@ -189,7 +189,7 @@ static inline void rs_counters_add(rs_counters *into, const rs_counters *of)
 static inline int rs_gate_add(rs_gate *into, rs_gate *of)
 {
     rs_lock_acquire(&of->lock);
-    rs_lock_acquire(&into->lock);       /* always in this order: nothing is added to a gate that admits calls */
+    rs_lock_acquire(&into->lock); /* always in this order: nothing is added to a gate that admits calls */
     rs_counters_add(&into->counters, &of->counters);
     for (int i = 0; i < RS_REJECTIONS; i++)
         into->rejected[i] += of->rejected[i];
@@ -208,7 +208,8 @@ static inline int rs_gate_add(rs_gate *into, rs_gate *of)
 
 /* "Cannot finish": return 1 if a call that first waits *wait_ns* and then takes the median latency would miss its
    deadline. Fills *why*. A gate calls it before it queues a call. Lock held. */
-static inline int rs_gate_cannot_finish(const rs_gate *gate, const rs_request *request, int64_t now_ns, int64_t wait_ns, rs_rejection *why)
+static inline int rs_gate_cannot_finish(const rs_gate *gate, const rs_request *request, int64_t now_ns, int64_t wait_ns,
+                                        rs_rejection *why)
 {
     if (request->deadline_ns == 0)
         return 0;

@@ -20,18 +20,18 @@
 #include <math.h>
 #include <stdint.h>
 
-#define RS_GCRA_NEVER INT64_MAX             /* more tokens than the bucket can hold: no wait helps */
-#define RS_GCRA_MAX_SPAN_NS (INT64_C(1) << 60)      /* 36 years: the longest time to fill an empty bucket */
+#define RS_GCRA_NEVER INT64_MAX                /* more tokens than the bucket can hold: no wait helps */
+#define RS_GCRA_MAX_SPAN_NS (INT64_C(1) << 60) /* 36 years: the longest time to fill an empty bucket */
 
-typedef __int128 rs_fixed;                  /* 2^-64 ns */
+typedef __int128 rs_fixed; /* 2^-64 ns */
 
-typedef struct rs_gcra {                  /* pairs: an __int128 would need an alignment that Python's allocator lacks */
+typedef struct rs_gcra { /* pairs: an __int128 would need an alignment that Python's allocator lacks */
     uint64_t tat_fraction, interval_fraction, span_fraction;
-    int64_t tat_ns;                         /* full again at */
-    int64_t interval_ns;                    /* time that one token is worth */
-    int64_t span_ns;                        /* burst * interval */
+    int64_t tat_ns;      /* full again at */
+    int64_t interval_ns; /* time that one token is worth */
+    int64_t span_ns;     /* burst * interval */
     int64_t burst;
-    int64_t now_ns;                         /* the latest time seen */
+    int64_t now_ns; /* the latest time seen */
 } rs_gcra;
 
 static inline rs_fixed rs_fixed_make(int64_t ns, uint64_t fraction)

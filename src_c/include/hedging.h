@@ -17,40 +17,40 @@
 #define RS_HEDGING_H
 #include "loglinear.h"
 
-#ifndef RS_HEDGING_TUNED                    /* a study may bring its own */
-#define RS_HEDGING_BURST 10                 /* hedges that calls without one save up, at most */
-#define RS_HEDGING_KEPT 2                   /* saved hedges that keep; those beyond them fade */
-#define RS_HEDGING_FADE_NS INT64_C(1000000000)      /* with this time constant */
-#define RS_HEDGING_EPOCH_NS INT64_C(10000000000)    /* the law's samples lose half of their weight after this time */
-#define RS_HEDGING_EPOCH_CALLS 2048         /* and this number of calls, both */
-#define RS_HEDGING_REFRESH 64               /* calls between two updates of the law, at least */
-#define RS_HEDGING_WINS 64                  /* hedges that the share of wins remembers */
-#define RS_HEDGING_EXPLORED 16              /* the same while hedges lose: few start */
-#define RS_HEDGING_LOSING 30                /* percent */
-#define RS_HEDGING_EXPLORE 20               /* one would-be hedge in this number starts all the same */
-#define RS_HEDGING_FAILURES 32              /* primaries that the share of failures remembers */
-#define RS_HEDGING_FAILING 25               /* percent */
-#define RS_HEDGING_RECENT 64                /* calls that the recent median remembers */
-#define RS_HEDGING_STEADY 256               /* calls that the steady median remembers; its least is the baseline */
-#define RS_HEDGING_SLOWER 2                 /* times the baseline */
-#define RS_HEDGING_UNNOTICED_NS 1000        /* a smaller difference in ns does not count */
-#define RS_HEDGING_AGE_NS INT64_C(600000000000)     /* time constant with which the baseline rises */
+#ifndef RS_HEDGING_TUNED                         /* a study may bring its own */
+#define RS_HEDGING_BURST 10                      /* hedges that calls without one save up, at most */
+#define RS_HEDGING_KEPT 2                        /* saved hedges that keep; those beyond them fade */
+#define RS_HEDGING_FADE_NS INT64_C(1000000000)   /* with this time constant */
+#define RS_HEDGING_EPOCH_NS INT64_C(10000000000) /* the law's samples lose half of their weight after this time */
+#define RS_HEDGING_EPOCH_CALLS 2048              /* and this number of calls, both */
+#define RS_HEDGING_REFRESH 64                    /* calls between two updates of the law, at least */
+#define RS_HEDGING_WINS 64                       /* hedges that the share of wins remembers */
+#define RS_HEDGING_EXPLORED 16                   /* the same while hedges lose: few start */
+#define RS_HEDGING_LOSING 30                     /* percent */
+#define RS_HEDGING_EXPLORE 20                    /* one would-be hedge in this number starts all the same */
+#define RS_HEDGING_FAILURES 32                   /* primaries that the share of failures remembers */
+#define RS_HEDGING_FAILING 25                    /* percent */
+#define RS_HEDGING_RECENT 64                     /* calls that the recent median remembers */
+#define RS_HEDGING_STEADY 256                    /* calls that the steady median remembers; its least is the baseline */
+#define RS_HEDGING_SLOWER 2                      /* times the baseline */
+#define RS_HEDGING_UNNOTICED_NS 1000             /* a smaller difference in ns does not count */
+#define RS_HEDGING_AGE_NS INT64_C(600000000000)  /* time constant with which the baseline rises */
 #endif
 
-#define RS_HEDGING_WEIGHT 64                /* of a new sample: after six epochs 1 is left */
-#define RS_HEDGING_ONE (INT64_C(1) << 32)   /* a hedge, in the cap's fixed point */
-#define RS_HEDGING_SHARE (1 << 16)          /* 1.0, as a share */
-#define RS_HEDGING_PRIOR 4                  /* wins assumed before the first hedge */
+#define RS_HEDGING_WEIGHT 64              /* of a new sample: after six epochs 1 is left */
+#define RS_HEDGING_ONE (INT64_C(1) << 32) /* a hedge, in the cap's fixed point */
+#define RS_HEDGING_SHARE (1 << 16)        /* 1.0, as a share */
+#define RS_HEDGING_PRIOR 4                /* wins assumed before the first hedge */
 #define RS_HEDGING_NEVER INT64_MAX
 
-enum {                                      /* answers of rs_hedging_may; each is counted */
-    RS_HEDGING_GO,
-    RS_HEDGING_UNMEASURED,
-    RS_HEDGING_FAILING_NOW,
-    RS_HEDGING_SATURATED,
-    RS_HEDGING_LOSING_NOW,
-    RS_HEDGING_CAPPED,
-    RS_HEDGING_ANSWERS
+enum { /* answers of rs_hedging_may; each is counted */
+       RS_HEDGING_GO,
+       RS_HEDGING_UNMEASURED,
+       RS_HEDGING_FAILING_NOW,
+       RS_HEDGING_SATURATED,
+       RS_HEDGING_LOSING_NOW,
+       RS_HEDGING_CAPPED,
+       RS_HEDGING_ANSWERS
 };
 
 typedef struct rs_hedging {
@@ -62,11 +62,11 @@ typedef struct rs_hedging {
     int64_t delay_ns;                       /* before a hedge; RS_HEDGING_NEVER while unmeasured */
     int64_t samples, epoch_samples, unseen; /* ever; of this epoch; since the last update of the delay */
     int64_t epoch_ns;
-    int64_t recent_ns, steady_ns;           /* medians */
-    int64_t baseline_ns, aged_ns;           /* the least steady median; when it was last aged */
-    int64_t tokens, paid_ns;                /* of RS_HEDGING_ONE; when the last call paid in */
-    int32_t won, failed;                    /* shares */
-    int32_t verdicts, held;                /* hedges judged (saturates); would-be starts since the last exploring one */
+    int64_t recent_ns, steady_ns; /* medians */
+    int64_t baseline_ns, aged_ns; /* the least steady median; when it was last aged */
+    int64_t tokens, paid_ns;      /* of RS_HEDGING_ONE; when the last call paid in */
+    int32_t won, failed;          /* shares */
+    int32_t verdicts, held;       /* hedges judged (saturates); would-be starts since the last exploring one */
     uint64_t answers[RS_HEDGING_ANSWERS];
 } rs_hedging;
 
@@ -347,8 +347,5 @@ static inline int rs_hedging_may(rs_hedging *hedging)
 }
 
 /* Refund a permitted hedge that did not start: the shared retry budget, or a gate, rejected it. */
-static inline void rs_hedging_give_back(rs_hedging *hedging)
-{
-    hedging->tokens += RS_HEDGING_ONE;
-}
+static inline void rs_hedging_give_back(rs_hedging *hedging) { hedging->tokens += RS_HEDGING_ONE; }
 #endif

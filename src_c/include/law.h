@@ -9,69 +9,69 @@
 #include <stdint.h>
 #include <string.h>
 
-#define RS_LAW_LEAST 4.0                    /* the queue that is always allowed, in square roots of the knee */
-#define RS_LAW_MOST 20.0                    /* the longest queue, in the same unit */
-#define RS_LAW_LONGEST 6.5                  /* times the knee: the highest limit, for a tiny knee */
-#define RS_LAW_QUEUED 2.0                   /* the same for a gate that has a queue in a better order */
-#define RS_LAW_BLOCK 16.0                   /* samples with few in flight in a block */
-#define RS_LAW_SHORTEST 128.0               /* the shortest cycle, in calls */
-#define RS_LAW_CLIP 8.0                     /* times the mean: longer latencies are clipped to it */
-#define RS_LAW_BACKOFF 0.9                  /* factor of the limit after a drop */
+#define RS_LAW_LEAST 4.0      /* the queue that is always allowed, in square roots of the knee */
+#define RS_LAW_MOST 20.0      /* the longest queue, in the same unit */
+#define RS_LAW_LONGEST 6.5    /* times the knee: the highest limit, for a tiny knee */
+#define RS_LAW_QUEUED 2.0     /* the same for a gate that has a queue in a better order */
+#define RS_LAW_BLOCK 16.0     /* samples with few in flight in a block */
+#define RS_LAW_SHORTEST 128.0 /* the shortest cycle, in calls */
+#define RS_LAW_CLIP 8.0       /* times the mean: longer latencies are clipped to it */
+#define RS_LAW_BACKOFF 0.9    /* factor of the limit after a drop */
 
 #define RS_LAW_UNCAPPED 1e18
-#define RS_LAW_EVER -1e300                  /* before any time */
+#define RS_LAW_EVER -1e300 /* before any time */
 
 enum { RS_LAW_DEFAULT, RS_LAW_GRADIENT, RS_LAW_VEGAS, RS_LAW_AIMD };
 enum { RS_LAW_WATCH, RS_LAW_DIP, RS_LAW_SETTLE, RS_LAW_CLIMBING, RS_LAW_RISING };
 
 /* The guard's sums over consecutive ends: the first opens the window, the others count. */
 typedef struct rs_law_window {
-    double ends, answers, level, latency;   /* their number, and sums over them */
-    double begun, last, gap;                /* its first end, its last, the longest gap between two */
-    double earliest, latest;                /* arrival of those calls */
+    double ends, answers, level, latency; /* their number, and sums over them */
+    double begun, last, gap;              /* its first end, its last, the longest gap between two */
+    double earliest, latest;              /* arrival of those calls */
 } rs_law_window;
 
 typedef struct rs_law {
-    double limit;                           /* in force: finite, within floor..ceiling; lower than `learned` in a dip */
+    double limit; /* in force: finite, within floor..ceiling; lower than `learned` in a dip */
     double floor, ceiling, start;
-    double learned;                         /* the limit without dips */
-    double mean;                            /* of latencies in ns, exponential; 0 before the first */
-    double spared;                          /* samples until a drop counts again: one a round */
-    uint8_t kind;                           /* RS_LAW_DEFAULT, ... */
+    double learned; /* the limit without dips */
+    double mean;    /* of latencies in ns, exponential; 0 before the first */
+    double spared;  /* samples until a drop counts again: one a round */
+    uint8_t kind;   /* RS_LAW_DEFAULT, ... */
     /* the default */
-    uint8_t phase;                          /* RS_LAW_WATCH, ... */
-    uint8_t climb, stages;                  /* a climb is due; its steps */
-    uint8_t too_many;                       /* drops in the last round: this round does not raise the cap */
-    uint8_t fresh;                          /* no conclusion yet: the first rise, without a cut */
-    uint8_t queued;                         /* the gate has a queue of its own */
-    double knee, root, least, most;         /* workers; their square root, and the limits that follow from it */
-    double answers, drops, background;      /* of this round; the share of drops among calls with few in flight */
-    double target, cap;                     /* the limit by the queue's cost; upper bound after drops */
-    double memory_knee, memory_level, memory;               /* aged sums over samples with few in flight; count */
-    double memory_square;                                   /* sum of squared latencies, in paces */
-    double doubt;                                           /* standard error of the knee, a share of it */
-    double low, low_latency, low_square, low_level;         /* this cycle: samples, sums of latency and inflight */
-    double dip;                                             /* inflight that was few in the last dip; 0: no valid one */
-    double high, pace, high_level;                          /* with many in flight: samples, pace, level */
-    double pulse, block_pulse;                              /* robust pace; at the last block, 0: none since a change */
-    double flatness;                                        /* mean of crossing / highest level */
-    double held;                                            /* share of calls that met the limit */
-    double seen, cycle;                                     /* calls of this cycle; before the next dip */
-    double left, wanted;                                    /* calls left, samples wanted: dip, settling, step */
-    double base, step, step_latency, before;                /* of the climb; in a rise step_latency is the mean */
+    uint8_t phase;                            /* RS_LAW_WATCH, ... */
+    uint8_t climb, stages;                    /* a climb is due; its steps */
+    uint8_t too_many;                         /* drops in the last round: this round does not raise the cap */
+    uint8_t fresh;                            /* no conclusion yet: the first rise, without a cut */
+    uint8_t queued;                           /* the gate has a queue of its own */
+    double knee, root, least, most;           /* workers; their square root, and the limits that follow from it */
+    double answers, drops, background;        /* of this round; the share of drops among calls with few in flight */
+    double target, cap;                       /* the limit by the queue's cost; upper bound after drops */
+    double memory_knee, memory_level, memory; /* aged sums over samples with few in flight; count */
+    double memory_square;                     /* sum of squared latencies, in paces */
+    double doubt;                             /* standard error of the knee, a share of it */
+    double low, low_latency, low_square, low_level; /* this cycle: samples, sums of latency and inflight */
+    double dip;                                     /* inflight that was few in the last dip; 0: no valid one */
+    double high, pace, high_level;                  /* with many in flight: samples, pace, level */
+    double pulse, block_pulse;                      /* robust pace; at the last block, 0: none since a change */
+    double flatness;                                /* mean of crossing / highest level */
+    double held;                                    /* share of calls that met the limit */
+    double seen, cycle;                             /* calls of this cycle; before the next dip */
+    double left, wanted;                            /* calls left, samples wanted: dip, settling, step */
+    double base, step, step_latency, before;        /* of the climb; in a rise step_latency is the mean */
     /* the rise (law_rise.h) */
-    double now, present;                                    /* ns; calls in flight, including the one that ends */
-    double step_level, spread, shared, scatter;             /* mean level; sums about the means: squares, products */
-    double since;                                           /* earlier arrivals are evidence of another regime */
-    double usual, usual_level, usuals, lately;              /* recent means: latency, level; count; last eight */
-    double slower, quicker, odd_since;                      /* calls slower than a queue explains; far quicker */
+    double now, present;                        /* ns; calls in flight, including the one that ends */
+    double step_level, spread, shared, scatter; /* mean level; sums about the means: squares, products */
+    double since;                               /* earlier arrivals are evidence of another regime */
+    double usual, usual_level, usuals, lately;  /* recent means: latency, level; count; last eight */
+    double slower, quicker, odd_since;          /* calls slower than a queue explains; far quicker */
     /* the guard (law_guard.h) */
-    double patience;                                        /* of callers, ns, set by the owner; 0: unknown */
+    double patience; /* of callers, ns, set by the owner; 0: unknown */
     rs_law_window window;
-    double cut_from, cut_rate, trusted;                     /* limit and rate before a cut; windows without one */
-    double guard_since;                                     /* earlier arrivals were admitted before the last cut */
-    double baseline;                        /* latency without queueing, ns; 0: unknown; not of aimd */
-    double samples, probe_at;               /* of gradient and vegas */
+    double cut_from, cut_rate, trusted; /* limit and rate before a cut; windows without one */
+    double guard_since;                 /* earlier arrivals were admitted before the last cut */
+    double baseline;                    /* latency without queueing, ns; 0: unknown; not of aimd */
+    double samples, probe_at;           /* of gradient and vegas */
     uint64_t random;
 } rs_law;
 
@@ -87,7 +87,7 @@ static inline double rs_law_within(double value, double low, double high)
 static inline void rs_law_set_knee(rs_law *law, double knee)
 {
     law->knee = knee = rs_law_within(knee, 1, 2 * law->ceiling);
-    law->root = sqrt(knee);                 /* 1e-6: a whole number stays one, rounded down */
+    law->root = sqrt(knee); /* 1e-6: a whole number stays one, rounded down */
     double sure = knee * (1 + law->doubt), shortest = law->queued ? RS_LAW_QUEUED : RS_LAW_LEAST;
     law->least = rs_law_min(sure + RS_LAW_LEAST * law->root, shortest * knee) + 1e-6;
     law->most = law->queued ? law->least : rs_law_min(sure + RS_LAW_MOST * law->root, RS_LAW_LONGEST * knee);
@@ -100,7 +100,7 @@ static inline double rs_law_knee_of(const rs_law *law, double limit)
     return rs_law_max(1, rs_law_max(root * root, limit / (law->queued ? RS_LAW_QUEUED : RS_LAW_LEAST)));
 }
 
-static inline double rs_law_random(rs_law *law)             /* in [0, 1) */
+static inline double rs_law_random(rs_law *law) /* in [0, 1) */
 {
     law->random ^= law->random << 13;
     law->random ^= law->random >> 7;
@@ -115,7 +115,7 @@ static inline void rs_law_believe(rs_law *law, double knee, double samples)
     law->memory = samples;
     law->memory_knee = samples * law->knee;
     law->memory_level = samples * law->knee / 2;
-    law->memory_square = 2 * samples * law->knee * law->knee;       /* as if exponential */
+    law->memory_square = 2 * samples * law->knee * law->knee; /* as if exponential */
 }
 
 /* Forget everything learned. */
@@ -132,7 +132,7 @@ static inline void rs_law_reset(rs_law *law)
     law->cap = RS_LAW_UNCAPPED;
     rs_law_believe(law, rs_law_knee_of(law, law->limit), RS_LAW_BLOCK);
     law->fresh = 1;
-    law->phase = RS_LAW_RISING;             /* a server of many workers must not wait for a cycle */
+    law->phase = RS_LAW_RISING; /* a server of many workers must not wait for a cycle */
     law->patience = old.patience;
     law->since = law->guard_since = RS_LAW_EVER;
     law->cycle = RS_LAW_SHORTEST;
@@ -179,8 +179,8 @@ static inline double rs_law_baseline(const rs_law *law)
 static inline int rs_law_untouched(const rs_law *law)
 {
     double start = rs_law_within(law->start, law->floor, law->ceiling);
-    return fabs(law->learned - start) < 1 && law->limit == law->learned && law->spared <= 0 &&
-        (law->kind != RS_LAW_DEFAULT || (law->baseline == 0 && law->cap == RS_LAW_UNCAPPED));
+    return fabs(law->learned - start) < 1 && law->limit == law->learned && law->spared <= 0
+           && (law->kind != RS_LAW_DEFAULT || (law->baseline == 0 && law->cap == RS_LAW_UNCAPPED));
 }
 
 /* True for one drop a round: drops that come together are one event. */

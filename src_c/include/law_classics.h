@@ -38,7 +38,7 @@ static inline void rs_law_vegas(rs_law *law, double latency, double inflight, in
         return;
     }
     law->samples += 1;
-    if (law->samples >= law->probe_at) {    /* the baseline is stale: measure again */
+    if (law->samples >= law->probe_at) { /* the baseline is stale: measure again */
         law->samples = 0;
         law->probe_at = 30 * law->limit * (0.5 + rs_law_random(law) / 2);
         law->baseline = latency;
@@ -64,7 +64,8 @@ static inline void rs_law_aimd(rs_law *law, double inflight, int dropped)
     if (dropped) {
         if (rs_law_believes_drop(law))
             rs_law_set(law, law->limit * RS_LAW_BACKOFF);
-    } else if (2 * inflight >= law->limit)
+    }
+    else if (2 * inflight >= law->limit)
         rs_law_set(law, law->limit + 1);
 }
 #endif

@@ -13,13 +13,13 @@
 #define RS_LAW_GUARD_H
 #include "law.h"
 
-#define RS_LAW_WINDOW 16.0                  /* ends in a window; a cut is judged by twice that */
-#define RS_LAW_LATE 0.8                     /* of the callers' patience: a longer latency is late */
-#define RS_LAW_IN_TIME 0.5                  /* of the patience: the latency that a cut aims at */
-#define RS_LAW_APART 1.25                   /* times the span of arrivals: longer ends show a queue */
-#define RS_LAW_COSTS 0.5                    /* from the cut's share to 1: a rate below it means no queue */
-#define RS_LAW_TRUSTED 16.0                 /* windows without a cut after a wrong one */
-#define RS_LAW_STEADY 0.5                   /* of a window: with a longer gap between ends it gives no rate */
+#define RS_LAW_WINDOW 16.0  /* ends in a window; a cut is judged by twice that */
+#define RS_LAW_LATE 0.8     /* of the callers' patience: a longer latency is late */
+#define RS_LAW_IN_TIME 0.5  /* of the patience: the latency that a cut aims at */
+#define RS_LAW_APART 1.25   /* times the span of arrivals: longer ends show a queue */
+#define RS_LAW_COSTS 0.5    /* from the cut's share to 1: a rate below it means no queue */
+#define RS_LAW_TRUSTED 16.0 /* windows without a cut after a wrong one */
+#define RS_LAW_STEADY 0.5   /* of a window: with a longer gap between ends it gives no rate */
 
 static inline void rs_law_jump(rs_law *law, double limit, double level, double rate)
 {
@@ -31,7 +31,7 @@ static inline void rs_law_jump(rs_law *law, double limit, double level, double r
     law->flatness = law->block_pulse = 0;
     law->fresh = 0;
     law->guard_since = law->now;
-    law->since = law->now + level / rate;   /* earlier arrivals wait for the calls in flight now */
+    law->since = law->now + level / rate; /* earlier arrivals wait for the calls in flight now */
 }
 
 static inline int rs_law_was_wrong(const rs_law *law, double rate)
@@ -49,7 +49,8 @@ static inline int rs_law_judge(rs_law *law, double level, double rate, int queue
     double limit = rs_law_max(1, RS_LAW_IN_TIME * law->patience * rate);
     if (wrong)
         rs_law_jump(law, law->cut_from, level, rate);
-    if (wrong || law->trusted > 0 || !queued || level <= 2 || level <= RS_LAW_LATE * law->patience * rate || limit >= law->learned)
+    if (wrong || law->trusted > 0 || !queued || level <= 2 || level <= RS_LAW_LATE * law->patience * rate
+        || limit >= law->learned)
         return wrong;
     law->cut_from = law->learned;
     law->cut_rate = rate;
@@ -60,8 +61,10 @@ static inline int rs_law_judge(rs_law *law, double level, double rate, int queue
 static inline int rs_law_end_of_window(rs_law *law)
 {
     rs_law_window seen = law->window;
-    double elapsed = rs_law_max(law->now - seen.begun, 1), rate = rs_law_max(seen.answers, 1) / elapsed, ends = seen.ends - 1;
-    int queued = elapsed > RS_LAW_APART * (seen.latest - seen.earliest) || seen.latency > RS_LAW_LATE * law->patience * ends;
+    double elapsed = rs_law_max(law->now - seen.begun, 1), rate = rs_law_max(seen.answers, 1) / elapsed,
+           ends = seen.ends - 1;
+    int queued = elapsed > RS_LAW_APART * (seen.latest - seen.earliest)
+                 || seen.latency > RS_LAW_LATE * law->patience * ends;
     law->window.ends = 0;
     if (seen.gap > RS_LAW_STEADY * elapsed)
         return 0;

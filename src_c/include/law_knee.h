@@ -35,36 +35,39 @@
 #include "law_guard.h"
 #include "law_rise.h"
 
-#define RS_LAW_DOUBT 0.5                    /* of the knee: the most that doubt adds */
-#define RS_LAW_WAIT 0.01                    /* W: cost of a service time of waiting, in workers' idleness */
-#define RS_LAW_GAIN 0.15                    /* step of the target a call, in square roots of the knee */
-#define RS_LAW_HELD 0.02                    /* share of calls that meet the limit, for a full step */
-#define RS_LAW_LOW 0.6                      /* times the knee: few in flight, all of them served */
-#define RS_LAW_HIGH 1.2                     /* times the knee: enough in flight to keep every worker busy */
-#define RS_LAW_MEMORY 200.0                 /* memory of the knee, in such samples */
-#define RS_LAW_CYCLE 400.0                  /* times (block + knee / 2): most calls between two dips */
-#define RS_LAW_FIRST_CYCLE 512.0            /* calls from a rise to the first dip: a high guess is cheaper */
-#define RS_LAW_PACE 256.0                   /* window of the latency per call in flight, in samples with many */
-#define RS_LAW_PULSE 64.0                   /* window of `pulse`, in the same samples */
-#define RS_LAW_SLOWER 2.5                   /* times the pulse at the last block: look again soon */
-#define RS_LAW_QUICKER 1.8                  /* times quicker than at the last block: the same */
-#define RS_LAW_SOON 16.0                    /* calls until that look */
-#define RS_LAW_KEPT 64.0                    /* samples that memory keeps then */
-#define RS_LAW_FLAT 0.8                     /* flatness without a sign of a queue: the limit climbs */
-#define RS_LAW_SUSPECT 0.75                 /* flatness above which cycles become shorter */
-#define RS_LAW_FRESH 0.4                    /* weight of the last block in the flatness */
-#define RS_LAW_CLIMB 1.5                    /* factor of a step of the climb */
-#define RS_LAW_STEP 48.0                    /* samples of a step, or half of the calls in flight */
-#define RS_LAW_RISEN 1.2                    /* times the base latency: the climb has passed the knee */
-#define RS_LAW_REACHED 0.4                  /* of the level reached: the least knee after a climb */
-#define RS_LAW_STILL_HIGH 1.2               /* times the level with few in flight: a lower knee was missed */
-#define RS_LAW_DOWN 0.7                     /* times that level: the next guess of the knee then */
-#define RS_LAW_ROUND 32.0                   /* answers of a round, or as many as the limit */
-#define RS_LAW_DROPS 0.15                   /* share of drops, plus twice the background: caused by the limit */
-#define RS_LAW_MOST_DROPS 0.5               /* share of drops that counts in any case */
-#define RS_LAW_REGAIN 0.25                  /* of the limit, or 1: raised by a round after one without too many drops */
+#define RS_LAW_DOUBT 0.5         /* of the knee: the most that doubt adds */
+#define RS_LAW_WAIT 0.01         /* W: cost of a service time of waiting, in workers' idleness */
+#define RS_LAW_GAIN 0.15         /* step of the target a call, in square roots of the knee */
+#define RS_LAW_HELD 0.02         /* share of calls that meet the limit, for a full step */
+#define RS_LAW_LOW 0.6           /* times the knee: few in flight, all of them served */
+#define RS_LAW_HIGH 1.2          /* times the knee: enough in flight to keep every worker busy */
+#define RS_LAW_MEMORY 200.0      /* memory of the knee, in such samples */
+#define RS_LAW_CYCLE 400.0       /* times (block + knee / 2): most calls between two dips */
+#define RS_LAW_FIRST_CYCLE 512.0 /* calls from a rise to the first dip: a high guess is cheaper */
+#define RS_LAW_PACE 256.0        /* window of the latency per call in flight, in samples with many */
+#define RS_LAW_PULSE 64.0        /* window of `pulse`, in the same samples */
+#define RS_LAW_SLOWER 2.5        /* times the pulse at the last block: look again soon */
+#define RS_LAW_QUICKER 1.8       /* times quicker than at the last block: the same */
+#define RS_LAW_SOON 16.0         /* calls until that look */
+#define RS_LAW_KEPT 64.0         /* samples that memory keeps then */
+#define RS_LAW_FLAT 0.8          /* flatness without a sign of a queue: the limit climbs */
+#define RS_LAW_SUSPECT 0.75      /* flatness above which cycles become shorter */
+#define RS_LAW_FRESH 0.4         /* weight of the last block in the flatness */
+#define RS_LAW_CLIMB 1.5         /* factor of a step of the climb */
+#define RS_LAW_STEP 48.0         /* samples of a step, or half of the calls in flight */
+#define RS_LAW_RISEN 1.2         /* times the base latency: the climb has passed the knee */
+#define RS_LAW_REACHED 0.4       /* of the level reached: the least knee after a climb */
+#define RS_LAW_STILL_HIGH 1.2    /* times the level with few in flight: a lower knee was missed */
+#define RS_LAW_DOWN 0.7          /* times that level: the next guess of the knee then */
+#define RS_LAW_ROUND 32.0        /* answers of a round, or as many as the limit */
+#define RS_LAW_DROPS 0.15        /* share of drops, plus twice the background: caused by the limit */
+#define RS_LAW_MOST_DROPS 0.5    /* share of drops that counts in any case */
+#define RS_LAW_REGAIN 0.25       /* of the limit, or 1: raised by a round after one without too many drops */
 
-static inline double rs_law_few(const rs_law *law) { return rs_law_max(rs_law_max(1, RS_LAW_LOW * law->knee), law->floor); }
+static inline double rs_law_few(const rs_law *law)
+{
+    return rs_law_max(rs_law_max(1, RS_LAW_LOW * law->knee), law->floor);
+}
 
 static inline double rs_law_longest_cycle(const rs_law *law) { return RS_LAW_CYCLE * (RS_LAW_BLOCK + law->knee / 2); }
 
@@ -83,7 +86,7 @@ static inline void rs_law_apply(rs_law *law, double inflight)
 static inline void rs_law_climb_to(rs_law *law, double level)
 {
     rs_law_set_knee(law, rs_law_knee_of(law, level));
-    law->left = level;                      /* the calls in flight came at a lower level */
+    law->left = level; /* the calls in flight came at a lower level */
     law->step = law->step_latency = 0;
     law->stages = law->stages < 100 ? law->stages + 1 : law->stages;
 }
@@ -115,7 +118,10 @@ static inline void rs_law_remember(rs_law *law, double crossing)
 }
 
 /* The threshold of flatness, >= *least*: with a queue, flatness is as far below 1 as the limit is above the knee. */
-static inline double rs_law_flat(const rs_law *law, double least) { return rs_law_max(least, (1 + law->knee / law->least) / 2); }
+static inline double rs_law_flat(const rs_law *law, double least)
+{
+    return rs_law_max(least, (1 + law->knee / law->least) / 2);
+}
 
 /* Shorten the cycle if the knee moves, else lengthen it. */
 static inline void rs_law_set_cycle(rs_law *law, double change)
@@ -138,11 +144,13 @@ static inline void rs_law_cross(rs_law *law)
     law->baseline += (law->low_latency / few - law->baseline) * (law->baseline == 0 ? 1 : 0.5);
     law->flatness += (crossing / law->high_level - law->flatness) * RS_LAW_FRESH;
     double level = law->memory_level / law->memory;
-    if (law->flatness >= rs_law_flat(law, RS_LAW_FLAT) && law->high_level >= 0.8 * law->learned && law->learned < law->ceiling) {
+    if (law->flatness >= rs_law_flat(law, RS_LAW_FLAT) && law->high_level >= 0.8 * law->learned
+        && law->learned < law->ceiling) {
         law->base = law->flatness * law->high_level * law->pace;
         law->flatness = 0;
         law->climb = 1;
-    } else if (law->memory > RS_LAW_BLOCK && level > 1.5 && law->knee < RS_LAW_STILL_HIGH * level)
+    }
+    else if (law->memory > RS_LAW_BLOCK && level > 1.5 && law->knee < RS_LAW_STILL_HIGH * level)
         rs_law_believe(law, RS_LAW_DOWN * level, 2 * RS_LAW_BLOCK);
     rs_law_set_cycle(law, law->knee / old);
 }
@@ -163,13 +171,13 @@ static inline void rs_law_climbing(rs_law *law, double latency, double inflight)
         return;
     double now = law->step_latency / law->step;
     if (now <= RS_LAW_RISEN * law->base && level < law->ceiling && law->cap > level) {
-        law->base += (now - law->base) * (now < law->base / 2 ? 1 : 0.5);   /* at once if a slow spell has ended */
+        law->base += (now - law->base) * (now < law->base / 2 ? 1 : 0.5); /* at once if a slow spell has ended */
         law->baseline = law->base;
         rs_law_climb_to(law, RS_LAW_CLIMB * level);
         return;
     }
     if (law->stages == 0 || (law->stages == 1 && law->memory > RS_LAW_BLOCK))
-        rs_law_set_knee(law, law->before);  /* no higher than the estimate: nothing is new */
+        rs_law_set_knee(law, law->before); /* no higher than the estimate: nothing is new */
     else {
         rs_law_believe(law, rs_law_max(law->base / now, RS_LAW_REACHED) * level, 2 * RS_LAW_BLOCK);
         law->pace = now / level;
@@ -191,7 +199,8 @@ static inline int rs_law_sort(rs_law *law, double latency, double inflight)
     }
     if (inflight >= many && law->phase == RS_LAW_WATCH) {
         law->high += 1;
-        double share = law->pace == 0 ? 1 : rs_law_max(1 / RS_LAW_PACE, rs_law_min(1.0 / 16, 1 / law->high)), now = latency / inflight;
+        double share = law->pace == 0 ? 1 : rs_law_max(1 / RS_LAW_PACE, rs_law_min(1.0 / 16, 1 / law->high)),
+               now = latency / inflight;
         law->pace += (now - law->pace) * share;
         law->pulse += law->pulse == 0 ? now : (rs_law_min(now, 2 * law->pulse) - law->pulse) * (1 / RS_LAW_PULSE);
         law->high_level += (inflight - law->high_level) * share;
@@ -210,17 +219,19 @@ static inline void rs_law_weigh(rs_law *law, double inflight)
 
 static inline void rs_law_end_of_cycle(rs_law *law)
 {
-    if (law->high < RS_LAW_BLOCK) {         /* hardly used: samples with few in flight stay valid */
+    if (law->high < RS_LAW_BLOCK) { /* hardly used: samples with few in flight stay valid */
         double kept = law->low > 4 * RS_LAW_BLOCK ? 0.5 : 1;
         law->low *= kept;
         law->low_latency *= kept;
         law->low_square *= kept;
         law->low_level *= kept;
         law->seen = 0;
-    } else if (law->low >= RS_LAW_BLOCK / 2) {
+    }
+    else if (law->low >= RS_LAW_BLOCK / 2) {
         rs_law_cross(law);
         rs_law_new_cycle(law);
-    } else {
+    }
+    else {
         law->phase = RS_LAW_DIP;
         law->wanted = RS_LAW_BLOCK;
         law->dip = floor(rs_law_few(law));
@@ -245,7 +256,8 @@ static inline void rs_law_look_again(rs_law *law)
 static inline void rs_law_watch(rs_law *law, double inflight)
 {
     rs_law_weigh(law, inflight);
-    if (law->block_pulse > 0 && (law->pulse > RS_LAW_SLOWER * law->block_pulse || RS_LAW_QUICKER * law->pulse < law->block_pulse))
+    if (law->block_pulse > 0
+        && (law->pulse > RS_LAW_SLOWER * law->block_pulse || RS_LAW_QUICKER * law->pulse < law->block_pulse))
         rs_law_look_again(law);
     if (law->seen >= law->cycle)
         rs_law_end_of_cycle(law);
@@ -257,14 +269,15 @@ static inline void rs_law_settle(rs_law *law, int few)
     if (law->phase == RS_LAW_DIP) {
         law->wanted -= few;
         if (law->left <= 0 || law->wanted <= 0) {
-            law->phase = RS_LAW_SETTLE;     /* slow calls of the dip must end first: else the mean is low */
+            law->phase = RS_LAW_SETTLE; /* slow calls of the dip must end first: else the mean is low */
             law->left = 3 * law->learned;
         }
-    } else if (law->left <= 0) {
+    }
+    else if (law->left <= 0) {
         if (law->low >= RS_LAW_BLOCK / 2)
             rs_law_cross(law);
         else
-            law->cycle = rs_law_min(law->cycle * 2, rs_law_longest_cycle(law));   /* none came below: dip less often */
+            law->cycle = rs_law_min(law->cycle * 2, rs_law_longest_cycle(law)); /* none came below: dip less often */
         rs_law_new_cycle(law);
     }
 }

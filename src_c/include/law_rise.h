@@ -17,22 +17,22 @@
 #define RS_LAW_RISE_H
 #include "law.h"
 
-#define RS_LAW_RISE 64.0                    /* window in samples, or the limit if that is larger */
-#define RS_LAW_RISE_LEAST 3.0               /* a sample counts if it found the limit / 3 in flight */
-#define RS_LAW_FEW_SAMPLES 8.0              /* enough for level latency; twice as many for a queue */
-#define RS_LAW_SURE 3.0                     /* standard errors */
-#define RS_LAW_QUEUES 0.5                   /* elasticity above which calls queue, */
-#define RS_LAW_SLIGHT 0.25                  /* and which it surely exceeds */
-#define RS_LAW_LEVEL 0.35                   /* elasticity surely below it: calls do not queue */
-#define RS_LAW_STILL 1.25                   /* times the mean: the last calls are no slower */
-#define RS_LAW_DOUBLE 2.0                   /* times the level of an answer: the highest limit after it, */
-#define RS_LAW_QUADRUPLE 4.0                /* and if latency surely does not follow the level */
-#define RS_LAW_PRESSED 0.9                  /* of the limit in flight: the limit holds calls back */
-#define RS_LAW_OF_PATIENCE 0.5              /* a longer latency: the limit rises only if latency is level */
-#define RS_LAW_TOO_SLOW 2.5                 /* times the latency that a queue explains */
-#define RS_LAW_TOO_QUICK 0.25               /* times the usual latency */
-#define RS_LAW_ODD 5.0                      /* such calls, less the others: another regime */
-#define RS_LAW_BACK 0.5                     /* of the level that was too high: a queued gate's first knee */
+#define RS_LAW_RISE 64.0       /* window in samples, or the limit if that is larger */
+#define RS_LAW_RISE_LEAST 3.0  /* a sample counts if it found the limit / 3 in flight */
+#define RS_LAW_FEW_SAMPLES 8.0 /* enough for level latency; twice as many for a queue */
+#define RS_LAW_SURE 3.0        /* standard errors */
+#define RS_LAW_QUEUES 0.5      /* elasticity above which calls queue, */
+#define RS_LAW_SLIGHT 0.25     /* and which it surely exceeds */
+#define RS_LAW_LEVEL 0.35      /* elasticity surely below it: calls do not queue */
+#define RS_LAW_STILL 1.25      /* times the mean: the last calls are no slower */
+#define RS_LAW_DOUBLE 2.0      /* times the level of an answer: the highest limit after it, */
+#define RS_LAW_QUADRUPLE 4.0   /* and if latency surely does not follow the level */
+#define RS_LAW_PRESSED 0.9     /* of the limit in flight: the limit holds calls back */
+#define RS_LAW_OF_PATIENCE 0.5 /* a longer latency: the limit rises only if latency is level */
+#define RS_LAW_TOO_SLOW 2.5    /* times the latency that a queue explains */
+#define RS_LAW_TOO_QUICK 0.25  /* times the usual latency */
+#define RS_LAW_ODD 5.0         /* such calls, less the others: another regime */
+#define RS_LAW_BACK 0.5        /* of the level that was too high: a queued gate's first knee */
 
 /* 1: latency follows the level; -1: it does not; 0: unknown. */
 static inline int rs_law_follows(const rs_law *law)
@@ -67,7 +67,8 @@ static inline int rs_law_is_odd(rs_law *law, double latency, double inflight)
     if (law->slower >= RS_LAW_ODD || law->quicker >= RS_LAW_ODD)
         rs_law_rise_afresh(law, law->slower >= RS_LAW_ODD ? law->odd_since : came);
     law->usuals = rs_law_min(law->usuals + 1, RS_LAW_RISE);
-    law->lately += ((slow ? RS_LAW_TOO_SLOW * law->usual : latency) - law->lately) / rs_law_min(law->usuals, RS_LAW_FEW_SAMPLES);
+    law->lately += ((slow ? RS_LAW_TOO_SLOW * law->usual : latency) - law->lately)
+                   / rs_law_min(law->usuals, RS_LAW_FEW_SAMPLES);
     law->usual += ((slow ? RS_LAW_TOO_SLOW * law->usual : latency) - law->usual) / law->usuals;
     law->usual_level += (inflight - law->usual_level) / law->usuals;
     return slow || quick;
@@ -84,11 +85,15 @@ static inline void rs_law_weigh_rise(rs_law *law, double latency, double infligh
     law->scatter = (1 - share) * (law->scatter + share * off * off);
 }
 
-static inline int rs_law_is_pressed(const rs_law *law) { return law->present >= rs_law_min(RS_LAW_PRESSED * law->learned, floor(law->learned)); }
+static inline int rs_law_is_pressed(const rs_law *law)
+{
+    return law->present >= rs_law_min(RS_LAW_PRESSED * law->learned, floor(law->learned));
+}
 
 static inline void rs_law_grow(rs_law *law, double inflight, int flat)
 {
-    double limit = flat ? rs_law_min(law->learned + 3, RS_LAW_QUADRUPLE * inflight) : rs_law_min(law->learned + 1, RS_LAW_DOUBLE * inflight);
+    double limit = flat ? rs_law_min(law->learned + 3, RS_LAW_QUADRUPLE * inflight)
+                        : rs_law_min(law->learned + 1, RS_LAW_DOUBLE * inflight);
     if (limit > law->learned && (flat || law->patience <= 0 || law->usual <= RS_LAW_OF_PATIENCE * law->patience))
         rs_law_set_knee(law, rs_law_knee_of(law, limit));
 }

@@ -16,24 +16,24 @@
 #include <string.h>
 
 #define RS_HISTOGRAM_CELL_BITS 6
-#define RS_HISTOGRAM_CELLS (1 << RS_HISTOGRAM_CELL_BITS)        /* cells a page */
-#define RS_HISTOGRAM_VALUE_BITS 44                              /* 4.9 hours: longer times are clamped */
+#define RS_HISTOGRAM_CELLS (1 << RS_HISTOGRAM_CELL_BITS) /* cells a page */
+#define RS_HISTOGRAM_VALUE_BITS 44                       /* 4.9 hours: longer times are clamped */
 #define RS_HISTOGRAM_PAGES (RS_HISTOGRAM_VALUE_BITS - RS_HISTOGRAM_CELL_BITS + 1)
 #define RS_HISTOGRAM_MAX_NS ((INT64_C(1) << RS_HISTOGRAM_VALUE_BITS) - 1)
-#define RS_HISTOGRAM_MAX_COUNT ((uint64_t)INT64_MAX)            /* beyond it samples are lost, never wrapped */
+#define RS_HISTOGRAM_MAX_COUNT ((uint64_t)INT64_MAX) /* beyond it samples are lost, never wrapped */
 #define RS_HISTOGRAM_EMPTY INT64_C(-1)
 
 typedef struct rs_histogram_page {
-    uint64_t total;                         /* sum of its cells: a quantile skips whole pages */
-    uint32_t *high;                         /* high halves of the cells; NULL until one is needed */
+    uint64_t total; /* sum of its cells: a quantile skips whole pages */
+    uint32_t *high; /* high halves of the cells; NULL until one is needed */
     uint32_t low[RS_HISTOGRAM_CELLS];
 } rs_histogram_page;
 
 typedef struct rs_histogram {
     uint64_t count;
-    uint64_t sum, sum_high;                 /* 128 bits: 64 would last 106 days of a thousand calls in flight */
-    int64_t min, max;                       /* exact; INT64_MAX and -1 while empty */
-    uint64_t lost;                          /* samples lost without memory, in no other field */
+    uint64_t sum, sum_high; /* 128 bits: 64 would last 106 days of a thousand calls in flight */
+    int64_t min, max;       /* exact; INT64_MAX and -1 while empty */
+    uint64_t lost;          /* samples lost without memory, in no other field */
     rs_histogram_page *page[RS_HISTOGRAM_PAGES];
 } rs_histogram;
 
@@ -57,10 +57,7 @@ static inline void rs_histogram_free(rs_histogram *histogram)
     rs_histogram_init(histogram);
 }
 
-static inline void rs_histogram_reset(rs_histogram *histogram)
-{
-    rs_histogram_free(histogram);
-}
+static inline void rs_histogram_reset(rs_histogram *histogram) { rs_histogram_free(histogram); }
 
 /* Bytes it holds, its own struct included. */
 static inline size_t rs_histogram_memory(const rs_histogram *histogram)
@@ -80,7 +77,7 @@ static inline size_t rs_histogram_memory(const rs_histogram *histogram)
 static inline int rs_histogram_locate(int64_t ns, int *cell)
 {
     int shift = (63 ^ __builtin_clzll((uint64_t)ns | RS_HISTOGRAM_CELLS)) - RS_HISTOGRAM_CELL_BITS;
-    uint64_t top = (uint64_t)ns >> shift;           /* below the number of cells on page 0 only */
+    uint64_t top = (uint64_t)ns >> shift; /* below the number of cells on page 0 only */
     *cell = (int)(top & (RS_HISTOGRAM_CELLS - 1));
     return shift + (int)(top >> RS_HISTOGRAM_CELL_BITS);
 }
@@ -117,7 +114,7 @@ static inline int rs_histogram_widen(rs_histogram_page *page)
 /* Add n to a cell and its page's total, nothing else. 0, or -1 without memory, with nothing changed. */
 static inline int rs_histogram_add(rs_histogram_page *page, int cell, uint64_t n)
 {
-    uint64_t cell_count = page->low[cell] + n;      /* n <= MAX_COUNT: cannot wrap */
+    uint64_t cell_count = page->low[cell] + n; /* n <= MAX_COUNT: cannot wrap */
     if (__builtin_expect(cell_count > UINT32_MAX, 0)) {
         if (rs_histogram_widen(page) < 0)
             return -1;
@@ -303,7 +300,7 @@ static inline int rs_histogram_take_cell(rs_histogram *into, const rs_histogram_
     int64_t middle = rs_histogram_middle(p, cell);
     if (into->max == RS_HISTOGRAM_EMPTY)
         into->min = middle;
-    into->max = middle;                     /* cells come in ascending order */
+    into->max = middle; /* cells come in ascending order */
     return 0;
 }
 

@@ -16,7 +16,7 @@
 
 typedef struct rs_reader {
     const uint8_t *at, *end;
-    const char *wrong;                      /* NULL: no error yet */
+    const char *wrong; /* NULL: no error yet */
 } rs_reader;
 
 static inline uint8_t *rs_varint_write(uint8_t *out, uint64_t value)

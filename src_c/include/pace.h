@@ -16,14 +16,14 @@
 #define RS_PACE_LATEST 6
 #define RS_PACE_STEADY 10
 #define RS_PACE_AGE 14
-#define RS_PACE_SLOWER(usual) ((usual) + (usual) / 2)       /* above this, successes are slow */
+#define RS_PACE_SLOWER(usual) ((usual) + (usual) / 2) /* above this, successes are slow */
 #define RS_PACE_UNNOTICED_NS INT64_C(1000000)
-#define RS_PACE_ALL INT64_C(1000000000)     /* a share of 1 */
+#define RS_PACE_ALL INT64_C(1000000000) /* a share of 1 */
 
 typedef struct rs_pace {
     int64_t latest, steady, usual;
-    uint32_t seen;                          /* up to 2^RS_PACE_STEADY */
-    uint32_t most;                          /* most calls in flight at one of the first 2^RS_PACE_LATEST */
+    uint32_t seen; /* up to 2^RS_PACE_STEADY */
+    uint32_t most; /* most calls in flight at one of the first 2^RS_PACE_LATEST */
 } rs_pace;
 
 /* Add a success that took *took_ns* >= 0. *underway*: calls in flight, with or without it. */
@@ -32,13 +32,14 @@ static inline void rs_pace_saw(rs_pace *p, int64_t took_ns, int64_t underway)
     int64_t most_ns = 2 * p->latest + RS_PACE_UNNOTICED_NS;
     took_ns = took_ns < most_ns || p->seen == 0 ? took_ns : most_ns;
     if (__builtin_expect(p->seen < 1 << RS_PACE_STEADY, 0)) {
-        int64_t number = ++p->seen;         /* with few samples, all means cover all of them */
+        int64_t number = ++p->seen; /* with few samples, all means cover all of them */
         p->latest += (took_ns - p->latest) / (number < 1 << RS_PACE_LATEST ? number : 1 << RS_PACE_LATEST);
         p->steady += (took_ns - p->steady) / number;
         if (number <= 1 << RS_PACE_LATEST && underway > p->most)
             p->most = (uint32_t)underway;
         p->usual = number <= 1 << RS_PACE_LATEST || number <= 2 * (int64_t)p->most ? p->steady : p->usual;
-    } else {
+    }
+    else {
         p->latest += (took_ns - p->latest) >> RS_PACE_LATEST;
         p->steady += (took_ns - p->steady) >> RS_PACE_STEADY;
     }

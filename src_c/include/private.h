@@ -9,12 +9,13 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
-#if PY_VERSION_HEX >= 0x03100000 && !defined(RS_PUBLIC_ONLY)        /* newest tested: 3.15 */
+#if PY_VERSION_HEX >= 0x03100000 && !defined(RS_PUBLIC_ONLY) /* newest tested: 3.15 */
 #define RS_PUBLIC_ONLY
 #endif
 
-#define RS_PRIVATE_NAMES(X)                                                                                                  \
-    X(with_order) X(running_loop_holder) X(running_loop) X(current_tasks) X(origin_depth) X(stop_iteration)       \
+// clang-format off
+#define RS_PRIVATE_NAMES(X)                                                                                            \
+    X(with_order) X(running_loop_holder) X(running_loop) X(current_tasks) X(origin_depth) X(stop_iteration)            \
     X(function) X(code_flags) X(spare_steps) X(spare_calls) X(type_lookup) X(exception_group) X(greenlet)
 
 typedef enum {
@@ -23,6 +24,7 @@ typedef enum {
 #undef X
     RS_PRIVATES
 } rs_private;
+// clang-format on
 
 typedef enum { RS_UNUSED, RS_IN_USE, RS_PRIVATE_FAILED, RS_NOT_HERE } rs_private_state;
 
@@ -32,15 +34,18 @@ extern uint8_t rs_private_is[RS_PRIVATES];
 
 /* Return 1 if its proof may be tried: it is not failed or inapplicable. */
 static inline int rs_private_may(rs_private which) { return rs_private_is[which] <= RS_IN_USE; }
-static inline void rs_private_proved(rs_private which, int holds) { rs_private_is[which] = holds ? RS_IN_USE : RS_PRIVATE_FAILED; }
+static inline void rs_private_proved(rs_private which, int holds)
+{
+    rs_private_is[which] = holds ? RS_IN_USE : RS_PRIVATE_FAILED;
+}
 
-int rs_private_init(void);          /* before the first use; -1 with an exception */
+int rs_private_init(void); /* before the first use; -1 with an exception */
 PyObject *rs_private_report(PyObject *module, PyObject *unused);
 
 /* ---- each with its public alternative; a new reference, or NULL with an exception -------------------------------- */
-PyObject *rs_group_leaves(PyObject *group);     /* of an exception group; attributes of its class are ignored */
-PyObject *rs_stop_value(PyObject *stop);        /* of a StopIteration; None if it has none */
-int rs_type_has(PyTypeObject *type, PyObject *name);    /* never an exception */
+PyObject *rs_group_leaves(PyObject *group);          /* of an exception group; attributes of its class are ignored */
+PyObject *rs_stop_value(PyObject *stop);             /* of a StopIteration; None if it has none */
+int rs_type_has(PyTypeObject *type, PyObject *name); /* never an exception */
 long rs_flags_asked(PyObject *code);
 
 static inline long rs_code_flags(PyObject *code)
@@ -53,7 +58,7 @@ static inline long rs_code_flags(PyObject *code)
 }
 
 int rs_depth_asked(void);
-static inline int rs_origin_depth(void)         /* of sys.set_coroutine_origin_tracking_depth */
+static inline int rs_origin_depth(void) /* of sys.set_coroutine_origin_tracking_depth */
 {
 #ifndef RS_PUBLIC_ONLY
     if (RS_USES(origin_depth))

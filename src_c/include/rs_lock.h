@@ -8,12 +8,16 @@
 #include <Python.h>
 
 #ifdef Py_GIL_DISABLED
-typedef struct { PyMutex mutex; } rs_lock;
+typedef struct {
+    PyMutex mutex;
+} rs_lock;
 static inline void rs_lock_acquire(rs_lock *lock) { PyMutex_Lock(&lock->mutex); }
 static inline void rs_lock_release(rs_lock *lock) { PyMutex_Unlock(&lock->mutex); }
 static inline void rs_lock_reset(rs_lock *lock) { lock->mutex = (PyMutex){0}; }
 #else
-typedef struct { char unused; } rs_lock;
+typedef struct {
+    char unused;
+} rs_lock;
 static inline void rs_lock_acquire(rs_lock *lock) { (void)lock; }
 static inline void rs_lock_release(rs_lock *lock) { (void)lock; }
 static inline void rs_lock_reset(rs_lock *lock) { (void)lock; }

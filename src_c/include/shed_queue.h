@@ -26,29 +26,29 @@
 #define RS_SHED_CLASSES 4
 #define RS_SHED_RANKED_LISTS 128
 #define RS_SHED_FLOWS 512
-#define RS_SHED_DEBT 4              /* quanta of debt or savings of a flow, at most */
+#define RS_SHED_DEBT 4 /* quanta of debt or savings of a flow, at most */
 
 typedef struct rs_shed_list {
-    rs_waiter *head, *tail;         /* oldest, newest */
+    rs_waiter *head, *tail; /* oldest, newest */
 } rs_shed_list;
 
 typedef struct rs_shed_flow {
-    int64_t deficit;                /* ns of service that it may still use in this turn */
+    int64_t deficit; /* ns of service that it may still use in this turn */
     int64_t length;
 } rs_shed_flow;
 
 typedef struct rs_shed_class {
-    uint64_t *bits;                 /* a bit for each list: not empty */
+    uint64_t *bits; /* a bit for each list: not empty */
     rs_shed_list *lists;
-    rs_shed_flow *flows;            /* NULL: ranked */
-    uint32_t turn;                  /* the flow whose turn it is */
-    uint32_t begun;                 /* whether it has received its quantum */
+    rs_shed_flow *flows; /* NULL: ranked */
+    uint32_t turn;       /* the flow whose turn it is */
+    uint32_t begun;      /* whether it has received its quantum */
     int64_t length;
 } rs_shed_class;
 
 typedef struct rs_shed_queue {
     rs_shed_class classes[RS_SHED_CLASSES];
-    uint32_t lists;                 /* of each class */
+    uint32_t lists; /* of each class */
     int64_t length;
     void *memory;
 } rs_shed_queue;
@@ -70,7 +70,8 @@ static inline uint32_t rs_shed_rank(const rs_shed_queue *queue, uint64_t hash, i
 static inline int rs_shed_init(rs_shed_queue *queue, int fair)
 {
     uint32_t lists = fair ? 2 * RS_SHED_FLOWS : RS_SHED_RANKED_LISTS;
-    size_t bits = lists / 64 * sizeof(uint64_t), all = lists * sizeof(rs_shed_list), flows = fair ? RS_SHED_FLOWS * sizeof(rs_shed_flow) : 0;
+    size_t bits = lists / 64 * sizeof(uint64_t), all = lists * sizeof(rs_shed_list),
+           flows = fair ? RS_SHED_FLOWS * sizeof(rs_shed_flow) : 0;
     char *memory = (char *)calloc(RS_SHED_CLASSES, bits + all + flows);
     if (memory == NULL)
         return -1;
@@ -148,7 +149,7 @@ static inline void rs_shed_remove(rs_shed_queue *queue, rs_waiter *waiter)
     class->length--;
     queue->length--;
     if (class->flows && --class->flows[at / 2].length == 0 && class->flows[at / 2].deficit > 0)
-        class->flows[at / 2].deficit = 0;           /* nothing is saved while idle; a debt stays */
+        class->flows[at / 2].deficit = 0; /* nothing is saved while idle; a debt stays */
 }
 
 /* The first list at or after *at* that is not empty, or -1. */
@@ -218,7 +219,8 @@ static inline uint32_t rs_shed_longest_flow(const rs_shed_queue *queue, const rs
 {
     uint32_t longest = 0;
     int64_t length = 0;
-    for (int32_t at = rs_shed_next_list(queue, class, 0); at >= 0; at = rs_shed_next_list(queue, class, ((uint32_t)at / 2 + 1) * 2))
+    for (int32_t at = rs_shed_next_list(queue, class, 0); at >= 0;
+         at = rs_shed_next_list(queue, class, ((uint32_t)at / 2 + 1) * 2))
         if (class->flows[at / 2].length > length) {
             length = class->flows[at / 2].length;
             longest = (uint32_t)at / 2;
@@ -279,7 +281,8 @@ static inline void rs_shed_charge(rs_shed_queue *queue, int64_t place, int64_t n
 static inline void rs_shed_move(rs_shed_queue *from, rs_shed_queue *to)
 {
     for (int i = 0; i < RS_SHED_CLASSES; i++)
-        for (int32_t at = rs_shed_next_list(from, &from->classes[i], 0); at >= 0; at = rs_shed_next_list(from, &from->classes[i], 0)) {
+        for (int32_t at = rs_shed_next_list(from, &from->classes[i], 0); at >= 0;
+             at = rs_shed_next_list(from, &from->classes[i], 0)) {
             rs_waiter *waiter = from->classes[i].lists[at].head;
             int64_t since_ns = waiter->enqueued_ns;
             rs_shed_remove(from, waiter);

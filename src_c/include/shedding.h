@@ -18,53 +18,53 @@
 #include <math.h>
 #include <stdint.h>
 
-#define RS_SHED_MEMORY 500          /* window of the rejected share, in arrivals */
+#define RS_SHED_MEMORY 500 /* window of the rejected share, in arrivals */
 #define RS_SHED_BEGINS 0.12
 #define RS_SHED_ENDS 0.08
 #define RS_SHED_NEWEST 0.25
-#define RS_SHED_MOST 0.5            /* the largest share that is noted, however long a burst */
-#define RS_SHED_QUIET_NS INT64_C(5000000000)       /* without a rejected call: the overload is over, */
-#define RS_SHED_QUIET_MEANS 20      /* if that is also this number of mean times, even with few calls; */
-#define RS_SHED_QUIET 200           /* or for this number of arrivals, whatever was rejected before */
-#define RS_SHED_LONG 50             /* room in normal times, in calls, */
-#define RS_SHED_LONG_MEANS 6        /* and at most, in mean times, */
-#define RS_SHED_LONG_FEW 24         /* but at least this, and some more with one or two workers */
-#define RS_SHED_LONG_TIMELY 3       /* room for calls with a deadline, in mean times; at least RS_SHED_LONG calls */
-#define RS_SHED_BEHIND 0.3          /* of the drain time of the calls behind: a call needs it beyond its own time */
-#define RS_SHED_OF_PATIENCE 0.7    /* of the callers' patience: the longest wait in a burst */
-#define RS_SHED_BURST 5             /* times the patience: a longer overload is no burst */
-#define RS_SHED_APART 4.5           /* times the patience: closer sheds are one overload; */
-#define RS_SHED_LASTING_APART 20    /* the same for a lasting one: a queue that is long again sheds none for a while */
-#define RS_SHED_UNANSWERED 16       /* consecutive failures: then no success gives a latency */
-#define RS_SHED_PATIENCE_SHARE 64   /* window of patience, a low estimate, and of the share with a deadline, in calls */
-#define RS_SHED_NO_END 1000000      /* room while the limit rises: no bound */
-#define RS_SHED_SHORT 11            /* room under overload; some more with one worker */
-#define RS_SHED_LEAST 2             /* the least room */
-#define RS_SHED_SAMPLES 64          /* window of the mean, in calls */
-#define RS_SHED_SLOWEST 0.1         /* share of successes: a failure as slow as these counts as a lost answer */
-#define RS_SHED_QUEUED 1.5          /* times the latency without queueing: the call has queued */
-#define RS_SHED_STALE_NS INT64_C(600000000000)     /* a pause of this length discards the learnt state */
-#define RS_SHED_UNKNOWN_NS INT64_C(100000000)      /* assumed time of a call before one has ended */
+#define RS_SHED_MOST 0.5                     /* the largest share that is noted, however long a burst */
+#define RS_SHED_QUIET_NS INT64_C(5000000000) /* without a rejected call: the overload is over, */
+#define RS_SHED_QUIET_MEANS 20               /* if that is also this number of mean times, even with few calls; */
+#define RS_SHED_QUIET 200                    /* or for this number of arrivals, whatever was rejected before */
+#define RS_SHED_LONG 50                      /* room in normal times, in calls, */
+#define RS_SHED_LONG_MEANS 6                 /* and at most, in mean times, */
+#define RS_SHED_LONG_FEW 24                  /* but at least this, and some more with one or two workers */
+#define RS_SHED_LONG_TIMELY 3     /* room for calls with a deadline, in mean times; at least RS_SHED_LONG calls */
+#define RS_SHED_BEHIND 0.3        /* of the drain time of the calls behind: a call needs it beyond its own time */
+#define RS_SHED_OF_PATIENCE 0.7   /* of the callers' patience: the longest wait in a burst */
+#define RS_SHED_BURST 5           /* times the patience: a longer overload is no burst */
+#define RS_SHED_APART 4.5         /* times the patience: closer sheds are one overload; */
+#define RS_SHED_LASTING_APART 20  /* the same for a lasting one: a queue that is long again sheds none for a while */
+#define RS_SHED_UNANSWERED 16     /* consecutive failures: then no success gives a latency */
+#define RS_SHED_PATIENCE_SHARE 64 /* window of patience, a low estimate, and of the share with a deadline, in calls */
+#define RS_SHED_NO_END 1000000    /* room while the limit rises: no bound */
+#define RS_SHED_SHORT 11          /* room under overload; some more with one worker */
+#define RS_SHED_LEAST 2           /* the least room */
+#define RS_SHED_SAMPLES 64        /* window of the mean, in calls */
+#define RS_SHED_SLOWEST 0.1       /* share of successes: a failure as slow as these counts as a lost answer */
+#define RS_SHED_QUEUED 1.5        /* times the latency without queueing: the call has queued */
+#define RS_SHED_STALE_NS INT64_C(600000000000) /* a pause of this length discards the learnt state */
+#define RS_SHED_UNKNOWN_NS INT64_C(100000000)  /* assumed time of a call before one has ended */
 #define RS_SHED_SHORTEST_WAIT_NS INT64_C(1000000000)
 
 typedef struct rs_shed_state {
-    double shed;                    /* rejected share of recent arrivals */
-    double mean_ns;                 /* mean time that a permit is held */
-    double median_ns;               /* latency of successes */
-    double slow_ns;                 /* 90th percentile of the same */
+    double shed;      /* rejected share of recent arrivals */
+    double mean_ns;   /* mean time that a permit is held */
+    double median_ns; /* latency of successes */
+    double slow_ns;   /* 90th percentile of the same */
     uint64_t samples, successes;
-    int64_t target_ns;              /* the longest normal wait; 0: learnt */
-    double patience_ns;             /* of callers on arrival, a low estimate */
-    double timely;                  /* share of callers with a deadline */
-    double gave_up_ns;              /* mean latency of lost answers: when callers gave up */
+    int64_t target_ns;  /* the longest normal wait; 0: learnt */
+    double patience_ns; /* of callers on arrival, a low estimate */
+    double timely;      /* share of callers with a deadline */
+    double gave_up_ns;  /* mean latency of lost answers: when callers gave up */
     int64_t last_shed_ns, last_end_ns, began_ns;
     uint64_t random;
-    uint32_t quiet;                 /* arrivals since one was rejected */
-    uint32_t unanswered;            /* failures since the last success */
+    uint32_t quiet;      /* arrivals since one was rejected */
+    uint32_t unanswered; /* failures since the last success */
     uint8_t overloaded;
-    uint8_t lasting;                /* the overload is longer than a burst */
-    uint8_t silent;                 /* calls have ended, and none has ever been answered */
-    uint8_t rising;                 /* set by the owner: nothing is known, the limit doubles in the time of a call */
+    uint8_t lasting; /* the overload is longer than a burst */
+    uint8_t silent;  /* calls have ended, and none has ever been answered */
+    uint8_t rising;  /* set by the owner: nothing is known, the limit doubles in the time of a call */
 } rs_shed_state;
 
 static inline uint64_t rs_shed_mix(uint64_t x)
@@ -83,11 +83,15 @@ static inline double rs_shed_random(rs_shed_state *state)
 }
 
 /* Patience of most callers, in ns: from deadlines if most have one, else from lost answers; 0: unknown. */
-static inline double rs_shed_patience(const rs_shed_state *state) { return state->timely > 0.5 ? state->patience_ns : state->gave_up_ns; }
+static inline double rs_shed_patience(const rs_shed_state *state)
+{
+    return state->timely > 0.5 ? state->patience_ns : state->gave_up_ns;
+}
 
 static inline void rs_shed_note_lost(rs_shed_state *state, int64_t latency_ns)
 {
-    state->gave_up_ns += ((double)latency_ns - state->gave_up_ns) * (state->gave_up_ns == 0.0 ? 1.0 : 8.0 / RS_SHED_PATIENCE_SHARE);
+    state->gave_up_ns += ((double)latency_ns - state->gave_up_ns)
+                         * (state->gave_up_ns == 0.0 ? 1.0 : 8.0 / RS_SHED_PATIENCE_SHARE);
 }
 
 /* Note an arrival with *left_ns* to its deadline, 0 without one. */
@@ -109,7 +113,7 @@ static inline void rs_shed_arrived(rs_shed_state *state)
     if (state->shed == 0.0)
         return;
     state->shed *= 1.0 - 1.0 / RS_SHED_MEMORY;
-    if (state->shed < 1e-9)             /* avoid slow denormal numbers */
+    if (state->shed < 1e-9) /* avoid slow denormal numbers */
         state->shed = 0.0;
 }
 
@@ -177,10 +181,11 @@ static inline void rs_shed_learn(rs_shed_state *state, int64_t held_ns, int64_t 
     double step = state->successes < 25 ? 0.5 / (double)state->successes : 0.02;
     if (state->successes == 1)
         state->median_ns = state->slow_ns = latency;
-    else {      /* without a branch: it would be mispredicted half the time */
+    else { /* without a branch: it would be mispredicted half the time */
         state->median_ns *= 1.0 - step + (double)(latency > state->median_ns) * 2.0 * step;
-        double quicker = state->slow_ns * (1.0 - 2.0 * step * RS_SHED_SLOWEST), slower = state->slow_ns * (1.0 + 2.0 * step);
-        state->slow_ns = latency < quicker ? quicker : latency < slower ? latency : slower;     /* never above it */
+        double quicker = state->slow_ns * (1.0 - 2.0 * step * RS_SHED_SLOWEST),
+               slower = state->slow_ns * (1.0 + 2.0 * step);
+        state->slow_ns = latency < quicker ? quicker : latency < slower ? latency : slower; /* never above it */
     }
 }
 
@@ -204,10 +209,7 @@ static inline double rs_shed_usual_ns(const rs_shed_state *state)
 }
 
 /* Median latency of successes, ns: the least time of a call; 0: unknown. */
-static inline double rs_shed_median_ns(const rs_shed_state *state)
-{
-    return state->successes ? state->median_ns : 0.0;
-}
+static inline double rs_shed_median_ns(const rs_shed_state *state) { return state->successes ? state->median_ns : 0.0; }
 
 static inline double rs_shed_larger(double a, double b) { return a > b ? a : b; }
 
@@ -277,7 +279,7 @@ static inline double rs_shed_needed_ns(const rs_shed_state *state, int64_t behin
 /* Longest wait of a call whose turn does not come, ns: twice the drain time of a full queue. */
 static inline int64_t rs_shed_patience_ns(const rs_shed_state *state, int64_t room, int64_t limit)
 {
-    if (room >= RS_SHED_NO_END)             /* until its deadline */
+    if (room >= RS_SHED_NO_END) /* until its deadline */
         return INT64_C(3600000000000);
     double patience = 2.0 * rs_shed_drain_ns(state, room, limit);
     if (patience < (double)RS_SHED_SHORTEST_WAIT_NS)
@@ -289,7 +291,8 @@ static inline int64_t rs_shed_patience_ns(const rs_shed_state *state, int64_t ro
 static inline int64_t rs_shed_retry_after_ns(rs_shed_state *state, int64_t waiting, int64_t limit)
 {
     double served = state->shed > 0.9 ? 0.1 : 1.0 - state->shed;
-    double wait = (rs_shed_drain_ns(state, waiting + 1, limit) + rs_shed_usual_ns(state)) / served * (1.0 + rs_shed_random(state));
+    double wait = (rs_shed_drain_ns(state, waiting + 1, limit) + rs_shed_usual_ns(state)) / served
+                  * (1.0 + rs_shed_random(state));
     return wait < 1e6 ? 1000000 : wait > 3600e9 ? INT64_C(3600000000000) : (int64_t)wait;
 }
 #endif

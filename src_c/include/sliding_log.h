@@ -14,8 +14,8 @@
 #include <stdlib.h>
 
 #define RS_LOG_FIRST_ROOM 4
-#define RS_LOG_LEAST_MOST 64                /* entries, so that grains are fine where costs are below one */
-#define RS_LOG_DEEPEST (INT64_C(1) << 61)   /* a debt is never deeper */
+#define RS_LOG_LEAST_MOST 64              /* entries, so that grains are fine where costs are below one */
+#define RS_LOG_DEEPEST (INT64_C(1) << 61) /* a debt is never deeper */
 
 typedef struct rs_log_entry {
     int64_t at_ns, amount;
@@ -23,15 +23,18 @@ typedef struct rs_log_entry {
 
 typedef struct rs_log {
     int64_t limit, period_ns;
-    int64_t used;                           /* sum of the entries */
-    int64_t now_ns;                         /* the latest time seen */
-    int64_t held_ns;                        /* nothing passes before this time */
-    int64_t paced_ns, last_ns;              /* until paced_ns tokens pass at the rate, counted from the last one */
-    uint32_t head, n, room, most;           /* room: 0 or a power of two */
+    int64_t used;                 /* sum of the entries */
+    int64_t now_ns;               /* the latest time seen */
+    int64_t held_ns;              /* nothing passes before this time */
+    int64_t paced_ns, last_ns;    /* until paced_ns tokens pass at the rate, counted from the last one */
+    uint32_t head, n, room, most; /* room: 0 or a power of two */
     rs_log_entry *entry;
 } rs_log;
 
-static inline rs_log_entry *rs_log_at(const rs_log *log, uint32_t i) { return &log->entry[(log->head + i) & (log->room - 1)]; }
+static inline rs_log_entry *rs_log_at(const rs_log *log, uint32_t i)
+{
+    return &log->entry[(log->head + i) & (log->room - 1)];
+}
 
 /* Set the limit; past withdrawals stay. *most*: entries. */
 static inline void rs_log_set(rs_log *log, int64_t limit, int64_t period_ns, uint32_t most)
@@ -157,7 +160,7 @@ static inline void rs_log_debit(rs_log *log, int64_t now_ns, int64_t amount)
         return;
     if (log->n == 0 || rs_log_at(log, log->n - 1)->at_ns != log->now_ns)
         rs_log_begin(log);
-    if (log->n == 0) {                      /* no memory at all: nothing passes for a period */
+    if (log->n == 0) { /* no memory at all: nothing passes for a period */
         log->held_ns = log->now_ns + log->period_ns;
         return;
     }
@@ -171,9 +174,10 @@ static inline void rs_log_debit(rs_log *log, int64_t now_ns, int64_t amount)
 static inline int rs_log_take(rs_log *log, int64_t now_ns, int64_t amount)
 {
     rs_log_see(log, now_ns);
-    if (log->used + amount > log->limit || log->held_ns > log->now_ns || rs_log_paced_at(log, log->last_ns, amount) > log->now_ns)
+    if (log->used + amount > log->limit || log->held_ns > log->now_ns
+        || rs_log_paced_at(log, log->last_ns, amount) > log->now_ns)
         return 0;
-    if (amount > 0 && log->last_ns < log->paced_ns)     /* a withdrawal of nothing delays nothing */
+    if (amount > 0 && log->last_ns < log->paced_ns) /* a withdrawal of nothing delays nothing */
         log->last_ns = log->now_ns;
     rs_log_debit(log, now_ns, amount);
     return 1;

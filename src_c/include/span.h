@@ -12,9 +12,9 @@
 #include <stdint.h>
 
 typedef struct rs_span {
-    int64_t since_ns;                       /* when its first call ended */
-    uint32_t first, last;                   /* numbers */
-    uint32_t ended, failed;                 /* of the calls from `first` on */
+    int64_t since_ns;       /* when its first call ended */
+    uint32_t first, last;   /* numbers */
+    uint32_t ended, failed; /* of the calls from `first` on */
     uint32_t on;
 } rs_span;
 

@@ -24,10 +24,10 @@
 #include "gate.h"
 
 typedef enum {
-    RS_PASS = 0,                    /* go on outward with the result in the rs_end, which may have been replaced */
-    RS_AGAIN = 1,                   /* run the next stages inward again, at `resume_ns` */
-    RS_CALL = 2,                    /* call `target` directly, with `argument` or the call's own arguments */
-    RS_AWAIT = 3                    /* await `target`; not in a thread */
+    RS_PASS = 0,  /* go on outward with the result in the rs_end, which may have been replaced */
+    RS_AGAIN = 1, /* run the next stages inward again, at `resume_ns` */
+    RS_CALL = 2,  /* call `target` directly, with `argument` or the call's own arguments */
+    RS_AWAIT = 3  /* await `target`; not in a thread */
 } rs_next;
 
 typedef enum { RS_IN_THREAD = 0, RS_ON_ASYNCIO = 1, RS_ON_TRIO = 2 } rs_place;
@@ -37,31 +37,31 @@ typedef enum { RS_UNINTERRUPTED = 0, RS_TIMED_OUT = 1, RS_OUT_OF_TIME = 2, RS_SU
 
 /* How the inner part of a stage has ended, and the stage's answer. This record owns its references. */
 typedef struct rs_end {
-    PyObject *value;                /* the value returned; NULL: it raised */
-    PyObject *error;                /* the exception raised, normalised; NULL: it returned */
+    PyObject *value; /* the value returned; NULL: it raised */
+    PyObject *error; /* the exception raised, normalised; NULL: it returned */
     int64_t now_ns;
-    int64_t deadline_ns;            /* by which a further attempt must have ended; RS_NEVER if no outer deadline */
-    int64_t resume_ns;              /* answer, RS_AGAIN: when; now_ns for at once */
-    PyObject *target;               /* answer, RS_CALL and RS_AWAIT */
-    PyObject *argument;             /* answer, RS_CALL: the one argument; NULL: the call's own */
-    PyObject *call;                 /* the Call; NULL in a thread */
-    struct rs_run *run;             /* opaque to strategies, except for the functions of rs_core_api */
-    int16_t stage;                  /* index of the stage that is asked */
-    int8_t outcome;                 /* rs_outcome by the stage's judges; answer: the outcome to count there */
-    uint8_t called;                 /* 0: rejected inside */
-    uint8_t fired;                  /* rs_interrupt: this stage alone had the call cancelled */
-    uint8_t cancelled;              /* another party has meanwhile had the task cancelled */
-    uint8_t place;                  /* rs_place */
-    const rs_request *request;      /* the call's arguments */
-    PyObject *func;                 /* the function, borrowed */
+    int64_t deadline_ns;       /* by which a further attempt must have ended; RS_NEVER if no outer deadline */
+    int64_t resume_ns;         /* answer, RS_AGAIN: when; now_ns for at once */
+    PyObject *target;          /* answer, RS_CALL and RS_AWAIT */
+    PyObject *argument;        /* answer, RS_CALL: the one argument; NULL: the call's own */
+    PyObject *call;            /* the Call; NULL in a thread */
+    struct rs_run *run;        /* opaque to strategies, except for the functions of rs_core_api */
+    int16_t stage;             /* index of the stage that is asked */
+    int8_t outcome;            /* rs_outcome by the stage's judges; answer: the outcome to count there */
+    uint8_t called;            /* 0: rejected inside */
+    uint8_t fired;             /* rs_interrupt: this stage alone had the call cancelled */
+    uint8_t cancelled;         /* another party has meanwhile had the task cancelled */
+    uint8_t place;             /* rs_place */
+    const rs_request *request; /* the call's arguments */
+    PyObject *func;            /* the function, borrowed */
 } rs_end;
 
 typedef struct rs_strategy_ops {
-    int (*ended)(rs_gate *, rs_slot *, rs_end *);                               /* rs_next */
-    int (*expired)(rs_gate *, rs_slot *, PyObject *call, int stage, int64_t now_ns);  /* rs_interrupt; NULL: no timer */
-    void (*leave)(rs_gate *, rs_slot *);                                        /* NULL: nothing to undo */
-    int (*delegates)(rs_gate *, rs_slot *, int place);                          /* NULL: never */
-    int sets_deadline;              /* `slot->wake_ns`, as `admit` leaves it, is a deadline for all work inside */
+    int (*ended)(rs_gate *, rs_slot *, rs_end *);                                    /* rs_next */
+    int (*expired)(rs_gate *, rs_slot *, PyObject *call, int stage, int64_t now_ns); /* rs_interrupt; NULL: no timer */
+    void (*leave)(rs_gate *, rs_slot *);                                             /* NULL: nothing to undo */
+    int (*delegates)(rs_gate *, rs_slot *, int place);                               /* NULL: never */
+    int sets_deadline; /* `slot->wake_ns`, as `admit` leaves it, is a deadline for all work inside */
     /* rs_interrupt with which this delegating stage had the call cancelled; NULL: none. */
     int (*label)(rs_gate *, rs_slot *);
 } rs_strategy_ops;
@@ -69,19 +69,20 @@ typedef struct rs_strategy_ops {
 /* The functions of core for strategies: the capsule resilio._native.core._api. */
 typedef struct rs_core_api {
     /* Ask the retry scopes outside of this run, innermost first, until *ask* answers other than 0. */
-    int (*outer)(const struct rs_run *, const rs_gate_ops *kind, int (*ask)(rs_gate *, rs_slot *, void *), void *context);
+    int (*outer)(const struct rs_run *, const rs_gate_ops *kind, int (*ask)(rs_gate *, rs_slot *, void *),
+                 void *context);
     /* The nearest stage of this kind outside of *stage* of this call. NULL: there is none. */
     rs_gate *(*outside)(PyObject *call, int stage, const char *kind);
-    int64_t (*deadline_ns)(void);   /* the ambient deadline, RS_NEVER if there is none */
+    int64_t (*deadline_ns)(void); /* the ambient deadline, RS_NEVER if there is none */
     int64_t (*now_ns)(void);
-    int (*may_block)(void);         /* may this thread sleep, having no running event loop? -1 with an exception */
+    int (*may_block)(void); /* may this thread sleep, having no running event loop? -1 with an exception */
     /* 0: an argument, other than the `self` of *func*, is or holds an iterator, a file or a coroutine, which one use
      * exhausts. *at_once*: two copies use it concurrently. */
     int (*replayable)(const rs_request *, PyObject *func, int at_once);
     /* An ambient deadline to set in a context, on top of *before*, the former value or None. New
        reference; NULL with an exception. */
     PyObject *(*deadline)(int64_t until_ns, int64_t allowed_ns, PyObject *before);
-    void (*forget)(PyObject *deadline);     /* it has ended but cannot be removed from its context: it never passes */
+    void (*forget)(PyObject *deadline); /* it has ended but cannot be removed from its context: it never passes */
     /* Number of priorities that some context may hold. 0: no look-up is needed. */
     const int *priorities;
     /* The ambient priority, an index into resilio's classes, -1 if there is none; *task* becomes the

@@ -16,9 +16,9 @@
 #include <math.h>
 #include <stdint.h>
 
-#define RS_THROTTLE_CHANCE (-13.8155)   /* log of 1 in 1,000,000: anything less likely is not chance */
-#define RS_THROTTLE_PRIOR 0.25          /* of one call, before the first: ten equal outcomes suffice in a new breaker */
-#define RS_THROTTLE_RELIEF 0.8          /* throttling ends below this share of the limit, to avoid flutter */
+#define RS_THROTTLE_CHANCE (-13.8155) /* log of 1 in 1,000,000: anything less likely is not chance */
+#define RS_THROTTLE_PRIOR 0.25        /* of one call, before the first: ten equal outcomes suffice in a new breaker */
+#define RS_THROTTLE_RELIEF 0.8        /* throttling ends below this share of the limit, to avoid flutter */
 
 /* Lower bound on the ratio of *bad* calls to *total* (> 0): *errors* standard errors below the observed ratio. */
 static inline double rs_throttle_sure(uint64_t bad, uint64_t total, double errors)
@@ -63,7 +63,7 @@ static inline void rs_overdue_reset(rs_overdue *o)
 /* Move on to the half-period of *now_ns*; the next one ends *after_ns* from now. */
 static inline void rs_overdue_turn(rs_overdue *o, int64_t now_ns, int64_t after_ns)
 {
-    int longer = o->number > 0 && now_ns - o->end_ns >= after_ns;  /* a whole half-period without a call */
+    int longer = o->number > 0 && now_ns - o->end_ns >= after_ns; /* a whole half-period without a call */
     o->overdue += longer ? o->old + o->young : o->old;
     o->old = longer ? 0 : o->young;
     o->young = 0;
@@ -92,8 +92,5 @@ static inline void rs_overdue_end(rs_overdue *o, int64_t number)
 }
 
 /* Return 1 if no call has succeeded for as long as an overdue call takes. */
-static inline int rs_overdue_silent(const rs_overdue *o)
-{
-    return o->answered == 0 && o->answered_before == 0;
-}
+static inline int rs_overdue_silent(const rs_overdue *o) { return o->answered == 0 && o->answered_before == 0; }
 #endif

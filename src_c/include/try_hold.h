@@ -12,7 +12,7 @@ static inline void rs_allow_try_hold(PyObject *object) { (void)object; }
 static inline int rs_try_hold(PyObject *object)
 {
     if (Py_REFCNT(object) <= 0)
-        return 0;                           /* its tp_dealloc is running */
+        return 0; /* its tp_dealloc is running */
     Py_INCREF(object);
     return 1;
 }
@@ -20,7 +20,7 @@ static inline int rs_try_hold(PyObject *object)
 static inline void rs_allow_try_hold(PyObject *object) { PyUnstable_EnableTryIncRef(object); }
 static inline int rs_try_hold(PyObject *object) { return PyUnstable_TryIncRef(object); }
 #else
-#define MAYBE_WEAKLY_HELD 1                 /* a flag of the shared count: freeing reads the count again */
+#define MAYBE_WEAKLY_HELD 1 /* a flag of the shared count: freeing reads the count again */
 #define FLAGS 3
 static inline void rs_allow_try_hold(PyObject *object)
 {
@@ -38,7 +38,7 @@ static inline int rs_try_hold(PyObject *object)
         return 1;
     }
     Py_ssize_t shared = __atomic_load_n(&object->ob_ref_shared, __ATOMIC_RELAXED);
-    while (shared != 0 && shared != FLAGS)  /* FLAGS alone: merged, no reference left */
+    while (shared != 0 && shared != FLAGS) /* FLAGS alone: merged, no reference left */
         if (__atomic_compare_exchange_n(&object->ob_ref_shared, &shared, shared + (1 << _Py_REF_SHARED_SHIFT), 0,
                                         __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
             return 1;
@@ -57,8 +57,8 @@ static inline int rs_is_only_reference(PyObject *object)
 #else
     Py_ssize_t shared = __atomic_load_n(&object->ob_ref_shared, __ATOMIC_ACQUIRE);
     if (_Py_IsOwnedByCurrentThread(object))
-        return shared >> _Py_REF_SHARED_SHIFT == 0 && Py_REFCNT(object) == 1;   /* no other thread changes this half */
-    return shared == ((1 << _Py_REF_SHARED_SHIFT) | FLAGS);     /* merged: the other half is empty */
+        return shared >> _Py_REF_SHARED_SHIFT == 0 && Py_REFCNT(object) == 1; /* no other thread changes this half */
+    return shared == ((1 << _Py_REF_SHARED_SHIFT) | FLAGS);                   /* merged: the other half is empty */
 #endif
 }
 

@@ -9,40 +9,46 @@
 #define RS_WAITERS_H
 #include "gate.h"
 
-typedef enum { RS_WAITER_IDLE = 0, RS_WAITER_QUEUED = 1, RS_WAITER_GRANTED = 2, RS_WAITER_REJECTED = 3 } rs_waiter_state;
+typedef enum {
+    RS_WAITER_IDLE = 0,
+    RS_WAITER_QUEUED = 1,
+    RS_WAITER_GRANTED = 2,
+    RS_WAITER_REJECTED = 3
+} rs_waiter_state;
 
 #define RS_NEAR 3
 
 struct rs_waiter {
     PyObject_HEAD
     rs_waiter *prev, *next;
-    rs_waiter *next_woken;          /* gate->woken: to wake after the lock is released */
-    PyObject *waker;                /* callable, set by the backend while parked; NULL otherwise */
-    rs_gate *gate;                  /* where it waits or has waited, owned; set by core */
-    union {                         /* the gate's own data beyond the amount */
-        struct rs_claim *claim;     /* of a rate limit, owned: the cost in all rates */
-        uint64_t task;              /* of load shedding: its hash */
+    rs_waiter *next_woken;      /* gate->woken: to wake after the lock is released */
+    PyObject *waker;            /* callable, set by the backend while parked; NULL otherwise */
+    rs_gate *gate;              /* where it waits or has waited, owned; set by core */
+    union {                     /* the gate's own data beyond the amount */
+        struct rs_claim *claim; /* of a rate limit, owned: the cost in all rates */
+        uint64_t task;          /* of load shedding: its hash */
     };
-    const void *near[RS_NEAR];      /* addresses that the call needs first when it resumes, to be prefetched */
-    int64_t amount;                 /* weight or cost requested */
-    int64_t deadline_ns;            /* give up at; RS_NEVER */
+    const void *near[RS_NEAR]; /* addresses that the call needs first when it resumes, to be prefetched */
+    int64_t amount;            /* weight or cost requested */
+    int64_t deadline_ns;       /* give up at; RS_NEVER */
     int64_t enqueued_ns;
-    int64_t expires_ns;             /* the call's own deadline, 0: none; set by core. No grant after it */
-    uint8_t state;                  /* rs_waiter_state */
-    uint8_t reason;                 /* with REJECTED: index into ops->reasons */
-    uint8_t notified;               /* a wake-up is due or delivered */
-    uint8_t woken;                  /* linked in gate->woken */
-    uint8_t waiting;            /* set by core until its call has polled it to the end or cancelled. Gate's lock held */
-    uint32_t epoch;                 /* with `waiting`: a queue from before a fork is gone */
+    int64_t expires_ns; /* the call's own deadline, 0: none; set by core. No grant after it */
+    uint8_t state;      /* rs_waiter_state */
+    uint8_t reason;     /* with REJECTED: index into ops->reasons */
+    uint8_t notified;   /* a wake-up is due or delivered */
+    uint8_t woken;      /* linked in gate->woken */
+    uint8_t waiting;    /* set by core until its call has polled it to the end or cancelled. Gate's lock held */
+    uint32_t epoch;     /* with `waiting`: a queue from before a fork is gone */
 };
 
 typedef struct rs_queue {
     rs_waiter *head, *tail;
     int64_t length;
-    int64_t amount;                 /* sum of the amounts queued */
+    int64_t amount; /* sum of the amounts queued */
 } rs_queue;
 
-#define RS_EXPIRED UINT8_MAX    /* with REJECTED, in place of a reason: its deadline has passed. Core rejects the call
+#define RS_EXPIRED                                                                                                     \
+    UINT8_MAX /* with REJECTED, in place of a reason: its deadline has passed. Core rejects the call
 */
 
 static inline int rs_waiter_expired(const rs_waiter *waiter, int64_t now_ns)

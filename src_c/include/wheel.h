@@ -22,16 +22,16 @@
 #define RS_WHEEL_BITS 6
 #define RS_WHEEL_SLOTS 64
 #define RS_WHEEL_LEVELS 8
-#define RS_WHEEL_DUE (RS_WHEEL_LEVELS * RS_WHEEL_SLOTS)     /* the slot of timers that are due and not taken yet */
+#define RS_WHEEL_DUE (RS_WHEEL_LEVELS * RS_WHEEL_SLOTS) /* the slot of timers that are due and not taken yet */
 
 typedef struct rs_timer {
-    struct rs_timer *prev, *next;   /* a ring: the slot holds the first, whose prev is the last */
+    struct rs_timer *prev, *next; /* a ring: the slot holds the first, whose prev is the last */
     int64_t due_ns;
     void (*fire)(struct rs_timer *);
-    void *owner;                    /* for the arming code: the object that contains the timer, or NULL */
-    void *wheel;                    /* the wheel in which it is armed; NULL: disarmed */
+    void *owner; /* for the arming code: the object that contains the timer, or NULL */
+    void *wheel; /* the wheel in which it is armed; NULL: disarmed */
     uint16_t slot;
-    uint16_t lock;                  /* for the owner's locking */
+    uint16_t lock; /* for the owner's locking */
 } rs_timer;
 
 typedef struct rs_wheel {
@@ -55,7 +55,7 @@ static inline uint64_t rs_wheel_tick(int64_t due_ns)
     if (due_ns <= 0)
         return 0;
     if (due_ns > INT64_MAX - RS_TICK_NS)
-        due_ns = INT64_MAX - RS_TICK_NS;    /* so that a tick's time is an int64 too */
+        due_ns = INT64_MAX - RS_TICK_NS; /* so that a tick's time is an int64 too */
     return ((uint64_t)due_ns + RS_TICK_NS - 1) / RS_TICK_NS;
 }
 
@@ -115,7 +115,8 @@ static inline void rs_wheel_disarm(rs_wheel *wheel, rs_timer *timer)
     if (timer->next == timer) {
         wheel->slot[slot] = NULL;
         rs_wheel_mark_unused(wheel, slot);
-    } else {
+    }
+    else {
         timer->prev->next = timer->next;
         timer->next->prev = timer->prev;
         if (wheel->slot[slot] == timer)
@@ -123,7 +124,7 @@ static inline void rs_wheel_disarm(rs_wheel *wheel, rs_timer *timer)
     }
     timer->prev = timer->next = NULL;
     wheel->pending--;
-    __atomic_store_n(&timer->wheel, NULL, __ATOMIC_RELEASE);    /* last: its memory may be freed from here on */
+    __atomic_store_n(&timer->wheel, NULL, __ATOMIC_RELEASE); /* last: its memory may be freed from here on */
 }
 
 /* The first slot in use and the tick at which it begins; 0 if there is none. */
@@ -181,10 +182,7 @@ static inline void rs_wheel_advance(rs_wheel *wheel, int64_t now_ns)
 }
 
 /* The first due timer, in the order of ticks; it stays armed until it is disarmed. NULL: none. */
-static inline rs_timer *rs_wheel_due(const rs_wheel *wheel)
-{
-    return wheel->slot[RS_WHEEL_DUE];
-}
+static inline rs_timer *rs_wheel_due(const rs_wheel *wheel) { return wheel->slot[RS_WHEEL_DUE]; }
 
 /* The clock was set back: place every timer as if now_ns were the last time. O(pending). */
 static inline void rs_wheel_rewind(rs_wheel *wheel, int64_t now_ns)

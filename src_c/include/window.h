@@ -25,13 +25,13 @@ typedef struct rs_window_bucket {
 } rs_window_bucket;
 
 typedef struct rs_window {
-    uint64_t total, failed, slow;           /* in the window now; read them after rs_window_advance */
-    uint8_t *ring;                          /* outcomes, RS_WINDOW_* bits; NULL: by time only */
-    rs_window_bucket *bucket;               /* by time only */
-    uint32_t *seen;                         /* both: outcomes in the ring, by bucket */
-    int64_t start_ns, width_ns;             /* of the current bucket; width 0: by count only */
-    uint32_t capacity, tail;                /* of the ring; tail is the oldest outcome */
-    uint32_t current, oldest;               /* buckets; all before `oldest` are empty */
+    uint64_t total, failed, slow; /* in the window now; read them after rs_window_advance */
+    uint8_t *ring;                /* outcomes, RS_WINDOW_* bits; NULL: by time only */
+    rs_window_bucket *bucket;     /* by time only */
+    uint32_t *seen;               /* both: outcomes in the ring, by bucket */
+    int64_t start_ns, width_ns;   /* of the current bucket; width 0: by count only */
+    uint32_t capacity, tail;      /* of the ring; tail is the oldest outcome */
+    uint32_t current, oldest;     /* buckets; all before `oldest` are empty */
 } rs_window;
 
 /* The last *count* outcomes (0: any number) of the last *span_ns* (0: any age; else at least 20). 0, or -1: no memory,
@@ -161,7 +161,8 @@ static inline void rs_window_add(rs_window *window, int failed, int slow)
         window->ring[head < window->capacity ? head : head - window->capacity] = bits;
         if (window->seen)
             window->seen[window->current]++;
-    } else {
+    }
+    else {
         rs_window_bucket *bucket = &window->bucket[window->current];
         bucket->total++;
         if (failed | slow) {
@@ -170,8 +171,8 @@ static inline void rs_window_add(rs_window *window, int failed, int slow)
         }
     }
     window->total++;
-    if (failed | slow) {                 /* rare; as plain additions the compiler pairs the two, and every call waits */
-        window->failed += failed != 0;      /* for the store of the last one */
+    if (failed | slow) {               /* rare; as plain additions the compiler pairs the two, and every call waits */
+        window->failed += failed != 0; /* for the store of the last one */
         window->slow += slow != 0;
     }
 }

@@ -3,13 +3,14 @@
 
 typedef int asking(rs_gate *, rs_slot *, void *);
 
-static RS_APART int ask_from(const rs_frame *frame, const rs_run *run, const rs_gate_ops *kind, asking *ask, void *context)
+static RS_APART int ask_from(const rs_frame *frame, const rs_run *run, const rs_gate_ops *kind, asking *ask,
+                             void *context)
 {
     for (; frame; frame = frame->outer) {
         if (frame->run == run)
             continue;
         if (RS_UNLIKELY(frame->run->detached != rs_detached) && rs_detached_from(frame->run))
-            break;                          /* those further out began even earlier */
+            break; /* those further out began even earlier */
         for (int i = frame->run->n - 1; i >= frame->run->base; i--) {
             rs_slot *slot = &frame->run->slots[i];
             int answer = slot->gate->ops == kind ? ask(slot->gate, slot, context) : 0;
@@ -29,7 +30,7 @@ static int outer(const rs_run *run, const rs_gate_ops *kind, asking *ask, void *
 static rs_gate *outside(PyObject *call, int stage, const char *kind)
 {
     const rs_run *run = &((CallObject *)call)->run;
-    for (int i = stage - 1; i >= 0; i--) {      /* below its base too: it may be inside another call */
+    for (int i = stage - 1; i >= 0; i--) { /* below its base too: it may be inside another call */
         rs_gate *gate = i >= run->base && i < run->n ? run->slots[i].gate : run->pipe->gate[i];
         if (gate->ops->resolve == NULL && strcmp(gate->ops->kind, kind) == 0)
             return gate;
@@ -46,8 +47,8 @@ static int64_t now_ns(void) { return rs_clock_now(rs_clk); }
 #define Py_BEGIN_CRITICAL_SECTION(op) {
 #define Py_END_CRITICAL_SECTION() }
 #endif
-#define INSIDE 2                    /* nesting depth of containers searched: `files={"name": (filename, file)}` */
-#define ENTRIES 32                  /* entries searched in each, at most */
+#define INSIDE 2   /* nesting depth of containers searched: `files={"name": (filename, file)}` */
+#define ENTRIES 32 /* entries searched in each, at most */
 
 static int is_one_shot(PyObject *value, int inside, int at_once);
 
@@ -113,5 +114,14 @@ static int replayable(const rs_request *request, PyObject *func, int at_once)
     return 1;
 }
 
-const rs_core_api rs_api = {outer, outside, deadline_ns, now_ns, rs_may_block, replayable, rs_deadline_make, rs_deadline_forget,
-                             &rs_priority_count, rs_priority_here, rs_gate_judge};
+const rs_core_api rs_api = {outer,
+                            outside,
+                            deadline_ns,
+                            now_ns,
+                            rs_may_block,
+                            replayable,
+                            rs_deadline_make,
+                            rs_deadline_forget,
+                            &rs_priority_count,
+                            rs_priority_here,
+                            rs_gate_judge};

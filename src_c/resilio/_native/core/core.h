@@ -21,7 +21,7 @@
 #include "waiters.h"
 
 #define RS_INLINE_GATES 8
-#define RS_DELEGATE 3                /* in addition to rs_verdict: Python runs the stage at run->cursor */
+#define RS_DELEGATE 3 /* in addition to rs_verdict: Python runs the stage at run->cursor */
 #define RS_MAX_GATES 32
 #define RS_LIKELY(x) __builtin_expect(!!(x), 1)
 #define RS_UNLIKELY(x) __builtin_expect(!!(x), 0)
@@ -44,30 +44,36 @@
 
 /* ---- a run: the stages that one call holds of a pipeline ---------------------------------------------------- */
 typedef struct rs_run {
-    rs_pipeline *pipe;              /* owned by the owner of the run */
+    rs_pipeline *pipe; /* owned by the owner of the run */
     rs_slot *slots;
-    uint32_t epoch;                 /* rs_epoch at admission: a run from before a fork is dropped */
-    int16_t base;                   /* its first stage: earlier ones belong to the call around this one */
-    int16_t n;                      /* stages from base to here are held; equals base once settled or cancelled */
-    int16_t cursor;                 /* the gate that returned WAIT or REJECTED, or the strategy that delegates */
-    int16_t interrupt_stage;        /* the stage that has the call cancelled */
-    uint8_t interrupt;              /* its reason: rs_interrupt */
-    uint8_t place;                  /* rs_place */
-    uint8_t hedge;                  /* a copy of a call in flight */
-    uint8_t inside;                 /* part of another call: its time is not counted here */
-    uint8_t lent;                   /* the ledger is that of a permit around, of the same stream */
-    int8_t verdict;                 /* an rs_outcome forced by current().fail(), or -1 */
-    uint32_t attempt;               /* how often a strategy has run the inner part again */
-    uint32_t detached;              /* rs_detached when deadline_ns was found */
-    int64_t deadline_ns;            /* by which the inner part must have ended, RS_NEVER without a deadline */
-    rs_ledger *ledger;              /* owned; NULL: all of its time is the attempt */
-    uint16_t lane;                  /* of the ledger, if it is that of a call around */
+    uint32_t epoch;          /* rs_epoch at admission: a run from before a fork is dropped */
+    int16_t base;            /* its first stage: earlier ones belong to the call around this one */
+    int16_t n;               /* stages from base to here are held; equals base once settled or cancelled */
+    int16_t cursor;          /* the gate that returned WAIT or REJECTED, or the strategy that delegates */
+    int16_t interrupt_stage; /* the stage that has the call cancelled */
+    uint8_t interrupt;       /* its reason: rs_interrupt */
+    uint8_t place;           /* rs_place */
+    uint8_t hedge;           /* a copy of a call in flight */
+    uint8_t inside;          /* part of another call: its time is not counted here */
+    uint8_t lent;            /* the ledger is that of a permit around, of the same stream */
+    int8_t verdict;          /* an rs_outcome forced by current().fail(), or -1 */
+    uint32_t attempt;        /* how often a strategy has run the inner part again */
+    uint32_t detached;       /* rs_detached when deadline_ns was found */
+    int64_t deadline_ns;     /* by which the inner part must have ended, RS_NEVER without a deadline */
+    rs_ledger *ledger;       /* owned; NULL: all of its time is the attempt */
+    uint16_t lane;           /* of the ledger, if it is that of a call around */
 } rs_run;
 
 static inline rs_run rs_run_of(rs_pipeline *pipe, rs_slot *slots, int base, uint32_t epoch)
 {
-    return (rs_run){.pipe = pipe, .slots = slots, .epoch = epoch, .deadline_ns = RS_NEVER, .base = (int16_t)base, .n = (int16_t)base,
-                    .verdict = -1, .inside = (uint8_t)(base != 0)};
+    return (rs_run){.pipe = pipe,
+                    .slots = slots,
+                    .epoch = epoch,
+                    .deadline_ns = RS_NEVER,
+                    .base = (int16_t)base,
+                    .n = (int16_t)base,
+                    .verdict = -1,
+                    .inside = (uint8_t)(base != 0)};
 }
 
 extern uint32_t rs_epoch;
@@ -98,13 +104,14 @@ int rs_ask_judge(const rs_pipeline *pipe, rs_gate *gate, int of_value, PyObject 
 /* Return 1 if this gate judges answers in this pipeline. */
 static inline int rs_judges_values(const rs_pipeline *pipe, const rs_gate *gate)
 {
-    return RS_UNLIKELY(gate->judge_value != NULL) || RS_UNLIKELY(pipe->judges && (gate->value_rule || gate->replay_value));
+    return RS_UNLIKELY(gate->judge_value != NULL)
+           || RS_UNLIKELY(pipe->judges && (gate->value_rule || gate->replay_value));
 }
-#define RS_JUDGES 6                  /* of a client: the judges of errors and of answers, by rule */
+#define RS_JUDGES 6 /* of a client: the judges of errors and of answers, by rule */
 int rs_judge_error(const rs_run *run, int stage, PyObject *error, int64_t now);
 int rs_gate_judge(rs_gate *gate, PyObject *rest, PyObject *value, PyObject *error);
 int rs_judge_exception(const rs_pipeline *pipe, rs_gate *gate, PyObject *error);
-int rs_judge_out_of_time(rs_slot *slot, int64_t now);     /* of an attempt that a deadline has ended */
+int rs_judge_out_of_time(rs_slot *slot, int64_t now); /* of an attempt that a deadline has ended */
 int rs_run_outward(rs_run *run, rs_end *end);
 int rs_run_succeeded(rs_run *run);
 void rs_end_load(rs_end *end, PyObject *value);
@@ -123,14 +130,8 @@ void rs_gate_deliver(rs_gate *gate, PyObject *subject, int in_finaliser);
 void rs_tell_rejected(rs_gate *gate, const rs_rejection *why);
 void rs_tell_settled(rs_gate *gate, int outcome, int64_t latency_ns);
 
-static inline void rs_gate_lock(rs_gate *gate)
-{
-    rs_lock_acquire(&gate->lock);
-}
-static inline void rs_gate_unlock(rs_gate *gate)
-{
-    rs_lock_release(&gate->lock);
-}
+static inline void rs_gate_lock(rs_gate *gate) { rs_lock_acquire(&gate->lock); }
+static inline void rs_gate_unlock(rs_gate *gate) { rs_lock_release(&gate->lock); }
 /* A new reference to the object that the gate owns at *field, or NULL. Another thread, or a call to the
    object itself, may replace it. */
 static inline PyObject *rs_gate_own(rs_gate *gate, PyObject **field)
@@ -140,7 +141,7 @@ static inline PyObject *rs_gate_own(rs_gate *gate, PyObject **field)
     rs_lock_release(&gate->lock);
     return owned;
 }
-PyObject *rs_gate_policy(rs_gate *gate);        /* its Python policy, a new reference; NULL: none, or it is dead */
+PyObject *rs_gate_policy(rs_gate *gate); /* its Python policy, a new reference; NULL: none, or it is dead */
 /* Return 1 if the gate has changes or waiters to deliver, or listeners of *events*. */
 static inline int rs_gate_has_news(const rs_gate *gate, uint32_t events)
 {
@@ -163,20 +164,21 @@ static inline void rs_gate_take_back(rs_gate *gate)
 typedef struct rs_frame {
     rs_run *run;
     struct rs_frame *outer;
-    PyObject *view;                 /* the CurrentCall made for it, owned, or NULL */
+    PyObject *view; /* the CurrentCall made for it, owned, or NULL */
 } rs_frame;
 
 extern RS_THREAD_LOCAL rs_frame *rs_innermost, *rs_streams;
-extern int rs_greenlets;            /* is `greenlet` loaded? */
-extern PyObject *rs_modules;        /* sys.modules */
-extern Py_ssize_t rs_modules_seen;  /* its size when `greenlet` was last looked up */
+extern int rs_greenlets;           /* is `greenlet` loaded? */
+extern PyObject *rs_modules;       /* sys.modules */
+extern Py_ssize_t rs_modules_seen; /* its size when `greenlet` was last looked up */
 int rs_greenlets_init(void);
 int rs_greenlets_loaded(void);
-void rs_greenlet_runs(void);        /* make the chains those of the running greenlet */
+void rs_greenlet_runs(void); /* make the chains those of the running greenlet */
 /* Return 1 if another greenlet, whose stack occupies the same memory, may interrupt the call that begins now. */
 static inline int rs_shares_stack(void)
 {
-    return RS_UNLIKELY(rs_greenlets) || (RS_UNLIKELY(PyDict_GET_SIZE(rs_modules) != rs_modules_seen) && rs_greenlets_loaded());
+    return RS_UNLIKELY(rs_greenlets)
+           || (RS_UNLIKELY(PyDict_GET_SIZE(rs_modules) != rs_modules_seen) && rs_greenlets_loaded());
 }
 static inline rs_frame **rs_ambient(void)
 {
@@ -192,7 +194,7 @@ static inline void rs_ambient_enter(rs_frame *frame)
 }
 static inline void rs_ambient_leave(rs_frame *frame)
 {
-    rs_frame **top = rs_ambient();      /* first: with greenlets it may change frame->outer */
+    rs_frame **top = rs_ambient(); /* first: with greenlets it may change frame->outer */
     *top = frame->outer;
 }
 /* The streams whose first item is in the making: phases are reported to them too. */
@@ -205,19 +207,19 @@ static inline rs_frame **rs_ambient_streams(void)
 void rs_frame_end(rs_frame *frame); /* the run is over: its view raises from now on */
 
 /* ---- the ambient deadline: of the calls in flight in this thread, and of the context ------------------------- */
-extern int rs_deadline_count;       /* deadlines that some context may hold */
+extern int rs_deadline_count; /* deadlines that some context may hold */
 PyObject *rs_deadline_make(int64_t until_ns, int64_t allowed_ns, PyObject *outer);
 void rs_deadline_forget(PyObject *deadline);
-extern uint32_t rs_detached;      /* number of detached blocks begun so far: calls from before a block are outside it */
-int rs_detached_from(const rs_run *run);        /* is this code in a detached block that began after *run*? */
+extern uint32_t rs_detached; /* number of detached blocks begun so far: calls from before a block are outside it */
+int rs_detached_from(const rs_run *run); /* is this code in a detached block that began after *run*? */
 int64_t rs_deadline_with_context(const rs_frame *top);
 PyObject *rs_seconds_left(PyObject *module, PyObject *unused);
-PyObject *rs_deadline_allowed(void);    /* the seconds for which it was set, or None; NULL with an exception */
+PyObject *rs_deadline_allowed(void); /* the seconds for which it was set, or None; NULL with an exception */
 int rs_deadline_interrupts(int64_t now);
 /* Return 1 if a value set in a generator's frame is in effect: the weakly referenced generator runs.
    NULL: set outside any generator. */
 int rs_holds_in(PyObject *reference, int closed);
-int rs_is_gone(PyObject *reference, int closed);     /* it will never be in effect again */
+int rs_is_gone(PyObject *reference, int closed); /* it will never be in effect again */
 /* A weak reference to *object*, or NULL for None. -1 with an exception if it can have none. */
 int rs_refer_weakly(PyObject *object, PyObject **reference);
 /* The time at which the ambient deadline passes, RS_NEVER if there is none. Needs the GIL, and no exception pending. */
@@ -230,21 +232,21 @@ static inline int64_t rs_deadline_ns(void)
 }
 
 /* ---- the ambient priority, of the context ---------------------------------------------------------------------- */
-extern int rs_priority_count;       /* priorities that some context may hold */
+extern int rs_priority_count; /* priorities that some context may hold */
 extern PyTypeObject rs_AmbientPriorityType;
 int rs_priority_here(uint64_t *task);
 
 /* ---- rejections ----------------------------------------------------------------------------------------------- */
-typedef struct rs_kind {            /* derived once from a gate's ops */
+typedef struct rs_kind { /* derived once from a gate's ops */
     const rs_gate_ops *ops;
-    PyObject *kind;                 /* str */
-    PyObject *reasons;              /* tuple of str */
-    PyObject *error;                /* the exception's class */
+    PyObject *kind;    /* str */
+    PyObject *reasons; /* tuple of str */
+    PyObject *error;   /* the exception's class */
 } rs_kind;
 
 const rs_kind *rs_kind_of(const rs_gate_ops *ops);
 PyObject *rs_reason(const rs_kind *kind, int reason);
-PyObject *rs_rejection_error(rs_gate *gate, const rs_rejection *why);   /* a new exception */
+PyObject *rs_rejection_error(rs_gate *gate, const rs_rejection *why); /* a new exception */
 void rs_rejection_raise(rs_gate *gate, const rs_rejection *why);
 
 /* ---- the Python types --------------------------------------------------------------------------------------- */
@@ -256,30 +258,32 @@ typedef struct {
     vectorcallfunc vectorcall;
     rs_pipeline *pipe;
     PyObject *func;
-    PyObject *stream;               /* generator kinds: drives the stream and its permit */
+    PyObject *stream; /* generator kinds: drives the stream and its permit */
     PyObject *dict;
     PyObject *weakrefs;
-    int shape;                      /* rs_shape */
+    int shape; /* rs_shape */
 } GuardObject;
 
 extern const rs_core_api rs_api;
-extern PyTypeObject rs_GateType, rs_WaiterType, rs_PipelineType, rs_GuardType, rs_CallType, rs_PermitType, rs_RejectionType,
-    rs_ResultType, rs_CurrentCallType, rs_AmbientDeadlineType, rs_RestType;
+extern PyTypeObject rs_GateType, rs_WaiterType, rs_PipelineType, rs_GuardType, rs_CallType, rs_PermitType,
+    rs_RejectionType, rs_ResultType, rs_CurrentCallType, rs_AmbientDeadlineType, rs_RestType;
 
-PyObject *rs_call_new(rs_pipeline *pipe, PyObject *func, PyObject *const *args, size_t nargsf, PyObject *kwnames, int mode,
-                      GuardObject *guard);
-PyObject *rs_call_adopt(rs_run *run, PyObject *func, const rs_request *request, PyObject *awaitable, int mode, GuardObject *guard);
-PyObject *rs_invoke_inside(rs_pipeline *pipe, int first, PyObject *func, PyObject *const *args, size_t nargsf, PyObject *kwnames,
-                           GuardObject *guard, rs_ledger *ledger, uint16_t lane, uint32_t attempt);
-PyObject *rs_rest_new(rs_pipeline *pipe, int first, PyObject *func, GuardObject *guard, const rs_request *request, int is_async);
+PyObject *rs_call_new(rs_pipeline *pipe, PyObject *func, PyObject *const *args, size_t nargsf, PyObject *kwnames,
+                      int mode, GuardObject *guard);
+PyObject *rs_call_adopt(rs_run *run, PyObject *func, const rs_request *request, PyObject *awaitable, int mode,
+                        GuardObject *guard);
+PyObject *rs_invoke_inside(rs_pipeline *pipe, int first, PyObject *func, PyObject *const *args, size_t nargsf,
+                           PyObject *kwnames, GuardObject *guard, rs_ledger *ledger, uint16_t lane, uint32_t attempt);
+PyObject *rs_rest_new(rs_pipeline *pipe, int first, PyObject *func, GuardObject *guard, const rs_request *request,
+                      int is_async);
 PyObject *rs_rest_of(PyObject *rest, rs_run *run);
 PyObject *rs_run_delegate(rs_run *run, PyObject *rest, const char *method);
 int rs_call_settle_interrupt(PyObject *call, rs_end *end);
 int rs_call_interrupt(PyObject *call, int stage, int reason);
 int rs_may_block(void);
 int rs_admit_sync(rs_run *run, const rs_request *request, int may_wait, rs_rejection *why);
-PyObject *rs_invoke(rs_pipeline *pipe, PyObject *func, PyObject *const *args, size_t nargsf, PyObject *kwnames, int mode,
-                    GuardObject *guard);
+PyObject *rs_invoke(rs_pipeline *pipe, PyObject *func, PyObject *const *args, size_t nargsf, PyObject *kwnames,
+                    int mode, GuardObject *guard);
 PyObject *rs_permit_new(rs_run *run);
 PyObject *rs_permit_by_hand(PyObject *given);
 PyObject *rs_permit_of_part(rs_run *run, int first, int counts, int64_t now);
@@ -307,7 +311,7 @@ int rs_is_coroutine_function(PyObject *callable);
 void rs_gate_forget_all(void);
 void rs_waiter_after_fork(void);
 void rs_ledger_after_fork(void);
-int rs_finalizing(void);             /* is the interpreter shutting down? */
+int rs_finalizing(void); /* is the interpreter shutting down? */
 
 /* Call *func*. The vectorcall of a Python function is read directly: PyObject_Vectorcall looks up the thread state
    first. Any other callable may be a guard in turn, and the interpreter limits the depth of its own frames only. */

@@ -26,7 +26,8 @@ static PyObject *slow_calls_above(PyObject *module, PyObject *seconds)
     double least = seconds == Py_None ? 0.0 : PyFloat_AsDouble(seconds);
     if (least == -1.0 && PyErr_Occurred())
         return NULL;
-    __atomic_store_n(&rs_slow_ns, seconds == Py_None || !(least < 9e9) ? INT64_MAX : (int64_t)(least * 1e9), __ATOMIC_RELAXED);
+    __atomic_store_n(&rs_slow_ns, seconds == Py_None || !(least < 9e9) ? INT64_MAX : (int64_t)(least * 1e9),
+                     __ATOMIC_RELAXED);
     Py_RETURN_NONE;
 }
 
@@ -73,11 +74,13 @@ static PyMethodDef methods[] = {
      "_private_state()\n--\n\n"
      "State of each private name that the core knows: in use, failed, not applicable or unused so far."},
     {"_after_fork_in_child", after_fork_in_child, METH_NOARGS, NULL},
-    {NULL}};
+    {NULL},
+};
 
 static int register_fork(PyObject *module)
 {
-    PyObject *forks = PyImport_ImportModule("resilio._support.after_fork"), *hook = PyObject_GetAttrString(module, "_after_fork_in_child");
+    PyObject *forks = PyImport_ImportModule("resilio._support.after_fork"),
+             *hook = PyObject_GetAttrString(module, "_after_fork_in_child");
     PyObject *done = forks && hook ? PyObject_CallMethod(forks, "in_child", "sO", "native", hook) : NULL;
     Py_XDECREF(forks);
     Py_XDECREF(hook);
@@ -87,10 +90,12 @@ static int register_fork(PyObject *module)
 
 static int exec_module(PyObject *module)
 {
-    PyTypeObject *types[] = {&rs_GateType, &rs_WaiterType, &rs_PipelineType, &rs_GuardType, &rs_CallType, &rs_PermitType,
-                             &rs_RejectionType, &rs_ResultType, &rs_CurrentCallType, &rs_AmbientDeadlineType,
-                             &rs_AmbientPriorityType, &rs_RestType, &rs_SegmentsType};
-    if (rs_python_add(module) < 0 || rs_private_init() < 0 || (rs_clk = rs_clock_import()) == NULL || rs_greenlets_init() < 0)
+    PyTypeObject *types[] = {&rs_GateType,        &rs_WaiterType,          &rs_PipelineType,        &rs_GuardType,
+                             &rs_CallType,        &rs_PermitType,          &rs_RejectionType,       &rs_ResultType,
+                             &rs_CurrentCallType, &rs_AmbientDeadlineType, &rs_AmbientPriorityType, &rs_RestType,
+                             &rs_SegmentsType};
+    if (rs_python_add(module) < 0 || rs_private_init() < 0 || (rs_clk = rs_clock_import()) == NULL
+        || rs_greenlets_init() < 0)
         return -1;
     for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++)
         if (PyModule_AddType(module, types[i]) < 0)
@@ -112,8 +117,9 @@ static PyModuleDef_Slot slots[] = {
 #ifdef Py_GIL_DISABLED
     {Py_mod_gil, Py_MOD_GIL_NOT_USED},
 #endif
-    {0, NULL}};
-static struct PyModuleDef definition = {
-    PyModuleDef_HEAD_INIT, .m_name = "resilio._native.core", .m_doc = "The guard and the call.", .m_methods = methods, .m_slots = slots};
+    {0, NULL},
+};
+static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, .m_name = "resilio._native.core",
+                                        .m_doc = "The guard and the call.", .m_methods = methods, .m_slots = slots};
 
 PyMODINIT_FUNC PyInit_core(void) { return PyModuleDef_Init(&definition); }

@@ -16,7 +16,7 @@ PyObject *rs_stop_value(PyObject *stop)
 #ifndef RS_PUBLIC_ONLY
     if (RS_USES(stop_iteration)) {
         PyObject *value = ((PyStopIterationObject *)stop)->value;
-        return Py_NewRef(value ? value : Py_None);      /* made without __init__, it has none */
+        return Py_NewRef(value ? value : Py_None); /* made without __init__, it has none */
     }
 #endif
     return PyObject_GetAttrString(stop, "value");
@@ -47,7 +47,7 @@ int rs_type_has(PyTypeObject *type, PyObject *name)
     return found != NULL;
 }
 
-static long number_of(PyObject *number)         /* stolen; 0 for none */
+static long number_of(PyObject *number) /* stolen; 0 for none */
 {
     long value = number ? PyLong_AsLong(number) : 0;
     Py_XDECREF(number);
@@ -72,7 +72,7 @@ int rs_depth_asked(void)
 #ifndef RS_PUBLIC_ONLY
 static int has_depth(void)
 {
-    PyObject *set = PySys_GetObject("set_coroutine_origin_tracking_depth");     /* borrowed */
+    PyObject *set = PySys_GetObject("set_coroutine_origin_tracking_depth"); /* borrowed */
     int before = rs_depth_asked(), other = before ? before + 1 : 7;
     PyObject *done = set ? PyObject_CallFunction(set, "i", other) : NULL;
     int holds = done && PyThreadState_Get()->coroutine_origin_tracking_depth == other;
@@ -90,10 +90,10 @@ static int has_stop(void)
     PyObject *stop = value ? PyObject_CallFunctionObjArgs(PyExc_StopIteration, value, NULL) : NULL;
     PyBaseExceptionObject *base = (PyBaseExceptionObject *)stop;
     int holds = stop && note && ((PyTypeObject *)PyExc_StopIteration)->tp_basicsize == sizeof(PyStopIterationObject)
-        && ((PyStopIterationObject *)stop)->value == value && Py_REFCNT(stop) == 1 && !base->context && !base->cause && !base->traceback
-        && !base->notes;
+                && ((PyStopIterationObject *)stop)->value == value && Py_REFCNT(stop) == 1 && !base->context
+                && !base->cause && !base->traceback && !base->notes;
     if (holds) {
-        PyException_SetContext(stop, PyObject_CallNoArgs(PyExc_ValueError));    /* it steals */
+        PyException_SetContext(stop, PyObject_CallNoArgs(PyExc_ValueError)); /* it steals */
         notes = PyObject_CallMethod(stop, "add_note", "O", note);
         holds = notes && base->context && (base->notes || base->dict);
     }
@@ -108,9 +108,13 @@ static int has_group(void)
 {
     PyObject *leaf = PyObject_CallNoArgs(PyExc_ValueError);
     PyObject *group = leaf ? PyObject_CallFunction(PyExc_BaseExceptionGroup, "s[O]", "leaves", leaf) : NULL;
-    PyObject *leaves = group && ((PyTypeObject *)PyExc_BaseExceptionGroup)->tp_basicsize == sizeof(PyBaseExceptionGroupObject)
-        ? ((PyBaseExceptionGroupObject *)group)->excs : NULL;
-    int holds = leaves && PyTuple_CheckExact(leaves) && PyTuple_GET_SIZE(leaves) == 1 && PyTuple_GET_ITEM(leaves, 0) == leaf;
+    PyObject *leaves = group
+                               && ((PyTypeObject *)PyExc_BaseExceptionGroup)->tp_basicsize
+                                      == sizeof(PyBaseExceptionGroupObject)
+                           ? ((PyBaseExceptionGroupObject *)group)->excs
+                           : NULL;
+    int holds = leaves && PyTuple_CheckExact(leaves) && PyTuple_GET_SIZE(leaves) == 1
+                && PyTuple_GET_ITEM(leaves, 0) == leaf;
     Py_XDECREF(group);
     Py_XDECREF(leaf);
     return holds;
@@ -124,13 +128,15 @@ static int has_function(PyObject *function)
 static int has_flags(PyObject *function)
 {
     PyObject *code = PyFunction_Check(function) ? PyFunction_GetCode(function) : NULL;
-    return code && PyCode_Check(code) && ((PyCodeObject *)code)->co_flags == rs_flags_asked(code) && rs_flags_asked(code) != 0;
+    return code && PyCode_Check(code) && ((PyCodeObject *)code)->co_flags == rs_flags_asked(code)
+           && rs_flags_asked(code) != 0;
 }
 
 static int has_lookup(void)
 {
     PyObject *there = PyUnicode_InternFromString("__getitem__"), *missing = PyUnicode_InternFromString("__aenter__");
-    int holds = there && missing && _PyType_Lookup(&PyList_Type, there) && !_PyType_Lookup(&PyList_Type, missing) && !PyErr_Occurred();
+    int holds = there && missing && _PyType_Lookup(&PyList_Type, there) && !_PyType_Lookup(&PyList_Type, missing)
+                && !PyErr_Occurred();
     Py_XDECREF(there);
     Py_XDECREF(missing);
     return holds;
@@ -149,7 +155,8 @@ static void spare(PyObject *self)
 static void lay_aside(PyObject *self) { spared = self; }
 static PyTypeObject spare_type = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "resilio._native.core.Spare", .tp_basicsize = sizeof(PyObject),
-    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION, .tp_traverse = (traverseproc)nothing_inside};
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .tp_traverse = (traverseproc)nothing_inside};
 
 static int has_spare(destructor dealloc, int renewed)
 {

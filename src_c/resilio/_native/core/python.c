@@ -23,17 +23,18 @@ PyObject *rs_python(const char *module, const char *attribute, PyObject **cache)
     value = imported ? PyObject_GetAttrString(imported, attribute) : NULL;
     Py_XDECREF(imported);
     if (value)
-        __atomic_store_n(cache, value, __ATOMIC_RELEASE);   /* kept for the life of the process */
+        __atomic_store_n(cache, value, __ATOMIC_RELEASE); /* kept for the life of the process */
     return value;
 }
 
-static PyObject *hooks;             /* by name: a callable that returns the module with the hook */
+static PyObject *hooks; /* by name: a callable that returns the module with the hook */
 
 /* Upper layers register their functions: the core imports none of them by name. */
 static PyObject *set_hooks(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
     if (nargs < 1 || !PyCallable_Check(args[0])) {
-        PyErr_SetString(PyExc_TypeError, "set_hooks() takes a function that returns a module, then the names of hooks in it");
+        PyErr_SetString(PyExc_TypeError,
+                        "set_hooks() takes a function that returns a module, then the names of hooks in it");
         return NULL;
     }
     for (Py_ssize_t i = 1; i < nargs; i++)
@@ -48,7 +49,8 @@ static PyObject *hook(PyObject *module, PyObject *name)
 {
     PyObject *load = PyObject_GetItem(hooks, name);
     if (load == NULL && PyErr_ExceptionMatches(PyExc_KeyError))
-        PyErr_Format(PyExc_LookupError, "nothing has registered the hook %R: core.set_hooks(load, %R) does", name, name);
+        PyErr_Format(PyExc_LookupError, "nothing has registered the hook %R: core.set_hooks(load, %R) does", name,
+                     name);
     PyObject *owner = load ? PyObject_CallNoArgs(load) : NULL, *value = owner ? PyObject_GetAttr(owner, name) : NULL;
     Py_XDECREF(load);
     Py_XDECREF(owner);
@@ -64,7 +66,7 @@ PyObject *rs_hook(const char *name, PyObject **cache)
     value = key ? hook(NULL, key) : NULL;
     Py_XDECREF(key);
     if (value)
-        __atomic_store_n(cache, value, __ATOMIC_RELEASE);   /* kept for the life of the process */
+        __atomic_store_n(cache, value, __ATOMIC_RELEASE); /* kept for the life of the process */
     return value;
 }
 
@@ -76,7 +78,8 @@ static PyMethodDef functions[] = {
     {"hook", hook, METH_O,
      "hook(name, /)\n--\n\nReturn the function that an upper layer has registered under that name.\n\n"
      "Raises:\n    LookupError: No function has that name."},
-    {NULL}};
+    {NULL},
+};
 
 int rs_python_add(PyObject *module)
 {

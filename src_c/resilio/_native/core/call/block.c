@@ -15,32 +15,32 @@
 
 #define RS_FREE_STEPS 32
 
-typedef enum { ENTER = 0, EXIT = 1, AENTER = 2, AEXIT = 3 } block_part;     /* an exit follows its entry */
+typedef enum { ENTER = 0, EXIT = 1, AENTER = 2, AEXIT = 3 } block_part; /* an exit follows its entry */
 
-typedef struct {                    /* the descriptor in the class */
+typedef struct { /* the descriptor in the class */
     PyObject_HEAD
-    PyObject *function;             /* the same written in Python */
-    int part;                       /* block_part */
+    PyObject *function; /* the same written in Python */
+    int part;           /* block_part */
     const rs_block_kind *kind;
 } MethodObject;
 
-typedef struct {                    /* a bound method, as fetched from an instance */
+typedef struct { /* a bound method, as fetched from an instance */
     PyObject_HEAD
     vectorcallfunc vectorcall;
     MethodObject *method;
-    PyObject *policy;               /* or another object that is entered */
-    PyObject *held;                 /* of the open block, owned: see its kind; or NULL */
+    PyObject *policy; /* or another object that is entered */
+    PyObject *held;   /* of the open block, owned: see its kind; or NULL */
     PyObject *weakrefs;
-    unsigned long thread;           /* the thread that fetched it */
+    unsigned long thread; /* the thread that fetched it */
 } StepObject;
 
 static PyTypeObject method_type, step_type;
-static int entry_first;             /* does `with` fetch the entry first? */
+static int entry_first; /* does `with` fetch the entry first? */
 
 /* ---- the exit fetched last, in this thread ------------------------------------------------------------------ */
 
 #ifdef Py_GIL_DISABLED
-static RS_THREAD_LOCAL PyObject *pending;  /* a weak reference: a step may die in another thread */
+static RS_THREAD_LOCAL PyObject *pending; /* a weak reference: a step may die in another thread */
 
 static void pending_forget(void) { Py_CLEAR(pending); }
 static void pending_died(StepObject *step) {}
@@ -60,7 +60,7 @@ static StepObject *pending_get(void)
     return (StepObject *)step;
 }
 #else
-static StepObject *pending;         /* borrowed: cleared when the step dies. No other thread runs inside BEFORE_WITH */
+static StepObject *pending; /* borrowed: cleared when the step dies. No other thread runs inside BEFORE_WITH */
 
 static void pending_forget(void) { pending = NULL; }
 static void pending_set(StepObject *step) { pending = step; }
@@ -169,7 +169,7 @@ static void step_free(StepObject *self)
 static PyObject *method_get(MethodObject *self, PyObject *instance, PyObject *owner)
 {
     if (instance == NULL || instance == Py_None)
-        return Py_NewRef(self->function);       /* an ExitStack takes this from the class */
+        return Py_NewRef(self->function); /* an ExitStack takes this from the class */
     StepObject *step = step_alloc();
     if (step == NULL)
         return NULL;
@@ -243,7 +243,8 @@ static Py_hash_t step_hash(StepObject *self)
 
 static PyObject *step_repr(StepObject *self)
 {
-    return PyUnicode_FromFormat("<bound method %U of %R>", ((PyFunctionObject *)self->method->function)->func_qualname, self->policy);
+    return PyUnicode_FromFormat("<bound method %U of %R>", ((PyFunctionObject *)self->method->function)->func_qualname,
+                                self->policy);
 }
 
 /* A bound method has the attributes of its function: __name__, __doc__, __func__ and so on. */
@@ -257,21 +258,27 @@ static PyObject *step_getattr(StepObject *self, PyObject *name)
 }
 
 static PyObject *step_function(StepObject *self, void *unused) { return Py_NewRef(self->method->function); }
-static PyObject *step_doc(StepObject *self, void *unused) { return PyObject_GetAttrString(self->method->function, "__doc__"); }
+static PyObject *step_doc(StepObject *self, void *unused)
+{
+    return PyObject_GetAttrString(self->method->function, "__doc__");
+}
 
 static PyMemberDef step_members[] = {
     {"__self__", T_OBJECT, offsetof(StepObject, policy), READONLY, "The policy."},
     {"__vectorcalloffset__", T_PYSSIZET, offsetof(StepObject, vectorcall), READONLY},
-    {NULL}};
+    {NULL},
+};
 static PyGetSetDef step_getset[] = {
     {"__func__", (getter)step_function, NULL, "The function written in Python."},
     {"__doc__", (getter)step_doc, NULL, NULL},
-    {NULL}};
+    {NULL},
+};
 
 static PyTypeObject step_type = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "resilio._native.core.BlockStep",
     .tp_basicsize = sizeof(StepObject),
-    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL
+                | Py_TPFLAGS_DISALLOW_INSTANTIATION,
     .tp_dealloc = (destructor)step_dealloc,
     .tp_traverse = (traverseproc)step_traverse,
     .tp_call = PyVectorcall_Call,
@@ -324,7 +331,8 @@ static void method_dealloc(MethodObject *self)
 
 static PyMemberDef method_members[] = {
     {"__wrapped__", T_OBJECT, offsetof(MethodObject, function), READONLY, "The function written in Python."},
-    {NULL}};
+    {NULL},
+};
 
 static PyTypeObject method_type = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "resilio._native.core.BlockMethod",
@@ -345,7 +353,8 @@ static PyMethodDef functions[] = {
      "ambient_method(function, /)\n--\n\n"
      "Wrap a block's __enter__, __exit__, __aenter__ or __aexit__ so that `with` leaves nothing set. "
      "Manual calls run *function*. The block begins by _begin_block(setting, generator, enforced)."},
-    {NULL}};
+    {NULL},
+};
 
 /* Determine which of the two `with` fetches first. If it fetches others as well, every block
    takes the Python functions. */
@@ -356,10 +365,11 @@ static int see_order(void)
     PyObject *order = ask ? PyObject_CallNoArgs(ask) : NULL;
     const char *first = NULL, *second = NULL;
     if (order && order != Py_None && !PyArg_ParseTuple(order, "ss", &first, &second))
-        PyErr_Clear();                  /* it fetches more, or less */
+        PyErr_Clear(); /* it fetches more, or less */
     Py_XDECREF(order);
     entry_first = second && strcmp(first, "entry") == 0 && strcmp(second, "exit") == 0;
-    rs_private_proved(RS_PRIVATE_with_order, entry_first || (second && strcmp(first, "exit") == 0 && strcmp(second, "entry") == 0));
+    rs_private_proved(RS_PRIVATE_with_order,
+                      entry_first || (second && strcmp(first, "exit") == 0 && strcmp(second, "entry") == 0));
     return ask ? 0 : -1;
 }
 

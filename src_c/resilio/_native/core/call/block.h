@@ -12,14 +12,14 @@ typedef struct {
     PyObject *(*enter)(PyObject *owner, PyObject *exit, int is_async);
     /* *error*: leaves the block, or NULL. -1 with the resulting exception. */
     int (*leave)(PyObject *held, PyObject *error);
-    void (*drop)(PyObject *held);                                       /* the block was never left; raises nothing */
+    void (*drop)(PyObject *held); /* the block was never left; raises nothing */
 } rs_block_kind;
 
 extern const rs_block_kind rs_permit_block, rs_setting_block;
-extern PyObject *rs_block_nothing;      /* to await where there is nothing to wait for */
+extern PyObject *rs_block_nothing; /* to await where there is nothing to wait for */
 
-PyObject *rs_block_owner(PyObject *exit);               /* the object that was entered, borrowed */
-void rs_block_own(PyObject *exit, PyObject *held);      /* steals */
+PyObject *rs_block_owner(PyObject *exit);          /* the object that was entered, borrowed */
+void rs_block_own(PyObject *exit, PyObject *held); /* steals */
 
 int rs_block_entry_init(void);
 int rs_setting_add(PyObject *module);

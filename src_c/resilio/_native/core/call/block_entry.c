@@ -7,8 +7,8 @@ static PyObject *name_acquire, *name_aacquire;
 
 typedef struct {
     PyObject_HEAD
-    PyObject *call;                 /* acquires the permit; NULL: nothing to wait for */
-    PyObject *exit;                 /* will own the permit; NULL once it does, or never will */
+    PyObject *call; /* acquires the permit; NULL: nothing to wait for */
+    PyObject *exit; /* will own the permit; NULL once it does, or never will */
 } EntryObject;
 
 /* Make the exit the owner of the acquired permit. 0 with an exception: it is no permit. */
@@ -77,8 +77,8 @@ static PyObject *entry_next(EntryObject *self)
         if (item)
             return item;
         PyObject *error = PyErr_GetRaisedException();
-        PyObject *permit = error && PyErr_GivenExceptionMatches(error, PyExc_StopIteration)
-            ? rs_stop_value(error) : NULL;
+        PyObject *permit = error && PyErr_GivenExceptionMatches(error, PyExc_StopIteration) ? rs_stop_value(error)
+                                                                                            : NULL;
         int owned = entry_after(self, permit ? PYGEN_RETURN : PYGEN_ERROR, &permit) == PYGEN_RETURN;
         Py_XDECREF(permit);
         if (owned || !PyErr_Occurred())
@@ -156,7 +156,8 @@ static PyMethodDef entry_methods[] = {
     {"send", (PyCFunction)entry_send, METH_O, NULL},
     {"throw", (PyCFunction)(void (*)(void))entry_throw, METH_FASTCALL, NULL},
     {"close", (PyCFunction)entry_close, METH_NOARGS, NULL},
-    {NULL}};
+    {NULL},
+};
 static PyAsyncMethods entry_async = {.am_await = PyObject_SelfIter, .am_send = (sendfunc)entry_am_send};
 
 PyTypeObject rs_BlockEntryType = {

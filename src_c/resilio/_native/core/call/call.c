@@ -95,7 +95,7 @@ static inline CallObject *call_make(rs_pipeline *pipe, PyObject *func, int mode,
     self->pipe = pipe;
     self->func = func;
     self->guard = guard;
-    if (RS_LIKELY(guard != NULL))       /* it owns the other two */
+    if (RS_LIKELY(guard != NULL)) /* it owns the other two */
         Py_INCREF((PyObject *)guard);
     else {
         Py_INCREF((PyObject *)pipe);
@@ -131,7 +131,8 @@ static PyObject *call_unmade(CallObject *self)
 static inline int keep_args(CallObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     Py_ssize_t total = nargs + (kwnames ? PyTuple_GET_SIZE(kwnames) : 0);
-    if (RS_UNLIKELY(total > RS_INLINE_ARGS) && (self->args = PyMem_Malloc((size_t)(total + 1) * sizeof(PyObject *))) == NULL)
+    if (RS_UNLIKELY(total > RS_INLINE_ARGS)
+        && (self->args = PyMem_Malloc((size_t)(total + 1) * sizeof(PyObject *))) == NULL)
         return -1;
     self->nargs = nargs;
     self->total = total;
@@ -141,8 +142,8 @@ static inline int keep_args(CallObject *self, PyObject *const *args, Py_ssize_t 
     return 0;
 }
 
-PyObject *rs_call_new(rs_pipeline *pipe, PyObject *func, PyObject *const *args, size_t nargsf, PyObject *kwnames, int mode,
-                      GuardObject *guard)
+PyObject *rs_call_new(rs_pipeline *pipe, PyObject *func, PyObject *const *args, size_t nargsf, PyObject *kwnames,
+                      int mode, GuardObject *guard)
 {
     CallObject *self = call_make(pipe, func, mode, guard);
     if (self == NULL)
@@ -185,10 +186,12 @@ CallObject *rs_call_waiting(rs_run *run, const rs_request *request)
 }
 
 /* A sync function returned an awaitable: the call continues until that ends. Takes the run over; steals *awaitable*. */
-PyObject *rs_call_adopt(rs_run *run, PyObject *func, const rs_request *request, PyObject *awaitable, int mode, GuardObject *guard)
+PyObject *rs_call_adopt(rs_run *run, PyObject *func, const rs_request *request, PyObject *awaitable, int mode,
+                        GuardObject *guard)
 {
     CallObject *self = rs_call_make(run->pipe, func, mode, guard);
-    if (self == NULL || (run->pipe->strategies && keep_args(self, request->args, request->nargs, request->kwnames) < 0)) {
+    if (self == NULL
+        || (run->pipe->strategies && keep_args(self, request->args, request->nargs, request->kwnames) < 0)) {
         rs_run_settle(run, RS_IGNORED, NULL, 0, rs_clock_now(rs_clk));
         Py_DECREF(awaitable);
         return self ? call_unmade(self) : NULL;
@@ -202,11 +205,13 @@ PyObject *rs_call_adopt(rs_run *run, PyObject *func, const rs_request *request, 
 }
 
 /* A call of the stages from *first* inward. */
-PyObject *rs_call_inside(rs_pipeline *pipe, int first, PyObject *func, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
-                         int hedge, uint32_t attempt, GuardObject *guard, rs_ledger *ledger, uint16_t lane)
+PyObject *rs_call_inside(rs_pipeline *pipe, int first, PyObject *func, PyObject *const *args, Py_ssize_t nargs,
+                         PyObject *kwnames, int hedge, uint32_t attempt, GuardObject *guard, rs_ledger *ledger,
+                         uint16_t lane)
 {
     int own = guard && guard->func == func && guard->pipe == pipe;
-    CallObject *self = (CallObject *)rs_call_new(pipe, func, args, (size_t)nargs, kwnames, RS_MODE_RAISE, own ? guard : NULL);
+    CallObject *self = (CallObject *)rs_call_new(pipe, func, args, (size_t)nargs, kwnames, RS_MODE_RAISE,
+                                                 own ? guard : NULL);
     if (self) {
         self->run.base = self->run.n = (int16_t)first;
         self->run.hedge = (uint8_t)hedge;
@@ -283,7 +288,7 @@ static void warn_never_awaited(CallObject *self)
     PyErr_Fetch(&type, &value, &traceback);
     const char *name = rs_call_name(self, &holder);
     if (PyErr_WarnFormat(PyExc_RuntimeWarning, 1, "coroutine '%s' was never awaited", name) < 0)
-        PyErr_WriteUnraisable(NULL);            /* not self: it is being freed */
+        PyErr_WriteUnraisable(NULL); /* not self: it is being freed */
     Py_XDECREF(holder);
     PyErr_Restore(type, value, traceback);
 }
@@ -309,7 +314,7 @@ static void resurrect(CallObject *self)
 {
     if (RS_UNLIKELY(self->weakrefs != NULL)) {
         PyObject_GC_UnTrack(self);
-        PyObject_ClearWeakRefs((PyObject *)self);       /* leaves weakrefs NULL */
+        PyObject_ClearWeakRefs((PyObject *)self); /* leaves weakrefs NULL */
         PyObject_GC_Track(self);
     }
 #ifdef RS_KEEP_CALLS
@@ -323,10 +328,13 @@ static void resurrect(CallObject *self)
 /* Return 1 if nothing is left to clean up, as in nearly all calls. */
 static inline int is_empty(const CallObject *self)
 {
-    return (((uintptr_t)self->weakrefs | (uintptr_t)self->context | (uintptr_t)self->inner | (uintptr_t)self->frame.view)
-            | ((uintptr_t)self->kwnames | (uintptr_t)self->origin | (uintptr_t)self->run.ledger | (uintptr_t)self->total)
+    return (((uintptr_t)self->weakrefs | (uintptr_t)self->context | (uintptr_t)self->inner
+             | (uintptr_t)self->frame.view)
+            | ((uintptr_t)self->kwnames | (uintptr_t)self->origin | (uintptr_t)self->run.ledger
+               | (uintptr_t)self->total)
             | (uint8_t)(self->met | self->in_use | (self->state ^ DONE)) | (uint16_t)(self->run.n ^ self->run.base)
-            | ((uintptr_t)self->run.slots ^ (uintptr_t)self->slots)) == 0;
+            | ((uintptr_t)self->run.slots ^ (uintptr_t)self->slots))
+           == 0;
 }
 
 static RS_APART void make_empty(CallObject *self)
@@ -336,7 +344,7 @@ static RS_APART void make_empty(CallObject *self)
         rs_call_end_timer(self);
     if (self->state == CREATED)
         warn_never_awaited(self);
-    Py_CLEAR(self->inner);          /* the user's cleanup runs first, under its permit */
+    Py_CLEAR(self->inner); /* the user's cleanup runs first, under its permit */
     if (self->run.n != self->run.base)
         rs_call_settle_dropped(self);
     if (self->frame.view)
@@ -362,7 +370,7 @@ void rs_call_dealloc(CallObject *self)
         make_empty(self);
     PyObject *stop = self->stop;
     if (stop) {
-        self->stop = NULL;              /* freeing its value may trigger a collection */
+        self->stop = NULL; /* freeing its value may trigger a collection */
         rs_call_recycle_stop(stop);
     }
     PyObject *guard = (PyObject *)self->guard, *func = self->func, *pipe = (PyObject *)self->pipe;
@@ -371,7 +379,7 @@ void rs_call_dealloc(CallObject *self)
     self->pipe = NULL;
     self->state = DONE;
     call_free(self);
-    if (RS_LIKELY(guard != NULL))   /* it owns the other two */
+    if (RS_LIKELY(guard != NULL)) /* it owns the other two */
         Py_DECREF(guard);
     else {
         Py_XDECREF(func);

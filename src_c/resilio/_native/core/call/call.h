@@ -15,25 +15,25 @@ typedef struct CallObject {
     rs_run run;
     rs_pipeline *pipe;
     PyObject *func;
-    GuardObject *guard;             /* for names in messages; or NULL */
+    GuardObject *guard; /* for names in messages; or NULL */
     PyObject *inner;
     PyObject *kwnames;
-    PyObject **args;                /* args[0] is free for vectorcall's offset */
+    PyObject **args; /* args[0] is free for vectorcall's offset */
     Py_ssize_t nargs, total;
     rs_frame frame;
-    PyObject *stop;                 /* the recycled StopIteration that carried the result */
+    PyObject *stop; /* the recycled StopIteration that carried the result */
     PyObject *origin;
     PyObject *weakrefs;
-    PyObject *task;                 /* the asyncio task that it suspends; NULL: no timer has been armed */
-    PyObject *context;              /* a copy of the caller's context when a hedge stage began; or NULL */
-    long cancelling;                /* the task's cancelling() at that time */
-    rs_timer timer;                 /* for the earliest wake_ns of its strategies */
-    rs_keep keep;                   /* while it is armed, the loop keeps the task */
-    uint8_t state, running, mode;   /* running: it is being driven, admission included; no other code may drive it */
-    uint8_t armed;                  /* the timer is set correctly */
-    uint8_t in_use;                 /* the timer has been armed, and must be disarmed */
-    uint8_t suspended;              /* it has suspended at least once */
-    uint8_t met;                    /* visited by a collection since it last left one's lists */
+    PyObject *task;               /* the asyncio task that it suspends; NULL: no timer has been armed */
+    PyObject *context;            /* a copy of the caller's context when a hedge stage began; or NULL */
+    long cancelling;              /* the task's cancelling() at that time */
+    rs_timer timer;               /* for the earliest wake_ns of its strategies */
+    rs_keep keep;                 /* while it is armed, the loop keeps the task */
+    uint8_t state, running, mode; /* running: it is being driven, admission included; no other code may drive it */
+    uint8_t armed;                /* the timer is set correctly */
+    uint8_t in_use;               /* the timer has been armed, and must be disarmed */
+    uint8_t suspended;            /* it has suspended at least once */
+    uint8_t met;                  /* visited by a collection since it last left one's lists */
     rs_slot slots[RS_INLINE_GATES];
     PyObject *inline_args[RS_INLINE_ARGS + 1];
 } CallObject;
@@ -73,14 +73,15 @@ static inline void rs_call_enter(CallObject *self)
 }
 
 /* Return 1 if a cancellation would not hit the user's function. */
-static inline int rs_call_pauses(const CallObject *self)
-{
-    return self->state == WAITING || self->state == SLEEPING;
-}
+static inline int rs_call_pauses(const CallObject *self) { return self->state == WAITING || self->state == SLEEPING; }
 
 static inline rs_request rs_call_request(CallObject *self)
 {
-    return (rs_request){.args = self->args + 1, .nargs = self->nargs, .kwnames = self->kwnames, .hedge = self->run.hedge, .func = self->func,
+    return (rs_request){.args = self->args + 1,
+                        .nargs = self->nargs,
+                        .kwnames = self->kwnames,
+                        .hedge = self->run.hedge,
+                        .func = self->func,
                         .context = (PyObject **)&self->context};
 }
 
@@ -118,7 +119,7 @@ static inline PySendResult rs_call_function(CallObject *self, PyObject *func, Py
     rs_call_enter(self);
     PyObject *coroutine = rs_vectorcall(func, args, nargsf, kwnames);
     if (RS_LIKELY(!self->pipe->strategies))
-        rs_call_drop_args(self);        /* may run a finaliser that holds this call: `running` protects it */
+        rs_call_drop_args(self); /* may run a finaliser that holds this call: `running` protects it */
     rs_call_leave(self);
     *result = NULL;
     if (RS_UNLIKELY(coroutine == NULL))
@@ -137,7 +138,7 @@ static inline PySendResult rs_call_function(CallObject *self, PyObject *func, Py
 /* All gates admitted: create the user's coroutine. */
 static inline PySendResult rs_call_invoke(CallObject *self, PyObject **result)
 {
-    return rs_call_function(self, self->func, self->args + 1, (size_t)self->nargs | PY_VECTORCALL_ARGUMENTS_OFFSET, self->kwnames,
-                            result);
+    return rs_call_function(self, self->func, self->args + 1, (size_t)self->nargs | PY_VECTORCALL_ARGUMENTS_OFFSET,
+                            self->kwnames, result);
 }
 #endif

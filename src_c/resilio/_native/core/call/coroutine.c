@@ -14,7 +14,8 @@ static void raise_thrown(PyObject *const *args, Py_ssize_t nargs)
     if (PyExceptionInstance_Check(type))
         error = Py_NewRef(type);
     else if (!PyExceptionClass_Check(type)) {
-        PyErr_Format(PyExc_TypeError, "exceptions must be classes or instances deriving from BaseException, not %s", Py_TYPE(type)->tp_name);
+        PyErr_Format(PyExc_TypeError, "exceptions must be classes or instances deriving from BaseException, not %s",
+                     Py_TYPE(type)->tp_name);
         return;
     }
     else if (value && PyExceptionInstance_Check(value))
@@ -34,7 +35,7 @@ static PySendResult throw_inner(CallObject *self, PyObject *const *args, Py_ssiz
     PyObject *throw = PyObject_GetAttrString(self->inner, "throw");
     if (throw == NULL && PyErr_ExceptionMatches(PyExc_AttributeError)) {
         PyErr_Clear();
-        raise_thrown(args, nargs);      /* an awaitable without throw: it ends here */
+        raise_thrown(args, nargs); /* an awaitable without throw: it ends here */
         *result = NULL;
         return PYGEN_ERROR;
     }
@@ -49,7 +50,8 @@ static PySendResult throw_inner(CallObject *self, PyObject *const *args, Py_ssiz
     PyObject *type, *error, *traceback;
     PyErr_Fetch(&type, &error, &traceback);
     PyErr_NormalizeException(&type, &error, &traceback);
-    *result = PyObject_TypeCheck(error, (PyTypeObject *)PyExc_StopIteration) ? rs_stop_value(error) : Py_NewRef(Py_None);
+    *result = PyObject_TypeCheck(error, (PyTypeObject *)PyExc_StopIteration) ? rs_stop_value(error)
+                                                                             : Py_NewRef(Py_None);
     Py_XDECREF(type);
     Py_XDECREF(error);
     Py_XDECREF(traceback);
@@ -81,7 +83,7 @@ static PyObject *call_close(CallObject *self, PyObject *unused)
     if (self->running)
         return PyErr_Format(PyExc_ValueError, "coroutine already executing");
     if (self->state == CREATED || self->state == DONE || self->inner == NULL) {
-        if (self->run.n != self->run.base)     /* the collector has cleared the inner iterator, and the call survived */
+        if (self->run.n != self->run.base) /* the collector has cleared the inner iterator, and the call survived */
             rs_call_settle_dropped(self);
         rs_call_end(self);
         rs_call_drop_args(self);
@@ -135,7 +137,10 @@ static PyObject *call_interrupt(CallObject *self, PyObject *args)
     return PyLong_FromLong(rs_call_interrupt((PyObject *)self, stage, reason));
 }
 
-static PyObject *call_context(CallObject *self, PyObject *unused) { return Py_NewRef(self->context ? self->context : Py_None); }
+static PyObject *call_context(CallObject *self, PyObject *unused)
+{
+    return Py_NewRef(self->context ? self->context : Py_None);
+}
 
 static PyObject *call_ending(CallObject *self, PyObject *unused) { return PyBool_FromLong(rs_call_ending(self)); }
 
@@ -155,8 +160,10 @@ static PyObject *call_get_running(CallObject *self, void *unused) { return PyBoo
 /* Read by inspect.getcoroutinestate since 3.15. */
 static PyObject *call_get_state(CallObject *self, void *unused)
 {
-    const char *state = self->running ? "CORO_RUNNING" : self->state == CREATED ? "CORO_CREATED"
-        : self->state == DONE ? "CORO_CLOSED" : "CORO_SUSPENDED";
+    const char *state = self->running            ? "CORO_RUNNING"
+                        : self->state == CREATED ? "CORO_CREATED"
+                        : self->state == DONE    ? "CORO_CLOSED"
+                                                 : "CORO_SUSPENDED";
     return PyUnicode_InternFromString(state);
 }
 
@@ -167,7 +174,10 @@ static PyObject *call_get_suspended(CallObject *self, void *unused)
 
 static PyObject *call_get_spare(CallObject *self, void *unused) { return PyBool_FromLong(self->pipe == NULL); }
 
-static PyObject *call_get_origin(CallObject *self, void *unused) { return Py_NewRef(self->origin ? self->origin : Py_None); }
+static PyObject *call_get_origin(CallObject *self, void *unused)
+{
+    return Py_NewRef(self->origin ? self->origin : Py_None);
+}
 
 static PyObject *call_get_code(CallObject *self, void *unused)
 {
@@ -217,7 +227,8 @@ static PyMethodDef call_methods[] = {
      "_ending($self, /)\n--\n\n"
      "Return True if it is interrupted, or its task was cancelled otherwise since it first suspended."},
     {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, "Call[T]"},
-    {NULL}};
+    {NULL},
+};
 static PyGetSetDef call_getset[] = {
     {"cr_frame", (getter)call_mirror, NULL, "Frame of the user's coroutine, or None.", "cr_frame"},
     {"cr_await", (getter)call_mirror, NULL, "Object that the user's coroutine awaits, or None.", "cr_await"},
@@ -232,7 +243,8 @@ static PyGetSetDef call_getset[] = {
     {"__qualname__", (getter)call_get_name, NULL, NULL, "__qualname__"},
     {"__class__", (getter)call_get_class, NULL,
      "types.CoroutineType, so that inspect.iscoroutine is true; type() returns the real type."},
-    {NULL}};
+    {NULL},
+};
 static PyAsyncMethods call_async = {.am_await = PyObject_SelfIter, .am_send = (sendfunc)rs_call_send};
 
 PyTypeObject rs_CallType = {

@@ -4,8 +4,9 @@
 static inline PySendResult send_inner(CallObject *self, PyObject *value, PyObject **result)
 {
     rs_call_enter(self);
-    PySendResult sent = RS_LIKELY(PyCoro_CheckExact(self->inner))       /* avoids PyIter_Send's look-up */
-        ? PyCoro_Type.tp_as_async->am_send(self->inner, value, result) : PyIter_Send(self->inner, value, result);
+    PySendResult sent = RS_LIKELY(PyCoro_CheckExact(self->inner)) /* avoids PyIter_Send's look-up */
+                            ? PyCoro_Type.tp_as_async->am_send(self->inner, value, result)
+                            : PyIter_Send(self->inner, value, result);
     rs_call_leave(self);
     return sent;
 }
@@ -17,7 +18,7 @@ static inline PySendResult returned(CallObject *self, PyObject *value, PyObject 
     if (RS_LIKELY(!self->pipe->strategies))
         outcome = rs_run_returned(&self->run, value, rs_clock_now(rs_clk));
     else {
-        self->running = 1;              /* a listener may hold this call, and must not drive it */
+        self->running = 1; /* a listener may hold this call, and must not drive it */
         if (RS_UNLIKELY(!rs_run_succeeded(&self->run)))
             return rs_call_ended(self, value, result);
     }
@@ -36,7 +37,7 @@ PySendResult rs_call_after(CallObject *self, PySendResult sent, PyObject **resul
 {
     for (;;) {
         if (sent == PYGEN_NEXT) {
-            if (!self->suspended) {      /* it may now be dropped while holding permits, and lie among frozen objects */
+            if (!self->suspended) { /* it may now be dropped while holding permits, and lie among frozen objects */
                 self->suspended = 1;
                 rs_call_make_young(self);
             }
@@ -48,7 +49,8 @@ PySendResult rs_call_after(CallObject *self, PySendResult sent, PyObject **resul
         }
         Py_CLEAR(self->inner);
         if (RS_LIKELY(self->state == RUNNING))
-            sent = RS_LIKELY(sent == PYGEN_RETURN) ? returned(self, *result, result) : rs_call_ended(self, NULL, result);
+            sent = RS_LIKELY(sent == PYGEN_RETURN) ? returned(self, *result, result)
+                                                   : rs_call_ended(self, NULL, result);
         else
             sent = self->state == WAITING ? rs_call_parked(self, sent, result) : rs_call_slept(self, sent, result);
         if (RS_LIKELY(sent != PYGEN_NEXT))
@@ -61,7 +63,7 @@ static inline PySendResult start(CallObject *self, PyObject **result)
 {
     rs_rejection why = {-1, NAN, NAN, -1};
     self->run.epoch = rs_epoch;
-    self->running = 1;             /* a cost function, a gate or a listener may hold this call, and must not drive it */
+    self->running = 1; /* a cost function, a gate or a listener may hold this call, and must not drive it */
     if (RS_UNLIKELY(rs_bypass_count) && rs_run_bypassed())
         return rs_call_bypass(self, result);
     if (self->pipe->placed)
@@ -71,7 +73,8 @@ static inline PySendResult start(CallObject *self, PyObject **result)
     if (RS_UNLIKELY(verdict != RS_ADMITTED || self->mode == RS_MODE_PERMIT))
         return rs_call_go_on(self, verdict, &why, result);
     PySendResult sent = rs_call_invoke(self, result);
-    return RS_LIKELY(sent == PYGEN_NEXT) ? PYGEN_NEXT : rs_call_ended(self, sent == PYGEN_RETURN ? *result : NULL, result);
+    return RS_LIKELY(sent == PYGEN_NEXT) ? PYGEN_NEXT
+                                         : rs_call_ended(self, sent == PYGEN_RETURN ? *result : NULL, result);
 }
 
 PySendResult rs_call_send(CallObject *self, PyObject *value, PyObject **result)
@@ -107,7 +110,7 @@ PySendResult rs_call_wait(CallObject *self, PyObject **result)
 }
 
 #if PY_VERSION_HEX >= 0x030C0000 && !defined(Py_GIL_DISABLED) && !defined(RS_PUBLIC_ONLY)
-static PyObject *spare_stop;        /* a StopIteration without other references */
+static PyObject *spare_stop; /* a StopIteration without other references */
 
 /* Return 1 if this StopIteration can be reused: no other reference to it, and no attribute was set. */
 static int stop_is_clean(PyObject *stop)
@@ -122,7 +125,7 @@ void rs_call_recycle_stop(PyObject *stop)
         Py_DECREF(stop);
         return;
     }
-    Py_CLEAR(((PyStopIterationObject *)stop)->value);   /* may run any code: the slot is read only after it */
+    Py_CLEAR(((PyStopIterationObject *)stop)->value); /* may run any code: the slot is read only after it */
     if (spare_stop == NULL)
         spare_stop = stop;
     else
@@ -151,7 +154,7 @@ PyObject *rs_call_iternext(CallObject *self)
         return result;
     if (result == Py_None) {
         Py_DECREF(result);
-        return NULL;                /* the end without an exception means None */
+        return NULL; /* the end without an exception means None */
     }
 #if PY_VERSION_HEX >= 0x030C0000 && !defined(Py_GIL_DISABLED) && !defined(RS_PUBLIC_ONLY)
     if (RS_UNLIKELY(!RS_USES(stop_iteration)))

@@ -25,7 +25,8 @@ static PyObject *guard_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     static char *names[] = {"pipeline", "fn", "kind", "stream", NULL};
     PyObject *pipe, *func, *stream = Py_None;
     const char *kind;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!Os|O:Guard", names, &rs_PipelineType, &pipe, &func, &kind, &stream))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!Os|O:Guard", names, &rs_PipelineType, &pipe, &func, &kind,
+                                     &stream))
         return NULL;
     int shape = shape_of(kind);
     if (shape < 0)
@@ -67,7 +68,7 @@ static int guard_clear(GuardObject *self)
 static void guard_dealloc(GuardObject *self)
 {
     PyObject_GC_UnTrack(self);
-    Py_TRASHCAN_BEGIN(self, guard_dealloc)          /* guards of guards of guards */
+    Py_TRASHCAN_BEGIN(self, guard_dealloc) /* guards of guards of guards */
     if (self->weakrefs)
         PyObject_ClearWeakRefs((PyObject *)self);
     guard_clear(self);
@@ -130,7 +131,8 @@ static PyObject *guard_try_call(GuardObject *self, PyObject *const *args, Py_ssi
     if (!has_one_result(self, "try_call"))
         return NULL;
     if (self->shape == RS_KIND_COROUTINE)
-        return PyErr_Format(PyExc_TypeError, "try_call: %R is a coroutine function, use `await try_acall(...)`", self->func);
+        return PyErr_Format(PyExc_TypeError, "try_call: %R is a coroutine function, use `await try_acall(...)`",
+                            self->func);
     return rs_invoke(self->pipe, self->func, args, (size_t)nargs, kwnames, RS_MODE_RESULT, self);
 }
 
@@ -152,23 +154,28 @@ static PyMethodDef guard_methods[] = {
     {"try_acall", (PyCFunction)(void (*)(void))guard_try_acall, METH_FASTCALL | METH_KEYWORDS,
      "try_acall($self, /, *args, **kwargs)\n--\n\nAwait the function, and return a Result instead of raising."},
     {"__reduce__", (PyCFunction)guard_reduce, METH_NOARGS, NULL},
-    {NULL}};
+    {NULL},
+};
 static PyMemberDef guard_members[] = {
     {"pipeline", T_OBJECT, offsetof(GuardObject, pipe), READONLY, "The policy that guards."},
     {"__wrapped__", T_OBJECT, offsetof(GuardObject, func), READONLY, "The function that is guarded."},
     {"__dictoffset__", T_PYSSIZET, offsetof(GuardObject, dict), READONLY},
     {"__vectorcalloffset__", T_PYSSIZET, offsetof(GuardObject, vectorcall), READONLY},
-    {NULL}};
+    {NULL},
+};
 #define FORWARD(name) {name, (getter)guard_forward, (setter)guard_set_forward, NULL, name}
 static PyGetSetDef guard_getset[] = {
     {"kind", (getter)guard_kind, NULL, "sync, coroutine, generator or async_generator."},
     {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, NULL},
     {"__class__", (getter)guard_get_class, NULL,
      "types.FunctionType, for isinstance checks of frameworks; type() returns the real type."},
-    FORWARD("__code__"), FORWARD("__defaults__"), FORWARD("__kwdefaults__"), FORWARD("__annotations__"), FORWARD("__globals__"),
-    FORWARD("__closure__"), FORWARD("__builtins__"), FORWARD("__type_params__"), FORWARD("__name__"), FORWARD("__qualname__"),
-    FORWARD("__module__"), FORWARD("__doc__"),
-    {NULL}};
+    // clang-format off
+    FORWARD("__code__"), FORWARD("__defaults__"), FORWARD("__kwdefaults__"), FORWARD("__annotations__"),
+    FORWARD("__globals__"), FORWARD("__closure__"), FORWARD("__builtins__"), FORWARD("__type_params__"),
+    FORWARD("__name__"), FORWARD("__qualname__"), FORWARD("__module__"), FORWARD("__doc__"),
+    // clang-format on
+    {NULL},
+};
 
 PyTypeObject rs_GuardType = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "resilio._native.core.Guard",

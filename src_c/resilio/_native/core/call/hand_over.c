@@ -11,10 +11,10 @@
 
 typedef struct {
     PyObject_HEAD
-    rs_run *run;                    /* NULL: the hook has returned */
+    rs_run *run; /* NULL: the hook has returned */
     rs_end *end;
-    PyObject *slow;                 /* see rs_run_count; taken with the gates */
-    int first;                      /* its stages: from here to run->n */
+    PyObject *slow; /* see rs_run_count; taken with the gates */
+    int first;      /* its stages: from here to run->n */
 } HeldObject;
 
 static PyTypeObject HeldType;
@@ -30,7 +30,7 @@ static PyObject *take(rs_run *run, int first, const rs_end *end, PyObject **slow
 
 static PyObject *call_hook(rs_run *run, HeldObject *held, CallObject *call)
 {
-    if (call)                           /* one of its stages may have sent the cancellation that is to be judged */
+    if (call) /* one of its stages may have sent the cancellation that is to be judged */
         rs_call_enter(call);
     PyObject *done = PyObject_CallOneArg(run->pipe->hand_over, (PyObject *)held);
     if (call) {
@@ -61,7 +61,7 @@ int rs_hand_over(rs_run *run, int first, rs_end *end, PyObject **slow)
     if (RS_UNLIKELY(done == NULL)) {
         PyObject *error = rs_take_error();
         if (run->n > first)
-            Py_XDECREF(take(run, first, end, slow));    /* no verdict: a failing hook does not concern the callee */
+            Py_XDECREF(take(run, first, end, slow)); /* no verdict: a failing hook does not concern the callee */
         Py_CLEAR(end->value);
         Py_XSETREF(end->error, error);
     }
@@ -109,13 +109,15 @@ static PyMethodDef held_methods[] = {
     {"take", (PyCFunction)held_take, METH_NOARGS,
      "take($self, /)\n--\n\n"
      "Take the permit of these gates, which outlives the call. Take it once, and end it as any permit."},
-    {NULL}};
+    {NULL},
+};
 static PyGetSetDef held_getset[] = {
     {"answer", (getter)held_get, NULL, "Value returned to these gates; None if the call raised.", (void *)0},
     {"error", (getter)held_get, NULL, "Exception raised; None if the call returned.", (void *)1},
     {"function", (getter)held_get, NULL, "Function that the call began with.", (void *)2},
     {"request", (getter)held_get, NULL, "First positional argument of the call; None without one.", (void *)3},
-    {NULL}};
+    {NULL},
+};
 
 static PyTypeObject HeldType = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "resilio._native.core.Held",

@@ -10,7 +10,8 @@ static int is_future(PyObject *result)
 }
 
 /* The function returned an awaitable: the call ends when that does. Steals *result*. */
-static PyObject *adopt(rs_run *run, PyObject *func, const rs_request *request, PyObject *result, int mode, GuardObject *guard)
+static PyObject *adopt(rs_run *run, PyObject *func, const rs_request *request, PyObject *result, int mode,
+                       GuardObject *guard)
 {
     if (mode == RS_MODE_RESULT || run->pipe->strategies || !is_future(result))
         return rs_call_adopt(run, func, request, result, mode, guard);
@@ -30,8 +31,10 @@ static PyObject *adopt(rs_run *run, PyObject *func, const rs_request *request, P
 static PyObject *reject_context_manager(rs_run *run, PyObject *func, PyObject *result)
 {
     rs_run_settle(run, RS_IGNORED, NULL, 0, rs_clock_now(rs_clk));
-    PyErr_Format(PyExc_TypeError, "%R returned an async context manager (%s), whose body no guard around the function can see: "
-                 "use `async with policy:` inside it", func, Py_TYPE(result)->tp_name);
+    PyErr_Format(PyExc_TypeError,
+                 "%R returned an async context manager (%s), whose body no guard around the function can see: "
+                 "use `async with policy:` inside it",
+                 func, Py_TYPE(result)->tp_name);
     Py_DECREF(result);
     return NULL;
 }
@@ -44,7 +47,8 @@ static int is_async_context_manager(PyObject *result)
     return rs_type_has(Py_TYPE(result), aenter);
 }
 
-static PyObject *returned(rs_run *run, PyObject *func, const rs_request *request, PyObject *result, int mode, GuardObject *guard)
+static PyObject *returned(rs_run *run, PyObject *func, const rs_request *request, PyObject *result, int mode,
+                          GuardObject *guard)
 {
     PyTypeObject *type = Py_TYPE(result);
     if (RS_UNLIKELY(rs_is_awaitable(result)))
@@ -99,7 +103,8 @@ static inline int admit_from(rs_run *run, const rs_request *request, int first, 
 
 int rs_admit_sync(rs_run *run, const rs_request *request, int may_wait, rs_rejection *why)
 {
-    return RS_UNLIKELY(rs_bypass_count) && rs_run_bypassed() ? RS_ADMITTED : admit_from(run, request, run->base, may_wait, why);
+    return RS_UNLIKELY(rs_bypass_count) && rs_run_bypassed() ? RS_ADMITTED
+                                                             : admit_from(run, request, run->base, may_wait, why);
 }
 
 /* ---- with strategies ---------------------------------------------------------------------------------------- */
@@ -126,7 +131,8 @@ static PyObject *delegated(rs_run *run, PyObject *func, const rs_request *reques
 }
 
 /* Go inward from *first* on. Return the result of the nearest strategy's inner part, or NULL if it raised. */
-static PyObject *inward(rs_run *run, PyObject *func, const rs_request *request, int verdict, rs_rejection *why, rs_end *end)
+static PyObject *inward(rs_run *run, PyObject *func, const rs_request *request, int verdict, rs_rejection *why,
+                        rs_end *end)
 {
     end->called = verdict != RS_REJECTED && verdict != -1;
     if (RS_LIKELY(verdict == RS_ADMITTED))
@@ -197,7 +203,8 @@ static PyObject *finish(rs_end *end, int mode)
     return result;
 }
 
-static PyObject *invoke_stages(rs_run *run, rs_frame *frame, PyObject *func, const rs_request *request, int mode, GuardObject *guard)
+static PyObject *invoke_stages(rs_run *run, rs_frame *frame, PyObject *func, const rs_request *request, int mode,
+                               GuardObject *guard)
 {
     rs_rejection why = {-1, NAN, NAN, -1};
     rs_end end = {.request = request, .func = func};
@@ -214,7 +221,7 @@ static PyObject *invoke_stages(rs_run *run, rs_frame *frame, PyObject *func, con
             value = adopt(run, func, request, value, mode, guard);
             break;
         }
-        rs_ambient_leave(frame);        /* judges and strategies run outside the call */
+        rs_ambient_leave(frame); /* judges and strategies run outside the call */
         if (RS_LIKELY(value && mode == RS_MODE_RAISE && rs_run_succeeded(run))) {
             Py_XDECREF(end.error);
             Py_XDECREF(end.value);
@@ -236,7 +243,8 @@ static PyObject *invoke_stages(rs_run *run, rs_frame *frame, PyObject *func, con
 
 /* ---- without ------------------------------------------------------------------------------------------------ */
 
-static inline PyObject *invoke_gates(rs_run *run, rs_frame *frame, PyObject *func, const rs_request *request, int mode, GuardObject *guard)
+static inline PyObject *invoke_gates(rs_run *run, rs_frame *frame, PyObject *func, const rs_request *request, int mode,
+                                     GuardObject *guard)
 {
     rs_rejection why = {-1, NAN, NAN, -1};
     int verdict = rs_admit_sync(run, request, 1, &why);
@@ -265,13 +273,15 @@ typedef struct {
 
 static inline PyObject *invoke_run(rs_run *run, rs_frame *frame, const beginning *of)
 {
-    rs_request request = {.args = of->args, .nargs = PyVectorcall_NARGS(of->nargsf), .kwnames = of->kwnames, .func = of->func};
-    PyObject *pipe = Py_NewRef((PyObject *)run->pipe);   /* the function may drop the last reference to its own guard */
+    rs_request request = {
+        .args = of->args, .nargs = PyVectorcall_NARGS(of->nargsf), .kwnames = of->kwnames, .func = of->func};
+    PyObject *pipe = Py_NewRef((PyObject *)run->pipe); /* the function may drop the last reference to its own guard */
     run->ledger = rs_ledger_keep(of->ledger);
     run->lane = of->lane;
     run->attempt = of->attempt;
-    PyObject *result = RS_LIKELY(!run->pipe->strategies) ? invoke_gates(run, frame, of->func, &request, of->mode, of->guard)
-        : invoke_stages(run, frame, of->func, &request, of->mode, of->guard);
+    PyObject *result = RS_LIKELY(!run->pipe->strategies)
+                           ? invoke_gates(run, frame, of->func, &request, of->mode, of->guard)
+                           : invoke_stages(run, frame, of->func, &request, of->mode, of->guard);
     Py_DECREF(pipe);
     if (RS_UNLIKELY(run->ledger != NULL))
         rs_ledger_drop(&run->ledger);
@@ -281,7 +291,10 @@ static inline PyObject *invoke_run(rs_run *run, rs_frame *frame, const beginning
 /* With greenlets, state that other greenlets may read while another one runs is not kept on the stack. */
 static __attribute__((noinline)) PyObject *invoke_off_stack(rs_pipeline *pipe, int first, const beginning *of)
 {
-    struct { rs_run run; rs_frame frame; } *kept = PyMem_Malloc(sizeof *kept);
+    struct {
+        rs_run run;
+        rs_frame frame;
+    } *kept = PyMem_Malloc(sizeof *kept);
     rs_slot *slots = kept ? rs_slots_new(pipe) : NULL;
     PyObject *result = NULL;
     if (slots) {
@@ -314,14 +327,15 @@ static inline PyObject *invoke_from(rs_pipeline *pipe, int first, const beginnin
 }
 
 /* The same for a call that has run the earlier stages. */
-PyObject *rs_invoke_inside(rs_pipeline *pipe, int first, PyObject *func, PyObject *const *args, size_t nargsf, PyObject *kwnames,
-                           GuardObject *guard, rs_ledger *ledger, uint16_t lane, uint32_t attempt)
+PyObject *rs_invoke_inside(rs_pipeline *pipe, int first, PyObject *func, PyObject *const *args, size_t nargsf,
+                           PyObject *kwnames, GuardObject *guard, rs_ledger *ledger, uint16_t lane, uint32_t attempt)
 {
-    return invoke_from(pipe, first, &(beginning){func, args, nargsf, kwnames, RS_MODE_RAISE, guard, ledger, lane, attempt});
+    return invoke_from(pipe, first,
+                       &(beginning){func, args, nargsf, kwnames, RS_MODE_RAISE, guard, ledger, lane, attempt});
 }
 
-PyObject *rs_invoke(rs_pipeline *pipe, PyObject *func, PyObject *const *args, size_t nargsf, PyObject *kwnames, int mode,
-                    GuardObject *guard)
+PyObject *rs_invoke(rs_pipeline *pipe, PyObject *func, PyObject *const *args, size_t nargsf, PyObject *kwnames,
+                    int mode, GuardObject *guard)
 {
     return invoke_from(pipe, 0, &(beginning){func, args, nargsf, kwnames, mode, guard, NULL, 0, 0});
 }

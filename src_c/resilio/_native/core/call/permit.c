@@ -50,7 +50,7 @@ PyObject *rs_permit_of_part(rs_run *run, int first, int counts, int64_t now)
     }
     else {
         part.ledger = NULL;
-        part.inside = part.lent = 1;        /* its time is reported with the run's */
+        part.inside = part.lent = 1; /* its time is reported with the run's */
     }
     PyObject *permit = rs_permit_new(&part);
     if (permit == NULL)
@@ -70,7 +70,7 @@ static void count_abandoned(const rs_run *run)
     }
 }
 
-#define JUDGED 64                   /* slots that fit into a mask; a pipeline has at most 17 */
+#define JUDGED 64 /* slots that fit into a mask; a pipeline has at most 17 */
 
 static inline int fails(const PermitObject *self, int i) { return i < JUDGED && self->failed >> i & 1; }
 
@@ -86,7 +86,7 @@ static void settle_as_judged(PermitObject *self, int cut, int in_finaliser)
     int64_t now = rs_clock_now(rs_clk);
     for (int i = run->n - 1; i >= base; i--) {
         run->base = (int16_t)i;
-        run->inside = (uint8_t)(inside || i > base);    /* its time is reported once, with the outermost */
+        run->inside = (uint8_t)(inside || i > base); /* its time is reported once, with the outermost */
         int outcome = fails(self, i) ? RS_FAILURE : cut || is_ignored(self, i) ? RS_IGNORED : RS_SUCCESS;
         rs_run_settle(run, outcome, self->noted, in_finaliser, now);
     }
@@ -189,7 +189,7 @@ static void take_answer(PermitObject *self, PyObject *value)
         self->failed |= (uint64_t)(outcome == RS_FAILURE) << i;
         self->ignored |= (uint64_t)(outcome == RS_IGNORED) << i;
         if (outcome != RS_SUCCESS && slot->first_ns == 0)
-            slot->first_ns = now;   /* not by first_item, where a gate may count it as a success */
+            slot->first_ns = now; /* not by first_item, where a gate may count it as a success */
     }
     rs_run_first_item(&self->run, now);
 }

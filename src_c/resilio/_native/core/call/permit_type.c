@@ -156,12 +156,12 @@ static PyObject *permit_within(PermitObject *self, PyObject *const *args, Py_ssi
     /* Already inside. */
     if (!__atomic_compare_exchange_n(&self->frame.run, &none, &self->run, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
         return PyObject_Vectorcall(args[0], args + 1, (size_t)(nargs - 1), NULL);
-    rs_shares_stack();                      /* from here on the chains may have to be kept apart */
+    rs_shares_stack(); /* from here on the chains may have to be kept apart */
     rs_frame **streams = rs_ambient_streams();
     self->frame.outer = *streams;
     *streams = &self->frame;
     PyObject *result = PyObject_Vectorcall(args[0], args + 1, (size_t)(nargs - 1), NULL);
-    streams = rs_ambient_streams();         /* another greenlet may have run meanwhile */
+    streams = rs_ambient_streams(); /* another greenlet may have run meanwhile */
     *streams = self->frame.outer;
     __atomic_store_n(&self->frame.run, NULL, __ATOMIC_RELEASE);
     return result;
@@ -195,10 +195,7 @@ static PyObject *permit_future_done(PermitObject *self, PyObject *future)
     Py_RETURN_NONE;
 }
 
-static PyObject *permit_get(PermitObject *self, void *which)
-{
-    return PyBool_FromLong(which ? self->ended : 1);
-}
+static PyObject *permit_get(PermitObject *self, void *which) { return PyBool_FromLong(which ? self->ended : 1); }
 
 static PyObject *permit_segments(PermitObject *self, void *unused)
 {
@@ -218,25 +215,29 @@ static PyObject *permit_repr(PermitObject *self)
 }
 
 static PyMethodDef permit_methods[] = {
-    {"success", (PyCFunction)permit_success, METH_NOARGS, "success($self, /)\n--\n\nEnd the permit: the call succeeded."},
+    {"success", (PyCFunction)permit_success, METH_NOARGS,
+     "success($self, /)\n--\n\nEnd the permit: the call succeeded."},
     {"failure", (PyCFunction)(void (*)(void))permit_failure, METH_FASTCALL,
      "failure($self, error=None, /)\n--\n\nEnd the permit: the call failed. A breaker reads Retry-After from *error*."},
     {"ignore", (PyCFunction)permit_ignore, METH_NOARGS,
      "ignore($self, /)\n--\n\nEnd the permit: the call is no evidence about the callee."},
     {"cancel", (PyCFunction)permit_cancel, METH_NOARGS,
      "cancel($self, /)\n--\n\nRelease everything, tokens included: the callee was never called."},
-    {"raised", (PyCFunction)permit_raised, METH_O, "raised($self, error, /)\n--\n\nEnd the permit as each gate's own rules judge *error*."},
+    {"raised", (PyCFunction)permit_raised, METH_O,
+     "raised($self, error, /)\n--\n\nEnd the permit as each gate's own rules judge *error*."},
     {"out_of_time", (PyCFunction)permit_out_of_time, METH_O,
      "out_of_time($self, error, /)\n--\n\n"
      "End the permit: a deadline has ended the call. A failure if it had as much time as "
      "99 % of its successes took, else ignored."},
-    {"returned", (PyCFunction)permit_returned, METH_O, "returned($self, value, /)\n--\n\nEnd the permit as each gate's own rules judge *value*."},
+    {"returned", (PyCFunction)permit_returned, METH_O,
+     "returned($self, value, /)\n--\n\nEnd the permit as each gate's own rules judge *value*."},
     {"first_item", (PyCFunction)permit_first_item, METH_NOARGS,
      "first_item($self, /)\n--\n\nNote the first item of a stream: latency is measured up to now."},
     {"answered", (PyCFunction)permit_answered, METH_O,
      "answered($self, value, /)\n--\n\n"
      "Note the answer, whose body may follow: each gate judges *value*, latency is measured up to now."},
-    {"complete", (PyCFunction)permit_complete, METH_NOARGS, "complete($self, /)\n--\n\nEnd the permit as the answer was judged."},
+    {"complete", (PyCFunction)permit_complete, METH_NOARGS,
+     "complete($self, /)\n--\n\nEnd the permit as the answer was judged."},
     {"abort", (PyCFunction)permit_abort, METH_NOARGS,
      "abort($self, /)\n--\n\n"
      "End the permit: its holder stops early. A failure if the answer was judged so, else ignored."},
@@ -252,14 +253,16 @@ static PyMethodDef permit_methods[] = {
      "_within($self, function, /, *args)\n--\n\n"
      "Call *function*, which makes a stream's first item; phases reported meanwhile count for this permit."},
     {"_future_done", (PyCFunction)permit_future_done, METH_O, NULL},
-    {NULL}};
+    {NULL},
+};
 static PyGetSetDef permit_getset[] = {
     {"segments", (getter)permit_segments, NULL,
      "Time since the permit was requested, by segment, up to now. "
      "Read it before the permit ends, else RuntimeError."},
     {"admitted", (getter)permit_get, NULL, "True.", (void *)0},
     {"ended", (getter)permit_get, NULL, "True once the permit has ended.", (void *)1},
-    {NULL}};
+    {NULL},
+};
 
 PyTypeObject rs_PermitType = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "resilio._native.core.Permit",
@@ -274,4 +277,3 @@ PyTypeObject rs_PermitType = {
     .tp_methods = permit_methods,
     .tp_getset = permit_getset,
 };
-

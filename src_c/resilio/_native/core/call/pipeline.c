@@ -14,7 +14,7 @@ static PyObject *pipeline_new(PyTypeObject *type, PyObject *args, PyObject *kwar
 static int pipeline_init(rs_pipeline *self, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"gates", "judges", "hand_over", NULL};
-    rs_shares_stack();                      /* look for greenlets before there are calls */
+    rs_shares_stack(); /* look for greenlets before there are calls */
     PyObject *gates, *judges = Py_None, *hand_over = Py_None;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!|OO:Pipeline", names, &PyTuple_Type, &gates, &judges, &hand_over))
         return -1;
@@ -111,9 +111,9 @@ static int need_function(const rs_pipeline *self, const char *method, Py_ssize_t
         return 1;
     if (nargs < 1)
         PyErr_Format(PyExc_TypeError, "%s: the first argument is the function to call", method);
-    else if (PyCoro_CheckExact(args[0]))  /* it was called too early, outside its guard */
-        PyErr_Format(PyExc_TypeError, "%s: must be given the function and its arguments, %s(fn, ...), not %R", method, method,
-                     args[0]);
+    else if (PyCoro_CheckExact(args[0])) /* it was called too early, outside its guard */
+        PyErr_Format(PyExc_TypeError, "%s: must be given the function and its arguments, %s(fn, ...), not %R", method,
+                     method, args[0]);
     else
         PyErr_Format(PyExc_TypeError, "%s: must be given a function, not %R", method, args[0]);
     return 0;
@@ -165,8 +165,10 @@ static int only_gates(const rs_pipeline *self)
         return 1;
     for (int i = 0; i < self->n; i++)
         if (self->gate[i]->ops->strategy) {
-            PyErr_Format(PyExc_TypeError, "a %s runs a function, and cannot guard a block or give a permit: decorate a function, or use "
-                         "retrying(...) for a block that is run again, deadline(...) for one with a time limit", self->gate[i]->ops->kind);
+            PyErr_Format(PyExc_TypeError,
+                         "a %s runs a function, and cannot guard a block or give a permit: decorate a function, or use "
+                         "retrying(...) for a block that is run again, deadline(...) for one with a time limit",
+                         self->gate[i]->ops->kind);
             break;
         }
     return 0;
@@ -194,8 +196,8 @@ static PyObject *rejected(rs_run *run, int verdict, const rs_rejection *why, int
 }
 
 /* *around*: for a stream, the permit of the stage around it, or NULL. */
-static PyObject *acquire_now(rs_pipeline *self, PyObject *around, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
-                             int may_wait, int raise)
+static PyObject *acquire_now(rs_pipeline *self, PyObject *around, PyObject *const *args, Py_ssize_t nargs,
+                             PyObject *kwnames, int may_wait, int raise)
 {
     rs_slot slots[RS_INLINE_GATES];
     rs_run run = rs_run_of(self, rs_slots_for(self, slots), 0, rs_epoch);
@@ -245,7 +247,8 @@ static PyObject *pipeline_acquire_within(rs_pipeline *self, PyObject *const *arg
 {
     if (nargs < 1)
         return PyErr_Format(PyExc_TypeError, "_acquire_within: the first argument is the permit of the stage around");
-    return rs_is_permit(args[0]) && only_gates(self) ? acquire_now(self, args[0], args + 1, nargs - 1, kwnames, 1, 1) : NULL;
+    return rs_is_permit(args[0]) && only_gates(self) ? acquire_now(self, args[0], args + 1, nargs - 1, kwnames, 1, 1)
+                                                     : NULL;
 }
 
 static PyObject *pipeline_aacquire(rs_pipeline *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
@@ -311,9 +314,11 @@ static PyMethodDef pipeline_methods[] = {
      "call($self, fn, /, *args, **kwargs)\n--\n\n"
      "Call `fn(*args, **kwargs)` if all gates admit, else raise the rejection. May block."},
     {"acall", (PyCFunction)(void (*)(void))pipeline_acall, METH_FASTCALL | METH_KEYWORDS,
-     "acall($self, fn, /, *args, **kwargs)\n--\n\nAwait `fn(*args, **kwargs)` if all gates admit, else raise the rejection."},
+     "acall($self, fn, /, *args, **kwargs)\n--\n\nAwait `fn(*args, **kwargs)` if all gates admit, else raise the "
+     "rejection."},
     {"try_call", (PyCFunction)(void (*)(void))pipeline_try_call, METH_FASTCALL | METH_KEYWORDS,
-     "try_call($self, fn, /, *args, **kwargs)\n--\n\nCall `fn(*args, **kwargs)`, and return a Result instead of raising."},
+     "try_call($self, fn, /, *args, **kwargs)\n--\n\nCall `fn(*args, **kwargs)`, and return a Result instead of "
+     "raising."},
     {"try_acall", (PyCFunction)(void (*)(void))pipeline_try_acall, METH_FASTCALL | METH_KEYWORDS,
      "try_acall($self, fn, /, *args, **kwargs)\n--\n\n"
      "Await `fn(*args, **kwargs)`, and return a Result instead of raising."},
@@ -336,18 +341,21 @@ static PyMethodDef pipeline_methods[] = {
     {"_aacquire_within", (PyCFunction)(void (*)(void))pipeline_aacquire_within, METH_FASTCALL | METH_KEYWORDS,
      "_aacquire_within($self, around, /, *args, **kwargs)\n--\n\n"
      "As aacquire, for a stage of a stream inside of the one that holds *around*, whose ledger covers both."},
-    {NULL}};
+    {NULL},
+};
 static PyMemberDef pipeline_members[] = {
     {"gates", T_OBJECT, offsetof(rs_pipeline, gates), READONLY, "Gates, outermost first."},
     {"judges", T_OBJECT, offsetof(rs_pipeline, judges), READONLY, "Judges of a client's pipeline, by rule; else None."},
     {"__weaklistoffset__", T_PYSSIZET, offsetof(rs_pipeline, weakrefs), READONLY},
-    {NULL}};
+    {NULL},
+};
 
 PyTypeObject rs_PipelineType = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "resilio._native.core.Pipeline",
     .tp_basicsize = sizeof(rs_pipeline),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
-    .tp_doc = "Pipeline(gates, judges=None, hand_over=None)\n--\n\nGates in order, outermost first: admit all or nothing, settle exactly once.",
+    .tp_doc = "Pipeline(gates, judges=None, hand_over=None)\n--\n\nGates in order, outermost first: admit all or "
+              "nothing, settle exactly once.",
     .tp_new = pipeline_new,
     .tp_init = (initproc)pipeline_init,
     .tp_dealloc = (destructor)pipeline_dealloc,

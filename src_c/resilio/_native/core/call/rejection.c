@@ -1,10 +1,7 @@
 /* Rejections: the exception (a new one each time, its fields written directly) and the value that try_acquire returns. */
 #include "core.h"
 
-static PyObject *float_or_none(double value)
-{
-    return isnan(value) ? Py_NewRef(Py_None) : PyFloat_FromDouble(value);
-}
+static PyObject *float_or_none(double value) { return isnan(value) ? Py_NewRef(Py_None) : PyFloat_FromDouble(value); }
 
 static PyObject *retry_after(const rs_rejection *why)
 {
@@ -23,7 +20,8 @@ static PyObject *deadline_error(rs_gate *gate, const rs_kind *kind, const rs_rej
     static PyObject *class;
     if (rs_hook("DeadlineExceededError", &class) == NULL)
         return NULL;
-    PyObject *args[5] = {rs_deadline_allowed(), float_or_none(why->limit), float_or_none(why->measured), Py_NewRef(kind->kind), name_of(gate)};
+    PyObject *args[5] = {rs_deadline_allowed(), float_or_none(why->limit), float_or_none(why->measured),
+                         Py_NewRef(kind->kind), name_of(gate)};
     PyObject *error = args[0] && args[1] && args[2] ? PyObject_Vectorcall(class, args, 5, NULL) : NULL;
     for (int i = 0; i < 5; i++)
         Py_XDECREF(args[i]);
@@ -52,8 +50,12 @@ PyObject *rs_rejection_error(rs_gate *gate, const rs_rejection *why)
         return deadline_error(gate, kind, why);
     PyTypeObject *type = (PyTypeObject *)kind->error;
     PyObject *fields = PyTuple_New(6);
-    PyObject *value[6] = {Py_NewRef(kind->kind), name_of(gate), Py_NewRef(rs_reason(kind, why->reason)),
-                          float_or_none(why->measured), float_or_none(why->limit), retry_after(why)};
+    PyObject *value[6] = {Py_NewRef(kind->kind),
+                          name_of(gate),
+                          Py_NewRef(rs_reason(kind, why->reason)),
+                          float_or_none(why->measured),
+                          float_or_none(why->limit),
+                          retry_after(why)};
     int failed = fields == NULL;
     for (int i = 0; i < 6; i++) {
         failed |= value[i] == NULL;
@@ -148,7 +150,8 @@ static PyGetSetDef rejection_getset[] = {
     {"retry_after", (getter)rejection_get, NULL, "Seconds until a new call has a chance, > 0, or None.", (void *)5},
     {"error", (getter)rejection_get, NULL, "Exception of this rejection, a new one at each access.", (void *)6},
     {"admitted", (getter)rejection_get, NULL, "False.", (void *)7},
-    {NULL}};
+    {NULL},
+};
 
 PyTypeObject rs_RejectionType = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "resilio._native.core.Rejection",

@@ -6,35 +6,38 @@ typedef struct {
     vectorcallfunc vectorcall;
     rs_pipeline *pipe;
     PyObject *func;
-    GuardObject *guard;             /* for names in messages; or NULL */
-    PyObject *args;                 /* tuple: positional, then the keyword values */
-    PyObject *kwnames;              /* tuple or NULL */
+    GuardObject *guard; /* for names in messages; or NULL */
+    PyObject *args;     /* tuple: positional, then the keyword values */
+    PyObject *kwnames;  /* tuple or NULL */
     Py_ssize_t nargs;
-    PyObject *cut;                  /* the object that may cancel it early, for the label of the stage; or NULL */
+    PyObject *cut; /* the object that may cancel it early, for the label of the stage; or NULL */
     int first;
     int is_async;
     int hedge;
-    uint32_t attempt;               /* as current().attempt counts them */
+    uint32_t attempt; /* as current().attempt counts them */
     uint16_t lane;
-    rs_ledger *ledger;              /* of the call around, or a copy's own; or NULL */
+    rs_ledger *ledger; /* of the call around, or a copy's own; or NULL */
 } RestObject;
 
-PyObject *rs_call_inside(rs_pipeline *pipe, int first, PyObject *func, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
-                         int hedge, uint32_t attempt, GuardObject *guard, rs_ledger *ledger, uint16_t lane);
+PyObject *rs_call_inside(rs_pipeline *pipe, int first, PyObject *func, PyObject *const *args, Py_ssize_t nargs,
+                         PyObject *kwnames, int hedge, uint32_t attempt, GuardObject *guard, rs_ledger *ledger,
+                         uint16_t lane);
 
 static PyObject *rest_vectorcall(RestObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames)
 {
     if (PyVectorcall_NARGS(nargsf) || kwnames)
-        return PyErr_Format(PyExc_TypeError, "what is inside of a stage has its arguments already: call it without any");
+        return PyErr_Format(PyExc_TypeError,
+                            "what is inside of a stage has its arguments already: call it without any");
     PyObject *const *own = &PyTuple_GET_ITEM(self->args, 0);
     if (self->is_async)
-        return rs_call_inside(self->pipe, self->first, self->func, own, self->nargs, self->kwnames, self->hedge, self->attempt,
-                              self->guard, self->ledger, self->lane);
-    return rs_invoke_inside(self->pipe, self->first, self->func, own, (size_t)self->nargs, self->kwnames, self->guard, self->ledger,
-                            self->lane, self->attempt);
+        return rs_call_inside(self->pipe, self->first, self->func, own, self->nargs, self->kwnames, self->hedge,
+                              self->attempt, self->guard, self->ledger, self->lane);
+    return rs_invoke_inside(self->pipe, self->first, self->func, own, (size_t)self->nargs, self->kwnames, self->guard,
+                            self->ledger, self->lane, self->attempt);
 }
 
-PyObject *rs_rest_new(rs_pipeline *pipe, int first, PyObject *func, GuardObject *guard, const rs_request *request, int is_async)
+PyObject *rs_rest_new(rs_pipeline *pipe, int first, PyObject *func, GuardObject *guard, const rs_request *request,
+                      int is_async)
 {
     Py_ssize_t total = request->nargs + (request->kwnames ? PyTuple_GET_SIZE(request->kwnames) : 0);
     PyObject *args = PyTuple_New(total);
@@ -106,7 +109,8 @@ static PyObject *rest_kwargs(RestObject *self, void *unused)
 {
     PyObject *kwargs = PyDict_New();
     for (Py_ssize_t i = 0; kwargs && self->kwnames && i < PyTuple_GET_SIZE(self->kwnames); i++)
-        if (PyDict_SetItem(kwargs, PyTuple_GET_ITEM(self->kwnames, i), PyTuple_GET_ITEM(self->args, self->nargs + i)) < 0)
+        if (PyDict_SetItem(kwargs, PyTuple_GET_ITEM(self->kwnames, i), PyTuple_GET_ITEM(self->args, self->nargs + i))
+            < 0)
             Py_CLEAR(kwargs);
     return kwargs;
 }
@@ -151,7 +155,7 @@ static PyObject *rest_adopt(RestObject *self, PyObject *copy)
     if (Py_TYPE(copy) != &rs_RestType)
         return PyErr_Format(PyExc_TypeError, "adopt: must be given a copy, not %R", copy);
     rs_ledger *other = ((RestObject *)copy)->ledger;
-    if (self->ledger && other)          /* memory sufficed for both */
+    if (self->ledger && other) /* memory sufficed for both */
         rs_ledger_adopt(self->ledger, other, self->first - 1, rs_clock_now(rs_clk));
     Py_RETURN_NONE;
 }
@@ -160,7 +164,7 @@ static PyObject *rest_adopt(RestObject *self, PyObject *copy)
 static PyObject *rest_outside(RestObject *self, PyObject *kind)
 {
     const char *name = PyUnicode_AsUTF8(kind);
-    for (int i = self->first - 2; name && i >= 0; i--)      /* not a keyed one: its gate differs by call */
+    for (int i = self->first - 2; name && i >= 0; i--) /* not a keyed one: its gate differs by call */
         if (self->pipe->gate[i]->ops->resolve == NULL && strcmp(self->pipe->gate[i]->ops->kind, name) == 0)
             return Py_NewRef((PyObject *)self->pipe->gate[i]);
     if (name == NULL)
@@ -179,7 +183,8 @@ static PyMethodDef rest_methods[] = {
      "Take the time of the winning copy as the call's; the time spent here meanwhile was wasted."},
     {"around", (PyCFunction)rest_around, METH_O,
      "around($self, fn, /)\n--\n\nReturn the same stages around another function, with the same arguments."},
-    {NULL}};
+    {NULL},
+};
 static PyMemberDef rest_members[] = {
     {"func", T_OBJECT, offsetof(RestObject, func), READONLY, "The function."},
     {"is_async", T_BOOL, offsetof(RestObject, is_async), READONLY, "True if a call returns an awaitable."},
@@ -188,19 +193,22 @@ static PyMemberDef rest_members[] = {
     {"cut", T_OBJECT, offsetof(RestObject, cut), 0,
      "Object that may cancel it early, or None; the stage and inner gates read cancel_called and cancelled_caught."},
     {"__vectorcalloffset__", T_PYSSIZET, offsetof(RestObject, vectorcall), READONLY},
-    {NULL}};
+    {NULL},
+};
 static PyGetSetDef rest_getset[] = {
     {"replayable", (getter)rest_replayable, NULL,
      "False if an argument, other than a method's self, can be used once only or "
      "not concurrently: an iterator, a file, a cursor."},
     {"args", (getter)rest_args, NULL, "Positional arguments."},
     {"kwargs", (getter)rest_kwargs, NULL, "Keyword arguments, a new dict."},
-    {NULL}};
+    {NULL},
+};
 
 PyTypeObject rs_RestType = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "resilio._native.core.Rest",
     .tp_basicsize = sizeof(RestObject),
-    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL
+                | Py_TPFLAGS_DISALLOW_INSTANTIATION,
     .tp_doc = "Inside of a stage: further stages and the function. It may be called any number of times.",
     .tp_dealloc = (destructor)rest_dealloc,
     .tp_traverse = (traverseproc)rest_traverse,

@@ -3,10 +3,10 @@
 
 typedef struct {
     PyObject_HEAD
-    PyObject *value;                /* the result, or the exception, or NULL for a rejection */
-    rs_gate *gate;                  /* the gate that rejected */
+    PyObject *value; /* the result, or the exception, or NULL for a rejection */
+    rs_gate *gate;   /* the gate that rejected */
     rs_rejection why;
-    int outcome;                    /* rs_outcome, or RS_RESULT_REJECTED */
+    int outcome; /* rs_outcome, or RS_RESULT_REJECTED */
     int raised;
 } ResultObject;
 #define RS_RESULT_REJECTED 3
@@ -26,10 +26,7 @@ static ResultObject *result_new(PyObject *value, rs_gate *gate, int outcome)
     return self;
 }
 
-PyObject *rs_result_value(PyObject *value, int outcome)
-{
-    return (PyObject *)result_new(value, NULL, outcome);
-}
+PyObject *rs_result_value(PyObject *value, int outcome) { return (PyObject *)result_new(value, NULL, outcome); }
 
 /* Result of a call that raised: no success, even if its gates judged the dependency healthy. */
 PyObject *rs_result_error(PyObject *error, int outcome)
@@ -91,13 +88,16 @@ void rs_result_attach(PyObject *result, rs_run *run)
     if (error)
         rs_ledger_attach(run, error, 0);
     else if (result)
-        PyErr_Clear();                  /* no memory: it is created when it is read */
+        PyErr_Clear(); /* no memory: it is created when it is read */
 }
 
 static int result_failed(ResultObject *self) { return self->raised || self->outcome == RS_RESULT_REJECTED; }
 static int result_bool(ResultObject *self) { return self->outcome == RS_SUCCESS && !self->raised; }
 static PyObject *result_ok(ResultObject *self, void *unused) { return PyBool_FromLong(result_bool(self)); }
-static PyObject *result_called(ResultObject *self, void *unused) { return PyBool_FromLong(self->outcome != RS_RESULT_REJECTED); }
+static PyObject *result_called(ResultObject *self, void *unused)
+{
+    return PyBool_FromLong(self->outcome != RS_RESULT_REJECTED);
+}
 
 static PyObject *result_unwrap(ResultObject *self, PyObject *unused)
 {
@@ -144,14 +144,16 @@ static PyMethodDef result_methods[] = {
     {"unwrap", (PyCFunction)result_unwrap, METH_NOARGS,
      "unwrap($self, /)\n--\n\nReturn the value, or raise the exception or rejection."},
     {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, "Result[T]"},
-    {NULL}};
+    {NULL},
+};
 static PyGetSetDef result_getset[] = {
     {"ok", (getter)result_ok, NULL, "True if the call succeeded."},
     {"value", (getter)result_get_value, NULL, "Return value of the callee; None if it raised or was not called."},
     {"error", (getter)result_get_error, NULL, "Exception of the callee, or the rejection; None if it returned."},
     {"outcome", (getter)result_outcome, NULL, "success, failure, ignored or rejected."},
     {"called", (getter)result_called, NULL, "True if the callee was called."},
-    {NULL}};
+    {NULL},
+};
 
 PyTypeObject rs_ResultType = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "resilio._native.core.Result",

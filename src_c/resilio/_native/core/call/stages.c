@@ -9,7 +9,7 @@ static PyObject *backend_park, *backend_asleep;
 /* Make *awaitable* (stolen, rs_is_awaitable) the inner iterator. */
 int rs_call_set_inner(CallObject *self, PyObject *awaitable)
 {
-    if (RS_LIKELY(PyCoro_CheckExact(awaitable)) || PyGen_CheckExact(awaitable)) {      /* of types.coroutine */
+    if (RS_LIKELY(PyCoro_CheckExact(awaitable)) || PyGen_CheckExact(awaitable)) { /* of types.coroutine */
         self->inner = awaitable;
         return 0;
     }
@@ -94,11 +94,13 @@ static PySendResult park(CallObject *self)
 {
     rs_slot *slot = &self->run.slots[self->run.cursor];
     PyObject *hook = rs_hook("park", &backend_park);
-    PyObject *seconds = slot->wake_ns == RS_NEVER ? Py_NewRef(Py_None) : seconds_until(slot->wake_ns, rs_clock_now(rs_clk));
+    PyObject *seconds = slot->wake_ns == RS_NEVER ? Py_NewRef(Py_None)
+                                                  : seconds_until(slot->wake_ns, rs_clock_now(rs_clk));
     PyObject *args[2] = {(PyObject *)slot->waiter, seconds};
     PySendResult parked = seconds ? suspend_in(self, WAITING, hook, args, 2) : PYGEN_ERROR;
     if (parked == PYGEN_NEXT && slot->waiter)
-        memcpy(slot->waiter->near, (const void *[RS_NEAR]){&self->run, self->inner, self->run.ledger}, sizeof slot->waiter->near);
+        memcpy(slot->waiter->near, (const void *[RS_NEAR]){&self->run, self->inner, self->run.ledger},
+               sizeof slot->waiter->near);
     Py_XDECREF(seconds);
     if (parked == PYGEN_ERROR)
         rs_run_cancel(&self->run, rs_run_floor(&self->run, self->run.cursor), 0, rs_clock_now(rs_clk));
@@ -110,7 +112,8 @@ static PySendResult sleep_until(CallObject *self, int64_t at)
     int64_t now = rs_clock_now(rs_clk);
     PyObject *seconds = seconds_until(at, now), *args[1] = {seconds};
     rs_ledger_go(&self->run, RS_RETRY_SLEEP, now);
-    PySendResult slept = seconds ? suspend_in(self, SLEEPING, rs_hook("asleep", &backend_asleep), args, 1) : PYGEN_ERROR;
+    PySendResult slept = seconds ? suspend_in(self, SLEEPING, rs_hook("asleep", &backend_asleep), args, 1)
+                                 : PYGEN_ERROR;
     Py_XDECREF(seconds);
     return slept;
 }
@@ -119,7 +122,8 @@ static PySendResult sleep_until(CallObject *self, int64_t at)
 static PySendResult delegate(CallObject *self, PyObject **result)
 {
     rs_request request = rs_call_request(self);
-    PyObject *rest = rs_rest_of(rs_rest_new(self->pipe, self->run.cursor + 1, self->func, self->guard, &request, 1), &self->run);
+    PyObject *rest = rs_rest_of(rs_rest_new(self->pipe, self->run.cursor + 1, self->func, self->guard, &request, 1),
+                                &self->run);
     self->state = RUNNING;
     rs_call_enter(self);
     PyObject *coroutine = rest ? rs_run_delegate(&self->run, rest, "arun") : NULL;
@@ -176,7 +180,7 @@ static PySendResult proceed(CallObject *self, int verdict, rs_rejection *why, Py
     *result = NULL;
     if (verdict == RS_WAIT)
         return park(self);
-    if (verdict == -1)                  /* no gate could reject it */
+    if (verdict == -1) /* no gate could reject it */
         return PYGEN_ERROR;
     rs_rejection_raise(self->run.slots[self->run.cursor].gate, why);
     rs_run_forget_rejected(&self->run);
@@ -206,7 +210,8 @@ static PySendResult answer(CallObject *self, int next, rs_end *end, PyObject **r
     else if (next == RS_CALL && argument)
         sent = rs_call_function(self, target, &argument, 1, NULL, result);
     else if (next == RS_CALL)
-        sent = rs_call_function(self, target, self->args + 1, (size_t)self->nargs | PY_VECTORCALL_ARGUMENTS_OFFSET, self->kwnames, result);
+        sent = rs_call_function(self, target, self->args + 1, (size_t)self->nargs | PY_VECTORCALL_ARGUMENTS_OFFSET,
+                                self->kwnames, result);
     else {
         self->state = RUNNING;
         sent = rs_call_set_inner(self, Py_NewRef(target)) < 0 ? PYGEN_ERROR : PYGEN_NEXT;
@@ -250,7 +255,8 @@ PySendResult rs_call_ended(CallObject *self, PyObject *value, PyObject **result)
 {
     if (self->pipe->strategies)
         return ended_inside(self, value, 1, result);
-    int outcome = value ? rs_run_returned(&self->run, value, rs_clock_now(rs_clk)) : rs_run_raised(&self->run, rs_clock_now(rs_clk));
+    int outcome = value ? rs_run_returned(&self->run, value, rs_clock_now(rs_clk))
+                        : rs_run_raised(&self->run, rs_clock_now(rs_clk));
     return rs_call_finish(self, value, value ? NULL : rs_take_error(), outcome, result);
 }
 
@@ -267,9 +273,10 @@ PySendResult rs_call_go_on(CallObject *self, int verdict, rs_rejection *why, PyO
     if (RS_LIKELY(sent == PYGEN_NEXT))
         return PYGEN_NEXT;
     if (called || self->run.n > self->run.base)
-        return self->pipe->strategies ? ended_inside(self, *result, called, result) : rs_call_ended(self, *result, result);
+        return self->pipe->strategies ? ended_inside(self, *result, called, result)
+                                      : rs_call_ended(self, *result, result);
     rs_ledger_attach_pending(&self->run);
-    rs_call_end(self);                  /* it could not be parked */
+    rs_call_end(self); /* it could not be parked */
     rs_call_drop_args(self);
     return PYGEN_ERROR;
 }
@@ -290,7 +297,7 @@ PySendResult rs_call_parked(CallObject *self, PySendResult sent, PyObject **resu
         Py_CLEAR(*result);
         return rs_call_go_on(self, resume(self, &why), &why, result);
     }
-    PyObject *error = rs_take_error();     /* cancelled while waiting */
+    PyObject *error = rs_take_error(); /* cancelled while waiting */
     rs_run_cancel(&self->run, rs_run_floor(&self->run, self->run.cursor), 0, rs_clock_now(rs_clk));
     rs_raise_error(error);
     if (self->run.n > self->run.base)

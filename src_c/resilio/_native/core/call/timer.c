@@ -14,7 +14,7 @@ static PyObject *current_task;
 static PyObject *current_tasks;
 #endif
 
-#define RETRY_NS 1000000            /* until another call's interruption of the same task is over */
+#define RETRY_NS 1000000 /* until another call's interruption of the same task is over */
 
 static int64_t earliest_wake(const CallObject *self, int64_t until, int *stage)
 {
@@ -22,11 +22,12 @@ static int64_t earliest_wake(const CallObject *self, int64_t until, int *stage)
     int64_t earliest = RS_NEVER;
     for (int i = self->run.base; i < self->run.n; i++) {
         const rs_slot *slot = &self->run.slots[i];
-        if (slot->gate->ops->strategy && slot->gate->ops->strategy->expired && slot->wake_ns < earliest && slot->wake_ns <= until) {
+        if (slot->gate->ops->strategy && slot->gate->ops->strategy->expired && slot->wake_ns < earliest
+            && slot->wake_ns <= until) {
             earliest = slot->wake_ns;
             *stage = i;
             if (until != RS_NEVER)
-                break;              /* the outermost that is due */
+                break; /* the outermost that is due */
         }
     }
     return earliest;
@@ -47,7 +48,8 @@ static PyObject *task_of(PyObject *loop)
 #if PY_VERSION_HEX < 0x030C0000
     if (task && rs_private_is[RS_PRIVATE_current_tasks] == RS_UNUSED) {
         PyObject *tasks = rs_python("asyncio.tasks", "_current_tasks", &current_tasks);
-        rs_private_proved(RS_PRIVATE_current_tasks, tasks && PyDict_CheckExact(tasks) && PyDict_GetItemWithError(tasks, loop) == task);
+        rs_private_proved(RS_PRIVATE_current_tasks,
+                          tasks && PyDict_CheckExact(tasks) && PyDict_GetItemWithError(tasks, loop) == task);
         PyErr_Clear();
     }
 #endif
@@ -66,10 +68,12 @@ static counting cancelling = {"cancelling", NULL, NULL}, uncancel = {"uncancel",
 static RS_APART PyObject *look_up_and_call(PyObject *task, counting *by)
 {
     PyTypeObject *type = Py_TYPE(task);
-    PyObject *found = PyType_HasFeature(type, Py_TPFLAGS_IMMUTABLETYPE) ? PyObject_GetAttrString((PyObject *)type, by->name) : NULL;
+    PyObject *found = PyType_HasFeature(type, Py_TPFLAGS_IMMUTABLETYPE)
+                          ? PyObject_GetAttrString((PyObject *)type, by->name)
+                          : NULL;
     PyObject *none = NULL;
     if (found && __atomic_compare_exchange_n(&by->method, &none, found, 0, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
-        __atomic_store_n(&by->type, type, __ATOMIC_RELEASE);        /* both live as long as the process */
+        __atomic_store_n(&by->type, type, __ATOMIC_RELEASE); /* both live as long as the process */
     else
         Py_XDECREF(found);
     PyErr_Clear();
@@ -79,7 +83,8 @@ static RS_APART PyObject *look_up_and_call(PyObject *task, counting *by)
 static long cancelling_of(PyObject *task, counting *by)
 {
     PyObject *count = RS_LIKELY(Py_TYPE(task) == __atomic_load_n(&by->type, __ATOMIC_ACQUIRE))
-        ? PyObject_Vectorcall(by->method, &task, 1, NULL) : look_up_and_call(task, by);
+                          ? PyObject_Vectorcall(by->method, &task, 1, NULL)
+                          : look_up_and_call(task, by);
     long n = count ? PyLong_AsLong(count) : -1;
     Py_XDECREF(count);
     if (RS_LIKELY(n >= 0))
@@ -107,7 +112,7 @@ void rs_call_arm(CallObject *self)
     self->timer.fire = call_expired;
     self->timer.owner = self;
     if (rs_timer_arm(&self->timer, due, &loop) < 0) {
-        rs_drop_error();            /* no asyncio loop runs this call: no timer */
+        rs_drop_error(); /* no asyncio loop runs this call: no timer */
         return;
     }
     self->in_use = 1;
@@ -159,7 +164,7 @@ static int interrupt(CallObject *self, int stage, int reason, int tie)
             self->run.interrupt = (uint8_t)reason;
         return 1;
     }
-    if (rs_call_ending(self))           /* cancelled already: its cleanup runs undisturbed, however long it takes */
+    if (rs_call_ending(self)) /* cancelled already: its cleanup runs undisturbed, however long it takes */
         return -1;
     self->run.interrupt = (uint8_t)reason;
     self->run.interrupt_stage = (int16_t)stage;

@@ -6,8 +6,8 @@ RS_THREAD_LOCAL rs_frame *rs_innermost, *rs_streams;
 
 typedef struct {
     PyObject_HEAD
-    rs_run *run;                    /* NULL once the call has ended */
-    rs_lock lock;                  /* another thread may use the view while the call ends: before that, or not at all */
+    rs_run *run;  /* NULL once the call has ended */
+    rs_lock lock; /* another thread may use the view while the call ends: before that, or not at all */
 } CurrentCallObject;
 
 static void look_at(PyObject *of, rs_run *run)
@@ -88,14 +88,14 @@ static PyObject *limit_of(CurrentCallObject *self, PyObject *policy, int *at)
     if (run == NULL)
         return NULL;
     for (int i = run->base; i < run->n && gate == NULL; i++) {
-        PyObject *own = rs_gate_policy(run->slots[i].gate);     /* the run, or the gate, keeps it alive */
+        PyObject *own = rs_gate_policy(run->slots[i].gate); /* the run, or the gate, keeps it alive */
         Py_XDECREF(own);
         if (own == policy && strcmp(run->slots[i].gate->ops->kind, "rate_limit") == 0) {
             gate = Py_NewRef((PyObject *)run->slots[i].gate);
             *at = i;
         }
     }
-    int over = run->n == run->base;     /* ended, but not reported yet */
+    int over = run->n == run->base; /* ended, but not reported yet */
     let_go(self);
     if (gate == NULL && over)
         return PyErr_Format(PyExc_RuntimeError, "this call has ended already");
@@ -216,14 +216,16 @@ static PyMethodDef view_methods[] = {
      "is refunded, or becomes a debt."},
     {"first_item", (PyCFunction)view_first_item, METH_NOARGS,
      "first_item($self, /)\n--\n\nNote the first item of a stream: latency is measured up to now."},
-    {NULL}};
+    {NULL},
+};
 static PyGetSetDef view_getset[] = {
     {"attempt", (getter)view_attempt, NULL,
      "Number of this attempt, from 1: previous runs of this call by a strategy, plus 1."},
     {"hedge", (getter)view_hedge, NULL, "Number of this copy: 0 for the primary, from 1 for hedges."},
     {"segments", (getter)view_segments, NULL, "Time of the call by segment, up to now."},
     {"gates", (getter)view_gates, NULL, "Gates that this call went through, outermost first."},
-    {NULL}};
+    {NULL},
+};
 
 PyTypeObject rs_CurrentCallType = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "resilio._native.core.CurrentCall",

@@ -19,12 +19,12 @@ static PyObject *context_deadline;
 
 typedef struct deadline_object {
     PyObject_HEAD
-    int64_t until_ns;               /* RS_NEVER: none, a detached part of a generator */
-    int64_t allowed_ns;             /* the time given when it was set, for the error */
-    struct deadline_object *outer;  /* the value before, owned; NULL where it no longer matters */
-    PyObject *generator;            /* weak reference, or NULL */
-    PyObject *cutoff;               /* weak reference to the object that interrupts at until_ns, or NULL */
-    uint8_t closed;                 /* the generator has left the block */
+    int64_t until_ns;              /* RS_NEVER: none, a detached part of a generator */
+    int64_t allowed_ns;            /* the time given when it was set, for the error */
+    struct deadline_object *outer; /* the value before, owned; NULL where it no longer matters */
+    PyObject *generator;           /* weak reference, or NULL */
+    PyObject *cutoff;              /* weak reference to the object that interrupts at until_ns, or NULL */
+    uint8_t closed;                /* the generator has left the block */
 } DeadlineObject;
 
 /* A new reference to the referent; NULL without an exception if it is gone. */
@@ -64,9 +64,9 @@ static int holds(DeadlineObject *self) { return rs_holds_in(self->generator, sel
 
 /* The values in effect in a context. */
 typedef struct {
-    DeadlineObject *deadline;       /* in effect, owned; NULL: none */
-    int detached;                   /* in a detached block */
-    uint32_t number;                /* the number of that block */
+    DeadlineObject *deadline; /* in effect, owned; NULL: none */
+    int detached;             /* in a detached block */
+    uint32_t number;          /* the number of that block */
 } Context;
 
 /* Of *self* and the values outside it, the earliest deadline in effect, the outermost of equals; borrowed. */
@@ -76,7 +76,7 @@ static Context nearest(DeadlineObject *self)
     for (; self; self = self->outer) {
         if (!holds(self))
             continue;
-        if (self->until_ns == RS_NEVER)                 /* detached from all outer values */
+        if (self->until_ns == RS_NEVER) /* detached from all outer values */
             return (Context){found.deadline, 1, (uint32_t)self->allowed_ns};
         if (found.deadline == NULL || self->until_ns <= found.deadline->until_ns)
             found.deadline = self;
@@ -242,7 +242,8 @@ PyObject *rs_deadline_make(int64_t until_ns, int64_t allowed_ns, PyObject *outer
     __atomic_add_fetch(&rs_deadline_count, 1, __ATOMIC_ACQ_REL);
     self->until_ns = until_ns;
     self->allowed_ns = allowed_ns;
-    self->outer = Py_IS_TYPE(outer, &rs_AmbientDeadlineType) ? worth_keeping((DeadlineObject *)outer, until_ns, 0) : NULL;
+    self->outer = Py_IS_TYPE(outer, &rs_AmbientDeadlineType) ? worth_keeping((DeadlineObject *)outer, until_ns, 0)
+                                                             : NULL;
     return (PyObject *)self;
 }
 
@@ -253,8 +254,8 @@ static PyObject *deadline_new(PyTypeObject *type, PyObject *args, PyObject *kwar
     static char *names[] = {"until_ns", "allowed_ns", "outer", "generator", "cutoff", NULL};
     PyObject *outer = Py_None, *generator = Py_None, *cutoff = Py_None;
     long long until_ns, allowed_ns;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "LL|OOO:AmbientDeadline", names, &until_ns, &allowed_ns, &outer, &generator,
-                                     &cutoff))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "LL|OOO:AmbientDeadline", names, &until_ns, &allowed_ns, &outer,
+                                     &generator, &cutoff))
         return NULL;
     if (outer != Py_None && !Py_IS_TYPE(outer, &rs_AmbientDeadlineType))
         return PyErr_Format(PyExc_TypeError, "outer must be an AmbientDeadline or None, not %R", outer);
@@ -273,7 +274,7 @@ static PyObject *deadline_new(PyTypeObject *type, PyObject *args, PyObject *kwar
 static void deadline_dealloc(DeadlineObject *self)
 {
     __atomic_sub_fetch(&rs_deadline_count, 1, __ATOMIC_ACQ_REL);
-    for (DeadlineObject *outer = self->outer, *next; outer; outer = next) {     /* one by one: recursion has no bound */
+    for (DeadlineObject *outer = self->outer, *next; outer; outer = next) { /* one by one: recursion has no bound */
         next = rs_is_only_reference((PyObject *)outer) ? outer->outer : NULL;
         if (next)
             outer->outer = NULL;
@@ -314,10 +315,12 @@ static PyMemberDef deadline_members[] = {
     {"closed", T_BOOL, offsetof(DeadlineObject, closed), READONLY,
      "True if it belonged to a generator's block that has ended."},
     {"outer", T_OBJECT, offsetof(DeadlineObject, outer), READONLY, "Previous value, None if it no longer matters."},
-    {NULL}};
+    {NULL},
+};
 static PyGetSetDef deadline_getset[] = {
     {"cutoff", (getter)deadline_cutoff, NULL, "Cutoff that interrupts at that time, or None."},
-    {NULL}};
+    {NULL},
+};
 
 PyTypeObject rs_AmbientDeadlineType = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "resilio._native.core.AmbientDeadline",

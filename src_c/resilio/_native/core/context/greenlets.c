@@ -7,23 +7,25 @@
 #include "core.h"
 
 #define CHAINS 2
-typedef struct { rs_frame *innermost, *outermost; } chain;     /* NULL: it has none */
+typedef struct {
+    rs_frame *innermost, *outermost;
+} chain; /* NULL: it has none */
 typedef struct {
     PyObject_HEAD
-    chain own[CHAINS];              /* while another greenlet runs */
+    chain own[CHAINS]; /* while another greenlet runs */
 } StackObject;
 
 int rs_greenlets;
 PyObject *rs_modules;
 Py_ssize_t rs_modules_seen = -1;
-static PyObject *(*current)(void);   /* greenlet's C function, or a call of its public one */
+static PyObject *(*current)(void); /* greenlet's C function, or a call of its public one */
 static PyObject *getcurrent;
 static PyObject *kept_as;
 
-static RS_THREAD_LOCAL PyObject *running;       /* the greenlet that owns the thread's chain; only compared */
+static RS_THREAD_LOCAL PyObject *running; /* the greenlet that owns the thread's chain; only compared */
 /* Owned by the thread's state, and by the greenlet while it lives; NULL: not used yet. */
 static RS_THREAD_LOCAL StackObject *its;
-static RS_THREAD_LOCAL rs_frame *around[CHAINS];        /* the outer part of the chains, not its own */
+static RS_THREAD_LOCAL rs_frame *around[CHAINS]; /* the outer part of the chains, not its own */
 
 /* A thread that ends drops the objects of its state; their destructors may still read the chain. */
 static void stack_dealloc(StackObject *self)
@@ -160,7 +162,9 @@ static PyObject *ask_current(void)
 static int has_table(PyObject *module)
 {
     PyObject *capsule = PyObject_GetAttrString(module, "_C_API");
-    void **api = capsule && PyCapsule_IsValid(capsule, "greenlet._C_API") ? PyCapsule_GetPointer(capsule, "greenlet._C_API") : NULL;
+    void **api = capsule && PyCapsule_IsValid(capsule, "greenlet._C_API")
+                     ? PyCapsule_GetPointer(capsule, "greenlet._C_API")
+                     : NULL;
     PyObject *here = api ? ask_current() : NULL, *same = NULL;
     if (here) {
         current = (PyObject * (*)(void)) api[4];
@@ -184,7 +188,8 @@ static int is_safe(PyObject *module)
     PyObject *ask = PySys_GetObject("_is_gil_enabled"), *answer = ask ? PyObject_CallNoArgs(ask) : NULL;
     PyObject *version = PyObject_GetAttrString(module, "__version__");
     const char *text = version && PyUnicode_Check(version) ? PyUnicode_AsUTF8(version) : NULL;
-    int safe = answer == Py_True || (text && sscanf(text, "%d.%d", &major, &minor) == 2 && (major > 3 || (major == 3 && minor >= 3)));
+    int safe = answer == Py_True
+               || (text && sscanf(text, "%d.%d", &major, &minor) == 2 && (major > 3 || (major == 3 && minor >= 3)));
     Py_XDECREF(version);
     Py_XDECREF(answer);
     return safe;
@@ -210,7 +215,7 @@ int rs_greenlets_loaded(void)
         rs_greenlets = 1;
     }
     else if (module && PyErr_Occurred())
-        rs_modules_seen = -1;       /* it is being imported right now */
+        rs_modules_seen = -1; /* it is being imported right now */
     Py_XDECREF(module);
     rs_drop_error();
     PyErr_Restore(type, value, traceback);

@@ -13,13 +13,13 @@ static PyObject *context_priority;
 
 typedef struct priority_object {
     PyObject_HEAD
-    int level;                      /* 0 is the most important */
-    uint64_t hash;                  /* of the task, 0: there is none */
-    PyObject *task;                 /* owned, or None */
-    struct priority_object *outer;  /* the value before, owned; NULL where it no longer matters */
-    PyObject *generator;            /* weak reference, or NULL */
-    uint8_t closed;                 /* the generator has left the block */
-    uint8_t aside;                  /* set while the generator of an earlier value was suspended */
+    int level;                     /* 0 is the most important */
+    uint64_t hash;                 /* of the task, 0: there is none */
+    PyObject *task;                /* owned, or None */
+    struct priority_object *outer; /* the value before, owned; NULL where it no longer matters */
+    PyObject *generator;           /* weak reference, or NULL */
+    uint8_t closed;                /* the generator has left the block */
+    uint8_t aside;                 /* set while the generator of an earlier value was suspended */
 } PriorityObject;
 
 static int holds(const PriorityObject *self) { return rs_holds_in(self->generator, self->closed); }
@@ -40,7 +40,8 @@ static PriorityObject *here(void)
     PyObject *variable = rs_hook("priority", &context_priority), *value = NULL;
     if (variable == NULL || PyContextVar_Get(variable, NULL, &value) < 0)
         rs_drop_error();
-    PriorityObject *found = value && Py_IS_TYPE(value, &rs_AmbientPriorityType) ? innermost((PriorityObject *)value) : NULL;
+    PriorityObject *found = value && Py_IS_TYPE(value, &rs_AmbientPriorityType) ? innermost((PriorityObject *)value)
+                                                                                : NULL;
     Py_XINCREF((PyObject *)found);
     Py_XDECREF(value);
     return found;
@@ -116,7 +117,7 @@ static int priority_clear(PriorityObject *self)
     Py_CLEAR(self->task);
     PriorityObject *outer = self->outer, *next;
     self->outer = NULL;
-    for (; outer; outer = next) {                       /* one by one: recursion has no bound */
+    for (; outer; outer = next) { /* one by one: recursion has no bound */
         next = rs_is_only_reference((PyObject *)outer) ? outer->outer : NULL;
         if (next)
             outer->outer = NULL;
@@ -157,7 +158,8 @@ static PyMemberDef priority_members[] = {
     {"closed", T_BOOL, offsetof(PriorityObject, closed), READONLY,
      "True if it belonged to a generator's block that has ended."},
     {"outer", T_OBJECT, offsetof(PriorityObject, outer), READONLY, "Previous value, None if it no longer matters."},
-    {NULL}};
+    {NULL},
+};
 
 PyTypeObject rs_AmbientPriorityType = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "resilio._native.core.AmbientPriority",

@@ -8,17 +8,17 @@
 #include "call/block.h"
 
 #define RS_INLINE_VALUES 4
-#define RS_CLOSES 8                 /* attempts to close the cutoff if Ctrl-C interrupts each */
+#define RS_CLOSES 8 /* attempts to close the cutoff if Ctrl-C interrupts each */
 
 typedef struct {
-    PyObject *variable, *value, *token;     /* owned */
+    PyObject *variable, *value, *token; /* owned */
 } ambient_value;
 
 typedef struct {
     PyObject_HEAD
-    PyObject *cutoff;               /* interrupts the block, or NULL */
+    PyObject *cutoff; /* interrupts the block, or NULL */
     int n, room;
-    ambient_value *values;          /* in the order in which they were set */
+    ambient_value *values; /* in the order in which they were set */
     ambient_value inline_values[RS_INLINE_VALUES];
 } SettingObject;
 
@@ -85,11 +85,12 @@ static void put_back(const ambient_value *set)
         return;
     if (PyContextVar_Reset(set->variable, set->token) < 0) {
         if (PyErr_ExceptionMatches(PyExc_MemoryError) && Py_IS_TYPE(set->value, &rs_AmbientDeadlineType))
-            rs_deadline_forget(set->value);     /* it stays set: make it one that never passes */
-        rs_drop_error();            /* or it was set in a copy of the context, which the caller no longer sees */
+            rs_deadline_forget(set->value); /* it stays set: make it one that never passes */
+        rs_drop_error(); /* or it was set in a copy of the context, which the caller no longer sees */
     }
     here = value_of(set->variable);
-    PyObject *instead = here ? instead_of(here) : NULL, *token = instead ? PyContextVar_Set(set->variable, instead) : NULL;
+    PyObject *instead = here ? instead_of(here) : NULL,
+             *token = instead ? PyContextVar_Set(set->variable, instead) : NULL;
     if (instead && token == NULL)
         rs_drop_error();
     Py_XDECREF(token);
@@ -286,11 +287,13 @@ static PyMethodDef setting_methods[] = {
      "leave($self, error, /)\n--\n\nRestore the context variables, and end the cutoff.\n\n"
      "Args:\n    error: Exception that leaves the block, or None.\n\n"
      "Raises:\n    DeadlineExceededError: The deadline has ended the block."},
-    {NULL}};
+    {NULL},
+};
 static PyMemberDef setting_members[] = {
     {"cutoff", T_OBJECT, offsetof(SettingObject, cutoff), 0,
      "Cutoff that interrupts the block, set before the block begins; or None."},
-    {NULL}};
+    {NULL},
+};
 
 PyTypeObject rs_SettingType = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "resilio._native.core.AmbientSetting",

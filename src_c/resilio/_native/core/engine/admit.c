@@ -6,7 +6,8 @@ int rs_bypass_count, rs_no_wait_count;
 static PyObject *backend_park_sync, *context_bypass, *context_no_wait;
 
 /* Record a wait or a rejection. *final*: the gate is not asked again. Lock held. */
-static RS_APART void note_not_admitted(rs_gate *gate, rs_slot *slot, int verdict, int final, uint32_t credit, const rs_rejection *why)
+static RS_APART void note_not_admitted(rs_gate *gate, rs_slot *slot, int verdict, int final, uint32_t credit,
+                                       const rs_rejection *why)
 {
     if (verdict == RS_WAIT) {
         gate->counters.calls++;
@@ -20,12 +21,13 @@ static RS_APART void note_not_admitted(rs_gate *gate, rs_slot *slot, int verdict
         slot->state = RS_SLOT_EMPTY;
     }
     else {
-        gate->enforce_credit = credit;      /* the second question must get the same share */
+        gate->enforce_credit = credit; /* the second question must get the same share */
         slot->state = RS_SLOT_EMPTY;
     }
 }
 
-static inline int ask(rs_gate *gate, rs_slot *slot, const rs_request *request, int final, int64_t now, rs_rejection *why)
+static inline int ask(rs_gate *gate, rs_slot *slot, const rs_request *request, int final, int64_t now,
+                      rs_rejection *why)
 {
     slot->state = RS_SLOT_HELD;
     rs_gate_lock(gate);
@@ -46,13 +48,14 @@ static inline int ask(rs_gate *gate, rs_slot *slot, const rs_request *request, i
 }
 
 /* Ask with a waiter, after the gate rejected to admit at once. */
-static RS_APART int ask_to_wait(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t deadline, int64_t now, rs_rejection *why)
+static RS_APART int ask_to_wait(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t deadline, int64_t now,
+                                rs_rejection *why)
 {
     rs_request waiting = *request;
     waiting.waiter = rs_waiter_new();
     waiting.deadline_ns = deadline == RS_NEVER ? 0 : deadline;
     if (waiting.waiter == NULL) {
-        PyErr_Clear();                      /* no memory to wait with: the rejection stands */
+        PyErr_Clear(); /* no memory to wait with: the rejection stands */
         return ask(gate, slot, request, 1, now, why);
     }
     slot->waiter = waiting.waiter;
@@ -64,10 +67,7 @@ static RS_APART int ask_to_wait(rs_gate *gate, rs_slot *slot, const rs_request *
 }
 
 /* The rejection of the gate at the cursor has been reported: drop the gate that was resolved for this call alone. */
-void rs_run_forget_rejected(rs_run *run)
-{
-    rs_slot_leave(&run->slots[run->cursor]);
-}
+void rs_run_forget_rejected(rs_run *run) { rs_slot_leave(&run->slots[run->cursor]); }
 
 static RS_APART int reject(rs_run *run, int at, int64_t now, const rs_rejection *why)
 {
@@ -142,7 +142,8 @@ static inline int enter_strategy(rs_run *run, int at, const rs_request *request,
 static int too_late(const rs_run *run, int first, int64_t now, int64_t deadline)
 {
     const rs_pipeline *pipe = run->pipe;
-    return (now ? now : rs_clock_now(rs_clk)) >= deadline && (first == pipe->n || run->slots[pipe->n - 1].gate->ops->strategy);
+    return (now ? now : rs_clock_now(rs_clk)) >= deadline
+           && (first == pipe->n || run->slots[pipe->n - 1].gate->ops->strategy);
 }
 
 /* Ask the gates from *first* on. *now* = 0: read the clock, if any of them needs it. ADMITTED: all hold. WAIT:
@@ -231,7 +232,7 @@ static int recheck(rs_run *run, int waited, int64_t now, rs_rejection *why)
             gate->counters.inflight--;
         rs_gate_unlock(gate);
         if (verdict == RS_REJECTED) {
-            uint8_t flags = slot->flags;      /* the gate is still needed for its rejection */
+            uint8_t flags = slot->flags; /* the gate is still needed for its rejection */
             run->cursor = (int16_t)i;
             slot->flags = 0;
             rs_run_cancel(run, rs_run_floor(run, waited), 0, now);
@@ -283,11 +284,11 @@ int rs_run_resume(rs_run *run, const rs_request *request, int64_t now, rs_reject
     int i = run->cursor;
     rs_gate *gate = run->slots[i].gate;
     rs_slot *slot = &run->slots[i];
-    if (run->epoch != rs_epoch)                 /* forked meanwhile: the queue is gone */
+    if (run->epoch != rs_epoch) /* forked meanwhile: the queue is gone */
         return reject_lost(run, now, why);
     __atomic_store_n(&slot->waiter->notified, 0, __ATOMIC_RELEASE);
     rs_gate_lock(gate);
-    if (RS_UNLIKELY(!slot->waiter->waiting)) {  /* resumed by hand after its loop was closed: its place is gone */
+    if (RS_UNLIKELY(!slot->waiter->waiting)) { /* resumed by hand after its loop was closed: its place is gone */
         rs_gate_unlock(gate);
         return reject_lost(run, now, why);
     }
@@ -341,10 +342,7 @@ static int context_flag(int count, const char *name, PyObject **cache)
 }
 
 /* testing.disabled(): skip the gates in this context. */
-int rs_run_bypassed(void)
-{
-    return context_flag(rs_bypass_count, "bypass", &context_bypass);
-}
+int rs_run_bypassed(void) { return context_flag(rs_bypass_count, "bypass", &context_bypass); }
 
 /* The time at which a wait is polled: now, or under testing.no_wait() the end of the wait. */
 int64_t rs_wait_now(const rs_run *run)
@@ -354,10 +352,7 @@ int64_t rs_wait_now(const rs_run *run)
 }
 
 /* testing.no_wait(): end waits at once that only the passage of time would end. */
-int rs_skips_waits(void)
-{
-    return context_flag(rs_no_wait_count, "no_wait", &context_no_wait);
-}
+int rs_skips_waits(void) { return context_flag(rs_no_wait_count, "no_wait", &context_no_wait); }
 
 /* Reject instead of blocking: the blocked event loop would have to release the permit. */
 static int reject_to_block(rs_run *run, int64_t now, rs_rejection *why)
@@ -387,17 +382,18 @@ int rs_run_wait_sync(rs_run *run, const rs_request *request, rs_rejection *why)
     while (verdict == RS_WAIT) {
         rs_slot *slot = &run->slots[run->cursor];
         int64_t now = rs_clock_now(rs_clk), poll_at = rs_no_wait_count ? rs_wait_now(run) : now;
-        if (poll_at > now) {                    /* testing.no_wait(): as if that time had passed */
+        if (poll_at > now) { /* testing.no_wait(): as if that time had passed */
             verdict = rs_run_resume(run, request, poll_at, why);
             continue;
         }
         PyObject *hook = rs_hook("park_sync", &backend_park_sync);
-        PyObject *seconds = slot->wake_ns == RS_NEVER ? Py_NewRef(Py_None)
-            : PyFloat_FromDouble((double)Py_MAX(slot->wake_ns - now, 0) / 1e9);
+        PyObject *seconds = slot->wake_ns == RS_NEVER
+                                ? Py_NewRef(Py_None)
+                                : PyFloat_FromDouble((double)Py_MAX(slot->wake_ns - now, 0) / 1e9);
         PyObject *args[2] = {(PyObject *)slot->waiter, seconds};
         PyObject *done = hook && seconds ? PyObject_Vectorcall(hook, args, 2, NULL) : NULL;
         Py_XDECREF(seconds);
-        if (done == NULL) {                     /* KeyboardInterrupt, usually */
+        if (done == NULL) { /* KeyboardInterrupt, usually */
             rs_run_cancel(run, rs_run_floor(run, run->cursor), 0, rs_clock_now(rs_clk));
             return -1;
         }

@@ -9,7 +9,7 @@ static void wake_marked(rs_gate *gate)
     rs_waiter *last = gate->woken, *waiter = NULL;
     gate->woken = NULL;
     rs_lock_release(&gate->lock);
-    while (last) {                  /* pushed on a stack: reverse it, to wake the oldest waiter first */
+    while (last) { /* pushed on a stack: reverse it, to wake the oldest waiter first */
         rs_waiter *before = last->next_woken;
         last->next_woken = waiter;
         waiter = last;
@@ -18,7 +18,7 @@ static void wake_marked(rs_gate *gate)
     while (waiter) {
         rs_waiter *next = waiter->next_woken;
         waiter->next_woken = NULL;
-        __atomic_store_n(&waiter->woken, 0, __ATOMIC_RELEASE);      /* from here on it may be linked again */
+        __atomic_store_n(&waiter->woken, 0, __ATOMIC_RELEASE); /* from here on it may be linked again */
         if (RS_UNLIKELY(!rs_waiter_wake(waiter)))
             rs_waiter_lose(waiter);
         Py_DECREF((PyObject *)waiter);
@@ -38,7 +38,7 @@ static void call_hook(PyObject *hook, PyObject *const *args, Py_ssize_t nargs)
     PyObject *result = hook ? PyObject_Vectorcall(hook, args, nargs, NULL) : NULL;
     if (result == NULL && PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) {
         PyErr_Clear();
-        PyErr_SetInterrupt();               /* raise it again at the next safe point */
+        PyErr_SetInterrupt(); /* raise it again at the next safe point */
     }
     if (result == NULL && PyErr_Occurred())
         PyErr_WriteUnraisable(hook);
@@ -88,23 +88,21 @@ void rs_gate_deliver(rs_gate *gate, PyObject *subject, int in_finaliser)
             deliver_changes(gate);
         else {
             Py_INCREF((PyObject *)gate);
-            if (Py_AddPendingCall(deliver_later, gate) < 0)     /* full: the next change delivers this one too */
+            if (Py_AddPendingCall(deliver_later, gate) < 0) /* full: the next change delivers this one too */
                 Py_DECREF((PyObject *)gate);
         }
     }
     PyErr_Restore(type, value, traceback);
 }
 
-static PyObject *number(double value)
-{
-    return isnan(value) ? Py_NewRef(Py_None) : PyFloat_FromDouble(value);
-}
+static PyObject *number(double value) { return isnan(value) ? Py_NewRef(Py_None) : PyFloat_FromDouble(value); }
 
 void rs_tell_rejected(rs_gate *gate, const rs_rejection *why)
 {
     const rs_kind *kind = rs_kind_of(gate->ops);
-    PyObject *args[5] = {(PyObject *)gate, kind ? rs_reason(kind, why->reason) : Py_None, number(why->measured), number(why->limit),
-                         why->retry_after_ns > 0 ? PyFloat_FromDouble((double)why->retry_after_ns / 1e9) : Py_NewRef(Py_None)};
+    PyObject *args[5] = {
+        (PyObject *)gate, kind ? rs_reason(kind, why->reason) : Py_None, number(why->measured), number(why->limit),
+        why->retry_after_ns > 0 ? PyFloat_FromDouble((double)why->retry_after_ns / 1e9) : Py_NewRef(Py_None)};
     if (args[2] && args[3] && args[4])
         call_hook(rs_hook("rejected", &events_rejected), args, 5);
     PyErr_Clear();

@@ -1,9 +1,9 @@
 /* Gate: the base of every gate. Cython classes derive from it and set ops. */
 #include "core.h"
 
-static rs_gate *live;               /* all gates, for fork */
+static rs_gate *live; /* all gates, for fork */
 static rs_lock live_lock;
-static rs_lock drain_lock;          /* changes taken by one thread are queued before another thread takes later ones */
+static rs_lock drain_lock; /* changes taken by one thread are queued before another thread takes later ones */
 
 static PyObject *gate_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
@@ -88,9 +88,10 @@ static PyObject *gate_counters(rs_gate *self, PyObject *unused)
     rs_lock_acquire(&self->lock);
     rs_counters c = self->counters;
     rs_lock_release(&self->lock);
-    return Py_BuildValue("{sKsKsKsKsKsKsKsKsKsLsL}", "calls", c.calls, "successes", c.successes, "failures", c.failures, "ignored",
-                         c.ignored, "rejected", c.rejected, "would_reject", c.would_reject, "would_wait", c.would_wait, "cancelled",
-                         c.cancelled, "abandoned", c.abandoned, "inflight", (long long)c.inflight, "queued", (long long)c.queued);
+    return Py_BuildValue("{sKsKsKsKsKsKsKsKsKsLsL}", "calls", c.calls, "successes", c.successes, "failures", c.failures,
+                         "ignored", c.ignored, "rejected", c.rejected, "would_reject", c.would_reject, "would_wait",
+                         c.would_wait, "cancelled", c.cancelled, "abandoned", c.abandoned, "inflight",
+                         (long long)c.inflight, "queued", (long long)c.queued);
 }
 
 static PyObject *gate_rejections(rs_gate *self, PyObject *unused)
@@ -189,7 +190,8 @@ static PyObject *gate_pass_changes(rs_gate *self, PyObject *const *args, Py_ssiz
         uint32_t n = copy_changes(self, change);
         if (n == 0)
             Py_RETURN_NONE;
-        PyObject *list = list_of(self, change, n), *entry = list ? PyTuple_Pack(3, (PyObject *)self, list, args[1]) : NULL, *done = NULL;
+        PyObject *list = list_of(self, change, n),
+                 *entry = list ? PyTuple_Pack(3, (PyObject *)self, list, args[1]) : NULL, *done = NULL;
         Py_XDECREF(list);
         if (entry == NULL)
             return NULL;
@@ -340,8 +342,10 @@ static PyMethodDef gate_methods[] = {
     {"deliver", (PyCFunction)gate_deliver, METH_NOARGS,
      "deliver($self, /)\n--\n\n"
      "Wake waiters and notify listeners that the gate has marked. For manual changes; call it without the lock."},
-    {"__sizeof__", (PyCFunction)gate_sizeof, METH_NOARGS, "__sizeof__($self, /)\n--\n\nBytes held, histogram pages included."},
-    {NULL}};
+    {"__sizeof__", (PyCFunction)gate_sizeof, METH_NOARGS,
+     "__sizeof__($self, /)\n--\n\nBytes held, histogram pages included."},
+    {NULL},
+};
 static PyMemberDef gate_members[] = {
     {"listening", T_UINT, offsetof(rs_gate, listening), 0, "Wanted events, as bits: 1 rejected, 2 settled."},
     {"error_rule", T_UBYTE, offsetof(rs_gate, error_rule), 0,
@@ -351,7 +355,8 @@ static PyMemberDef gate_members[] = {
     {"changes_lost", T_UINT, offsetof(rs_gate, changes_lost), READONLY,
      "State changes that were not recorded for lack of room."},
     {"__weaklistoffset__", T_PYSSIZET, offsetof(rs_gate, weakrefs), READONLY},
-    {NULL}};
+    {NULL},
+};
 #define OWN(field, doc) {#field, gate_get_object, gate_set_object, doc, (void *)offsetof(rs_gate, field)}
 static PyGetSetDef gate_getset[] = {
     {"policy", (getter)gate_get_policy, gate_set_object, "The public policy, or None; it accepts a weak reference.",
@@ -360,19 +365,21 @@ static PyGetSetDef gate_getset[] = {
     OWN(judge_error, "callable(exception) -> Outcome, or None for the default rule."),
     OWN(judge_value, "callable(result) -> Outcome, or None: success."),
     OWN(replay_error,
-     "As judge_error, for a client's pipeline, which knows if a request may be repeated; None: by error_rule."),
+        "As judge_error, for a client's pipeline, which knows if a request may be repeated; None: by error_rule."),
     OWN(replay_value,
-     "As judge_value, for a client's pipeline, which knows if a request may be repeated; None: by value_rule."),
+        "As judge_value, for a client's pipeline, which knows if a request may be repeated; None: by value_rule."),
     OWN(entry, "Key of a keyed policy that this gate serves, or None."),
     OWN(on_trip,
-     "callable(gate, subject) after a failure that changed the state; *subject* was raised or returned. Or None."),
-    {"enforce", (getter)gate_get_enforce, (setter)gate_set_enforce, "Share of the calls to which rejections apply, 0 to 1."},
+        "callable(gate, subject) after a failure that changed the state; *subject* was raised or returned. Or None."),
+    {"enforce", (getter)gate_get_enforce, (setter)gate_set_enforce,
+     "Share of the calls to which rejections apply, 0 to 1."},
     {"waited", (getter)gate_waited, NULL, "Total seconds that calls have waited here."},
     {"error", (getter)gate_get_error, NULL, "Name in resilio.errors of the class of its rejections."},
     {"states", (getter)gate_get_states, NULL, "Closed set of states, possibly empty."},
     {"reasons", (getter)gate_get_reasons, NULL, "Closed set of reasons."},
     {"kind", (getter)gate_get_kind, NULL, "Kind of gate: circuit_breaker, bulkhead, ..."},
-    {NULL}};
+    {NULL},
+};
 
 PyTypeObject rs_GateType = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "resilio._native.core.Gate",

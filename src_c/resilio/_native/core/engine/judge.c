@@ -29,7 +29,7 @@ int rs_ask_judge(const rs_pipeline *pipe, rs_gate *gate, int of_value, PyObject 
     if (outcome >= RS_SUCCESS && outcome <= RS_IGNORED)
         return (int)outcome;
     rs_drop_error();
-    return RS_IGNORED;                      /* an outcome whose predicate raises is ignored */
+    return RS_IGNORED; /* an outcome whose predicate raises is ignored */
 }
 
 static PyObject *rejected_error, *deadline_error;
@@ -53,7 +53,7 @@ static int is_rejection(PyObject *error)
         return 1;
     if (!PyObject_TypeCheck(error, (PyTypeObject *)PyExc_BaseExceptionGroup))
         return 0;
-    PyObject *leaves = rs_group_leaves(error);   /* user code may set the attribute to anything, the group itself too */
+    PyObject *leaves = rs_group_leaves(error); /* user code may set the attribute to anything, the group itself too */
     int all = leaves && PyTuple_Check(leaves) && !Py_EnterRecursiveCall(" in a group of exceptions");
     if (all) {
         for (Py_ssize_t i = 0; all && i < PyTuple_GET_SIZE(leaves); i++)
@@ -99,7 +99,8 @@ static int ignored_as_left(rs_slot *slot)
 int rs_judge_out_of_time(rs_slot *slot, int64_t now)
 {
     rs_gate_lock(slot->gate);
-    int64_t p99 = slot->gate->counters.successes >= ENOUGH_FOR_A_P99 ? rs_histogram_quantile(&slot->gate->latency, 0.99) : RS_NEVER;
+    int64_t p99 = slot->gate->counters.successes >= ENOUGH_FOR_A_P99 ? rs_histogram_quantile(&slot->gate->latency, 0.99)
+                                                                     : RS_NEVER;
     rs_gate_unlock(slot->gate);
     return now - slot->admitted_ns >= p99 ? RS_FAILURE : ignored_as_left(slot);
 }
@@ -109,12 +110,13 @@ int rs_judge_out_of_time(rs_slot *slot, int64_t now)
    meet. */
 static int judge_cancelled(const rs_run *run, int stage, PyObject *error, int64_t now)
 {
-    if (PyObject_TypeCheck(error, (PyTypeObject *)PyExc_KeyboardInterrupt) || PyObject_TypeCheck(error, (PyTypeObject *)PyExc_SystemExit)
+    if (PyObject_TypeCheck(error, (PyTypeObject *)PyExc_KeyboardInterrupt)
+        || PyObject_TypeCheck(error, (PyTypeObject *)PyExc_SystemExit)
         || PyObject_TypeCheck(error, (PyTypeObject *)PyExc_GeneratorExit))
         return RS_IGNORED;
     int label = label_of(run, stage);
     if (label == RS_UNINTERRUPTED && rs_deadline_interrupts(now))
-        label = RS_OUT_OF_TIME;         /* by a block around the call */
+        label = RS_OUT_OF_TIME; /* by a block around the call */
     if (label == RS_TIMED_OUT)
         return RS_FAILURE;
     if (label == RS_OUT_OF_TIME)
@@ -130,7 +132,7 @@ int rs_judge_exception(const rs_pipeline *pipe, rs_gate *gate, PyObject *error)
     if (outcome >= 0)
         return outcome;
     outcome = is_rejection(error) ? RS_IGNORED : RS_FAILURE;
-    rs_drop_error();                    /* a group that is nested too deeply is a failure */
+    rs_drop_error(); /* a group that is nested too deeply is a failure */
     return outcome;
 }
 

@@ -48,7 +48,7 @@ const rs_kind *rs_kind_of(const rs_gate_ops *ops)
     rs_kind kind = {0};
     if (fill_kind(&kind, ops) < 0)
         return NULL;
-    rs_lock_acquire(&lock);         /* two threads may add the same kind twice: harmless */
+    rs_lock_acquire(&lock); /* two threads may add the same kind twice: harmless */
     n = n_kinds;
     if (n < RS_KINDS) {
         kinds[n] = kind;

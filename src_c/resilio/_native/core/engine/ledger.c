@@ -14,7 +14,7 @@ static rs_ledger *ledger_new(int64_t began_ns, int base)
         ledger->segment = RS_ATTEMPT;
         ledger->began_ns = ledger->mark_ns = began_ns;
     }
-    return ledger;                      /* NULL: no ledger for this call */
+    return ledger; /* NULL: no ledger for this call */
 }
 
 rs_ledger *rs_ledger_keep(rs_ledger *ledger)
@@ -24,7 +24,7 @@ rs_ledger *rs_ledger_keep(rs_ledger *ledger)
     return ledger;
 }
 
-static rs_lock drop_lock;           /* for a run that drops its ledger while another thread reads it */
+static rs_lock drop_lock; /* for a run that drops its ledger while another thread reads it */
 
 void rs_ledger_after_fork(void) { rs_lock_reset(&drop_lock); }
 
@@ -66,7 +66,7 @@ static void spend(rs_spent *spent, int segment, uint32_t attempt, int64_t ns)
         return;
     rs_entry *last = spent->n ? &spent->entry[spent->n - 1] : NULL;
     spent->ns[segment] += ns;
-    if (segment == RS_OWN)              /* occurs between all other segments; no entry of its own */
+    if (segment == RS_OWN) /* occurs between all other segments; no entry of its own */
         return;
     if (last && last->segment == segment && last->attempt == attempt)
         last->ns += ns;
@@ -103,7 +103,7 @@ void rs_ledger_begin(rs_run *run)
         return;
     made->attempt = run->attempt + 1;
     if (!__atomic_compare_exchange_n(&run->ledger, &none, made, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
-        rs_ledger_drop(&made);          /* two threads use a permit at once */
+        rs_ledger_drop(&made); /* two threads use a permit at once */
 }
 
 void rs_ledger_go(rs_run *run, int segment, int64_t now)
@@ -271,8 +271,8 @@ void rs_ledger_adopt(rs_ledger *ledger, rs_ledger *copy, int stage, int64_t now)
         spend(&ledger->spent, RS_HEDGE, ledger->attempt, began_ns - from_ns);
         ledger->spent.ns[RS_OWN] += spent.ns[RS_OWN];
         for (int i = 0; i < spent.n; i++)
-            spend(&ledger->spent, spent.entry[i].segment == RS_SEGMENTS ? RS_ATTEMPT : spent.entry[i].segment, ledger->attempt,
-                  spent.entry[i].ns);
+            spend(&ledger->spent, spent.entry[i].segment == RS_SEGMENTS ? RS_ATTEMPT : spent.entry[i].segment,
+                  ledger->attempt, spent.entry[i].ns);
         spend(&ledger->spent, RS_HEDGE, ledger->attempt, now - ended_ns);
         ledger->mark_ns = Py_MAX(ledger->mark_ns, now);
         ledger->segment = RS_OWN;
@@ -303,7 +303,7 @@ static PyObject *slow_one(rs_gate *gate, const rs_spent *spent)
     if (segments)
         told = PyTuple_Pack(2, (PyObject *)gate, segments);
     Py_XDECREF(segments);
-    PyErr_Restore(type, value, traceback);      /* without memory it is not reported */
+    PyErr_Restore(type, value, traceback); /* without memory it is not reported */
     return told;
 }
 
@@ -320,7 +320,7 @@ PyObject *rs_ledger_close(rs_run *run, int64_t now)
     rs_ledger *ledger = run->ledger;
     int mine = owns(run, ledger);
     ended(run, mine ? RS_OWN : run->pipe->gate[run->base - 1]->ops->segment, now);
-    if (!mine || run->lent)             /* its stage continues: a hedging one waits for copies */
+    if (!mine || run->lent) /* its stage continues: a hedging one waits for copies */
         return NULL;
     rs_lock_acquire(&ledger->lock);
     int counts = !ledger->closed && !run->inside && run->n > 0;
@@ -341,7 +341,7 @@ void rs_ledger_uncalled(rs_run *run, int floor, int64_t now)
     if (floor > run->base)
         rs_ledger_go(run, RS_OWN, now);
     else
-        Py_XDECREF(rs_ledger_close(run, now));      /* no slow call: the callee was not called */
+        Py_XDECREF(rs_ledger_close(run, now)); /* no slow call: the callee was not called */
 }
 
 static PyObject *told_slow, *told_note;
@@ -383,7 +383,7 @@ void rs_ledger_attach(rs_run *run, PyObject *error, int64_t now)
     else if (run->pipe->n && run->slots[0].admitted_ns)
         spend(&plain, RS_ATTEMPT, 1, now - run->slots[0].admitted_ns);
     else
-        return;                         /* duration unknown: keep the segments attached by an inner call */
+        return; /* duration unknown: keep the segments attached by an inner call */
     if (attribute == NULL && (attribute = PyUnicode_InternFromString("resilio_segments")) == NULL)
         goto out;
     PyObject *segments = rs_segments_new(spent);

@@ -14,12 +14,12 @@
 #include "segments.h"
 
 #define RS_ENTRIES 12
-#define RS_LANES 33                 /* RS_MAX_GATES + 1 */
+#define RS_LANES 33 /* RS_MAX_GATES + 1 */
 
-typedef struct rs_entry {           /* one line of the trail */
+typedef struct rs_entry { /* one line of the trail */
     int64_t ns;
-    uint32_t attempt;               /* from 1; 0: of none */
-    uint8_t segment;                /* rs_segment; RS_SEGMENTS: time without an entry of its own */
+    uint32_t attempt; /* from 1; 0: of none */
+    uint8_t segment;  /* rs_segment; RS_SEGMENTS: time without an entry of its own */
 } rs_entry;
 
 typedef struct rs_spent {
@@ -28,7 +28,7 @@ typedef struct rs_spent {
     rs_entry entry[RS_ENTRIES];
 } rs_spent;
 
-typedef struct rs_saved {           /* spent when a hedge's stage began; its copies compete from here */
+typedef struct rs_saved { /* spent when a hedge's stage began; its copies compete from here */
     struct rs_saved *next;
     int stage;
     int64_t at_ns;
@@ -38,40 +38,40 @@ typedef struct rs_saved {           /* spent when a hedge's stage began; its cop
 typedef struct rs_ledger {
     rs_lock lock;
     int refs;
-    int base;                       /* of the run that owns it: others write into it from inside */
-    uint32_t attempt;               /* of the open segment */
-    uint16_t lanes;                 /* lanes assigned so far */
-    uint16_t lane[RS_LANES];        /* by base: the lane that may write inside a stage run in Python; 0: none */
-    uint8_t segment;                /* the open one */
-    uint8_t copy;                   /* of a hedge's copy */
-    uint8_t adopted;                /* the call has taken the copy's ledger over */
+    int base;                /* of the run that owns it: others write into it from inside */
+    uint32_t attempt;        /* of the open segment */
+    uint16_t lanes;          /* lanes assigned so far */
+    uint16_t lane[RS_LANES]; /* by base: the lane that may write inside a stage run in Python; 0: none */
+    uint8_t segment;         /* the open one */
+    uint8_t copy;            /* of a hedge's copy */
+    uint8_t adopted;         /* the call has taken the copy's ledger over */
     uint8_t closed;
-    int64_t began_ns, mark_ns;      /* mark: when the open segment began, or when the ledger was closed */
+    int64_t began_ns, mark_ns; /* mark: when the open segment began, or when the ledger was closed */
     rs_spent spent;
     rs_saved *saved;
 } rs_ledger;
 
 struct rs_run;
-extern int64_t rs_slow_ns;          /* calls that take at least this long are reported; INT64_MAX: none */
+extern int64_t rs_slow_ns; /* calls that take at least this long are reported; INT64_MAX: none */
 
 /* Share with a run of that base: a new reference, or NULL. */
 rs_ledger *rs_ledger_share(struct rs_run *run, int base, uint16_t *lane);
 rs_ledger *rs_ledger_of_copy(int base, int64_t now);
-rs_ledger *rs_ledger_keep(rs_ledger *ledger);                   /* another reference; NULL passes through */
+rs_ledger *rs_ledger_keep(rs_ledger *ledger); /* another reference; NULL passes through */
 void rs_ledger_drop(rs_ledger **ledger);
-void rs_ledger_lend(struct rs_run *run, struct rs_run *to);     /* of a stream, to a stage inside that has not begun */
+void rs_ledger_lend(struct rs_run *run, struct rs_run *to); /* of a stream, to a stage inside that has not begun */
 void rs_ledger_adopt(rs_ledger *ledger, rs_ledger *copy, int stage, int64_t now);
-int64_t rs_ledger_wasted(const rs_ledger *copy);               /* wasted by a copy that has ended and was not adopted */
+int64_t rs_ledger_wasted(const rs_ledger *copy); /* wasted by a copy that has ended and was not adopted */
 
-void rs_ledger_begin(struct rs_run *run);       /* if there is none: all time since the run began is the attempt */
-void rs_ledger_go(struct rs_run *run, int segment, int64_t now);    /* if there is one */
-void rs_ledger_ended(struct rs_run *run, int64_t now);    /* the inner part has ended; so have phases of calls around */
-void rs_ledger_answered(struct rs_run *run, int next, int64_t now);  /* the stage at n - 1 continues: rs_next */
+void rs_ledger_begin(struct rs_run *run); /* if there is none: all time since the run began is the attempt */
+void rs_ledger_go(struct rs_run *run, int segment, int64_t now); /* if there is one */
+void rs_ledger_ended(struct rs_run *run, int64_t now); /* the inner part has ended; so have phases of calls around */
+void rs_ledger_answered(struct rs_run *run, int next, int64_t now); /* the stage at n - 1 continues: rs_next */
 void rs_ledger_save(struct rs_run *run, int stage, int64_t now);
 void rs_ledger_first(struct rs_run *run, int64_t now);
 int rs_ledger_phase(struct rs_run *run, int segment, int64_t now);
-PyObject *rs_ledger_close(struct rs_run *run, int64_t now);    /* count it; not NULL: a slow call, for rs_ledger_slow */
-void rs_ledger_uncalled(struct rs_run *run, int floor, int64_t now);     /* if there is one */
+PyObject *rs_ledger_close(struct rs_run *run, int64_t now); /* count it; not NULL: a slow call, for rs_ledger_slow */
+void rs_ledger_uncalled(struct rs_run *run, int floor, int64_t now); /* if there is one */
 PyObject *rs_ledger_slow_attempt(rs_gate *gate, int64_t ns);
 void rs_ledger_slow(PyObject *slow, PyObject *error);
 void rs_ledger_attach(struct rs_run *run, PyObject *error, int64_t now);
@@ -82,7 +82,7 @@ extern PyTypeObject rs_SegmentsType;
 PyObject *rs_segments_new(const rs_spent *spent);
 PyObject *rs_segments_dict(const int64_t *ns);
 int rs_segments_add(PyObject *module);
-int rs_segment_of(PyObject *name);  /* of a phase; -1 with an exception */
+int rs_segment_of(PyObject *name); /* of a phase; -1 with an exception */
 int rs_any_segment_of(PyObject *name);
 
 /* Counters of a gate that are updated without its lock. */

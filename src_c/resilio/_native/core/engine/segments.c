@@ -1,13 +1,13 @@
 /* Segments: the time of one call by segment, as a value. Numbers and text are created when they are read. */
 #include "core.h"
 
-static const char *const names[RS_SPENT] = {
-    "own", "queue", "rate_limit", "attempt", "connect", "first_byte", "body", "retry_sleep", "hedge", "fallback", "wasted"};
+static const char *const names[RS_SPENT] = {"own",  "queue",       "rate_limit", "attempt",  "connect", "first_byte",
+                                            "body", "retry_sleep", "hedge",      "fallback", "wasted"};
 
 typedef struct {
     PyObject_VAR_HEAD
     int64_t ns[RS_SPENT];
-    rs_entry entry[1];              /* ob_size of them */
+    rs_entry entry[1]; /* ob_size of them */
 } SegmentsObject;
 
 static SegmentsObject *segments_alloc(int n)
@@ -37,8 +37,9 @@ static PyObject *segments_make(PyTypeObject *type, PyObject *args, PyObject *kwa
     double given[RS_SPENT] = {0};
     for (int i = 0; i < RS_SPENT; i++)
         known[i] = (char *)names[i];
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$ddddddddddd:Segments", known, &given[0], &given[1], &given[2], &given[3], &given[4],
-                                     &given[5], &given[6], &given[7], &given[8], &given[9], &given[10]))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$ddddddddddd:Segments", known, &given[0], &given[1], &given[2],
+                                     &given[3], &given[4], &given[5], &given[6], &given[7], &given[8], &given[9],
+                                     &given[10]))
         return NULL;
     for (int i = 0; i < RS_SPENT; i++)
         if (!(given[i] >= 0.0 && given[i] < 9e9)) {
@@ -68,8 +69,8 @@ static PyObject *segments_trail(SegmentsObject *self, void *unused)
     PyObject *trail = PyTuple_New(Py_SIZE(self));
     for (Py_ssize_t i = 0; trail && i < Py_SIZE(self); i++) {
         const rs_entry *entry = &self->entry[i];
-        PyObject *item = Py_BuildValue("(sId)", entry->segment == RS_SEGMENTS ? "more" : names[entry->segment], (unsigned)entry->attempt,
-                                       (double)entry->ns / 1e9);
+        PyObject *item = Py_BuildValue("(sId)", entry->segment == RS_SEGMENTS ? "more" : names[entry->segment],
+                                       (unsigned)entry->attempt, (double)entry->ns / 1e9);
         if (item == NULL) {
             Py_CLEAR(trail);
             break;
@@ -128,7 +129,7 @@ static PyObject *segments_compare(SegmentsObject *self, PyObject *other, int op)
 
 static Py_hash_t segments_hash(SegmentsObject *self)
 {
-    uint64_t hash = UINT64_C(14695981039346656037);        /* FNV-1a, of words: Python's hash of bytes is private */
+    uint64_t hash = UINT64_C(14695981039346656037); /* FNV-1a, of words: Python's hash of bytes is private */
     for (size_t i = 0; i < sizeof(self->ns) / sizeof(self->ns[0]); i++)
         hash = (hash ^ (uint64_t)self->ns[i]) * UINT64_C(1099511628211);
     return (Py_hash_t)hash == -1 ? -2 : (Py_hash_t)hash;
@@ -138,7 +139,8 @@ static Py_hash_t segments_hash(SegmentsObject *self)
 static PyObject *segments_reduce(SegmentsObject *self, PyObject *unused)
 {
     PyObject *restore = PyObject_GetAttrString((PyObject *)&rs_SegmentsType, "_restore");
-    PyObject *state = PyBytes_FromStringAndSize((const char *)self->ns, (Py_ssize_t)(sizeof(self->ns) + (size_t)Py_SIZE(self) * sizeof(rs_entry)));
+    PyObject *state = PyBytes_FromStringAndSize(
+        (const char *)self->ns, (Py_ssize_t)(sizeof(self->ns) + (size_t)Py_SIZE(self) * sizeof(rs_entry)));
     PyObject *reduced = restore && state ? Py_BuildValue("(O(O))", restore, state) : NULL;
     Py_XDECREF(restore);
     Py_XDECREF(state);
@@ -147,7 +149,8 @@ static PyObject *segments_reduce(SegmentsObject *self, PyObject *unused)
 
 static PyObject *segments_restore(PyObject *class, PyObject *state)
 {
-    Py_ssize_t bytes = PyBytes_Check(state) ? PyBytes_GET_SIZE(state) - (Py_ssize_t)sizeof(((SegmentsObject *)0)->ns) : -1;
+    Py_ssize_t bytes = PyBytes_Check(state) ? PyBytes_GET_SIZE(state) - (Py_ssize_t)sizeof(((SegmentsObject *)0)->ns)
+                                            : -1;
     if (bytes < 0 || bytes % (Py_ssize_t)sizeof(rs_entry) || bytes > RS_ENTRIES * (Py_ssize_t)sizeof(rs_entry))
         return PyErr_Format(PyExc_ValueError, "state: this is not what Segments are pickled as");
     SegmentsObject *self = segments_alloc((int)(bytes / (Py_ssize_t)sizeof(rs_entry)));
@@ -167,13 +170,14 @@ int rs_segment_of(PyObject *name)
     if (known[RS_BODY] == NULL)
         for (int i = RS_CONNECT; i <= RS_BODY; i++)
             known[i] = PyUnicode_InternFromString(names[i]);
-    for (int i = RS_CONNECT; i <= RS_BODY; i++)     /* literals in programs are interned: compare addresses first */
+    for (int i = RS_CONNECT; i <= RS_BODY; i++) /* literals in programs are interned: compare addresses first */
         if (known[i] == name)
             return i;
     for (int i = RS_CONNECT; PyUnicode_Check(name) && i <= RS_BODY; i++)
         if (PyUnicode_CompareWithASCIIString(name, names[i]) == 0)
             return i;
-    PyErr_Format(PyUnicode_Check(name) ? PyExc_ValueError : PyExc_TypeError, "name: must be connect, first_byte, body or None, not %R", name);
+    PyErr_Format(PyUnicode_Check(name) ? PyExc_ValueError : PyExc_TypeError,
+                 "name: must be connect, first_byte, body or None, not %R", name);
     return -1;
 }
 
@@ -210,12 +214,13 @@ static PyMethodDef segments_methods[] = {
      "Value of a Server-Timing header: milliseconds by segment; empty if no time was spent."},
     {"__reduce__", (PyCFunction)segments_reduce, METH_NOARGS, NULL},
     {"_restore", (PyCFunction)segments_restore, METH_O | METH_CLASS, NULL},
-    {NULL}};
+    {NULL},
+};
 #define SEGMENT(name, segment, doc) {name, (getter)segments_get, NULL, doc, (void *)segment}
 static PyGetSetDef segments_getset[] = {
     SEGMENT("own", RS_OWN, "resilio itself: decisions of strategies, repeated admissions."),
     SEGMENT("queue", RS_QUEUE,
-     "Waiting for a permit of a bulkhead, a load shedder, an adaptive limit or a custom gate."),
+            "Waiting for a permit of a bulkhead, a load shedder, an adaptive limit or a custom gate."),
     SEGMENT("rate_limit", RS_RATE_LIMIT, "Waiting for a rate limit's tokens."),
     SEGMENT("attempt", RS_ATTEMPT, "The function, without the phases that were reported."),
     SEGMENT("connect", RS_CONNECT, "Within the attempt: until there was a connection."),
@@ -225,18 +230,21 @@ static PyGetSetDef segments_getset[] = {
     SEGMENT("hedge", RS_HEDGE, "Until the copy that won was started, and waiting for copies."),
     SEGMENT("fallback", RS_FALLBACK, "A fallback's target or handler."),
     SEGMENT("wasted", RS_WASTED,
-     "Not part of the total: time of a primary that a copy has beaten, and of losing copies."),
+            "Not part of the total: time of a primary that a copy has beaten, and of losing copies."),
     {"total", (getter)segments_total, NULL, "Wall time: the sum of all segments."},
-    {"trail", (getter)segments_trail, NULL, "The segments in order of time: (segment, attempt, seconds), without own; "
+    {"trail", (getter)segments_trail, NULL,
+     "The segments in order of time: (segment, attempt, seconds), without own; "
      "the last may be (\"more\", 0, ...)."},
-    {NULL}};
+    {NULL},
+};
 
 PyTypeObject rs_SegmentsType = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "resilio._native.core.Segments",
     .tp_basicsize = offsetof(SegmentsObject, entry),
     .tp_itemsize = sizeof(rs_entry),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
-    .tp_doc = "Segments(*, own=0.0, queue=0.0, rate_limit=0.0, attempt=0.0, connect=0.0, first_byte=0.0, body=0.0, retry_sleep=0.0, "
+    .tp_doc = "Segments(*, own=0.0, queue=0.0, rate_limit=0.0, attempt=0.0, connect=0.0, first_byte=0.0, body=0.0, "
+              "retry_sleep=0.0, "
               "hedge=0.0, fallback=0.0, wasted=0.0)\n--\n\n"
               "Time of one call by segment, in seconds; all but `wasted` add up to its wall time.",
     .tp_new = segments_make,

@@ -69,7 +69,8 @@ static RS_APART void tell_settled(rs_gate *gate, int outcome, PyObject *subject,
 }
 
 /* *subject*: the exception raised or the value returned; or the part that was kept of it; or NULL. */
-static inline void settle_one(rs_gate *gate, rs_slot *slot, int outcome, PyObject *subject, int in_finaliser, int64_t now)
+static inline void settle_one(rs_gate *gate, rs_slot *slot, int outcome, PyObject *subject, int in_finaliser,
+                              int64_t now)
 {
     int64_t latency = (slot->first_ns ? slot->first_ns : now) - slot->admitted_ns;
     if (RS_UNLIKELY(latency < 0))
@@ -98,9 +99,9 @@ static inline void settle_one(rs_gate *gate, rs_slot *slot, int outcome, PyObjec
     rs_slot_leave(slot);
 }
 
-static void tell_slow(PyObject *slow, PyObject *error, int in_finaliser)     /* steals */
+static void tell_slow(PyObject *slow, PyObject *error, int in_finaliser) /* steals */
 {
-    if (in_finaliser)                   /* user code must not run now */
+    if (in_finaliser) /* user code must not run now */
         Py_DECREF(slow);
     else
         rs_ledger_slow(slow, error);
@@ -134,10 +135,7 @@ void rs_run_settle(rs_run *run, int outcome, PyObject *subject, int in_finaliser
 }
 
 /* The more severe of two verdicts on one call: a failure at one gate is a failure of the call. */
-static inline int worse(int a, int b)
-{
-    return a == RS_FAILURE || b == RS_FAILURE ? RS_FAILURE : Py_MAX(a, b);
-}
+static inline int worse(int a, int b) { return a == RS_FAILURE || b == RS_FAILURE ? RS_FAILURE : Py_MAX(a, b); }
 
 static inline int judge_value(const rs_run *run, rs_gate *gate, PyObject *value)
 {
@@ -209,7 +207,7 @@ void rs_end_load(rs_end *end, PyObject *value)
 static inline int wants_to_know(const rs_run *run, int stage, const rs_end *end)
 {
     return end->error || end->outcome != RS_SUCCESS || run->slots[stage].extra
-        || (run->interrupt && run->interrupt_stage == stage);
+           || (run->interrupt && run->interrupt_stage == stage);
 }
 
 /* If no stage needs the end time, the clock is read only for a ledger. */
@@ -234,7 +232,8 @@ int rs_run_succeeded(rs_run *run)
     for (int i = run->n - 1; i >= run->base; i--) {
         rs_slot *slot = &run->slots[i];
         rs_gate *gate = slot->gate;
-        if (RS_UNLIKELY(rs_judges_values(run->pipe, gate) || slot->extra || (run->interrupt && run->interrupt_stage == i)))
+        if (RS_UNLIKELY(rs_judges_values(run->pipe, gate) || slot->extra
+                        || (run->interrupt && run->interrupt_stage == i)))
             return 0;
         if (now == 0 && !(gate->timeless & RS_NO_LATENCY))
             now = rs_clock_now(rs_clk);
@@ -282,7 +281,7 @@ static int first_neighbour(const rs_run *run, int at)
    PASS. PASS: all stages are settled. Otherwise the stage at run->n - 1 has answered, and is still held. */
 int rs_run_outward(rs_run *run, rs_end *end)
 {
-    int verdict = RS_SUCCESS, asked = run->n;      /* the hook has been asked about the stages from here on */
+    int verdict = RS_SUCCESS, asked = run->n; /* the hook has been asked about the stages from here on */
     PyObject *slow = NULL;
     if (RS_UNLIKELY(run->epoch != rs_epoch || run->n == run->base)) {
         end_bare(run, end->now_ns);
@@ -302,7 +301,7 @@ int rs_run_outward(rs_run *run, rs_end *end)
             }
         }
         end->outcome = (int8_t)(RS_LIKELY(end->error == NULL) ? judge_value(run, slot->gate, end->value)
-                                : rs_judge_error(run, i, end->error, end->now_ns));
+                                                              : rs_judge_error(run, i, end->error, end->now_ns));
         if (run->verdict >= 0 && end->outcome == RS_SUCCESS)
             end->outcome = run->verdict;
         if (strategy && RS_UNLIKELY(wants_to_know(run, i, end))) {
@@ -316,7 +315,7 @@ int rs_run_outward(rs_run *run, rs_end *end)
                 rs_call_settle_interrupt(end->call, end);
             int next = strategy->ended(slot->gate, slot, end);
             if (run->interrupt && i > run->interrupt_stage && next != RS_AWAIT) {
-                Py_CLEAR(end->target);      /* the call is being ended: begin nothing more inside */
+                Py_CLEAR(end->target); /* the call is being ended: begin nothing more inside */
                 Py_CLEAR(end->argument);
                 next = RS_PASS;
             }

@@ -5,10 +5,10 @@
 typedef struct {
     PyObject_HEAD
     vectorcallfunc vectorcall;
-    PyObject *failing;              /* frozenset of int */
-    PyObject *otherwise;            /* the judge of answers without a status attribute */
+    PyObject *failing;   /* frozenset of int */
+    PyObject *otherwise; /* the judge of answers without a status attribute */
     PyObject *success, *failure;
-    long least;                     /* the least failing status */
+    long least; /* the least failing status */
 } StatusesObject;
 
 static PyObject *name_status, *name_status_code;
@@ -32,7 +32,7 @@ static PyObject *status_of(PyObject *value)
     if (status && (status == Py_None || (PyLong_CheckExact(status) && PyLong_AsLong(status) == 0)))
         Py_SETREF(status, attribute(value, name_status));
     if (RS_UNLIKELY(status == NULL || !PyLong_CheckExact(status))) {
-        PyErr_Clear();                  /* the other judge meets the same error, and reports it */
+        PyErr_Clear(); /* the other judge meets the same error, and reports it */
         Py_CLEAR(status);
     }
     return status;
@@ -58,7 +58,8 @@ static PyObject *statuses_new(PyTypeObject *type, PyObject *args, PyObject *kwar
 {
     static char *names[] = {"failing", "otherwise", "success", "failure", NULL};
     PyObject *failing, *otherwise, *success, *failure, *least;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!OOO:Statuses", names, &PyFrozenSet_Type, &failing, &otherwise, &success, &failure))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!OOO:Statuses", names, &PyFrozenSet_Type, &failing, &otherwise,
+                                     &success, &failure))
         return NULL;
     PyObject *sorted = PySequence_List(failing);
     if (sorted == NULL || PyList_Sort(sorted) < 0 || (least = PySequence_GetItem(sorted, 0)) == NULL) {

@@ -1,7 +1,7 @@
 /* Waiter: parks one call in its own loop or thread. */
 #include "core.h"
 
-static rs_lock wake_lock;           /* for binding against waking */
+static rs_lock wake_lock; /* for binding against waking */
 
 void rs_waiter_after_fork(void) { rs_lock_reset(&wake_lock); }
 
@@ -166,10 +166,12 @@ static PyMethodDef waiter_methods[] = {
     {"unbind", (PyCFunction)waiter_unbind, METH_NOARGS, "unbind($self, /)\n--\n\nForget the waker."},
     {"lost", (PyCFunction)waiter_lost, METH_NOARGS,
      "lost($self, /)\n--\n\nPass on the granted permit: the loop was closed before the wake-up reached it."},
-    {NULL}};
+    {NULL},
+};
 static PyMemberDef waiter_members[] = {
     {"notified", T_BOOL, offsetof(rs_waiter, notified), READONLY, "True if a wake-up is due or delivered."},
-    {NULL}};
+    {NULL},
+};
 
 PyTypeObject rs_WaiterType = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "resilio._native.core.Waiter",

@@ -2,8 +2,8 @@
 #include "timers/loop_wheel.h"
 #include "try_hold.h"
 
-#define FAR_OFF_NS INT64_C(50000000)        /* no loop fires as early as that by rounding */
-#define OFF_NS INT64_C(4000000)             /* nor as early as this after a wait that took no time */
+#define FAR_OFF_NS INT64_C(50000000) /* no loop fires as early as that by rounding */
+#define OFF_NS INT64_C(4000000)      /* nor as early as this after a wait that took no time */
 #define FIRST_PAUSE_NS INT64_C(1000)
 
 /* A new reference to the referent of a weak reference, or NULL without an exception. */
@@ -28,7 +28,7 @@ static void cancel(PyObject *handle)
     PyObject *done = PyObject_CallMethod(handle, "cancel", NULL);
     int interrupts = 0;
     while (done == NULL && interrupts < 8 && PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) {
-        PyErr_Clear();                      /* it interrupted the cancel, and is raised again below */
+        PyErr_Clear(); /* it interrupted the cancel, and is raised again below */
         interrupts++;
         done = PyObject_CallMethod(handle, "cancel", NULL);
     }
@@ -86,7 +86,7 @@ int rs_wheel_set_alarm(WheelObject *self, PyObject *loop, int64_t when_ns, int64
     PyObject *old = self->alarm;
     int64_t old_ns = self->alarm_ns, delay_ns = when_ns - now_ns;
     unsigned long long number = ++self->number;
-    self->alarm_ns = when_ns;               /* before the call: it may run a finaliser that arms a timer as well */
+    self->alarm_ns = when_ns; /* before the call: it may run a finaliser that arms a timer as well */
     self->set_ns = now_ns;
     self->alarm = NULL;
     self->time_was_virtual = (uint8_t)time_is_virtual();
@@ -101,7 +101,7 @@ int rs_wheel_set_alarm(WheelObject *self, PyObject *loop, int64_t when_ns, int64
     if (ok && is_latest)
         keep_handle(self, handle);
     else if (ok)
-        cancel(handle);                     /* the alarm of that finaliser is earlier */
+        cancel(handle); /* the alarm of that finaliser is earlier */
     Py_XDECREF(handle);
     PyObject *type, *error, *traceback;
     PyErr_Fetch(&type, &error, &traceback);
@@ -149,7 +149,7 @@ static void fire_due(WheelObject *self, PyObject **interrupt)
     PyObject *owner;
     void (*fire)(rs_timer *);
     while (take(self, &timer, &owner, &fire)) {
-        Py_DECREF(self);                    /* the timer's reference; the caller has one */
+        Py_DECREF(self); /* the timer's reference; the caller has one */
         if (fire) {
             fire(timer);
             if (RS_UNLIKELY(PyErr_Occurred() != NULL))
@@ -177,7 +177,8 @@ static void move_on(WheelObject *self, int64_t alarm_ns)
         if (is_out_of_step(self, alarm_ns, now)) {
             self->ahead_ns = later(self->ahead_ns, alarm_ns - now);
             now = alarm_ns;
-        } else                              /* early again: the loop's time has coarser steps than the last pause */
+        }
+        else /* early again: the loop's time has coarser steps than the last pause */
             self->pause_ns = pause_ns ? 8 * pause_ns : FIRST_PAUSE_NS;
     }
     lock_wheel(self);
@@ -234,4 +235,3 @@ PyObject *rs_wheel_call(WheelObject *self, PyObject *args, PyObject *kwargs)
     Py_DECREF(interrupt);
     return NULL;
 }
-

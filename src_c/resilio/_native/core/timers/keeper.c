@@ -11,8 +11,8 @@
 
 typedef struct rs_keeper {
     PyObject_HEAD
-    rs_keep head;                   /* of a ring */
-    WheelObject *wheel;          /* finds this keeper without a look-up in the loop; owned, NULL before the first use */
+    rs_keep head;       /* of a ring */
+    WheelObject *wheel; /* finds this keeper without a look-up in the loop; owned, NULL before the first use */
     rs_lock lock;
     uint32_t epoch;
 } KeeperObject;
@@ -128,7 +128,8 @@ static KeeperObject *keeper_of(PyObject *loop)
 
 void rs_keep_begin(rs_keep *node, PyObject *loop, WheelObject *wheel, PyObject *kept)
 {
-    KeeperObject *self = wheel && wheel->keeper ? (KeeperObject *)Py_NewRef((PyObject *)wheel->keeper) : keeper_of(loop);
+    KeeperObject *self = wheel && wheel->keeper ? (KeeperObject *)Py_NewRef((PyObject *)wheel->keeper)
+                                                : keeper_of(loop);
     if (self == NULL) {
         rs_drop_error();
         return;

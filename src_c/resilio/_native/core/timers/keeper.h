@@ -7,9 +7,9 @@
 struct rs_loop_wheel;
 
 typedef struct rs_keep {
-    struct rs_keep *prev, *next;    /* a ring; NULL: on none */
-    PyObject *keeper;               /* owner of the ring; visited by the object that contains this struct */
-    PyObject *kept;                 /* visited by the keeper */
+    struct rs_keep *prev, *next; /* a ring; NULL: on none */
+    PyObject *keeper;            /* owner of the ring; visited by the object that contains this struct */
+    PyObject *kept;              /* visited by the keeper */
 } rs_keep;
 
 /* Keep *kept* alive as long as *loop* lives, or until rs_keep_end. Keeps nothing if the loop does not allow it.

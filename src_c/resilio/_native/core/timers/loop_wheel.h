@@ -9,23 +9,23 @@
 typedef struct rs_loop_wheel {
     PyObject_HEAD
     rs_wheel wheel;
-    PyObject *loop;                 /* a weak reference, or the loop if it allows none */
-    PyObject *alarm;                /* a weak reference to the loop's timer, or NULL */
-    struct rs_keeper *keeper;       /* the loop's, which owns it: cleared when that is freed; NULL: not looked up yet */
-    int64_t alarm_ns;               /* when it fires, in the wheel's time; RS_WHEEL_NEVER: none is set */
-    int64_t set_ns;                 /* when it was set */
-    int64_t ahead_ns;               /* the wheel's time is the library's clock plus this */
-    int64_t pause_ns;               /* least delay after an alarm that came early; 0 after one that did not */
-    unsigned long long number;      /* of the alarm */
+    PyObject *loop;            /* a weak reference, or the loop if it allows none */
+    PyObject *alarm;           /* a weak reference to the loop's timer, or NULL */
+    struct rs_keeper *keeper;  /* the loop's, which owns it: cleared when that is freed; NULL: not looked up yet */
+    int64_t alarm_ns;          /* when it fires, in the wheel's time; RS_WHEEL_NEVER: none is set */
+    int64_t set_ns;            /* when it was set */
+    int64_t ahead_ns;          /* the wheel's time is the library's clock plus this */
+    int64_t pause_ns;          /* least delay after an alarm that came early; 0 after one that did not */
+    unsigned long long number; /* of the alarm */
     unsigned long thread;
     uint32_t epoch;
     uint16_t lock;
-    uint8_t weakly;                 /* the loop is held weakly */
-    uint8_t time_was_virtual;       /* when the alarm was set */
+    uint8_t weakly;           /* the loop is held weakly */
+    uint8_t time_was_virtual; /* when the alarm was set */
 } WheelObject;
 
 extern rs_lock rs_wheel_locks[RS_WHEEL_LOCKS];
-extern uint32_t rs_wheel_epoch;     /* counts forks */
+extern uint32_t rs_wheel_epoch; /* counts forks */
 
 static inline int time_is_virtual(void) { return (RS_CLOCK_LOAD(rs_clk->mode) & RS_CLOCK_VIRTUAL) != 0; }
 static inline int64_t later(int64_t ns, int64_t by) { return ns > INT64_MAX - by ? INT64_MAX : ns + by; }
@@ -49,8 +49,8 @@ static inline int is_from_before_fork(const WheelObject *self)
 #endif
 }
 
-PyObject *rs_wheel_loop(WheelObject *self);     /* new reference; NULL without an exception if the loop is gone */
-int64_t rs_wheel_next(WheelObject *self);       /* rs_wheel_next_due, with the lock */
+PyObject *rs_wheel_loop(WheelObject *self); /* new reference; NULL without an exception if the loop is gone */
+int64_t rs_wheel_next(WheelObject *self);   /* rs_wheel_next_due, with the lock */
 void rs_wheel_cancel_alarm(WheelObject *self);
 int rs_wheel_set_alarm(WheelObject *self, PyObject *loop, int64_t when_ns, int64_t now_ns);
 PyObject *rs_wheel_call(WheelObject *self, PyObject *args, PyObject *kwargs);

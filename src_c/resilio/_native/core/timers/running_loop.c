@@ -27,7 +27,7 @@ static PyObject *find(void)
         rs_private_proved(RS_PRIVATE_running_loop, found != NULL);
     }
     if (events && found == NULL)
-        found = PyObject_GetAttrString(events, "get_running_loop");     /* raises without a running loop */
+        found = PyObject_GetAttrString(events, "get_running_loop"); /* raises without a running loop */
     if (found)
         __atomic_store_n(&get_running, found, __ATOMIC_RELEASE);
     Py_XDECREF(name);
@@ -128,7 +128,7 @@ int rs_place_here(void)
         PyErr_Clear();
         return RS_ON_ASYNCIO;
     }
-    static Py_ssize_t known;            /* number of modules when trio was not among them */
+    static Py_ssize_t known; /* number of modules when trio was not among them */
     PyObject *modules = PyImport_GetModuleDict();
     if (RS_LIKELY(modules && PyDict_GET_SIZE(modules) == __atomic_load_n(&known, __ATOMIC_RELAXED)))
         return RS_ON_ASYNCIO;

@@ -8,7 +8,7 @@ typedef struct {
     rs_timer timer;
     rs_keep keep;
     PyObject *callback;
-    PyObject *args;                 /* tuple */
+    PyObject *args; /* tuple */
 } TimerObject;
 
 static void fire(rs_timer *timer)
@@ -109,7 +109,7 @@ static int timer_clear(TimerObject *self)
 
 static void timer_dealloc(TimerObject *self)
 {
-    PyObject_GC_UnTrack(self);              /* first: the lines below may call Python, and trigger a collection */
+    PyObject_GC_UnTrack(self); /* first: the lines below may call Python, and trigger a collection */
     rs_timer_disarm(&self->timer);
     rs_keep_end(&self->keep);
     Py_CLEAR(self->callback);
@@ -126,10 +126,12 @@ static PyMethodDef timer_methods[] = {
     {"keep", (PyCFunction)(void (*)(void))timer_keep, METH_FASTCALL,
      "keep($self, loop, kept, /)\n--\n\n"
      "Keep *kept* alive by *loop*, armed or not, until the timer is disarmed or dropped."},
-    {NULL}};
+    {NULL},
+};
 static PyGetSetDef timer_getset[] = {
     {"armed", (getter)timer_armed, NULL, "True if the callback is still to be called."},
-    {NULL}};
+    {NULL},
+};
 
 PyTypeObject rs_TimerType = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "resilio._native.core.Timer",

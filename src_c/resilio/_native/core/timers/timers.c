@@ -20,7 +20,7 @@ rs_lock rs_wheel_locks[RS_WHEEL_LOCKS];
 uint32_t rs_wheel_epoch;
 static uint32_t wheels_made;
 static RS_THREAD_LOCAL struct {
-    uint64_t state;                 /* the thread state whose dict holds the wheel */
+    uint64_t state; /* the thread state whose dict holds the wheel */
     WheelObject *wheel;
 } here;
 
@@ -30,7 +30,7 @@ void rs_timers_after_fork(void)
         rs_lock_reset(&rs_wheel_locks[i]);
     rs_wheel_epoch++;
     if (here.wheel && here.state == PyThreadState_GetID(PyThreadState_Get()))
-        here.wheel->epoch = rs_wheel_epoch;          /* this thread was not inside the wheel */
+        here.wheel->epoch = rs_wheel_epoch; /* this thread was not inside the wheel */
     rs_running_loop_after_fork();
 }
 
@@ -73,7 +73,7 @@ static int wheel_traverse(WheelObject *self, visitproc visit, void *arg)
 
 static int wheel_clear(WheelObject *self)
 {
-    self->weakly = 0;                       /* belongs to no loop from here on */
+    self->weakly = 0; /* belongs to no loop from here on */
     Py_CLEAR(self->loop);
     Py_CLEAR(self->alarm);
     return 0;
@@ -93,7 +93,7 @@ static WheelObject *wheel_adopt(PyObject *loop)
     WheelObject *self = dict ? wheel_new(loop) : (WheelObject *)PyErr_NoMemory();
     if (self == NULL)
         return NULL;
-    here.wheel = NULL;                      /* from here on it may be freed */
+    here.wheel = NULL; /* from here on it may be freed */
     if (PyDict_SetItemString(dict, rs_WheelType.tp_name, (PyObject *)self) < 0) {
         Py_DECREF(self);
         return NULL;
@@ -122,11 +122,11 @@ static inline void link_timer(WheelObject *self, rs_timer *timer, int64_t due_ns
     __atomic_store_n(&timer->lock, self->lock, __ATOMIC_RELAXED);
     lock_wheel(self);
     if (now_ns != RS_WHEEL_NEVER && self->wheel.pending == 0)
-        self->wheel.elapsed = (uint64_t)(now_ns / RS_TICK_NS);      /* it did not advance while nothing was armed */
+        self->wheel.elapsed = (uint64_t)(now_ns / RS_TICK_NS); /* it did not advance while nothing was armed */
     else if (RS_UNLIKELY(rs_wheel_tick(due_ns) < self->wheel.elapsed)) {
         now_ns = now_in(self);
         if ((uint64_t)(now_ns / RS_TICK_NS) < self->wheel.elapsed)
-            rs_wheel_rewind(&self->wheel, now_ns);                  /* virtual time has ended, or was set back */
+            rs_wheel_rewind(&self->wheel, now_ns); /* virtual time has ended, or was set back */
     }
     rs_wheel_arm(&self->wheel, timer, due_ns);
     unlock_wheel(self);
@@ -195,7 +195,7 @@ static void drop_alarm(WheelObject *self)
     else if ((loop = rs_wheel_loop(self)) != NULL) {
         PyObject *done = PyObject_CallMethod(loop, "call_soon_threadsafe", "Oi", self, 0);
         if (done == NULL)
-            PyErr_Clear();                  /* it is closed */
+            PyErr_Clear(); /* it is closed */
         Py_XDECREF(done);
         Py_DECREF(loop);
     }

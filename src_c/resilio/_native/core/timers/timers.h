@@ -37,9 +37,9 @@ static inline int rs_timer_armed(const rs_timer *timer)
 /* The asyncio loop that runs in this thread, borrowed. NULL with RuntimeError if none does. */
 PyObject *rs_running_loop(void);
 
-int rs_timers_init(PyObject *module);       /* when the module is executed */
-void rs_timers_after_fork(void);            /* in the child */
-void rs_running_loop_after_fork(void);      /* called by the above */
+int rs_timers_init(PyObject *module);  /* when the module is executed */
+void rs_timers_after_fork(void);       /* in the child */
+void rs_running_loop_after_fork(void); /* called by the above */
 
 extern PyTypeObject rs_WheelType, rs_TimerType;
 #endif
