@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 OUTPUT = ROOT / "benchmarks" / "RESULTS.md"
 INTRODUCTION = (
     "Written by `make bench`. How the figures come about, and what they do not say, is in "
-    "[docs/benchmarks.md](../docs/benchmarks.md).\n\n"
+    "[docs/explanation/benchmarks.md](../docs/benchmarks.md).\n\n"
     "W is what the empty wrapper `async def w(*a, **k): return await f(*a, **k)` adds to a bare `await f()`, and for "
     "sync functions its sync twin; a figure in W is what a subject adds, divided by that. A figure is the "
     "median of several processes, in each of which all subjects take turns; ± is half the distance from the lowest of "

@@ -154,7 +154,7 @@ THIRD_PARTIES = re.compile(
     re.IGNORECASE,
 )
 INTERPRETERS = {"CPython", "asyncio", "Cython", "greenlet", "trio"}
-"""What the core is built on: it may know their private names, which `docs/private-names.md` lists."""
+"""What the core is built on: it may know their private names, which `docs/reference/private-names.md` lists."""
 
 
 def _private_names_of_others() -> set[str]:

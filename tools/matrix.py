@@ -3,7 +3,7 @@
 
 The oldest is the lower bound in pyproject.toml, on the oldest Python; the newest is what pip finds, on the newest. Each
 has an environment of its own under .venv/, with the wheel of this tree. `make matrix ARGS="redis aiohttp"` runs some;
-`ARGS="--write"` puts the table into docs/integrations/index.md.
+`ARGS="--write"` puts the table into docs/how-to/integrations/index.md.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import wheels
 from environments import ROOT, Environment
 from interpreters import Interpreter
 
-PAGE = ROOT / "docs" / "integrations" / "index.md"
+PAGE = ROOT / "docs" / "how-to" / "integrations" / "index.md"
 _BOUND = re.compile(r"(?P<name>[\w.-]+)(?:\[[\w,-]+\])?>=(?P<lowest>[\d.]+)")
 _TABLE = re.compile(r"(?<=<!-- matrix: begin -->\n).*?(?=<!-- matrix: end -->)", re.DOTALL)
 _TESTED = ("passed", "failed", "skipped")

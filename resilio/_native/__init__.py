@@ -1,1 +1,1 @@
-"""The native layer: see docs/architecture.md."""
+"""The native layer: see docs/explanation/architecture.md."""

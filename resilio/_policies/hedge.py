@@ -6,7 +6,7 @@ hundred calls are slow. When not: calls that must not run twice; a dependency wi
 because they are large, as then the copy is slow too (the hedge detects this, and stops). It is not a retry, which
 follows a failure, nor a timeout.
 
-docs/hedging-rules.md describes the safeguards. Source: Dean and Barroso, "The Tail at Scale", 2013.
+docs/explanation/hedging-rules.md describes the safeguards. Source: Dean and Barroso, "The Tail at Scale", 2013.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@ List of the private names, layouts and behaviours of other projects that the lib
 
 Each has a check that proves it before use, and a public alternative. On a Python newer than those tested, or with
 `RESILIO_PUBLIC_ONLY=1`, the core takes the alternative for all of its own. `python -m resilio._private_names` makes
-`docs/private-names.md` from this list.
+`docs/reference/private-names.md` from this list.
 """
 
 from __future__ import annotations

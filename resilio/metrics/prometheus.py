@@ -9,7 +9,7 @@ If several processes serve one port, each scrape reaches another of them: call `
 each and register a :class:`MultiprocessCollector`.
 
 Every metric has the labels `kind` ("circuit_breaker") and `policy` (its name); all other labels have closed sets of
-values, which `docs/observability/prometheus.md` lists. A name is one given in the code, the name of the function for a
+values, which `docs/how-to/observability/prometheus.md` lists. A name is one given in the code, the name of the function for a
 policy without one, or "unnamed" if that is a lambda or a local function. Policies with the same kind and name are
 summed.
 """

@@ -8,7 +8,7 @@
  *   saturated    recent calls take more than twice the best latency: servers queue, and hedges feed the queue
  *   losing       below 0.3 of the last hedges won: the copies are slow for the same reason. One in 20 still starts
  *
- * docs/hedging-rules.md gives the reasons, and the alternatives to each constant. No Python.h: pages of the histograms
+ * docs/explanation/hedging-rules.md gives the reasons, and the alternatives to each constant. No Python.h: pages of the histograms
  * come from calloc, which may run inside a locked section. Nothing here is atomic; the owner locks.
  *
  * Source: Dean and Barroso, "The Tail at Scale", CACM 2013; Kaplan and Meier, JASA 1958; Robbins and Monro 1951.

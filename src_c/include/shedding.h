@@ -11,7 +11,7 @@
  * limit doubles in the time of a call.
  *
  * The constants are the best of a simulation with 4 to 50 workers, exponential and lognormal service and loads from 0.5
- * to 3; docs/patterns/load-shedding.md has the figures.
+ * to 3; docs/reference/patterns/load-shedding.md has the figures.
  */
 #ifndef RS_SHEDDING_H
 #define RS_SHEDDING_H

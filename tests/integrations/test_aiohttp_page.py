@@ -14,7 +14,7 @@ from servers.misbehaving import Misbehaving
 
 from resilio import registry
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "integrations" / "aiohttp.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "integrations" / "aiohttp.md"
 
 WITHOUT = """
 import sys

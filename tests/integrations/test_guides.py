@@ -16,7 +16,7 @@ from servers.valkey import Valkey
 
 from resilio import registry
 
-GUIDES = Path(__file__).resolve().parents[2] / "docs" / "integrations"
+GUIDES = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "integrations"
 
 
 def run_page(page: Path, namespace: dict[str, Any]) -> None:

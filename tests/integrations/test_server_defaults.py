@@ -24,7 +24,7 @@ from resilio import CallTimeoutError, DeadlineExceededError, bulkhead, rate_limi
 from resilio.integrations import asgi, wsgi
 from resilio.metrics.prometheus import make_asgi_app
 
-RECIPES = Path(__file__).resolve().parents[2] / "docs" / "recipes.md"
+RECIPES = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "recipes.md"
 
 
 def get(port: int, path: str, method: str = "GET") -> tuple[int, dict[str, str], str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-PAGES = Path(__file__).resolve().parents[2] / "docs" / "integrations"
+PAGES = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "integrations"
 SNIPPET = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 

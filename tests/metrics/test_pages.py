@@ -1,4 +1,4 @@
-"""The pages of docs/observability: their snippets run, and their table of metrics is the catalogue."""
+"""The pages of docs/how-to/observability: their snippets run, and their table of metrics is the catalogue."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from resilio.metrics._text import full_name
 
 pytestmark = pytest.mark.once
 
-PAGES = Path(__file__).parents[2] / "docs" / "observability"
+PAGES = Path(__file__).parents[2] / "docs" / "how-to" / "observability"
 NEEDS = {
     "prometheus.md": "prometheus_client",
     "multiprocess.md": "prometheus_client",

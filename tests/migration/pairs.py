@@ -1,4 +1,4 @@
-"""The pairs of snippets on the pages under docs/migration/, and a callee for them that fails as a script says."""
+"""The pairs of snippets on the pages under docs/how-to/migration/, and a callee for them that fails as a script says."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from resilio.testing import VirtualTime
 
-PAGES = Path(__file__).resolve().parents[2] / "docs" / "migration"
+PAGES = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "migration"
 
 _places = count()
 _FENCE = r"^```python\n(.*?)^```\n"

@@ -1,4 +1,4 @@
-"""The pages under docs/migration/ show nothing that is not run."""
+"""The pages under docs/how-to/migration/ show nothing that is not run."""
 
 from __future__ import annotations
 

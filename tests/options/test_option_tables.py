@@ -18,22 +18,22 @@ import pytest
 import resilio
 from resilio._options.fields import options_of
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = Path(__file__).parents[2] / "docs" / "reference" / "patterns"
 PAGES = {
-    "adaptive_limit": "patterns/adaptive-limit.md",
-    "bulkhead": "patterns/bulkhead.md",
-    "circuit_breaker": "patterns/circuit-breaker.md",
-    "custom_gate": "custom-gates.md",
+    "adaptive_limit": "adaptive-limit.md",
+    "bulkhead": "bulkhead.md",
+    "circuit_breaker": "circuit-breaker.md",
+    "custom_gate": "../../how-to/custom-gates.md",
     "deadline": "deadlines.md",
-    "fallback": "patterns/fallback.md",
-    "hedge": "patterns/hedge.md",
-    "keyed": "patterns/keyed.md",
-    "load_shed": "patterns/load-shedding.md",
-    "rate_limit": "patterns/rate-limit.md",
-    "retry": "patterns/retry.md",
-    "RetryBudget": "patterns/retry.md",
-    "standard": "patterns/standard.md",
-    "timeout": "patterns/timeout.md",
+    "fallback": "fallback.md",
+    "hedge": "hedge.md",
+    "keyed": "keyed.md",
+    "load_shed": "load-shedding.md",
+    "rate_limit": "rate-limit.md",
+    "retry": "retry.md",
+    "RetryBudget": "retry.md",
+    "standard": "standard.md",
+    "timeout": "timeout.md",
 }
 HEAD = "| option | type | unit | default | |\n|---|---|---|---|---|\n"
 DEFAULTS = {

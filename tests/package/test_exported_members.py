@@ -96,8 +96,8 @@ def test_a_public_module_says_what_it_exports(name: str) -> None:
 
 
 def test_the_api_page_shows_every_public_name() -> None:
-    """docs/api.md names all of `resilio.__all__`, by itself or with the module that it stands in, and nothing else."""
-    page = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
+    """docs/reference/api.md names all of `resilio.__all__`, by itself or with the module that it stands in, and nothing else."""
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "api.md").read_text(encoding="utf-8")
     shown = set(re.findall(r"^\.\. auto(?:class|function|data):: resilio\.(\w+)$", page, re.MULTILINE))
     for name in re.findall(r"^\.\. automodule:: ([\w.]+)$", page, re.MULTILINE):
         module = importlib.import_module(name) if name not in WITH_EXTRAS else None

@@ -143,7 +143,7 @@ def test_every_entry_says_all_of_itself() -> None:
 @pytest.mark.once
 def test_the_page_is_made_of_the_list() -> None:
     """`python -m resilio._private_names` writes it."""
-    assert (SOURCE / "docs" / "private-names.md").read_text() == _private_names.page()
+    assert (SOURCE / "docs" / "reference" / "private-names.md").read_text() == _private_names.page()
 
 
 # ---- what holds here

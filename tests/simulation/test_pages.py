@@ -20,7 +20,7 @@ from resilio import cli
 pytestmark = pytest.mark.once
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = ("simulation-tutorial.md", "simulation.md", "defaults.md")
+PAGES = ("how-to/simulation-tutorial.md", "reference/simulation.md", "explanation/defaults.md")
 PICTURES = DOCS / "_static"
 LONG = ("r11-goodput", "r12-priorities")
 _FENCE = re.compile(r"<!-- (?:file: (?P<file>\S+)|output) -->\n```(?:toml|console)\n(?P<body>.*?)```\n", re.DOTALL)

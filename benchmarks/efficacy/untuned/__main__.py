@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--drawn", type=int, default=1, metavar="SEED", help="of the cells that are drawn (1)")
     parser.add_argument("--times", type=int, default=3, help="cells drawn of each kind (3); 0: none")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (one for each core)")
-    parser.add_argument("--record", action="store_true", help="into benchmarks/RESULTS.md and docs/defaults.md")
+    parser.add_argument("--record", action="store_true", help="into benchmarks/RESULTS.md and docs/explanation/defaults.md")
     parser.add_argument("--json", action="store_true", help="all figures of all stacks")
     return parser
 

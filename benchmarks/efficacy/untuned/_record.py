@@ -1,4 +1,4 @@
-"""Puts the tables into `benchmarks/RESULTS.md`, and a row for each family into `docs/defaults.md`."""
+"""Puts the tables into `benchmarks/RESULTS.md`, and a row for each family into `docs/explanation/defaults.md`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from benchmarks.efficacy.untuned._table import Row, report
 
 __all__ = ["PAGE", "record", "with_families"]
 
-PAGE = Path(__file__).resolve().parents[3] / "docs" / "defaults.md"
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "explanation" / "defaults.md"
 _HEADER = ("family", "cells", "miss a must", "the worst", "nothing", "naive", "best peer", "ours", "possible")
 _BLOCK = re.compile(r"(<!-- untuned: (declared|drawn) -->\n).*?(\n<!-- end -->)", re.DOTALL)
 _TITLES = {False: "Untuned cells", True: "Untuned cells that were drawn"}

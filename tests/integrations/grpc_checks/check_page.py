@@ -15,7 +15,7 @@ from servers.grpc_service import Service, serve
 
 from resilio import registry
 
-PAGE = Path(__file__).resolve().parents[3] / "docs" / "integrations" / "grpc.md"
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "how-to" / "integrations" / "grpc.md"
 
 
 def test_the_page_runs_from_top_to_bottom(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ from servers.models import Anthropic, Behaviour, Exchange, OpenAI, Wire, answers
 
 from resilio import registry
 
-PAGES = Path(__file__).resolve().parents[3] / "docs" / "integrations"
+PAGES = Path(__file__).resolve().parents[3] / "docs" / "how-to" / "integrations"
 WIRES = {"openai": OpenAI(), "anthropic": Anthropic()}
 
 
