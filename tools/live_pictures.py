@@ -1,5 +1,5 @@
 """
-Make the pictures of docs/how-to/live.md anew: `python tools/live_pictures.py`, with Debian's chromium and chromium-driver.
+Make the pictures of docs/how-to/live.md: `python tools/live_pictures.py`, with Debian's chromium and chromium-driver.
 
 They show the sample service of the tests, tests/live/sample_service.py, after it has run for a while.
 """

@@ -1,4 +1,4 @@
-"""`resilio dashboard`: the Grafana dashboard and the alert rules that belong to the metrics of this version."""
+"""`resilio export`: the Grafana dashboard and the alert rules that belong to the metrics of this version."""
 
 from __future__ import annotations
 
@@ -23,14 +23,11 @@ def text_of(what: str) -> str:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Print the dashboard, or with `--alerts` the rules, to standard output."""
+    """Print the dashboard or the rules to standard output."""
     parser = argparse.ArgumentParser(
-        prog="resilio dashboard",
-        description="Prints the Grafana dashboard (import it as JSON), or the alert rules for Prometheus.",
+        prog="resilio export",
+        description="Print the Grafana dashboard as JSON, to be imported, or the alert rules for Prometheus as YAML.",
     )
-    which = parser.add_mutually_exclusive_group()
-    which.add_argument("--grafana", action="store_true", help="the dashboard as JSON; the default")
-    which.add_argument("--alerts", action="store_true", help="the alert rules as YAML")
-    options = parser.parse_args(argv)
-    print(text_of("alerts" if options.alerts else "grafana"), end="")
+    parser.add_argument("what", choices=sorted(ASSETS), help="grafana: the dashboard; alerts: the rules")
+    print(text_of(parser.parse_args(argv).what), end="")
     return 0

@@ -8,8 +8,8 @@ Prometheus: collectors that read the native counters and histograms at each scra
 If several processes serve one port, each scrape reaches another of them: call `resilio.metrics.multiprocess.start()` in
 each and register a :class:`MultiprocessCollector`.
 
-Every metric has the labels `kind` ("circuit_breaker") and `policy` (its name); all other labels have closed sets of
-values, which `docs/how-to/observability/prometheus.md` lists. A name is one given in the code, the name of the function for a
+Every metric has the labels `kind` ("circuit_breaker") and `policy` (its name). All other labels have closed sets of
+values: see `docs/how-to/observability/prometheus.md`. A name is one given in the code, the name of the function for a
 policy without one, or "unnamed" if that is a lambda or a local function. Policies with the same kind and name are
 summed.
 """

@@ -349,8 +349,17 @@ def test_promtool_notices_an_alert_that_cannot_fire(tmp_path: Path) -> None:
 # ---- the command -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("arguments", "what"), [([], "grafana"), (["--grafana"], "grafana"), (["--alerts"], "alerts")])
-def test_the_command_prints_them(arguments: list[str], what: str, capsys: Any) -> None:
+@pytest.mark.parametrize("what", ["grafana", "alerts"])
+def test_the_command_prints_them(what: str, capsys: Any) -> None:
     """As they are, to be sent into a file."""
-    assert cli.main(["dashboard", *arguments]) == 0
+    assert cli.main(["export", what]) == 0
     assert capsys.readouterr().out == text_of(what)
+
+
+@pytest.mark.parametrize("arguments", [["dashboard"], ["dashboard", "--alerts"], ["export"], ["export", "--alerts"]])
+def test_the_command_has_one_form(arguments: list[str], capsys: Any) -> None:
+    """`resilio dashboard --alerts` printed no dashboard: what is exported is an argument, and the old name is gone."""
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    assert ended.value.code == 2
+    assert "usage:" in capsys.readouterr().err

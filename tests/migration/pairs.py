@@ -1,4 +1,4 @@
-"""The pairs of snippets on the pages under docs/how-to/migration/, and a callee for them that fails as a script says."""
+"""The pairs of snippets under docs/how-to/migration/, and a callee for them that fails as a script says."""
 
 from __future__ import annotations
 

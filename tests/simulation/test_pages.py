@@ -22,7 +22,7 @@ pytestmark = pytest.mark.once
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = ("how-to/simulation-tutorial.md", "reference/simulation.md", "explanation/defaults.md")
 PICTURES = DOCS / "_static"
-LONG = ("r11-goodput", "r12-priorities")
+LONG = ("overload", "priorities")
 _FENCE = re.compile(r"<!-- (?:file: (?P<file>\S+)|output) -->\n```(?:toml|console)\n(?P<body>.*?)```\n", re.DOTALL)
 
 
