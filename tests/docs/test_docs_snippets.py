@@ -1,9 +1,9 @@
 """
 Every Python snippet of the documentation runs.
 
-A page is one namespace, executed from top to bottom as `__main__`, on virtual time: `asyncio.run`, `anyio.run`,
-`trio.run` and a bare `await` use its clock. Where a snippet holds tests, pytest runs them. A comment right above a
-snippet changes that:
+A page is one namespace, executed from top to bottom as `__main__`, on virtual time: `asyncio.run`, `anyio.run` and
+`trio.run` use its clock. Each snippet is plain Python, so that a reader can save it as a file. Where a snippet holds
+tests, pytest runs them. A comment right above a snippet changes that:
 
     <!-- snippet: skip: why it cannot run -->
     <!-- snippet: raises: CircuitOpenError -->
@@ -86,6 +86,43 @@ def _is_run_here(text: str) -> bool:
     return bool(snippets_of(text)) and not _ELSEWHERE.search(text)
 
 
+_AS_A_FILE = re.compile(r"\bruns\s+as\s+(?:it\s+stands|pasted)\b")
+
+
+def as_file(text: str) -> str:
+    """Return the snippets of a page as one file, each at its own lines."""
+    lines = [""] * (text.count("\n") + 1)
+    for snippet in snippets_of(text):
+        if snippet.directive != "skip":
+            code = snippet.code.splitlines()
+            lines[snippet.line : snippet.line + len(code)] = code
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_page_is_plain_python(page: Path) -> None:
+    """A file of the tutorial, which "runs as it stands", was a SyntaxError: `await` stood outside a function."""
+    compile(as_file(page.read_text(encoding="utf-8")), str(page), "exec")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "page", [page for page in pages() if _AS_A_FILE.search(page.read_text())], ids=lambda page: page.stem
+)
+def test_a_page_that_says_so_runs_as_a_file(page: Path, tmp_path: Path) -> None:
+    """As a reader would: its snippets in a file, and `python` with that file."""
+    file = tmp_path / "page.py"
+    file.write_text(as_file(page.read_text(encoding="utf-8")), encoding="utf-8")
+    done = _run_python([str(file)], tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_tutorial_says_that_it_runs() -> None:
+    """The test above runs the pages that a new user copies first."""
+    found = {page.name for page in pages() if _AS_A_FILE.search(page.read_text())}
+    assert {"README.md", "tutorial.md"} <= found
+
+
 @pytest.fixture
 def namespace(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
     """A fresh `__main__` in an empty folder."""
@@ -156,14 +193,20 @@ def _run_tests(snippet: Snippet, page: Path) -> None:
     file = Path.cwd() / f"test_{page.stem.replace('-', '_')}_{snippet.line}.py"
     file.write_text(snippet.code)
     (Path.cwd() / "pytest.ini").write_text("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(file)]
+    arguments = ["-m", "pytest", "-q", "-p", "no:cacheprovider", str(file)]
     if not any(point.name == "resilio" for point in entry_points(group="pytest11")):
-        command += ["-p", "resilio.testing.plugin"]  # an in-place build
+        arguments += ["-p", "resilio.testing.plugin"]  # an in-place build
+    result = _run_python(arguments, Path.cwd())
+    assert result.returncode == 0, f"{page}:{snippet.line}\n{result.stdout}{result.stderr}"
+
+
+def _run_python(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a Python process with the package that this one has."""
     settings = {**os.environ, "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
     if os.environ.get("RESILIO_TEST_INSTALLED") != "1":
         settings["PYTHONPATH"] = str(ROOT)
-    result = subprocess.run(command, capture_output=True, text=True, check=False, env=settings, timeout=120)
-    assert result.returncode == 0, f"{page}:{snippet.line}\n{result.stdout}{result.stderr}"
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=settings, cwd=folder, timeout=120)
 
 
 def test_broken_code_in_a_page_fails(namespace: dict[str, Any]) -> None:
