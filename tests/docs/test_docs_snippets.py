@@ -21,11 +21,9 @@ import os
 import re
 import subprocess
 import sys
-import textwrap
 import types
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -33,70 +31,9 @@ from typing import Any
 import anyio
 import pytest
 import trio
+from docs.pages import ROOT, Snippet, as_file, pages, runs_as_a_file, snippets_of
 
-ROOT = Path(__file__).resolve().parents[2]
-_FENCE = re.compile(
-    r"(?:^[ \t]*<!-- snippet: (?P<directive>skip|raises): (?P<detail>.+?) -->[ \t]*\n+)?"
-    r"^(?P<indent>[ \t]*)```(?:python|python3|py)[ \t]*\n(?P<code>.*?)^(?P=indent)```[ \t]*$",
-    re.MULTILINE | re.DOTALL,
-)
 _REAL_TIME = re.compile(r"<!-- snippets: real time: .+? -->|\bvirtual_time\b")
-
-_ELSEWHERE = re.compile(r"<!-- snippets: run by (?P<test>\S+): .+? -->")
-
-
-@dataclass(frozen=True)
-class Snippet:
-    """One fenced block, the line of its first statement in the page, and what is to be done with it."""
-
-    code: str
-    line: int
-    directive: str | None
-    detail: str | None
-
-    @property
-    def holds_tests(self) -> bool:
-        """Does it define functions that pytest would collect?"""
-        functions = (ast.FunctionDef, ast.AsyncFunctionDef)
-        tree = compile(self.code, "<snippet>", "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-        return any(isinstance(node, functions) and node.name.startswith("test_") for node in tree.body)
-
-
-def snippets_of(text: str) -> list[Snippet]:
-    """Return the Python blocks of a page in their order."""
-    return [
-        Snippet(
-            textwrap.dedent(match["code"]),
-            text.count("\n", 0, match.start("code")),
-            match["directive"],
-            match["detail"],
-        )
-        for match in _FENCE.finditer(text)
-    ]
-
-
-def pages() -> list[Path]:
-    """README and all pages under docs/ that show Python, but for those that another test runs."""
-    candidates = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-    elsewhere = {"_build", "migration"}
-    return [path for path in candidates if not elsewhere.intersection(path.parts) and _is_run_here(path.read_text())]
-
-
-def _is_run_here(text: str) -> bool:
-    return bool(snippets_of(text)) and not _ELSEWHERE.search(text)
-
-
-_AS_A_FILE = re.compile(r"\bruns\s+as\s+(?:it\s+stands|pasted)\b")
-
-
-def as_file(text: str) -> str:
-    """Return the snippets of a page as one file, each at its own lines."""
-    lines = [""] * (text.count("\n") + 1)
-    for snippet in snippets_of(text):
-        if snippet.directive != "skip":
-            code = snippet.code.splitlines()
-            lines[snippet.line : snippet.line + len(code)] = code
-    return "\n".join(lines) + "\n"
 
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
@@ -106,9 +43,7 @@ def test_a_page_is_plain_python(page: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "page", [page for page in pages() if _AS_A_FILE.search(page.read_text())], ids=lambda page: page.stem
-)
+@pytest.mark.parametrize("page", [page for page in pages() if runs_as_a_file(page)], ids=lambda page: page.stem)
 def test_a_page_that_says_so_runs_as_a_file(page: Path, tmp_path: Path) -> None:
     """As a reader would: its snippets in a file, and `python` with that file."""
     file = tmp_path / "page.py"
@@ -119,7 +54,7 @@ def test_a_page_that_says_so_runs_as_a_file(page: Path, tmp_path: Path) -> None:
 
 def test_the_tutorial_says_that_it_runs() -> None:
     """The test above runs the pages that a new user copies first."""
-    found = {page.name for page in pages() if _AS_A_FILE.search(page.read_text())}
+    found = {page.name for page in pages() if runs_as_a_file(page)}
     assert {"README.md", "tutorial.md"} <= found
 
 

@@ -9,7 +9,8 @@ import types
 from pathlib import Path
 
 import pytest
-from docs.test_docs_snippets import _execute, snippets_of
+from docs.pages import snippets_of
+from docs.test_docs_snippets import _execute
 from servers.misbehaving import Misbehaving
 
 from resilio import registry

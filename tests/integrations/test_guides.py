@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from docs.test_docs_snippets import _execute, snippets_of
+from docs.pages import snippets_of
+from docs.test_docs_snippets import _execute
 from servers.postgres import Postgres
 from servers.processes import ServerProcess, installed
 from servers.valkey import Valkey

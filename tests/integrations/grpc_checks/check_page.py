@@ -10,7 +10,8 @@ from pathlib import Path
 
 import grpc
 import pytest
-from docs.test_docs_snippets import _execute, snippets_of
+from docs.pages import snippets_of
+from docs.test_docs_snippets import _execute
 from servers.grpc_service import Service, serve
 
 from resilio import registry
