@@ -33,6 +33,7 @@ OTHERS = {
 }
 
 
+API = Path(__file__).parents[2] / "docs" / "reference" / "api"
 WITH_EXTRAS = {"resilio.metrics.otel", "resilio.metrics.prometheus"}
 
 
@@ -95,16 +96,35 @@ def test_a_public_module_says_what_it_exports(name: str) -> None:
             assert inspect.getdoc(member), f"{name}.{exported} has no docstring"
 
 
-def test_the_api_page_shows_every_public_name() -> None:
-    """docs/reference/api.md names all of `resilio.__all__`, by itself or with the module that it stands in, and nothing else."""
-    page = (Path(__file__).parents[2] / "docs" / "reference" / "api.md").read_text(encoding="utf-8")
+def test_the_api_pages_show_every_public_name() -> None:
+    """The pages name all of `resilio.__all__`, by itself or with the module that it stands in, and nothing else."""
+    page = api_pages()
     shown = set(re.findall(r"^\.\. auto(?:class|function|data):: resilio\.(\w+)$", page, re.MULTILINE))
     for name in re.findall(r"^\.\. automodule:: ([\w.]+)$", page, re.MULTILINE):
         module = importlib.import_module(name) if name not in WITH_EXTRAS else None
         shown |= {name.removeprefix("resilio."), *getattr(module, "__all__", ())}
     assert set(resilio.__all__) - shown == set()
     alone = set(re.findall(r":: resilio\.(\w+)$", page, re.MULTILINE))
-    assert alone - set(resilio.__all__) - {"errors", "laws", "live", "simulation", "testing"} == set()
+    modules = {path.stem for path in API.glob("*.md")}
+    assert alone - set(resilio.__all__) - modules == set()
+
+
+def test_the_api_pages_explain_the_names_in_signatures() -> None:
+    """`Time`, `Rule` and `Span` stood in the tables of options, and no page said what they are."""
+    types = (API / "types.md").read_text(encoding="utf-8")
+    explained = set(re.findall(r"^\| `(\w+)` \|", types, re.MULTILINE)) | set(
+        re.findall(r":: resilio\.(\w+)$", api_pages(), re.MULTILINE)
+    )
+    used = set()
+    for path in (API.parent / "patterns").glob("*.md"):
+        for row in re.findall(r"^\| `\w+` \| `(.*?)` \|", path.read_text(encoding="utf-8"), re.MULTILINE):
+            used |= set(re.findall(r"\b[A-Z]\w+", re.sub(r'"[^"]*"', "", row)))
+    assert used - explained - {"Any", "BaseException", "Callable", "Iterable", "Mapping", "None", "Sequence"} == set()
+
+
+def api_pages() -> str:
+    """Return the text of all pages of the API reference."""
+    return "\n".join(path.read_text(encoding="utf-8") for path in sorted(API.glob("*.md")))
 
 
 def test_public_methods_of_policies_are_documented() -> None:
