@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from resilio._options.fields import options_of
 from resilio._options.quantile import OR_QUANTILE, Quantile, is_quantile, parse_quantile
-from resilio._options.validators import meant, reject, seconds
+from resilio._options.suggestions import hint
+from resilio._options.validators import reject, seconds
 from resilio._policies.timeout import Timeout, TimeoutConfig
 from resilio._policy.types import Time
 from resilio._support.client_target import heeds_time
@@ -76,7 +77,7 @@ def _changes(given: Any) -> dict[str, Any]:
     if isinstance(given, Mapping):
         for name in given:
             if name not in _OPTIONS:
-                raise TypeError(f"timeout must have {', '.join(_OPTIONS)}, not {name!r}{meant(name, _OPTIONS)}")
+                raise TypeError(f"timeout must have {', '.join(_OPTIONS)}, not {name!r}{hint(name, _OPTIONS)}")
         return dict(given)
     if isinstance(given, Timeout):
         return {name: getattr(given.config, name) for name in _OPTIONS}

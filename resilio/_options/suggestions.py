@@ -8,25 +8,17 @@ from typing import Any, NoReturn, TypeVar
 
 from resilio._options.validators import meant
 
-__all__ = ["names_its_options", "reject_unknown"]
+__all__ = ["hint", "names_its_options", "reject_unknown"]
 
 F = TypeVar("F", bound=Callable[..., Any])
-_ELSEWHERE = {
-    "exceptions": "on",
-    "exclude": "ignore",
-    "expected_exception": "on",
-    "fail_max": "consecutive",
-    "failure_threshold": "consecutive",
-    "max_tries": "attempts",
-    "recovery_timeout": "open_for",
-    "reset_timeout": "open_for",
-    "retries": "attempts",
-    "stop": "attempts",
-    "tries": "attempts",
-    "wait": "backoff",
-    "wait_gen": "backoff",
-}
-"""Names of other libraries, and of other policies here, for which a similar spelling would mislead or not exist."""
+
+
+def hint(name: str, known: Collection[str]) -> str:
+    """Return, in brackets, what to write in place of an option that does not exist; "" if nothing resembles it."""
+    from resilio._options.elsewhere import advice  # a long table, needed only for a message
+
+    instead = advice(name, known)
+    return f" ({instead})" if instead else meant(name, known)
 
 
 def reject_unknown(factory: str, options: Iterable[str], known: Collection[str]) -> NoReturn:
@@ -43,8 +35,7 @@ def reject_unknown(factory: str, options: Iterable[str], known: Collection[str])
         known: The options that exist.
     """
     name = next(name for name in options if name not in known)
-    like = meant(_ELSEWHERE.get(name, name), known)
-    raise TypeError(f"{factory}: no option {name!r}{like}; there are: {', '.join(sorted(known))}")
+    raise TypeError(f"{factory}: no option {name!r}{hint(name, known)}; there are: {', '.join(sorted(known))}")
 
 
 def names_its_options(factory: F) -> F:

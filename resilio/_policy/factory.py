@@ -12,13 +12,14 @@ import sys
 from collections.abc import Callable
 from functools import wraps
 from inspect import Parameter, Signature  # already imported by attrs
-from typing import Any, Concatenate, ForwardRef, ParamSpec, Protocol, TypeVar, get_args, get_origin, overload
+from typing import Any, Concatenate, ForwardRef, NoReturn, ParamSpec, Protocol, TypeVar, get_args, get_origin, overload
 
 import attrs
 
 from resilio._options.fields import EnforcedOptions, NamedFirstOptions, NamedOptions, options_of
 from resilio._options.suggestions import reject_unknown
 from resilio._policy.types import Converted
+from resilio._support.show import show
 
 __all__ = ["Reading", "makes", "makes_of_several", "makes_or_guards", "takes"]
 
@@ -180,6 +181,8 @@ class Reading:
         if self._bare and args:
             _reject_bare(args[0], self._function, self._bare)
         if self._several is not None:
+            if self._several in options:
+                _refuse_by_name(self._several, options[self._several], self._function, self._by_name)
             options[self._several] = args
             return
         if len(args) > len(self._positions):
@@ -224,3 +227,9 @@ def _reject_bare(value: object, factory: str, example: str) -> None:
     """Raise the TypeError for `@bulkhead` in place of `@bulkhead(10)`, the `example`."""
     if callable(value) or isinstance(value, (staticmethod, classmethod)):
         raise TypeError(f"{factory} needs options before it can guard a function: write {example}, not @{factory}")
+
+
+def _refuse_by_name(option: str, value: object, factory: str, example: str) -> NoReturn:
+    """Raise the TypeError for `rate_limit(rates="10/s")`."""
+    like = f", like {example}" if example else ""
+    raise TypeError(f"{factory} takes {option} by position{like}, not {option}={show(value)}")

@@ -7,7 +7,8 @@ from typing import Any, cast
 
 import attrs
 
-from resilio._options.validators import meant, policy_name, show
+from resilio._options.suggestions import hint
+from resilio._options.validators import policy_name, show
 from resilio._registry.kinds import known_options
 
 __all__ = [
@@ -98,7 +99,7 @@ def check_later(name: str, values: Mapping[str, Any]) -> None:
     known = known_options()
     for option in values:
         if option not in known:
-            right = meant(option, known) or f"; known: {', '.join(sorted(known))}"
+            right = hint(option, known) or f"; known: {', '.join(sorted(known))}"
             raise TypeError(f"{name!r}: no policy has an option {option!r}{right}")
 
 
@@ -122,5 +123,5 @@ def changed(config: Any, values: Mapping[str, Any]) -> Any:
     known = {field.name for field in attrs.fields(type(config))}
     for option in values:
         if option not in known:
-            raise TypeError(f"no option {option!r}{meant(option, known)}; there are: {', '.join(sorted(known))}")
+            raise TypeError(f"no option {option!r}{hint(option, known)}; there are: {', '.join(sorted(known))}")
     return attrs.evolve(config, **values)

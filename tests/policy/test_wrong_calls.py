@@ -10,7 +10,20 @@ from typing import Any
 import pytest
 
 import resilio
-from resilio import bulkhead, circuit_breaker, keyed, load_shed, pipeline, retry, standard, timeout
+from resilio import (
+    adaptive_limit,
+    bulkhead,
+    circuit_breaker,
+    fallback,
+    hedge,
+    keyed,
+    load_shed,
+    pipeline,
+    rate_limit,
+    retry,
+    standard,
+    timeout,
+)
 
 
 @pytest.mark.parametrize(
@@ -31,6 +44,72 @@ from resilio import bulkhead, circuit_breaker, keyed, load_shed, pipeline, retry
 def test_a_wrong_option_is_answered_with_what_to_write(wrong: Callable[[], Any], message: str) -> None:
     """Names of other libraries, misspelt ones and wrong units meet the right ones, on every Python."""
     with pytest.raises((TypeError, ValueError), match=message):
+        wrong()
+
+
+OF_OTHERS = [
+    (circuit_breaker, "window", "sliding_window_size sliding_window_type sampling_duration"),
+    (circuit_breaker, "min_calls", "minimum_number_of_calls minimum_throughput"),
+    (circuit_breaker, "open_for", "wait_duration_in_open_state break_duration reset_timeout recovery_time_secs ttl"),
+    (circuit_breaker, "probes", "permitted_number_of_calls_in_half_open_state success_threshold"),
+    (circuit_breaker, "failure_rate", "failure_ratio failure_rate_threshold"),
+    (circuit_breaker, "consecutive", "fail_max failure_threshold"),
+    (circuit_breaker, "on", "record_exceptions expected_exception should_handle"),
+    (circuit_breaker, "ignore", "ignore_exceptions exclude"),
+    (retry, "attempts", "max_retries max_retry_attempts max_attempts stop tries"),
+    (retry, "backoff", "delay wait wait_gen wait_initial jitter interval_function max_delay"),
+    (retry, "on", "retry_on retry_exceptions exceptions"),
+    (retry, "failed_if", "retry_on_result retry_on_result_predicate"),
+    (bulkhead, "max_concurrent", "max_concurrent_calls max_parallelization limit capacity"),
+    (bulkhead, "max_wait", "max_wait_duration"),
+    (timeout, "total", "seconds timeout timeout_duration"),
+    (hedge, "after", "delay hedging_delay"),
+    (hedge, "max_hedges", "max_hedged_attempts"),
+    (fallback, "handler", "fallback_action"),
+    (fallback, "default", "fallback_value"),
+    (adaptive_limit, "start", "initial_limit limit"),
+    (standard, "attempts", "max_retries"),
+    (standard, "deadline", "max_time seconds"),
+]
+
+
+@pytest.mark.parametrize(("make", "ours", "theirs"), OF_OTHERS)
+def test_an_option_of_another_library_is_answered_with_ours(make: Callable[..., Any], ours: str, theirs: str) -> None:
+    """`sliding_window_size` resembles no option here: a user of resilience4j, Polly or tenacity got a bare list."""
+    for name in theirs.split():
+        with pytest.raises(TypeError, match=rf"no option '{name}' \(did you mean '{ours}'\?"):
+            make(**{name: 3})
+
+
+def test_hints_reach_configure_and_reconfigure() -> None:
+    """The same names stand in files and in the environment."""
+    with pytest.raises(
+        TypeError, match=r"'absent': no policy has an option 'break_duration' \(did you mean 'open_for'"
+    ):
+        resilio.configure({"absent": {"break_duration": 3}})
+    with pytest.raises(TypeError, match=r"no option 'minimum_throughput' \(did you mean 'min_calls'"):
+        circuit_breaker().reconfigure(minimum_throughput=3)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda: retry(on=OSError, max_retries=3), "the first attempt too, so three retries are attempts=4"),
+        (lambda: retry(on=OSError, reraise=True), r"'reraise' \(leave it out: the last exception is always raised"),
+        (lambda: retry(on=OSError, timeout=3), r"'timeout' \(for a limit over all attempts put deadline\(seconds\)"),
+        (lambda: retry(on=OSError, before_sleep=print), r"'before_sleep' \(for a callback use on_event of the policy"),
+        (lambda: circuit_breaker(failure_rate_threshold=50), r"'failure_rate'\? it is a share, so 50 % are 0\.5\)"),
+        (lambda: rate_limit(max_calls=3, period=1), r"no option 'max_calls' \(write a rate, like \"100/s\"\)"),
+        (lambda: rate_limit(times=3, seconds=1), r"no option 'times' \(write a rate, like \"100/s\"\)"),
+        (
+            lambda: rate_limit(rates="3/s"),
+            r"rate_limit takes rates by position, like rate_limit\(\"100/s\"\), not rates='3/s'",
+        ),
+    ],
+)
+def test_an_option_that_works_otherwise_here_is_answered_with_how(wrong: Callable[[], Any], message: str) -> None:
+    """A name alone would mislead: retries are not attempts, a percentage is no share, a period is part of the rate."""
+    with pytest.raises(TypeError, match=message):
         wrong()
 
 
