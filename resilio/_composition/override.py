@@ -49,7 +49,7 @@ def override(policy: P, **changes: Any) -> P:
         ValueError: An option out of range.
     """
     if not isinstance(policy, Policy):
-        reject("policy", policy, "a policy", TypeError)
+        reject("policy", policy, "a policy, that of a function is policy_of(function)", TypeError)
     if isinstance(policy, _Part):
         return cast("P", override(policy._whole, **changes))
     if isinstance(policy, Pipeline):
@@ -82,9 +82,15 @@ def _replaced(policies: tuple[Policy[Any], ...], changes: Mapping[str, Any]) -> 
         if kinds.count(kind) != 1:
             single = ", ".join(sorted({one for one in kinds if kinds.count(one) == 1}))
             right = f"the kind of exactly one part ({single})"
-            raise TypeError(f"changes must name {right}, not {kind!r}{meant(kind, kinds)}")
+            raise TypeError(f"changes must name {right}, not {kind!r}{_whose(kind, policies) or meant(kind, kinds)}")
     parts = (_change(policy, changes.get(policy.kind, policy)) for policy in policies)
     return tuple(part for part in parts if part is not None)
+
+
+def _whose(option: str, policies: tuple[Policy[Any], ...]) -> str:
+    """Return a hint at the parts that have an option of this name; "" if there are none."""
+    parts = [f"{part.kind}={{{option!r}: ...}}" for part in policies if hasattr(part.config, option)]
+    return f" (an option of a part: write {' or '.join(parts)})" if parts else ""
 
 
 def _change(policy: Policy[Any], change: Any) -> Policy[Any] | None:

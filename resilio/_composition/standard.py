@@ -17,7 +17,7 @@ from resilio import presets
 from resilio._composition.pipeline import Pipeline, PipelineConfig, Stack
 from resilio._composition.standard_timeout import PerAttempt, per_attempt, reject_plain, timeout_config
 from resilio._failures.outcome import judge_error, judge_value
-from resilio._options.fields import EnforcedOptions, changed, default_of, kept, option, record
+from resilio._options.fields import EnforcedOptions, Unset, changed, default_of, kept, option, record
 from resilio._options.validators import flag, policy_name, positive_int, reject, seconds
 from resilio._policies.bulkhead.policy import bulkhead
 from resilio._policies.circuit_breaker.policy import circuit_breaker
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Standard", "standard"]
 
-OF_PRESET: Any = ...
+OF_PRESET: Any = Unset.OF_PRESET
 """The default of options whose value comes from the preset or the name."""
 MOST_CONCURRENT = 1000
 """The default limit of concurrent calls: a thousand calls that hang are a leak, and no load."""
@@ -196,7 +196,7 @@ def _preset(on: Any) -> Preset:
     return checked if is_preset(checked) else presets.of(checked)
 
 
-@makes(StandardConfig)
+@makes(StandardConfig, '@standard("payments", on="http")')
 def standard(config: StandardConfig, _: str | None) -> Standard:
     """
     Return the recommended stack for one dependency.

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from resilio._options.fields import options_of
+from resilio._options.fields import Unset, options_of
 from resilio._options.quantile import OR_QUANTILE, Quantile, is_quantile, parse_quantile
 from resilio._options.suggestions import hint
 from resilio._options.validators import reject, seconds
@@ -44,7 +44,7 @@ def timeout_config(preset: Preset, given: Any) -> TimeoutConfig | None:
         preset: The source of the ceiling, and of the times of streams.
 
         given: Seconds, a timedelta, a multiple of a quantile, a mapping of options, None for no limit to an attempt, or
-            Ellipsis for the preset's time.
+            `Unset.OF_PRESET` for the preset's time.
 
     Raises:
         TypeError: Something else, or an option that a timeout does not have.
@@ -72,7 +72,7 @@ def per_attempt(_: str, given: Any) -> Any:
 
 
 def _changes(given: Any) -> dict[str, Any]:
-    if given is ...:
+    if given is Unset.OF_PRESET:
         return {}
     if isinstance(given, Mapping):
         for name in given:

@@ -6,6 +6,7 @@ The function that makes the policy takes the same options, by `resilio._policy.f
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, dataclass_transform
 
@@ -20,6 +21,7 @@ __all__ = [
     "GateOptions",
     "NamedFirstOptions",
     "NamedOptions",
+    "Unset",
     "Window",
     "changed",
     "check_wait",
@@ -36,6 +38,17 @@ T = TypeVar("T")
 
 OFF = "none"
 """The text for None, where options come as text."""
+
+
+class Unset(enum.Enum):
+    """Defaults that users do not write; signatures and `help()` show what each of them means."""
+
+    OF_PRESET = "by preset and name"
+    OWN_BUDGET = "one for the policy"
+    NO_DEFAULT = "no default"
+
+    def __repr__(self) -> str:
+        return f"<{self.value}>"
 
 
 @attrs.frozen

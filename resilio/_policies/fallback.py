@@ -20,7 +20,7 @@ from resilio._native import clock, core
 from resilio._native.strategies import FallbackGate
 from resilio._native.strategies import Target as NativeTarget
 from resilio._options.arity import check_arity
-from resilio._options.fields import NamedOptions, option, record, several
+from resilio._options.fields import NamedOptions, Unset, option, record, several
 from resilio._options.validators import exceptions, function, reject, seconds, show
 from resilio._policy.base import Policy, make
 from resilio._policy.factory import makes_of_several
@@ -34,12 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["Fallback", "FallbackConfig", "FallbackSnapshot", "TargetSnapshot", "fallback"]
 
 
-class _Unset:
-    def __repr__(self) -> str:
-        return "no default"
-
-
-UNSET: Any = _Unset()
+UNSET: Any = Unset.NO_DEFAULT
 """The default of `default`, which may be None."""
 
 

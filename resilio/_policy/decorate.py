@@ -108,6 +108,8 @@ def _faces(fn: Any) -> tuple[Any, ...]:
 
 def reject_unguardable(fn: Any) -> None:
     """Raise a TypeError, with the remedy, for an object that cannot be guarded honestly."""
+    if isinstance(fn, type) and issubclass(fn, BaseException):
+        _reject(fn, "is an exception", f"guard a function, and name exceptions in options, like on={fn.__name__}")
     if isinstance(fn, type):
         _reject(fn, "is a class", "guard its methods, or a function that makes instances")
     if isinstance(fn, (property, functools.cached_property)):
@@ -117,7 +119,7 @@ def reject_unguardable(fn: Any) -> None:
     if isinstance(fn, core.Pipeline):
         _reject(fn, "is a policy", "stack decorators on a function, or use pipeline(outer, inner)")
     if inspect.isawaitable(fn):
-        _reject(fn, "is one call's awaitable, not a function", "guard the function, or use `await policy.acall(fn)`")
+        _reject(fn, "is the awaitable of one call, no function,", "guard the function, or use `await policy.acall(fn)`")
     if not callable(fn):
         _reject(fn, "cannot be called", "guard a function")
     if _is_context_manager(fn):

@@ -18,6 +18,7 @@ import attrs
 
 from resilio._options.fields import EnforcedOptions, NamedFirstOptions, NamedOptions, options_of
 from resilio._options.suggestions import reject_unknown
+from resilio._policy.rules import is_preset_name
 from resilio._policy.types import Converted
 from resilio._support.show import show
 
@@ -83,7 +84,12 @@ def makes_or_guards(config: Callable[P, C]) -> Callable[[Makes[C, R]], OrGuards[
 
         @wraps(make)
         def make_or_guard(*args: Any, **options: Any) -> Any:
-            if args and (callable(args[0]) or isinstance(args[0], (staticmethod, classmethod))):
+            if args and _is_guardable(args[0]):
+                if len(args) > 1 or options:
+                    raise TypeError(
+                        f"{fn.__name__} guards a function with its defaults: write {fn.__name__}(options)(function) to "
+                        f"guard {show(args[0])} with options"
+                    )
                 return make()(args[0])
             return make(*args, **options)
 
@@ -170,29 +176,57 @@ class Reading:
             reject_unknown(self._function, options, self._known)
         if args or self._several:
             self._place(args, options)
-        for one in self._required:
-            if one not in options:
-                options[one] = None  # rejected by the check, whose message names the right values
+        missing = [one for one in self._required if one not in options]
+        options.update(dict.fromkeys(missing))
         name = options.pop("name", None) if self._named else None
-        return self._config(**options), name
+        try:
+            return self._config(**options), name
+        except (TypeError, ValueError) as error:
+            better = self._better(str(error), missing, args)
+            if better is None:
+                raise
+            raise (TypeError if isinstance(error, TypeError) else ValueError)(better) from None
+
+    def _better(self, message: str, missing: list[str], args: tuple[Any, ...]) -> str | None:
+        """Return a better message than the check's for a missing option and for a misplaced name."""
+        if missing and any(message.startswith(f"{one} ") for one in missing):
+            return f"{self._function} needs {' and '.join(missing)}{self._like()}: {message.removesuffix(', not None')}"
+        if self._names_first(args) and args[0].isidentifier():
+            return f"{message}; a name goes by its parameter, name={args[0]!r}"
+        return None
+
+    def _like(self) -> str:
+        return f", like {self._by_name}" if self._by_name else ""
+
+    def _names_first(self, args: tuple[Any, ...]) -> bool:
+        """Return True if the first argument may be meant as the name, which goes by its parameter."""
+        return self._named and "name" not in self._positions and bool(args) and isinstance(args[0], str)
 
     def _place(self, args: tuple[Any, ...], options: dict[str, Any]) -> None:
         """Add the positional arguments to the options."""
         if self._bare and args:
+            _reject_exceptions(args[0], self._function, self._known)
             _reject_bare(args[0], self._function, self._bare)
         if self._several is not None:
             if self._several in options:
-                _refuse_by_name(self._several, options[self._several], self._function, self._by_name)
+                given = f"{self._several}={show(options[self._several])}"
+                raise TypeError(f"{self._function} takes {self._several} by position{self._like()}, not {given}")
             options[self._several] = args
             return
         if len(args) > len(self._positions):
-            like = f", like {self._by_name}" if self._by_name else ""
-            value = args[len(self._positions)]
-            raise TypeError(f"{self._function} takes its options by name{like}, not {value!r} by position")
+            self._reject_more(args)
         for name, value in zip(self._positions, args, strict=False):
             if name in options:
                 raise TypeError(f"{self._function} is given {name!r} twice, by position and by name")
             options[name] = value
+
+    def _reject_more(self, args: tuple[Any, ...]) -> NoReturn:
+        """Raise the TypeError for more positional arguments than there are."""
+        if self._names_first(args) and len(args) == len(self._positions) + 1:
+            right = ", ".join([*map(repr, args[1:]), *([] if args[1:] else ["..."]), f"name={args[0]!r}"])
+            raise TypeError(f"{self._function} takes its name by its parameter: write {self._function}({right})")
+        value = show(args[len(self._positions)])
+        raise TypeError(f"{self._function} takes its options by name{self._like()}, not {value} by position")
 
 
 def _signature(config: Any) -> Signature:
@@ -229,7 +263,21 @@ def _reject_bare(value: object, factory: str, example: str) -> None:
         raise TypeError(f"{factory} needs options before it can guard a function: write {example}, not @{factory}")
 
 
-def _refuse_by_name(option: str, value: object, factory: str, example: str) -> NoReturn:
-    """Raise the TypeError for `rate_limit(rates="10/s")`."""
-    like = f", like {example}" if example else ""
-    raise TypeError(f"{factory} takes {option} by position{like}, not {option}={show(value)}")
+def _reject_exceptions(value: object, factory: str, known: frozenset[str]) -> None:
+    """Raise the TypeError for `retry(OSError)` or `retry("http")` in place of `retry(on=OSError)`."""
+    if "on" not in known:
+        return
+    several = isinstance(value, (tuple, list))
+    kinds = value if isinstance(value, (tuple, list)) else (value,)
+    if kinds and all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds):
+        on = f"({', '.join(kind.__name__ for kind in kinds)})" if several else kinds[0].__name__
+    elif isinstance(value, str) and is_preset_name(value):
+        on = repr(value)
+    else:
+        return
+    raise TypeError(f"{factory} takes exceptions by name: write {factory}(on={on}), not {factory}({on})")
+
+
+def _is_guardable(value: object) -> bool:
+    """Return True for a function, and for what users take for one: a property, a coroutine."""
+    return callable(value) or hasattr(value, "__get__") or hasattr(value, "__await__")

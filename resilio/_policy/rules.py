@@ -19,7 +19,7 @@ from resilio._options.validators import exceptions, meant, show
 if TYPE_CHECKING:
     from resilio.presets import Part, Preset
 
-__all__ = ["ClientRule", "client_rule", "is_preset", "resolved", "rule"]
+__all__ = ["ClientRule", "client_rule", "is_preset", "is_preset_name", "resolved", "rule"]
 
 
 class ClientRule(enum.IntEnum):
@@ -34,6 +34,13 @@ class ClientRule(enum.IntEnum):
 def is_preset(value: object) -> bool:
     """Return True if the checked option `on` is a preset."""
     return type(value).__name__ == "Preset" and type(value).__module__ == "resilio.presets"
+
+
+def is_preset_name(value: str) -> bool:
+    """Return True if a preset has this name."""
+    from resilio import presets
+
+    return value in presets.ALL
 
 
 def rule(name: str, value: object) -> Any:
@@ -58,7 +65,7 @@ def rule(name: str, value: object) -> Any:
 def _named(name: str, value: str) -> Preset:
     from resilio import presets
 
-    if value not in presets.ALL:
+    if not is_preset_name(value):
         known = ", ".join(repr(one) for one in presets.ALL)
         raise ValueError(
             f"{name} must be one of {known}, or exception types, not {show(value)}{meant(value, presets.ALL)}"

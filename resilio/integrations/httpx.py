@@ -62,7 +62,7 @@ def host(request: Any) -> str:
     return str(request.url.netloc, "ascii")
 
 
-class _Guarding:
+class _Guarding(_httpx.OneKind):
     """Base class of both transports: options, and the rules for a request and its answer."""
 
     _base: str

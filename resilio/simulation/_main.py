@@ -18,7 +18,7 @@ from typing import Any
 import attrs
 
 from resilio._composition.pipeline import PipelineWarning
-from resilio._options.validators import parse_duration
+from resilio._options.validators import parse_duration, reject
 from resilio.simulation._files import Plan, load
 from resilio.simulation._picture import picture
 from resilio.simulation._report import rows_of, show, sweep_rows
@@ -122,17 +122,26 @@ def _changed(plan: Plan, options: argparse.Namespace, parser: argparse.ArgumentP
     changes: dict[str, Any] = {}
     try:
         if options.duration is not None:
-            changes["duration"] = parse_duration("--duration", options.duration)
+            changes["duration"] = _duration(plan, options.duration)
         if options.stack:
             changes["stacks"] = {name: plan.scenarios[0][1].stacks[name] for name in options.stack}
         scenarios = tuple((value, attrs.evolve(scenario, **changes)) for value, scenario in plan.scenarios)
     except KeyError as error:
         parser.error(f"argument --stack: no stack {error}; there are: {', '.join(plan.scenarios[0][1].stacks)}")
     except ValueError as error:
-        parser.error(f"argument --duration: {error}")
+        parser.error(f"argument --duration: {str(error).removeprefix('duration ')}")
     if options.seed is not None and not 0 <= options.seed < 2**63:
         parser.error(f"argument --seed: must be from 0 to 2**63 - 1, not {options.seed}")
     return attrs.evolve(plan, scenarios=scenarios, seed=plan.seed if options.seed is None else options.seed)
+
+
+def _duration(plan: Plan, text: str) -> float:
+    """Return the seconds of --duration, in which each fault of the scenario must begin."""
+    duration = parse_duration("duration", text)
+    begins = [fault.at for _, scenario in plan.scenarios for fault in scenario.faults]
+    if begins and duration <= max(begins):
+        reject("duration", text, f"more than the {max(begins):g} s after which the last fault of the scenario begins")
+    return duration
 
 
 # ---- running it ------------------------------------------------------------------------------------------------------

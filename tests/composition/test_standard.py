@@ -28,6 +28,7 @@ from resilio import (
     standard,
     timeout,
 )
+from resilio._composition.standard import OF_PRESET
 from resilio.testing import VirtualTime, assert_no_leaks
 
 ORDER = ["fallback", "deadline", "retry", "hedge", "rate_limit", "circuit_breaker", "bulkhead", "timeout"]
@@ -194,7 +195,7 @@ def test_a_number_of_seconds_is_fixed(vt: VirtualTime) -> None:
 @pytest.mark.parametrize(
     ("given", "law", "floor", "ceiling"),
     [
-        (..., "p99.9*3", 1.0, 10.0),
+        (OF_PRESET, "p99.9*3", 1.0, 10.0),
         ("p99*3", "p99*3", None, 10.0),
         ({"total": "p99*3", "ceiling": 20}, "p99*3", None, 20.0),
         ({"ceiling": 60.0}, "p99.9*3", 1.0, 60.0),

@@ -74,6 +74,38 @@ def test_a_transport_knows_nothing_of_the_environment(module: str, proxy: Misbeh
 
 
 @CLIENTS
+def test_a_transport_in_a_client_of_the_other_kind_says_which_one_it_needs(module: str) -> None:
+    """The client raised "'AsyncTransport' object has no attribute 'handle_request'", with or without a block."""
+    client = loaded(module)
+    transport: Any = AsyncTransport(circuit_breaker(), client=client)
+    needs = rf"which {module}.Client calls: give {module}.Client a transport of its kind, Transport\(policy\)"
+    with pytest.raises(AttributeError, match=rf"^AsyncTransport has no handle_request, {needs}"):
+        client.Client(transport=transport).get(ELSEWHERE)
+    with (
+        pytest.raises(AttributeError, match=rf"^AsyncTransport has no __enter__, {needs}"),
+        client.Client(transport=transport),
+    ):
+        """Never run."""
+    assert not hasattr(transport, "handle_request")
+    with pytest.raises(AttributeError, match="'AsyncTransport' object has no attribute 'handel'"):
+        transport.handel
+
+
+@CLIENTS
+@pytest.mark.anyio
+async def test_a_transport_of_threads_in_an_async_client_says_which_one_it_needs(module: str) -> None:
+    """The other way round, on asyncio and on trio."""
+    client = loaded(module)
+    transport = Transport(circuit_breaker(), client=client)
+    needs = rf"which {module}.AsyncClient calls: give .* its kind, AsyncTransport\(policy\)"
+    with pytest.raises(AttributeError, match=rf"^Transport has no handle_async_request, {needs}"):
+        await client.AsyncClient(transport=transport).get(ELSEWHERE)
+    with pytest.raises(AttributeError, match=rf"^Transport has no __aenter__, {needs}"):
+        async with client.AsyncClient(transport=transport):
+            """Never run."""
+
+
+@CLIENTS
 @pytest.mark.parametrize("kind", ["Client", "AsyncClient"])
 def test_guarding_a_client_keeps_what_its_transport_was_made_with(module: str, kind: str) -> None:
     """Certificates, HTTP/2 and limits are those of the client: the guard goes around the transport that has them."""

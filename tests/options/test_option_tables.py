@@ -37,10 +37,10 @@ PAGES = {
 }
 HEAD = "| option | type | unit | default | |\n|---|---|---|---|---|\n"
 DEFAULTS = {
-    "...": "by preset and name",
+    "<by preset and name>": "by preset and name",
     "<one for the policy>": "one for the policy",
     "()": "none",
-    "no default": "none",
+    "<no default>": "none",
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import pickle
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,7 @@ from resilio import (
     hedge,
     keyed,
     load_shed,
+    override,
     pipeline,
     rate_limit,
     retry,
@@ -111,6 +113,106 @@ def test_an_option_that_works_otherwise_here_is_answered_with_how(wrong: Callabl
     """A name alone would mislead: retries are not attempts, a percentage is no share, a period is part of the rate."""
     with pytest.raises(TypeError, match=message):
         wrong()
+
+
+class Service:
+    @property
+    def url(self) -> str:
+        return "https://a.example"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (
+            lambda: circuit_breaker(Service.url),
+            r"<property .*> is a property and cannot be guarded: guard the function",
+        ),
+        (lambda: circuit_breaker()(OSError), r"is an exception and cannot be guarded: .* in options, like on=OSError"),
+        (lambda: circuit_breaker(len, failure_rate=0.3), r"write circuit_breaker\(options\)\(function\) to guard"),
+        (lambda: retry(OSError), r"write retry\(on=OSError\), not retry\(OSError\)"),
+        (lambda: retry((OSError, EOFError)), r"write retry\(on=\(OSError, EOFError\)\), not retry\("),
+        (lambda: retry("http"), r"write retry\(on='http'\), not retry\('http'\)"),
+        (lambda: retry("pay", on=OSError), r"retry takes its name by its parameter: write retry\(\.\.\., name='pay'\)"),
+        (lambda: bulkhead("pool", 3), r"write bulkhead\(3, name='pool'\)"),
+        (lambda: bulkhead("pool"), r"not 'pool'; a name goes by its parameter, name='pool'"),
+        (lambda: rate_limit("pool", "3/s"), r"not 'pool'; a name goes by its parameter, name='pool'"),
+        (lambda: rate_limit("3/lightyear"), r"not '3/lightyear'$"),
+        (bulkhead, r"bulkhead needs max_concurrent, like bulkhead\(10\): .* an int from 1 to 1000000000$"),
+        (retry, r"retry needs on, like retry\(on=ConnectionError\): on must be an exception type"),
+        (standard, r'standard needs name and on, like standard\("payments", on="http"\): name must be'),
+        (lambda: standard(len), r'standard needs options before .*: write @standard\("payments", on="http"\)'),
+        (lambda: standard("a", on=3), r"^on must be an exception type"),
+    ],
+)
+def test_a_call_that_looks_right_is_answered_with_what_to_write(wrong: Callable[[], Any], message: str) -> None:
+    """
+    The error was about something else: about a name, for `@circuit_breaker` over a property; about decorators, for
+    `retry(OSError)`; about the 3, for `bulkhead("pool", 3)`. Options beside a bare function were dropped in silence.
+    """
+    with pytest.raises((TypeError, ValueError), match=message):
+        wrong()
+
+
+def test_a_breaker_over_a_coroutine_says_that_it_is_one() -> None:
+    """`@circuit_breaker` over what a decorator below has called already took it for a bad name."""
+
+    async def fetch() -> None:
+        """Never run."""
+
+    pending: Any = fetch()
+    with pytest.raises(TypeError, match="is the awaitable of one call, no function, and cannot be guarded"):
+        circuit_breaker(pending)
+    pending.close()
+
+
+@pytest.mark.parametrize(
+    ("block", "message"),
+    [
+        (lambda: retry(on=OSError), "^a retry runs a function, and cannot guard a block"),
+        (lambda: standard("blocks", on="http"), "^<Standard 'blocks' .*> has a deadline, which runs a function, and"),
+        (lambda: pipeline(bulkhead(1), timeout(1)), "^<Pipeline .*> has a timeout, which runs a function, and cannot"),
+    ],
+)
+def test_a_block_that_cannot_be_guarded_names_what_was_given(block: Callable[[], Any], message: str) -> None:
+    """`with standard(...)` spoke of "a deadline" that its user had never written."""
+    with pytest.raises(TypeError, match=message), block():
+        """Never run."""
+
+
+@pytest.mark.anyio
+async def test_an_async_block_that_cannot_be_guarded_names_what_was_given() -> None:
+    """The same with `async with`."""
+    with pytest.raises(TypeError, match=r"^<Standard 'blocks' .*> has a deadline, which runs a function"):
+        async with standard("blocks", on="http"):
+            """Never run."""
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"timeot": 3.0}, r"not 'timeot' \(did you mean 'timeout'\?\)"),
+        ({"open_for": 5}, r"not 'open_for' \(an option of a part: write circuit_breaker=\{'open_for': \.\.\.\}\)"),
+        ({"retry": {"max_retries": 3}}, r"no option 'max_retries' \(did you mean 'attempts'\? it counts the first"),
+    ],
+)
+def test_override_says_what_it_can_change(changes: dict[str, Any], message: str) -> None:
+    """An option of a part was answered with a list of the parts."""
+    with pytest.raises(TypeError, match=message):
+        override(standard("changing", on="http"), **changes)
+
+
+def test_override_of_a_function_says_where_its_policy_is() -> None:
+    """A guarded function was shown as "no policy", by a text that named its policy."""
+    with pytest.raises(TypeError, match=r"that of a function is policy_of\(function\), not <guarded"):
+        override(bulkhead(1)(len), max_concurrent=3)  # type: ignore[type-var]
+
+
+@pytest.mark.parametrize("function", [standard, retry, fallback])
+def test_signatures_show_what_a_default_means(function: Callable[..., Any]) -> None:
+    """`help(standard)` showed `timeout = Ellipsis`."""
+    assert not re.search(r"= (Ellipsis|no default)", str(inspect.signature(function)))
+    assert "<by preset and name>" in str(inspect.signature(standard))
 
 
 @pytest.mark.parametrize(

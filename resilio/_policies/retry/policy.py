@@ -9,7 +9,6 @@ reliable. It is not a queue either: work that has not succeeded in a few seconds
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,7 @@ import attrs
 from resilio._failures.outcome import Judge, judge_error, judge_value
 from resilio._failures.replayable import Replayable, replayable_option
 from resilio._native.strategies import RetryGate
-from resilio._options.fields import NamedOptions, option, record
+from resilio._options.fields import NamedOptions, Unset, option, record
 from resilio._options.validators import exceptions, flag, function, policy_name, positive_int, reject, seconds
 from resilio._policies.retry.backoff import Backoff, BackoffLike, Schedule, backoff_option, full_jitter
 from resilio._policies.retry.blocks import AsyncAttempts, Attempts
@@ -38,14 +37,7 @@ __all__ = ["OWN", "Retry", "RetryConfig", "RetrySnapshot", "Retrying", "retry"]
 Waits = Converted[BackoffLike, Backoff | Schedule | Callable[[int], Time]]
 
 
-class _Budget(enum.Enum):
-    OWN = "one for the policy"
-
-    def __repr__(self) -> str:
-        return f"<{self.value}>"
-
-
-OWN: Any = _Budget.OWN
+OWN: Any = Unset.OWN_BUDGET
 """The default of `budget`: one for the policy, shared by all its functions."""
 
 

@@ -158,19 +158,24 @@ static PyObject *pipeline_try_acall(rs_pipeline *self, PyObject *const *args, Py
     return rs_call_new(self, args[0], args + 1, (size_t)(nargs - 1), kwnames, RS_MODE_RESULT, NULL);
 }
 
+#define RS_NO_BLOCK                                                                                                    \
+    "runs a function, and cannot guard a block or give a permit: decorate a function, or use retrying(...) for a "     \
+    "block that is run again, "                                                                                        \
+    "deadline(...) for one with a time limit"
+
 /* Raise for a pipeline with strategies: they run a function, and cannot run a block. */
 static int only_gates(const rs_pipeline *self)
 {
     if (RS_LIKELY(!self->strategies))
         return 1;
-    for (int i = 0; i < self->n; i++)
-        if (self->gate[i]->ops->strategy) {
-            PyErr_Format(PyExc_TypeError,
-                         "a %s runs a function, and cannot guard a block or give a permit: decorate a function, or use "
-                         "retrying(...) for a block that is run again, deadline(...) for one with a time limit",
-                         self->gate[i]->ops->kind);
-            break;
-        }
+    int i = 0;
+    while (!self->gate[i]->ops->strategy)
+        i++;
+    const char *kind = self->gate[i]->ops->kind;
+    if (self->n == 1)
+        PyErr_Format(PyExc_TypeError, "a %s " RS_NO_BLOCK, kind);
+    else
+        PyErr_Format(PyExc_TypeError, "%R has a %s, which " RS_NO_BLOCK, self, kind);
     return 0;
 }
 
