@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from resilio._context.process_switch import note
 from resilio._options.quantile import Quantile
 from resilio._options.validators import show
 
@@ -114,7 +115,8 @@ def explain(name: str | None, policies: Sequence[Policy[Any]]) -> Explanation:
     """Describe these policies, outermost first; keyed ones are described by the policy of one key."""
     shown = [(part, policy) for policy in policies for part in policy._seen_through()]
     steps = tuple(_step(position, part, policy) for position, (part, policy) in enumerate(shown, 1))
-    notes = tuple(_notes(part for part, _ in shown))
+    switch = note()
+    notes = (*([] if switch is None else [switch]), *_notes(part for part, _ in shown))
     return Explanation(name=name, steps=steps, warnings=tuple(lint(policies)), notes=notes)
 
 

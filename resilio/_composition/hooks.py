@@ -10,6 +10,7 @@ from functools import partial
 from importlib import import_module
 
 from resilio import errors
+from resilio._context.process_switch import switched_off
 from resilio._native import core
 
 __all__ = ["register"]
@@ -19,6 +20,7 @@ _HOOKS: dict[str, tuple[str, ...]] = {
     "resilio._context.blocking": ("add_advice", "warn_rejection"),
     "resilio._context.variables": ("bypass", "deadline", "no_wait", "priority"),
     "resilio._context.deadline": ("deadline_error",),
+    "resilio._context.process_switch": ("say_once",),
     "resilio._policy.dropped": ("warn_if_at_once",),
     "resilio._context.frames": ("generator_behind",),
     "resilio._time_ledger.ledger": ("note_segments", "segments_header", "segments_line", "segments_text"),
@@ -42,6 +44,8 @@ _HOOKS: dict[str, tuple[str, ...]] = {
 
 
 def register() -> None:
-    """Register the hooks in the core."""
+    """Register the hooks in the core, and let it read the variable `bypass` if the process is switched off."""
     for module, names in _HOOKS.items():
         core.set_hooks(partial(import_module, module), *names)
+    if switched_off():
+        core.bypass_enter()

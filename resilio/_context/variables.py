@@ -3,9 +3,9 @@ Context variables of the library, in a place where the core and the backends can
 
 `ambient` makes a variable, like the deadline, that all calls and tasks inside inherit and that `detached()` clears.
 
-`bypass` and `no_wait` are switches that `resilio.testing` sets. The core reads them only while one is entered
-(`core.bypass_enter`, `core.no_wait_enter` count), so they cost nothing outside tests. As context variables, they do not
-reach the tasks of another test.
+`bypass` and `no_wait` are switches that `resilio.testing` sets; `RESILIO_DISABLED` sets `bypass` for a whole process.
+The core reads them only while one is entered (`core.bypass_enter`, `core.no_wait_enter` count), so they cost nothing
+otherwise. As context variables, they do not reach the tasks of another test.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from threading import Lock
 from typing import TYPE_CHECKING, Any
+
+from resilio._context.process_switch import AT_START
 
 if TYPE_CHECKING:
     from resilio._native.core import AmbientDeadline, AmbientPriority
@@ -56,7 +58,7 @@ priority: ContextVar[AmbientPriority | None] = ambient("priority")
 retry_scope: ContextVar[Any] = ambient("retry_scope")
 """The retry in force here, a `Scope` of `_native.retry`; calls in flight in this thread are found without it."""
 
-bypass: ContextVar[bool] = ContextVar("resilio.bypass", default=False)
+bypass: ContextVar[bool] = ContextVar("resilio.bypass", default=AT_START)
 """True: guarded functions run bare, without any gate."""
 
 time_limit: ContextVar[Any] = ambient("time_limit")

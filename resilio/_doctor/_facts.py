@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 from typing import Any
 
+from resilio._context.process_switch import note
 from resilio._native import clock
 from resilio._native.build_facts import build_facts
 from resilio._private_names import PRIVATE_NAMES
@@ -40,6 +41,7 @@ def facts(*, of_clients: bool = False) -> dict[str, Any]:
             "gil": bool(getattr(sys, "_is_gil_enabled", lambda: True)()),
         },
         "platform": platform.platform(),
+        "disabled": note(),
         "build": dict(build_facts()),
         "clock": {"source": source, "why": why},
         "loops": {"asyncio": platform.python_version(), **_versions(["uvloop", "trio"])},

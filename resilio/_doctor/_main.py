@@ -22,12 +22,12 @@ def main(argv: Sequence[str]) -> int:
     if not options.json:
         print("\n".join([*describe(found), ""]), flush=True)
     seen = list(verdicts(options.patience))
-    failed = any(verdict.problem for verdict in seen)
+    failed = found["disabled"] is not None or any(verdict.problem for verdict in seen)
     if options.json:
         checks = [{**attrs.asdict(verdict), "protects": not verdict.problem} for verdict in seen]
         print(json.dumps({**found, "checks": checks, "protects": not failed}, indent=2))
     else:
-        print("\n".join([*table(seen), "", *conclusion(seen)]), flush=True)
+        print("\n".join([*table(seen), "", *conclusion(seen, found["disabled"])]), flush=True)
     return int(failed)
 
 

@@ -21,6 +21,8 @@ def describe(facts: Mapping[str, Any]) -> Iterator[str]:
     gil = "with the GIL" if python["gil"] else "without the GIL"
     yield f"{'build':<9}{build['compiler']}, for Python {build['python']}, {gil}{''.join(_slow(build))}"
     yield f"{'clock':<9}{clock['source']}: {clock['why']}"
+    if facts["disabled"]:
+        yield from _wrapped("switch", f"{facts['disabled']}; the checks below run without it")
     for title in ("loops", "needs", "clients"):
         listed = ", ".join(name if name == "asyncio" else f"{name} {number}" for name, number in facts[title].items())
         yield from _wrapped(title, listed or "none found")
@@ -61,11 +63,21 @@ def _row(title: str, cells: Sequence[str]) -> str:
     return f"{title:<18}{''.join(f'{cell:<9}' for cell in cells)}".rstrip()
 
 
-def conclusion(verdicts: Sequence[Verdict]) -> Iterator[str]:
-    """Yield the conclusion: one line if all checks pass, else the protections that fail and advice."""
+def conclusion(verdicts: Sequence[Verdict], disabled: str | None = None) -> Iterator[str]:
+    """
+    Yield the conclusion: one line if all checks pass, else the protections that fail and advice.
+
+    Args:
+        verdicts: The results of the checks.
+
+        disabled: The sentence about the switch that is set for processes started here; None: it is not set.
+    """
     failed = [verdict for verdict in verdicts if verdict.problem]
-    if not failed:
+    if disabled is not None:
+        yield f"NOT PROTECTED: {disabled}."
+    elif not failed:
         yield "Everything that can run here protects."
+    if not failed:
         return
     yield f"NOT PROTECTED: {', '.join(f'{one.check} on {one.way}' for one in failed)}."
     for one in failed:

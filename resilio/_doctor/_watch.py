@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import queue
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from typing import IO, Any
 
 import attrs
 
+from resilio._context.process_switch import SWITCH
 from resilio._doctor._selftest import named
 
 __all__ = ["PATIENCE", "Verdict", "verdicts"]
@@ -77,7 +79,8 @@ def _started(checks: list[tuple[str, str]], errors: IO[str]) -> subprocess.Popen
     """Start the process, with this one's import path."""
     command = [sys.executable, "-c", _PROGRAM, json.dumps(sys.path), json.dumps(checks)]
     streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": errors}
-    return subprocess.Popen(command, text=True, **streams)  # noqa: S603 - this Python
+    environment = {name: value for name, value in os.environ.items() if name != SWITCH}
+    return subprocess.Popen(command, text=True, env=environment, **streams)  # noqa: S603 - this Python
 
 
 def _problems(stream: IO[str] | None) -> queue.SimpleQueue[str | None]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import attrs
 
+from resilio._context.process_switch import switched_off
+
 __all__ = ["Health", "Snapshot"]
 
 
@@ -43,6 +45,8 @@ class Snapshot:
 
         abandoned: Ignored calls whose permit was dropped: streams and blocks that were never closed.
 
+        disabled: True if `RESILIO_DISABLED` is set for this process: guarded calls run without their policies.
+
         parts: The snapshots of a pipeline's policies, outermost first.
     """
 
@@ -61,6 +65,7 @@ class Snapshot:
     would_wait: int = 0
     cancelled: int = 0
     abandoned: int = 0
+    disabled: bool = attrs.field(factory=switched_off)
     parts: tuple[Snapshot, ...] = ()
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import attrs
 
 from resilio import registry
+from resilio._context.process_switch import note
 from resilio._native import clock
 from resilio._policy.base import Policy
 from resilio.live._journal import Journal
@@ -132,7 +133,8 @@ def pause(number: int, at_a_time: int = SLICE // 4) -> None:
 
 
 def _process() -> dict[str, Any]:
-    return {"pid": os.getpid(), "python": platform.python_version(), "host": platform.node(), "now": round(_now(), 3)}
+    where = {"pid": os.getpid(), "python": platform.python_version(), "host": platform.node(), "now": round(_now(), 3)}
+    return {**where, "disabled": note()}
 
 
 def _now() -> float:

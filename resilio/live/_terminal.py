@@ -113,6 +113,8 @@ class Screen:
         head = Text("resilio", "bold")
         if about:
             head.append(f"  process {about['pid']} on {about['host']}", "dim")
+        if about.get("disabled"):
+            head.append(f"  {about['disabled']}", "bold red")
         head.append(f"  {len(chosen)} {'policy' if len(chosen) == 1 else 'policies'}")
         head.append(f"  {problems} {'needs' if problems == 1 else 'need'} a look", "bold red" if problems else "green")
         if problem is not None:

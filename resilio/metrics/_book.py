@@ -65,7 +65,7 @@ class Book:
             self._retire(before)
             total.add_totals(self._gone)
             self._add_changes(total)
-            total.add_totals(read_process())
+            total.add(read_process())
         return total
 
     def forked(self) -> None:

@@ -130,6 +130,7 @@ _ALL = (
     _counter("listener_errors", "Exceptions that event listeners have raised", unit="{error}", own=()),
     _counter("ignored_headers", "Headers of strangers that made no sense", "header", "reason", unit="{header}", own=()),
     _counter("exporter_errors", "Failures of exporters, the file system's included", unit="{error}", own=()),
+    Instrument("disabled", "gauge", "1 if calls run without policies: RESILIO_DISABLED is set", (), "1", "max"),
     DURATION,
 )
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from resilio import events
+from resilio._context.process_switch import switched_off
 from resilio._native.custom import latency_of
 from resilio.metrics._buckets import Chooser
 from resilio.metrics._numbers import BUDGET_EVENTS, LONGEST_LABEL, label_of, put, specific
@@ -90,6 +91,7 @@ def read_budget(budget: Any, users: Iterable[tuple[str, str]]) -> Sheet:
 def read_process() -> Sheet:
     """Return the numbers that belong to no policy."""
     sheet = Sheet()
+    sheet.gauge("disabled", float(switched_off()))
     sheet.count("listener_errors", events.listener_errors())
     sheet.count("exporter_errors", _exporter_errors())
     wire = sys.modules.get("resilio.integrations._shared.headers")

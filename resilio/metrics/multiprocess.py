@@ -113,7 +113,7 @@ def read(directory: Path) -> Sheet:
     except OSError as error:
         _trouble.happened(f"reading {directory}", error)
     if worker is None:
-        total.add_totals(read_process())
+        total.add(read_process())
     return total
 
 

@@ -15,6 +15,7 @@ TOLD = {
     "queued": "queued",
     "limit": "limit",
     "calls": "calls",
+    "disabled": "disabled",
     "successes": "calls",
     "failures": "calls",
     "ignored": "calls",

@@ -192,7 +192,7 @@ def test_only_one_stack(file, capsys):
         (["--duration", "soon"], "argument --duration: must be a time like"),
         (
             ["--duration", "0.5s"],
-            "argument --duration: must be more than the 1 s after which the last fault of the scenario begins, not '0.5s'",
+            "--duration: must be more than the 1 s after which the last fault of the scenario begins, not '0.5s'",
         ),
         (["--seed", "-1"], "argument --seed: must be from 0 to"),
         (["--svg", "."], "argument --svg: . is a folder: name a file in it"),

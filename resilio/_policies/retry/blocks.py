@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, cast
 from resilio import _backends
 from resilio._context import variables
 from resilio._context.frames import entered_in, generator_behind
+from resilio._context.process_switch import say_once
 from resilio._failures.outcome import Outcome
 from resilio._native.strategies import TriedBlock, Tries, release
 
@@ -84,6 +85,8 @@ class _Loop:
         self._permit: Permit | None = None
         self._tries = Tries(policy._gate)
         self._bypassed = variables.bypass.get()
+        if self._bypassed:
+            say_once()
         self._failed: tuple[object, ...] = ()
         self._wait: float | None = 0.0
         self._state = "new"

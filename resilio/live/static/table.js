@@ -69,6 +69,8 @@ export function drawAll(force) {
   for (const row of view.visible) row.draw();
   sums();
   const about = store.process;
+  put($("disabled"), about && about.disabled ? `${about.disabled}.` : "");
+  $("disabled").hidden = !(about && about.disabled);
   put($("process"), about ? `process ${about.pid} on ${about.host}, Python ${about.python}` : "");
   $("unlock").hidden = !store.operations || Boolean(view.token);
   $("read-only").hidden = store.operations;

@@ -3,7 +3,7 @@
 
 uint32_t rs_epoch = 1;
 int rs_bypass_count, rs_no_wait_count;
-static PyObject *backend_park_sync, *context_bypass, *context_no_wait;
+static PyObject *backend_park_sync, *context_bypass, *context_no_wait, *context_say_once;
 
 /* Record a wait or a rejection. *final*: the gate is not asked again. Lock held. */
 static RS_APART void note_not_admitted(rs_gate *gate, rs_slot *slot, int verdict, int final, uint32_t credit,
@@ -332,7 +332,7 @@ static int context_flag(int count, const char *name, PyObject **cache)
     if (RS_LIKELY(count == 0))
         return 0;
     variable = rs_hook(name, cache);
-    if (variable == NULL || PyContextVar_Get(variable, Py_False, &value) < 0) {
+    if (variable == NULL || PyContextVar_Get(variable, NULL, &value) < 0) {
         rs_drop_error();
         return 0;
     }
@@ -341,8 +341,19 @@ static int context_flag(int count, const char *name, PyObject **cache)
     return on;
 }
 
-/* testing.disabled(): skip the gates in this context. */
-int rs_run_bypassed(void) { return context_flag(rs_bypass_count, "bypass", &context_bypass); }
+/* testing.disabled(), or RESILIO_DISABLED: skip the gates in this context. The first such call may log why. */
+int rs_run_bypassed(void)
+{
+    static int said;
+    if (!context_flag(rs_bypass_count, "bypass", &context_bypass))
+        return 0;
+    if (__atomic_exchange_n(&said, 1, __ATOMIC_ACQ_REL) == 0) {
+        PyObject *say = rs_hook("say_once", &context_say_once);
+        Py_XDECREF(say ? PyObject_CallNoArgs(say) : NULL);
+        rs_drop_error();
+    }
+    return 1;
+}
 
 /* The time at which a wait is polled: now, or under testing.no_wait() the end of the wait. */
 int64_t rs_wait_now(const rs_run *run)
