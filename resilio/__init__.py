@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from resilio._context.detached import carry, detached
     from resilio._context.priority import current_priority, ignored_priorities, priority, priority_from
     from resilio._failures.outcome import Outcome
+    from resilio._failures.permanent import permanent
     from resilio._policies.adaptive_limit import AdaptiveLimit, adaptive_limit
     from resilio._policies.bulkhead.policy import Bulkhead, bulkhead
     from resilio._policies.circuit_breaker.policy import CircuitBreaker, circuit_breaker
@@ -120,6 +121,7 @@ __all__ = [
     "laws",
     "load_shed",
     "override",
+    "permanent",
     "phase",
     "pipeline",
     "policy_of",
@@ -185,6 +187,7 @@ _LATER = {
     "keyed": "_composition.keyed",
     "load_shed": "_policies.load_shed",
     "override": "_composition.override",
+    "permanent": "_failures.permanent",
     "pipeline": "_composition.pipeline",
     "policy_of": "_policy.base",
     "priority": "_context.priority",

@@ -131,7 +131,7 @@ def rejected(gate: Gate, reason: str, measured: float | None, limit: float | Non
     dispatch()
 
 
-def settled(gate: Gate, outcome: int, seconds: float) -> None:
+def settled(gate: Gate, outcome: int, seconds: float, error: BaseException | None = None) -> None:
     """Deliver the end of a call. The core calls this if the gate's listening bit is set, with no lock held."""
     event = Settled(
         kind=gate.kind,
@@ -140,6 +140,7 @@ def settled(gate: Gate, outcome: int, seconds: float) -> None:
         seconds=seconds,
         at_ns=clock.now_ns(),
         key=_key(gate),
+        exception=error,
     )
     queue(gate, event)
     dispatch()
@@ -148,16 +149,16 @@ def settled(gate: Gate, outcome: int, seconds: float) -> None:
 def retried(gate: Gate, attempt: int, error: BaseException | None, delay: float) -> None:
     """Deliver that another attempt follows. A retry calls this if its listening bit is set, with no lock held."""
     now_ns, text = clock.now_ns(), text_of(error)
-    event = Retried(kind=gate.kind, name=_name(gate), attempt=attempt, delay=delay, error=text, at_ns=now_ns)
-    queue(gate, event)
+    what: dict[str, Any] = {"kind": gate.kind, "name": _name(gate), "attempt": attempt, "error": text, "at_ns": now_ns}
+    queue(gate, Retried(**what, delay=delay, exception=error))
     dispatch()
 
 
 def gave_up(gate: Gate, attempt: int, error: BaseException | None, reason: str) -> None:
     """Deliver that a retry gives up. A retry calls this if its listening bit is set, with no lock held."""
     now_ns, text = clock.now_ns(), text_of(error)
-    event = GaveUp(kind=gate.kind, name=_name(gate), attempt=attempt, error=text, reason=reason, at_ns=now_ns)
-    queue(gate, event)
+    what: dict[str, Any] = {"kind": gate.kind, "name": _name(gate), "attempt": attempt, "error": text, "at_ns": now_ns}
+    queue(gate, GaveUp(**what, reason=reason, exception=error))
     dispatch()
 
 

@@ -100,6 +100,8 @@ class Settled:
         at_ns: The time, in nanoseconds of resilio's own clock.
 
         key: The key of a keyed policy's policy; None for any other.
+
+        exception: The exception that the call raised; None: it raised none. It is not compared.
     """
 
     kind: str
@@ -108,6 +110,7 @@ class Settled:
     seconds: float
     at_ns: int
     key: Any = None
+    exception: BaseException | None = attrs.field(default=None, eq=False, repr=False)
 
 
 @attrs.frozen(kw_only=True)
@@ -127,6 +130,8 @@ class Retried:
         error: The type and text of its exception; None: it returned a failed result.
 
         at_ns: The time, in nanoseconds of resilio's own clock.
+
+        exception: The exception itself; None: it returned a failed result. It is not compared.
     """
 
     kind: str
@@ -135,6 +140,7 @@ class Retried:
     delay: float
     error: str | None
     at_ns: int
+    exception: BaseException | None = attrs.field(default=None, eq=False, repr=False)
 
 
 @attrs.frozen(kw_only=True)
@@ -154,6 +160,8 @@ class GaveUp:
         reason: The `stop_reason` of the trail.
 
         at_ns: The time, in nanoseconds of resilio's own clock.
+
+        exception: The exception itself; None: it returned a failed result. It is not compared.
     """
 
     kind: str
@@ -162,6 +170,7 @@ class GaveUp:
     error: str | None
     reason: str
     at_ns: int
+    exception: BaseException | None = attrs.field(default=None, eq=False, repr=False)
 
 
 @attrs.frozen(kw_only=True)

@@ -10,6 +10,8 @@ from typing import Any
 
 import attrs
 
+from resilio._failures.permanent import is_permanent
+
 __all__ = ["Noted", "kept_retry_after", "retry_after_of", "should_retry_of"]
 
 _HEADERS = (("retry-after-ms", 1e-3), ("retry-after", 1.0))
@@ -70,9 +72,10 @@ def should_retry_of(subject: object) -> bool | None:
     """
     Return True if `subject` asks for a retry, False if it forbids one, None if it does neither.
 
-    The sources are the header `x-should-retry` (true or false, in any case) of `subject.response` or of `subject`
-    itself, and `grpc-retry-pushback-ms` in its `trailing_metadata()`: a negative value, or no number, forbids. A group
-    forbids a retry if one leaf does, and asks for one if all leaves do. Malformed values are skipped. Never raises.
+    The sources are the mark of :func:`resilio.permanent`, which forbids; the header `x-should-retry` (true or false, in
+    any case) of `subject.response` or of `subject` itself; and `grpc-retry-pushback-ms` in its `trailing_metadata()`: a
+    negative value, or no number, forbids. A group forbids a retry if one leaf does, and asks for one if all leaves do.
+    Malformed values are skipped. Never raises.
 
     Args:
         subject: The exception that a call raised, or a response that it returned.
@@ -83,6 +86,8 @@ def should_retry_of(subject: object) -> bool | None:
         if isinstance(subject, BaseExceptionGroup):
             return _joint([should_retry_of(leaf) for leaf in subject.exceptions])
         if getattr(subject, "_resilio_replay", None) is False:  # set by an integration: not to be sent twice
+            return False
+        if is_permanent(subject):
             return False
         for headers in _all_headers(subject):
             said = _header(headers, "x-should-retry")

@@ -9,7 +9,7 @@ from typing import Any
 
 from resilio._support.show import show
 
-__all__ = ["check_arity", "check_for_calls"]
+__all__ = ["check_arity", "check_for_calls", "takes_named"]
 
 _VARARGS, _VARKEYWORDS = 0x04, 0x08
 _OF_CALLS = ("key", "cost", "weight", "tenant", "task", "idempotent")
@@ -17,28 +17,39 @@ _OF_CALLS = ("key", "cost", "weight", "tenant", "task", "idempotent")
 
 def check_arity(name: str, value: Callable[..., Any], parameters: tuple[str, ...]) -> None:
     """
-    Raise a TypeError if a function cannot take these positional arguments; one without signature passes.
+    Raise a TypeError if a function cannot take these arguments; one without signature passes.
 
     Args:
         name: The parameter, for the message.
 
         value: The function.
 
-        parameters: The names of the arguments that it is called with.
+        parameters: The names of the arguments that it is called with; one that is passed by name ends with "=".
 
     Raises:
         TypeError: It takes fewer, or needs more.
     """
-    if _is_plain(value, len(parameters)):
+    by_name = {one[:-1]: one for one in parameters if one.endswith("=")}
+    if not by_name and _is_plain(value, len(parameters)):
         return
     signature = _signature(value)
     if signature is None:
         return
     try:
-        signature.bind(*parameters)
+        signature.bind(*(one for one in parameters if one[:-1] not in by_name), **by_name)
     except TypeError:
         expected = f"{name}({', '.join(parameters)})"
         raise TypeError(f"{name} is called as {expected}: {show(value)} takes {signature}") from None
+
+
+def takes_named(value: Callable[..., Any], name: str) -> bool:
+    """Return True if a function has a parameter of this name, with a default or without; False if that is unknown."""
+    if type(value) is FunctionType:
+        code = value.__code__
+        return name in code.co_varnames[code.co_posonlyargcount : code.co_argcount + code.co_kwonlyargcount]
+    signature = _signature(value)
+    found = None if signature is None else signature.parameters.get(name)
+    return found is not None and found.kind in (found.POSITIONAL_OR_KEYWORD, found.KEYWORD_ONLY)
 
 
 def check_for_calls(policy: Any, fn: Any) -> None:

@@ -15,7 +15,8 @@ import attrs
 
 from resilio._native.budget import Backoff as NativeBackoff
 from resilio._native.budget import spread_ns
-from resilio._options.validators import function, number, parse_duration, positive_int, reject, seconds, total_seconds
+from resilio._options.arity import takes_named
+from resilio._options.validators import function, number, positive_int, reject, seconds, total_seconds
 from resilio._policy.types import Time
 
 __all__ = [
@@ -31,7 +32,7 @@ __all__ = [
     "spread",
 ]
 
-BackoffLike: TypeAlias = "Backoff | Schedule | Time | Sequence[Time] | Callable[[int], Time]"
+BackoffLike: TypeAlias = "Backoff | Schedule | Time | Sequence[Time] | Callable[..., Time]"
 
 _MOST_ATTEMPTS = 2**63 - 1
 _MOST_FACTOR = 1e6
@@ -210,8 +211,9 @@ def backoff_option(name: str, value: object) -> Any:
     Args:
         name: The parameter, for the message.
 
-        value: One of the above; a time (seconds, "200ms", a timedelta) for a constant wait; a sequence of
-            them, whose last repeats; or a function of the attempt, counted from 1, that returns a time.
+        value: One of the above; seconds (or a timedelta) for a constant wait; a sequence of them, whose last repeats;
+            or a function of the attempt, counted from 1, that returns seconds or a timedelta. If it has a parameter
+            `error`, it gets the exception there, or the failed result.
 
     Raises:
         TypeError: Anything else, such as `full_jitter` instead of `full_jitter()`.
@@ -228,13 +230,19 @@ def backoff_option(name: str, value: object) -> Any:
     if any(value is factory for factory in _FACTORIES):
         reject(name, value, f"called: {cast('Any', value).__name__}(...)", TypeError)
     if callable(value):
-        return function(name, value, none_ok=False, takes=("attempt",))
-    if isinstance(value, bool) or (not isinstance(value, (int, float, str)) and total_seconds(value) is None):
+        return _function(name, value)
+    if isinstance(value, bool) or (not isinstance(value, (int, float)) and total_seconds(value) is None):
         reject(name, value, right, TypeError)
     return _constant(name, value)
 
 
-def delay_of(backoff: Any, attempt: int, previous: float = 0.0) -> float:
+def _function(name: str, value: Any) -> Any:
+    """Return the user's function, checked: it takes the attempt, and its error if it has a parameter of that name."""
+    takes = ("attempt", "error=") if takes_named(value, "error") else ("attempt",)
+    return function(name, value, none_ok=False, takes=takes)
+
+
+def delay_of(backoff: Any, attempt: int, previous: float = 0.0, error: object = None) -> float:
     """
     Return the seconds to wait after an attempt.
 
@@ -245,6 +253,8 @@ def delay_of(backoff: Any, attempt: int, previous: float = 0.0) -> float:
 
         previous: The wait before this one in seconds, 0 if there was none.
 
+        error: The exception that the attempt raised, or its failed result; None if unknown.
+
     Raises:
         TypeError: The user's function did not return a time.
 
@@ -252,7 +262,8 @@ def delay_of(backoff: Any, attempt: int, previous: float = 0.0) -> float:
     """
     if isinstance(backoff, (Backoff, Schedule)):
         return backoff(attempt, previous)
-    return _wait(f"backoff({attempt})", backoff(attempt))
+    wait = backoff(attempt, error=error) if takes_named(backoff, "error") else backoff(attempt)
+    return _wait(f"backoff({attempt})", wait)
 
 
 def spread(asked: float, most: float) -> float:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["OWN", "Retry", "RetryConfig", "RetrySnapshot", "Retrying", "retry"]
 
-Waits = Converted[BackoffLike, Backoff | Schedule | Callable[[int], Time]]
+Waits = Converted[BackoffLike, Backoff | Schedule | Callable[..., Time]]
 
 
 OWN: Any = Unset.OWN_BUDGET
@@ -214,7 +214,8 @@ def retry(config: RetryConfig, name: str | None) -> Retry:
             transport decides by each request instead.
         attempts: Attempts of a call in all, >= 1; None: as many as the budget and the deadline allow.
         backoff: Wait before the next attempt: `full_jitter(...)` and its kin, seconds, a sequence of them, or a
-            function of the attempt, from 1.
+            function of the attempt, from 1, that returns seconds. If it has a parameter `error`, it gets the exception
+            there, or the failed result.
         max_retry_after: The longest wait in seconds that a dependency may ask for; if it asks for more, the call fails.
         budget: The budget that pays for retries: a :class:`RetryBudget`, or the name of one; the default is one for
             this policy; None: they are free.

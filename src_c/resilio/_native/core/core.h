@@ -128,7 +128,7 @@ int rs_place_here(void);
 
 void rs_gate_deliver(rs_gate *gate, PyObject *subject, int in_finaliser);
 void rs_tell_rejected(rs_gate *gate, const rs_rejection *why);
-void rs_tell_settled(rs_gate *gate, int outcome, int64_t latency_ns);
+void rs_tell_settled(rs_gate *gate, int outcome, int64_t latency_ns, PyObject *error);
 
 static inline void rs_gate_lock(rs_gate *gate) { rs_lock_acquire(&gate->lock); }
 static inline void rs_gate_unlock(rs_gate *gate) { rs_lock_release(&gate->lock); }

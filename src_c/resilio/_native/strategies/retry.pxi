@@ -79,7 +79,7 @@ cdef extern from *:
 
 cdef uint64_t UNLIMITED = 2147483647
 cdef uint64_t ENOUGH = 20               # successes before their median counts
-cdef tuple _hints = ("retry_after", "response", "headers", "trailing_metadata", "_resilio_replay")
+cdef tuple _hints = ("retry_after", "response", "headers", "trailing_metadata", "_resilio_replay", "_resilio_permanent")
 
 
 include "strategy_fault.pxi"
@@ -108,10 +108,10 @@ cdef class Options:
     cdef int64_t reach_ns(self, int64_t left_ns) noexcept:
         return 0 if self.native is None else rs_backoff_reach(&self.native.backoff, left_ns)
 
-    cdef int64_t wait_ns(self, uint64_t attempt, int64_t previous) except -1:
+    cdef int64_t wait_ns(self, uint64_t attempt, int64_t previous, object subject) except -1:
         if self.native is not None:
             return rs_backoff_delay(&self.native.backoff, attempt, previous)
-        return <int64_t>(delay_of(self.backoff, attempt, previous / 1e9) * 1e9)
+        return <int64_t>(delay_of(self.backoff, attempt, previous / 1e9, subject) * 1e9)
 
 
 cdef class RetryGate(Gate):
@@ -250,7 +250,7 @@ cdef class RetryGate(Gate):
         cdef int64_t deadline = api.deadline_ns() if end == NULL else end.deadline_ns
         if deadline <= now:             # in any case: the attempt has ended after it
             return RETRY_DEADLINE
-        reason = plan(self, tries, options, budget, asked, deadline, now)
+        reason = plan(self, tries, options, budget, subject, asked, deadline, now)
         if reason != GO:
             return reason
         if tries.delay_ns > 0 and threaded and not api.may_block():

@@ -40,13 +40,13 @@ cdef int note_failure(RetryGate self, Tries tries, RetryBudget budget, object er
 
 
 cdef int plan(
-    RetryGate self, Tries tries, Options options, RetryBudget budget, int64_t asked, int64_t deadline, int64_t now
+    RetryGate self, Tries tries, Options options, RetryBudget budget, object subject, int64_t asked, int64_t deadline, int64_t now
 ) except -1:
     """Choose tries.delay_ns; return GO if there is time for it and for an attempt, else the reason."""
     if asked > options.max_retry_after_ns:
         tries.delay_ns = asked
         return RETRY_AFTER
-    cdef int64_t delay = max(options.wait_ns(tries.attempt, tries.delay_ns), asked)
+    cdef int64_t delay = max(options.wait_ns(tries.attempt, tries.delay_ns, subject), asked)
     cdef int64_t room = options.max_retry_after_ns - asked
     cdef int64_t left
     if deadline != RS_NEVER:

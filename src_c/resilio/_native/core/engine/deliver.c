@@ -110,14 +110,14 @@ void rs_tell_rejected(rs_gate *gate, const rs_rejection *why)
         Py_XDECREF(args[i]);
 }
 
-void rs_tell_settled(rs_gate *gate, int outcome, int64_t latency_ns)
+void rs_tell_settled(rs_gate *gate, int outcome, int64_t latency_ns, PyObject *error)
 {
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
     PyObject *code = PyLong_FromLong(outcome), *seconds = PyFloat_FromDouble((double)latency_ns / 1e9);
-    PyObject *args[3] = {(PyObject *)gate, code, seconds};
+    PyObject *args[4] = {(PyObject *)gate, code, seconds, error};
     if (code && seconds)
-        call_hook(rs_hook("settled", &events_settled), args, 3);
+        call_hook(rs_hook("settled", &events_settled), args, 4);
     Py_XDECREF(code);
     Py_XDECREF(seconds);
     PyErr_Restore(type, value, traceback);

@@ -65,7 +65,7 @@ static RS_APART void tell_settled(rs_gate *gate, int outcome, PyObject *subject,
     if (gate->changes || gate->woken)
         rs_gate_deliver(gate, subject, in_finaliser);
     if (gate->listening & RS_LISTEN_SETTLED && !in_finaliser)
-        rs_tell_settled(gate, outcome, latency);
+        rs_tell_settled(gate, outcome, latency, subject && PyExceptionInstance_Check(subject) ? subject : Py_None);
 }
 
 /* *subject*: the exception raised or the value returned; or the part that was kept of it; or NULL. */
