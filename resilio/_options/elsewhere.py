@@ -17,6 +17,7 @@ _OF_OTHERS = {
         "wait_max wait_strategy"
     ),
     "ceiling": "max_limit maximum",
+    "closing_probes": "recovery_threshold success_threshold",
     "consecutive": "fail_max failure_count failure_threshold failures threshold",
     "deadline": "max_time seconds time_limit total total_timeout",
     "default": "default_value fallback_result fallback_value value",
@@ -46,10 +47,7 @@ _OF_OTHERS = {
         "sleep_window timeout timeout_duration ttl wait_duration_in_open_state"
     ),
     "probe_lease": "max_wait_duration_in_half_open_state",
-    "probes": (
-        "half_open_max_calls max_half_open_calls permitted_number_of_calls_in_half_open_state recovery_threshold "
-        "success_threshold"
-    ),
+    "probes": "half_open_max_calls max_half_open_calls permitted_number_of_calls_in_half_open_state",
     "rates": (
         "calls every interval limit limit_for_period limit_refresh_period max_calls max_executions max_rate per "
         "per_time_secs period rate seconds time_period times window"

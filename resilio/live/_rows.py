@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["OPERATIONS", "Row", "counted", "operations_of"]
 
-OPERATIONS = ("force_open", "force_closed", "disable", "reset", "resume", "reconfigure")
+OPERATIONS = ("force_open", "half_open", "force_closed", "disable", "reset", "resume", "reconfigure")
 """Operations, each the name of a method that some policies have."""
 
 _COSTLY_NS = 1_000_000  # processor time; a row that takes longer to read is read less often

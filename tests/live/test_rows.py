@@ -154,7 +154,14 @@ def test_a_pipeline_names_its_parts() -> None:
     news = changed(page.read())
     assert news["whole"]["parts"] == [news["a"]["id"], news["b"]["id"]]
     assert operations_of(whole) == ["reset", "resume"]
-    assert operations_of(circuit_breaker("a")) == ["force_open", "force_closed", "disable", "reset", "reconfigure"]
+    assert operations_of(circuit_breaker("a")) == [
+        "force_open",
+        "half_open",
+        "force_closed",
+        "disable",
+        "reset",
+        "reconfigure",
+    ]
 
 
 def test_a_policy_that_cannot_be_read_does_not_hide_the_others(monkeypatch: pytest.MonkeyPatch) -> None:

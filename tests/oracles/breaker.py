@@ -43,6 +43,7 @@ class Options:
     lease_ns: int = 3 * SECOND
     ramp_ns: int | None = None
     probes: int = 3
+    closing: int | None = None
     window_calls: int | None = 200
     window_ns: int | None = 60 * SECOND
     sure: bool = False
@@ -108,6 +109,7 @@ class BreakerOracle:
     generation: int = 1
     in_a_row: int = 0
     until_ns: int = 0
+    forced_ns: int | None = None  # forced open until then
     open_ns: int = 0
     proven: int = 0
     last_lease: int = 0
@@ -147,11 +149,13 @@ class BreakerOracle:
 
     def _admitted(self, now_ns: int) -> Ticket | Rejected:
         if self.state == "open" and now_ns >= self.until_ns:
-            self._enter("half_open", "elapsed")
+            self._half_open("elapsed")
+        if self.state == "forced_open" and self.forced_ns is not None and now_ns >= self.forced_ns:
+            self._half_open("elapsed")
         if self.state == "open":
             return self._reject("open", self.until_ns - now_ns)
         if self.state == "forced_open":
-            return self._reject("forced_open", None)
+            return self._reject("forced_open", None if self.forced_ns is None else self.forced_ns - now_ns)
         if self.state == "half_open":
             return self._probe(now_ns)
         if self.ramp_end_ns is not None:
@@ -226,13 +230,22 @@ class BreakerOracle:
             if ticket.ramped and self.ramp_end_ns is not None:
                 self.ramp_credit = min(self.ramp_credit + SECOND, SECOND)
 
-    def force(self, state: str) -> None:
+    def force(self, state: str, until_ns: int | None = None) -> None:
         """Change the state by hand; to the one that it is in, only closing again does something: it forgets."""
         if state == "closed":
             self._start_over()
-        elif state == self.state:
-            return
-        self._enter(state, "manual")
+        if state == "half_open" and state != self.state:
+            self._half_open("manual")
+        elif state == "closed" or state != self.state:
+            self._enter(state, "manual")
+        if state == "forced_open":
+            self.forced_ns = until_ns
+
+    def _half_open(self, reason: str) -> None:
+        """Let probes pass; where it was not open, as if the first open time had ended."""
+        if self.state != "open":
+            self.open_ns = self.options.open_ns
+        self._enter("half_open", reason)
 
     def extend_open(self, ns: int, now_ns: int) -> None:
         """Stay open for at least `ns` from now."""
@@ -249,6 +262,7 @@ class BreakerOracle:
         self.generation += 1
         self.leases = {}
         self.proven = 0
+        self.forced_ns = None
         self.ramp_end_ns = None
         self.row = self.wave = None
 
@@ -276,7 +290,7 @@ class BreakerOracle:
             self._open("probe_failed", now_ns)
             return
         self.proven += 1
-        if self.proven == min(self.proof, self.options.probes):
+        if self.proven == (self.options.closing or min(self.proof, self.options.probes)):
             self._start_over()
             self._enter("closed", "probes_succeeded")
             if self.options.ramp_ns is not None:

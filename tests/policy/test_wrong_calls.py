@@ -33,7 +33,10 @@ from resilio import (
     [
         (lambda: retry(on=OSError, max_attempts=3), r"retry: no option 'max_attempts' \(did you mean 'attempts'\?\)"),
         (lambda: retry(on=OSError, tries=3), r"'tries' \(did you mean 'attempts'\?\); there are: attempts, backoff"),
-        (lambda: circuit_breaker(fail_max=5), r"'fail_max' \(did you mean 'consecutive'\?\); there are: consecutive"),
+        (
+            lambda: circuit_breaker(fail_max=5),
+            r"'fail_max' \(did you mean 'consecutive'\?\); there are: closing_probes, consecutive",
+        ),
         (lambda: circuit_breaker(recovery_timeout=30), r"did you mean 'open_for'"),
         (lambda: bulkhead(2, max_queue=5, max_wait=1), r"bulkhead: no option 'max_queue' \(did you mean 'max_queued'"),
         (lambda: standard("wrong", on="http", dedline=1), r"standard: no option 'dedline' \(did you mean 'deadline'"),
@@ -53,7 +56,7 @@ OF_OTHERS = [
     (circuit_breaker, "window", "sliding_window_size sliding_window_type sampling_duration"),
     (circuit_breaker, "min_calls", "minimum_number_of_calls minimum_throughput"),
     (circuit_breaker, "open_for", "wait_duration_in_open_state break_duration reset_timeout recovery_time_secs ttl"),
-    (circuit_breaker, "probes", "permitted_number_of_calls_in_half_open_state success_threshold"),
+    (circuit_breaker, "probes", "permitted_number_of_calls_in_half_open_state"),
     (circuit_breaker, "failure_rate", "failure_ratio failure_rate_threshold"),
     (circuit_breaker, "consecutive", "fail_max failure_threshold"),
     (circuit_breaker, "on", "record_exceptions expected_exception should_handle"),

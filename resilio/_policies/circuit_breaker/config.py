@@ -54,6 +54,8 @@ FAILURE_RATE = _Default(0.9)
 THROTTLED_RATE = _Default(0.5)
 """The failure rate from which on the probabilistic mode rejects a share of the calls."""
 PROBES = _DefaultCount(1)
+PROOF = 2
+"""The successful probes that close the breaker if the user has not set their number."""
 PROBES_OF_RULES = _DefaultCount(3)
 """The probes if the user has set a failure rule, which may open the breaker while a part of the calls succeeds."""
 
@@ -114,6 +116,7 @@ class CircuitBreakerConfig(EnforcedOptions, NamedFirstOptions):
     open_for: Seconds = option(_open_time, default=0.2, unit="seconds")
     max_open_for: Seconds = option(_unless_default(_open_time), default=MAX_OPEN_FOR, unit="seconds")
     probes: int = option(_unless_default(positive_int), default=PROBES, eq=_by_origin, high=MOST_PROBES)
+    closing_probes: int | None = option(positive_int, default=None, none_ok=True, high=MOST_PROBES)
     probe_lease: SecondsOrNone = option(seconds, default=None, none_ok=True)
     ramp: SecondsOrNone = option(seconds, default=None, none_ok=True)
     mode: Mode = option(choice, default="window", options=get_args(Mode))
@@ -127,7 +130,10 @@ class CircuitBreakerConfig(EnforcedOptions, NamedFirstOptions):
             rate = THROTTLED_RATE if self.mode == "probabilistic" else FAILURE_RATE
             object.__setattr__(self, "failure_rate", rate)
         if _is_default(self.probes):
-            object.__setattr__(self, "probes", PROBES if self.sure else PROBES_OF_RULES)
+            probes = max(PROBES if self.sure else PROBES_OF_RULES, self.closing_probes or 1)
+            object.__setattr__(self, "probes", probes)
+        if self.closing_probes is not None and self.closing_probes > self.probes:
+            refuse("closing_probes", self.closing_probes, f"at most probes, which is {self.probes}")
         if self.max_open_for < self.open_for and not _is_default(self.max_open_for):
             reject("max_open_for", self.max_open_for, f"at least open_for, which is {self.open_for:g}")
         calls = self.window.calls
@@ -138,6 +144,11 @@ class CircuitBreakerConfig(EnforcedOptions, NamedFirstOptions):
                 "failure_rate=None and consecutive=None leave no rule that opens the breaker: give one of them, or "
                 "slow_call with a slow_rate"
             )
+
+    @property
+    def closing(self) -> int:
+        """The number of probes that must succeed before the breaker closes."""
+        return self.closing_probes or min(self.probes, PROOF)
 
     @property
     def sure(self) -> bool:

@@ -9,18 +9,20 @@ concurrency.
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import attrs
 
 from resilio import events
 from resilio._failures.retry_after import retry_after_of
 from resilio._native.gates import BreakerGate
+from resilio._options.validators import seconds
 from resilio._policies.circuit_breaker.config import CircuitBreakerConfig, Initial
 from resilio._policies.retry.backoff import spread
 from resilio._policy.base import Policy, make
 from resilio._policy.factory import makes_or_guards
 from resilio._policy.snapshot import Health, Snapshot
+from resilio._policy.types import Time
 
 __all__ = ["CircuitBreaker", "CircuitBreakerConfig", "CircuitBreakerSnapshot", "circuit_breaker"]
 
@@ -44,7 +46,7 @@ class CircuitBreakerSnapshot(Snapshot):
 
         open_for: The present or last open time before jitter, in seconds; 0 if it never opened.
 
-        retry_after: Seconds until a probe may pass, >= 0; None unless open.
+        retry_after: Seconds until a probe may pass, >= 0; None unless open, or forced open for a time.
 
         share: The share of calls that pass now: 1 closed, 0 open, between the two while it throttles or ramps.
 
@@ -115,9 +117,18 @@ class CircuitBreaker(Policy[CircuitBreakerConfig]):
         """closed, open, half_open, forced_open, forced_closed or disabled; open until a call arrives as the probe."""
         return self._gate.state
 
-    def force_open(self) -> None:
-        """Reject every call from now on, until the state is set anew."""
-        self._force("forced_open")
+    def force_open(self, time: Time | None = None) -> None:
+        """
+        Reject every call from now on, until the state is set anew.
+
+        Args:
+            time: The time after which the breaker half-opens, so that the first call probes; None: without limit.
+        """
+        self._force("forced_open", seconds("time", time, none_ok=True) or 0.0)
+
+    def half_open(self) -> None:
+        """Let the next call probe now, whatever the state; what calls in flight find out is dropped."""
+        self._force("half_open")
 
     def force_closed(self) -> None:
         """Admit every call from now on and go on counting, but never open, until the state is set anew."""
@@ -138,7 +149,7 @@ class CircuitBreaker(Policy[CircuitBreakerConfig]):
     def health(self) -> Health:
         """Return if a call made now can be admitted; an open breaker is ready as soon as a probe may pass."""
         now = self.snapshot()
-        if now.state == "open" and not now.retry_after:
+        if now.retry_after == 0.0:  # open, or forced open for a time that is over
             return Health(ready=True)
         return super().health()
 
@@ -162,8 +173,8 @@ class CircuitBreaker(Policy[CircuitBreakerConfig]):
         if self._config.initial != "closed":
             self._force(cast("Initial", self._config.initial))
 
-    def _force(self, state: Initial) -> None:
-        self._gate.force(state)
+    def _force(self, state: Initial | Literal["half_open"], seconds: float = 0.0) -> None:
+        self._gate.force(state, seconds)
         events.deliver(self._gate)
 
     def _state(self) -> str:
@@ -207,7 +218,9 @@ def circuit_breaker(config: CircuitBreakerConfig, name: str | None) -> CircuitBr
         max_open_for: The longest time that it is open before the next probe, at most an hour; the default gives way to
             a longer `open_for`.
         probes: Probes of a round, 1 to 16: one until the first success, then the others. Two successes close; with one
-            probe, one does. The default is 3 if `failure_rate` or `consecutive` is set.
+            probe, one does; `closing_probes` changes that. The default is 3 if `failure_rate` or `consecutive` is set.
+        closing_probes: Probes that must succeed before it closes, 1 to `probes`; None: two, or one if `probes` is 1. In
+            the probabilistic mode one closes it. The default of `probes` follows it.
         probe_lease: Seconds until a hung probe's place goes to another; None: from the latencies seen, at most 60.
         ramp: Seconds in which a share rising from 10 % to all is readmitted after closing; None: all at once.
         mode: "window": a rate opens it; "probabilistic": a rate (0.5, if not given) rejects a share of the calls, a

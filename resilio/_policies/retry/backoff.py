@@ -16,7 +16,7 @@ import attrs
 from resilio._native.budget import Backoff as NativeBackoff
 from resilio._native.budget import spread_ns
 from resilio._options.arity import takes_named
-from resilio._options.validators import function, number, positive_int, reject, seconds, total_seconds
+from resilio._options.validators import function, number, parse_duration, positive_int, reject, seconds, total_seconds
 from resilio._policy.types import Time
 
 __all__ = [
@@ -211,9 +211,9 @@ def backoff_option(name: str, value: object) -> Any:
     Args:
         name: The parameter, for the message.
 
-        value: One of the above; seconds (or a timedelta) for a constant wait; a sequence of them, whose last repeats;
-            or a function of the attempt, counted from 1, that returns seconds or a timedelta. If it has a parameter
-            `error`, it gets the exception there, or the failed result.
+        value: One of the above; a time (seconds, "200ms", a timedelta) for a constant wait; a sequence of
+            them, whose last repeats; or a function of the attempt, counted from 1, that returns a time. If it has a
+            parameter `error`, it gets the exception there, or the failed result.
 
     Raises:
         TypeError: Anything else, such as `full_jitter` instead of `full_jitter()`.
@@ -231,7 +231,7 @@ def backoff_option(name: str, value: object) -> Any:
         reject(name, value, f"called: {cast('Any', value).__name__}(...)", TypeError)
     if callable(value):
         return _function(name, value)
-    if isinstance(value, bool) or (not isinstance(value, (int, float)) and total_seconds(value) is None):
+    if isinstance(value, bool) or (not isinstance(value, (int, float, str)) and total_seconds(value) is None):
         reject(name, value, right, TypeError)
     return _constant(name, value)
 

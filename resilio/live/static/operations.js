@@ -5,6 +5,7 @@ import { words } from "./words.js";
 
 const ASKS = {
   force_open: ["Force open", "Reject every call until you say otherwise?"],
+  half_open: ["Half open", "Let the next call probe now?"],
   force_closed: ["Force closed", "Let every call pass until you say otherwise?"],
   disable: ["Disable", "Let every call pass and learn nothing?"],
   reset: ["Reset", "Forget what it has learned?"],

@@ -32,6 +32,7 @@ any_options = st.builds(
     lease_ns=st.sampled_from([20 * MS, 500 * MS, 5 * SECOND]),
     ramp_ns=maybe(st.sampled_from([300 * MS, 2 * SECOND])),
     probes=st.integers(1, 4),
+    closing=maybe(st.integers(1, 4)),
     window_calls=st.sampled_from([6, 9, 40]),
     window_ns=maybe(st.sampled_from([MS, 400 * MS, 2 * SECOND])),
 ) | st.builds(
@@ -51,7 +52,11 @@ sure_options = st.builds(
     window_calls=st.sampled_from([20, 200]),
     window_ns=maybe(st.sampled_from([400 * MS, 60 * SECOND])),
 )
-options = any_options.filter(lambda chosen: chosen.failure_rate or chosen.consecutive or chosen.slow_ns)
+options = any_options.filter(
+    lambda chosen: (
+        (chosen.failure_rate or chosen.consecutive or chosen.slow_ns) and (chosen.closing or 1) <= chosen.probes
+    )
+)
 
 
 def configuration(chosen, enforce, initial, mode="window"):
@@ -67,6 +72,7 @@ def configuration(chosen, enforce, initial, mode="window"):
         open_for=seconds(chosen.open_ns),
         max_open_for=seconds(chosen.max_open_ns),
         probes=chosen.probes,
+        closing_probes=chosen.closing,
         probe_lease=seconds(chosen.lease_ns),
         ramp=seconds(chosen.ramp_ns),
         window=window,
@@ -249,11 +255,16 @@ class BreakerMachine(RuleBasedStateMachine):
             self.oracle.cancel(ticket)
             permit.cancel()
 
-    @rule(state=st.sampled_from(["closed", "forced_open", "forced_closed", "disabled"]))
+    @rule(state=st.sampled_from(["closed", "half_open", "forced_open", "forced_closed", "disabled"]))
     def force(self, state):
         self.oracle.force(state)
-        change = {"closed": "reset", "forced_open": "force_open", "disabled": "disable"}.get(state, "force_closed")
-        getattr(self.breaker, change)()
+        changes = {"closed": "reset", "forced_open": "force_open", "disabled": "disable", "half_open": "half_open"}
+        getattr(self.breaker, changes.get(state, "force_closed"))()
+
+    @rule(ns=st.sampled_from([MS, 200 * MS, 2 * SECOND]))
+    def force_open_for_a_time(self, ns):
+        self.oracle.force("forced_open", self.now_ns + ns)
+        self.breaker.force_open(ns / SECOND)
 
     @rule(ns=st.sampled_from([MS, SECOND, 10 * SECOND]))
     def extend_open(self, ns):

@@ -85,7 +85,7 @@ def test_the_jitter_is_uniform_and_repeatable():
 def make_gate(**options):
     """A gate that opens at the first failure, for 1000 seconds."""
     config = CircuitBreakerConfig(consecutive=1, open_for=1000, max_open_for=1000)
-    unchecked = SimpleNamespace(**attrs.asdict(config, recurse=False), sure=config.sure)
+    unchecked = SimpleNamespace(**attrs.asdict(config, recurse=False), sure=config.sure, closing=config.closing)
     vars(unchecked).update(options)
     return BreakerGate(unchecked)
 

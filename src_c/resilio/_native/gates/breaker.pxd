@@ -64,6 +64,7 @@ ctypedef struct rs_breaker_options:
     int64_t ramp_ns         # 0: none
     int64_t window_ns       # 0: any age
     uint32_t probes
+    uint32_t closing        # successful probes that close it
     uint32_t window_calls   # 0: any number
     uint32_t throttle       # the probabilistic mode
     uint32_t sure           # the default law: failures open it only if chance cannot explain them
@@ -86,6 +87,7 @@ ctypedef struct rs_breaker:
     rs_overdue overdue      # in the probabilistic mode: calls in flight
     int64_t last_ns         # the latest time seen outside of the fast path
     int64_t until_ns        # open until then
+    int64_t forced_ns       # forced open until then; 0: without limit, or not forced open
     int64_t open_ns         # this open time before jitter, half as long again after every re-opening
     int64_t ramp_end_ns     # 0: no ramp in progress
     int64_t ramp_credit

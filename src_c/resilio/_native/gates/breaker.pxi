@@ -38,7 +38,6 @@ BREAKER_REASONS[:] = ["open", "probing", "ramp", "forced_open", "failure_rate", 
               "elapsed", "probes_succeeded", "manual", "throttled", "recovered", NULL]
 
 cdef enum:
-    PROOF = 2                               # successful probes that close it
     CLOCK_JUMP_NS = 1_000_000_000           # a step back beyond this is another clock, not a race between two threads
     LONGEST_LEASE_NS = 60_000_000_000
     SHORTEST_OVERDUE_NS = 1_000_000_000     # overdue calls: a shorter pause is no failure
@@ -98,6 +97,13 @@ cdef double _passing_share(rs_breaker *b, int64_t now_ns):
     return share * _ramp_parts(b, b.ramp_end_ns - now_ns) / WHOLE if b.ramp_end_ns > now_ns else share
 
 
+cdef object _retry_after(rs_breaker *b, int64_t now_ns):
+    """Seconds until a probe may pass; None unless open, or forced open for a time."""
+    if b.state == OPEN:
+        return max(0, b.until_ns - now_ns) / 1e9
+    return max(0, b.forced_ns - now_ns) / 1e9 if b.state == FORCED_OPEN and b.forced_ns else None
+
+
 cdef dict _status(rs_breaker *b, rs_counters *counters, int64_t now_ns):
     return {
         "state": _NAMES[b.state],
@@ -107,7 +113,7 @@ cdef dict _status(rs_breaker *b, rs_counters *counters, int64_t now_ns):
         "window_slow": b.window.slow,
         "consecutive": b.in_a_row,
         "open_for": b.open_ns / 1e9,
-        "retry_after": max(0, b.until_ns - now_ns) / 1e9 if b.state == OPEN else None,
+        "retry_after": _retry_after(b, now_ns),
         "share": _passing_share(b, now_ns),
         "overdue": b.overdue.overdue,
         "ramping": b.ramp_end_ns > now_ns,
@@ -187,7 +193,7 @@ cdef class BreakerGate(Gate):
             _rate(config.failure_rate), _rate(config.slow_rate),
             min(min_calls, window_calls) if window_calls else min_calls, config.consecutive or INT64_MAX,
             ns_of(config.slow_call, RS_NEVER), open_ns, max(open_ns, ns_of(config.max_open_for)),
-            ns_of(config.probe_lease), ns_of(config.ramp), window_ns, probes, window_calls, throttle, config.sure,
+            ns_of(config.probe_lease), ns_of(config.ramp), window_ns, probes, config.closing, window_calls, throttle, config.sure,
         )
         if rs_window_init(&window, window_calls, window_ns) < 0:
             raise MemoryError(f"no room for a window of {window_calls} calls and {window_ns} ns")
@@ -221,25 +227,32 @@ cdef class BreakerGate(Gate):
             self.breaker.until_ns = max(self.breaker.until_ns, now_ns + <int64_t>(seconds * 1e9))
         rs_lock_release(&self.lock)
 
-    def force(self, str state):
+    def force(self, str state, double seconds=0.0):
         """
         Change the state by hand, at once: results of calls in flight are dropped, and the change is recorded.
 
         A breaker already in that state does not change; "closed" resets it even then.
 
         Args:
-            state: closed (forgets all outcomes), forced_open, forced_closed or disabled.
+            state: closed (forgets all outcomes), half_open, forced_open, forced_closed or disabled.
+
+            seconds: For forced_open, the time after which a probe may pass, at most 1e9; 0: none, until the next change.
 
         Raises:
             ValueError: Another state.
         """
-        cdef uint8_t to = _by_hand("state", state)
+        cdef uint8_t to = HALF_OPEN if state == "half_open" else _by_hand("state", state)
         cdef int64_t now_ns = rs_clock_now(_clock)
         rs_lock_acquire(&self.lock)
+        now_ns = _monotone(&self.breaker, now_ns)
         if to == BREAKER_CLOSED:
             _close(<rs_gate *><void *>self, &self.breaker, BY_MANUAL, now_ns)
+        elif to == HALF_OPEN and self.breaker.state != HALF_OPEN:
+            _half_open(<rs_gate *><void *>self, &self.breaker, BY_MANUAL, now_ns)
         elif to != self.breaker.state:
             _enter(<rs_gate *><void *>self, &self.breaker, to, BY_MANUAL, now_ns)
+        if to == FORCED_OPEN:
+            self.breaker.forced_ns = now_ns + <int64_t>(seconds * 1e9) if seconds > 0 else 0
         rs_lock_release(&self.lock)
 
     @property

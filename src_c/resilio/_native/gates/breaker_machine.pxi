@@ -23,6 +23,8 @@ cdef int64_t _monotone(rs_breaker *b, int64_t now_ns) noexcept nogil:
         b.wave.since_ns += step
         if b.ramp_end_ns:
             b.ramp_end_ns += step
+        if b.forced_ns:
+            b.forced_ns += step
         for i in range(b.leases):
             b.lease[i].until_ns += step
     b.last_ns = now_ns
@@ -58,6 +60,7 @@ cdef void _enter(rs_gate *gate, rs_breaker *b, uint8_t state, uint8_t reason, in
     b.leases = 0
     b.proven = 0
     b.ramp_end_ns = 0
+    b.forced_ns = 0
     b.good_in_a_row = 0
     b.row.on = b.wave.on = False
     rs_overdue_reset(&b.overdue)
@@ -71,6 +74,13 @@ cdef void _open(rs_gate *gate, rs_breaker *b, uint8_t reason, int64_t now_ns) no
         b.open_ns = b.options.open_ns
     b.until_ns = now_ns + b.open_ns - <int64_t>(b.open_ns * JITTER * _uniform(b))
     _enter(gate, b, OPEN, reason, now_ns)
+
+
+cdef void _half_open(rs_gate *gate, rs_breaker *b, uint8_t reason, int64_t now_ns) noexcept nogil:
+    """Let probes pass; if it was not open, a probe that fails opens it as if the first open time had just ended."""
+    if b.state != OPEN:
+        b.open_ns = b.options.open_ns
+    _enter(gate, b, HALF_OPEN, reason, now_ns)
 
 
 cdef void _trip(rs_gate *gate, rs_breaker *b, uint8_t reason, double measured, double limit,
@@ -193,12 +203,15 @@ cdef int _breaker_decide "rs_breaker_decide"(rs_gate *gate, rs_slot *slot, const
     if b.state == OPEN:
         if now_ns < b.until_ns:
             return _breaker_reject(gate, slot, rejection, BY_OPEN, b.trip_measured, b.trip_limit, b.until_ns - now_ns)
-        _enter(gate, b, HALF_OPEN, BY_ELAPSED, now_ns)
+        _half_open(gate, b, BY_ELAPSED, now_ns)
+        slot.breaker.generation = b.generation
+    if b.state == FORCED_OPEN:
+        if hedge or b.forced_ns == 0 or now_ns < b.forced_ns:
+            return _breaker_reject(gate, slot, rejection, BY_FORCED_OPEN, NAN, NAN, max(1, b.forced_ns - now_ns) if b.forced_ns else -1)
+        _half_open(gate, b, BY_ELAPSED, now_ns)
         slot.breaker.generation = b.generation
     if b.state == HALF_OPEN:
         return _probe(gate, b, slot, now_ns, rejection)
-    if b.state == FORCED_OPEN:
-        return _breaker_reject(gate, slot, rejection, BY_FORCED_OPEN, NAN, NAN, -1)
     return _closed(gate, b, slot, hedge, now_ns, rejection)
 
 
@@ -307,7 +320,7 @@ cdef void _verdict(rs_gate *gate, rs_breaker *b, rs_slot *slot, bint good, int64
         _open(gate, b, BY_PROBE_FAILED, now_ns)
         return
     b.proven += 1
-    if not b.options.throttle and b.proven < min(b.options.probes, <uint32_t>PROOF):
+    if not b.options.throttle and b.proven < b.options.closing:
         return                              # a throttle opens on total failure: one success ends that
     _close(gate, b, BY_PROBES_SUCCEEDED, now_ns)
     if b.options.ramp_ns:
