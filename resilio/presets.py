@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 import attrs
 
+from resilio._failures import aws, sql
 from resilio._failures import redis as _redis_errors
-from resilio._failures import sql
 from resilio._failures.causes import TIMEOUT_NAMES, UNSENT_NAMES, named, never_connected, no_answer
 from resilio._failures.outcome import Outcome
 from resilio.errors import DeadlineExceededError, RejectedError
@@ -66,6 +66,8 @@ def _own_status_of(holder: Any) -> int | None:
     status = getattr(holder, "status_code", None)
     if isinstance(status, int) and 100 <= status <= 599:
         return int(status)
+    if isinstance(holder, dict):
+        return aws.status_of(holder)
     status = getattr(holder, "status", None)
     return int(status) if isinstance(status, int) and 100 <= status <= 599 else None
 

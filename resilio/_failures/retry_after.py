@@ -6,11 +6,14 @@ import math
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import attrs
 
+from resilio._failures import aws
 from resilio._failures.permanent import is_permanent
+from resilio._failures.rate_headers import until_renewed
 
 __all__ = ["Noted", "kept_retry_after", "retry_after_of", "should_retry_of"]
 
@@ -41,7 +44,9 @@ def retry_after_of(subject: object) -> float | None:
     The sources are, in this order:
 
     - `subject.retry_after`: a number, a timedelta or text;
-    - the headers `retry-after-ms` and `retry-after` of `subject.response`, then of `subject` itself;
+    - the headers `retry-after-ms` and `retry-after` of `subject.response`, then of `subject` itself, either of which
+      may be an answer of botocore, a dict; without them the headers about a rate limit that is used up, like
+      `ratelimit-reset` and `x-ratelimit-reset`;
     - `grpc-retry-pushback-ms` in its `trailing_metadata()`.
 
     A header holds seconds in ASCII digits, or an HTTP date. A date is measured from the `date` header beside it, as two
@@ -107,7 +112,7 @@ def _joint(verdicts: list[bool | None]) -> bool | None:
 
 def _all_headers(subject: object) -> Iterator[Any]:
     for holder in (getattr(subject, "response", None), subject):
-        yield getattr(holder, "headers", None)
+        yield aws.headers_of(holder) if isinstance(holder, dict) else getattr(holder, "headers", None)
 
 
 def _from_headers(subject: object) -> float | None:
@@ -116,7 +121,15 @@ def _from_headers(subject: object) -> float | None:
             said = _seconds(_header(headers, name), unit, _header(headers, "date"))
             if said is not None:
                 return said
+        renewed = until_renewed(partial(_header, headers), partial(_now, headers))
+        if renewed is not None and renewed > 0:
+            return renewed
     return None
+
+
+def _now(headers: Any) -> float:
+    """Return the server's time of day by its `date` header, else the local one."""
+    return (_date(_header(headers, "date")) or datetime.now(UTC)).timestamp()
 
 
 def _header(headers: Any, name: str) -> Any:

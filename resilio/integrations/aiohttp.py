@@ -25,6 +25,7 @@ from resilio.integrations._shared.judges import judges_of
 from resilio.integrations._shared.replay import Once, Spent
 from resilio.integrations._shared.request import Request, hand_over
 from resilio.integrations._shared.translate import in_terms_of
+from resilio.integrations._shared.upstream import Upstream, upstream
 
 if TYPE_CHECKING:
     from resilio._failures.outcome import Outcome
@@ -59,14 +60,14 @@ class Middleware:
         *,
         failed_if: Callable[[Any], object] | None,
         idempotent: Callable[[Any], object] | bool | None,
-        send_deadline: bool | str,
+        sends: Upstream | None,
     ) -> None:
         """Prepare; the arguments are those of :func:`middleware`."""
         self.call = GuardedCall(policy, hand_over, judges=judges_of(function("failed_if", failed_if)))
         reject_clocks_alone(policy)
         self.label = f"a response of {policy.label}"
         self.idempotent = _replay.checked(idempotent)
-        self.header = _replay.deadline_header(send_deadline)
+        self.header = sends
 
     @property
     def policy(self) -> Policy[Any]:
@@ -111,7 +112,7 @@ class _Request(Request):
         if owner.call.hedged:
             request = _copy(request)
         if owner.header is not None:
-            _replay.say_deadline(request.headers, owner.header)
+            owner.header.write(request.headers)
         if owner.call.replays or self._is_watched:
             response = await _noting_connection(self._handler, request, shown)
         else:
@@ -191,6 +192,7 @@ def middleware(
     failed_if: Callable[[Any], object] | None = presets.http.failing_result,
     idempotent: Callable[[Any], object] | bool | None = None,
     send_deadline: bool | str = False,
+    send_attempt: bool | str = False,
 ) -> Middleware:
     """
     Return a middleware that sends each request through a policy: `ClientSession(middlewares=(middleware(policy),))`.
@@ -211,9 +213,13 @@ def middleware(
         send_deadline: Send the seconds left of the ambient deadline in a header: True for `x-request-timeout`, or the
             header's name.
 
+        send_attempt: Send the number of the attempt, 1 for the first, a hedge's copy counted too, in a header: True for
+            `x-envoy-attempt-count`, or the header's name.
+
     Raises:
         TypeError: An option of a wrong type.
 
-        ValueError: `send_deadline` is not a valid name of a header.
+        ValueError: `send_deadline` or `send_attempt` is not a valid name of a header.
     """
-    return Middleware(policy, failed_if=failed_if, idempotent=idempotent, send_deadline=send_deadline)
+    sends = upstream(send_deadline, send_attempt)
+    return Middleware(policy, failed_if=failed_if, idempotent=idempotent, sends=sends)

@@ -26,6 +26,7 @@ from resilio.integrations._shared.held_permits import log_abandoned
 from resilio.integrations._shared.judges import HTTP
 from resilio.integrations._shared.socket_time import BodyTimes, end_late
 from resilio.integrations._shared.translate import as_answer
+from resilio.integrations._shared.upstream import upstream
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -88,6 +89,7 @@ class _Guarding(_httpx.OneKind):
         on_reject: OnReject = "raise",
         idempotent: Idempotent = None,
         send_deadline: bool | str = False,
+        send_attempt: bool | str = False,
     ) -> None:
         """
         Put a policy around a transport.
@@ -103,6 +105,8 @@ class _Guarding(_httpx.OneKind):
                 of idempotent methods or with an `Idempotency-Key` (None), all (True), none (False), or those for which
                 a function returns True.
             send_deadline: Send the time left in a header: True for `x-request-timeout`, or the header's name.
+            send_attempt: Send the number of the attempt, 1 for the first, a hedge's copy counted too: True for
+                `x-envoy-attempt-count`, or the header's name.
 
         Raises:
             TypeError: An option of a wrong type, an async transport in place of a sync one or vice versa, or a
@@ -113,7 +117,7 @@ class _Guarding(_httpx.OneKind):
         del client  # used by __new__
         self._respond = choice("on_reject", on_reject, ("raise", "respond")) == "respond"
         self._idempotent = replay.checked(idempotent)
-        self._header = replay.deadline_header(send_deadline)
+        self._header = upstream(send_deadline, send_attempt)
         self._inner = getattr(self._module.module, self._default)() if transport is None else transport
         time_connects(self._inner, self._module.told)
         self._request = self._module.module.Request
@@ -257,7 +261,7 @@ class AsyncTransport(_Guarding, _OfTheClient):  # type: ignore[misc]
     async def _send(self, request: Any) -> Any:
         phase("first_byte")
         if self._header is not None:
-            replay.say_deadline(request.headers, self._header)
+            self._header.write(request.headers)
         once = self._once(request)
         try:
             sent = self._inner.handle_async_request(request)
@@ -318,7 +322,7 @@ class Transport(_Guarding, _OfTheClient):  # type: ignore[misc]
     def _send(self, request: Any) -> Any:
         phase("first_byte")
         if self._header is not None:
-            replay.say_deadline(request.headers, self._header)
+            self._header.write(request.headers)
         once = self._once(request)
         try:
             response = self._send_on(request)

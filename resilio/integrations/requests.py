@@ -27,6 +27,7 @@ from resilio.integrations._shared.raised_in import module_of, ways_of
 from resilio.integrations._shared.requests_body import RawBody
 from resilio.integrations._shared.socket_time import BodyTimes, end_late, late_of
 from resilio.integrations._shared.translate import as_answer, in_terms_of
+from resilio.integrations._shared.upstream import Upstream, upstream
 from resilio.integrations._shared.urllib3_time import narrowed, use_timed_connections
 
 try:
@@ -99,6 +100,7 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
         on_reject: Literal["raise", "respond"] = "raise",
         idempotent: replay.Rule = None,
         send_deadline: bool | str = False,
+        send_attempt: bool | str = False,
         **options: Any,
     ) -> None:
         """
@@ -113,6 +115,8 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
                 idempotent methods or with an `Idempotency-Key` (None), all (True), none (False), or those for which a
                 function returns True.
             send_deadline: Send the time left in a header: True for `x-request-timeout`, or the header's name.
+            send_attempt: Send the number of the attempt, 1 for the first: True for `x-envoy-attempt-count`, or the
+                header's name.
             options: Options of `requests.adapters.HTTPAdapter`. `max_retries` is set to 0, with a warning, if the
                 policy retries: retries inside of retries multiply.
 
@@ -120,7 +124,7 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
             TypeError: An option of a wrong type, or a policy that can guard only async calls.
             ValueError: An option out of range.
         """
-        self._guard_by(policy, on_reject, idempotent, send_deadline)
+        self._guard_by(policy, on_reject, idempotent, upstream(send_deadline, send_attempt))
         super().__init__(**options)
         inner: Any = self.max_retries
         if self._repeats and inner.total:
@@ -131,11 +135,11 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
                 stacklevel=2,
             )
 
-    def _guard_by(self, policy: Policy[Any], on_reject: Any, idempotent: replay.Rule, send_deadline: Any) -> None:
-        self._guarded = policy, on_reject, idempotent, send_deadline
+    def _guard_by(self, policy: Policy[Any], on_reject: Any, idempotent: replay.Rule, sends: Upstream | None) -> None:
+        self._guarded = policy, on_reject, idempotent, sends
         self._respond = choice("on_reject", on_reject, ("raise", "respond")) == "respond"
         self._idempotent = replay.checked(idempotent)
-        self._header = replay.deadline_header(send_deadline)
+        self._header = sends
         self._call = GuardedCall(policy, self._hand_over, sync=_SESSION, judges=HTTP)
         self._label = f"a response of {policy.label}"
         self._repeats = bool(gates_of(policy, "retry"))
@@ -204,7 +208,7 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
 
     def _send_once(self, request: Any, *options: Any) -> Any:
         if self._header is not None:
-            replay.say_deadline(request.headers, self._header)
+            self._header.write(request.headers)
         if request._body_position is not None:
             _rewind(request)
         if not self._may_repeat(request) or not isinstance(request.body, (bytes, str, type(None))):

@@ -1,5 +1,5 @@
 """
-Rules for sending a request twice, so that no retry repeats a booking; and the deadline header.
+Rules for sending a request twice, so that no retry repeats a booking.
 
 A request that has reached its server is neither retried nor hedged, unless its method is idempotent by RFC 9110 or it
 carries an `Idempotency-Key`; the option `idempotent` overrides that. A request that was certainly not processed (no
@@ -11,9 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from resilio._context import deadline
 from resilio._options.validators import function, reject
-from resilio.integrations._shared import headers as _wire
 from resilio.integrations._shared.safely import safely
 from resilio.presets import http, status_of
 
@@ -24,11 +22,9 @@ __all__ = [
     "Spent",
     "allow",
     "checked",
-    "deadline_header",
     "forbid",
     "is_safe",
     "may_repeat",
-    "say_deadline",
 ]
 
 IDEMPOTENT = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PUT", "QUERY", "TRACE"})
@@ -107,24 +103,3 @@ class Spent(Once):
     def __next__(self) -> Any:
         """Raise StopIteration. As with an iterator, the method itself marks the argument as used up."""
         raise StopIteration
-
-
-def deadline_header(value: Any) -> str | None:
-    """Return the option `send_deadline`, checked: the header's name, or None for no header."""
-    if value is True:
-        return _wire.DEADLINE_HEADER
-    return None if value is False else _wire.check_header_name("send_deadline", value)
-
-
-def say_deadline(headers: Any, name: str | None) -> None:
-    """
-    Set the deadline header of a request to the time left, if there is a deadline.
-
-    Args:
-        headers: A mutable mapping.
-
-        name: The header's name; None: no header is sent.
-    """
-    value = None if name is None else _wire.write_deadline(deadline.remaining(), name)
-    if value is not None:
-        headers[name] = value

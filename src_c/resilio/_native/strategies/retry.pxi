@@ -37,6 +37,7 @@ from resilio._policies.retry.backoff import delay_of
 from resilio._context.blocking import add_advice, warn_rejection
 from resilio._native import core
 from resilio._failures.retry_after import retry_after_of, should_retry_of
+from resilio._failures.aws import retries_of
 from resilio._failures.replayable import used_up
 from resilio._failures.retry_trail import attach
 from resilio.errors import DeadlineExceededError, RejectedError
@@ -237,6 +238,10 @@ cdef class RetryGate(Gate):
         cdef bint says = says_something(subject)
         if says and should_retry_of(subject) is False:
             return NOT_REPLAYABLE if getattr(subject, "_resilio_replay", None) is False else NOT_RETRYABLE
+        if says:
+            tries.elsewhere += retries_of(subject)
+            if tries.attempt + tries.elsewhere >= options.attempts:
+                return ATTEMPTS
         if end != NULL and end.request != NULL:
             if is_forbidden(end.request):
                 return NOT_REPLAYABLE
@@ -355,7 +360,7 @@ cdef int64_t asked_ns(object subject) except -1:
 
 cdef bint says_something(object subject) except -1:
     """Return True if *subject* may carry a retry-after; most exceptions have none of its attributes."""
-    if isinstance(subject, BaseExceptionGroup):
+    if isinstance(subject, (BaseExceptionGroup, dict)):
         return True
     for name in _hints:
         try:

@@ -27,6 +27,7 @@ cdef class Tries:
     cdef int64_t began_ns, delay_ns, resume_ns
     cdef int64_t attempt_ns             # start of the attempt in progress
     cdef uint64_t attempt               # the number of attempts that have ended
+    cdef uint64_t elsewhere             # attempts that the client has made again by itself
     cdef bint troubled                  # counted in the gate's `troubled`
     cdef bint releasing                 # the call awaits the closing of a failed result
     cdef int reason
