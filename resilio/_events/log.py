@@ -1,5 +1,7 @@
 """
-Log lines: one a state change, one for a listener that raises. Logging is imported with the first line.
+Log lines: one a state change, one a minute and policy about retries, one for a listener that raises.
+
+Logging is imported with the first line.
 
 Lines go to the logger "resilio" of the standard library, or to structlog if the application has configured it and the
 logger has no handler of its own. Either way policy, states and reasons are fields; arguments, results and keys are not.
@@ -8,10 +10,13 @@ logger has no handler of its own. Either way policy, states and reasons are fiel
 from __future__ import annotations
 
 import sys
+import weakref
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
+
+from resilio._native import clock
 
 if TYPE_CHECKING:
     import logging
@@ -26,8 +31,11 @@ __all__ = [
     "hand_over",
     "handed_to",
     "listener_failed",
+    "log_retries",
     "logger",
     "rejected",
+    "retried",
+    "retries_every_ns",
     "say",
     "state_changed",
     "strategy_failed",
@@ -43,6 +51,10 @@ _logger: logging.Logger | None = None
 _target: Target = "auto"
 _hand_over: Callable[[Callable[[], object]], object] | None = None
 _errors = 0
+_NEVER_NS = 2**62
+_retries_every_ns = 60 * 10**9
+_keyed_lines: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
+"""The time of the latest line about retries of each keyed policy."""
 _MOST_FAULTS = 256
 _told: set[tuple[str, type[BaseException | None], tuple[str, int]]] = set()
 """The errors of strategies that were logged, and their origins."""
@@ -188,6 +200,60 @@ def _origin(error: BaseException | None) -> tuple[str, int]:
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     return ("", 0) if trace is None else (trace.tb_frame.f_code.co_filename, trace.tb_lineno)
+
+
+def retries_every_ns() -> int:
+    """Return the shortest time between two lines about the retries of one policy, in nanoseconds."""
+    return _retries_every_ns
+
+
+def log_retries(every: float | None) -> None:
+    """Set the shortest time between two lines about the retries of one policy, in seconds; None: log none."""
+    global _retries_every_ns
+    _retries_every_ns = _NEVER_NS if every is None else round(every * 1e9)
+
+
+def retried(gate: Any, attempt: int, error: BaseException | None, delay: float, since: int) -> None:
+    """
+    Log a retry at INFO; a retry calls this once a minute.
+
+    Args:
+        gate: The retry.
+
+        attempt: The number of the failed attempt.
+
+        error: Its exception, whose text is not logged; None: it returned a failed result.
+
+        delay: Seconds until the next attempt.
+
+        since: The number of retries since the line before, this one included.
+    """
+    if _retries_every_ns == _NEVER_NS or "logging" not in sys.modules:  # then there is no handler either
+        return
+    with suppress(Exception):
+        owner = _owner(gate)
+        if owner is None:
+            return
+        kind, name = gate.kind, getattr(owner, "name", None)
+        what = "a failed result" if error is None else type(error).__name__
+        fields = {"policy": kind, "policy_name": name, "attempt": attempt, "delay": delay, "retries": since}
+        text = "%s: attempt %d failed (%s), the next one follows in %.3g s%s"
+        more = "" if since == 1 else f"; {since:,} retries since the last such line"
+        say(INFO, text, describe(kind, name), attempt, what, delay, more, fields={**fields, "reason": what})
+
+
+def _owner(gate: Any) -> Any:
+    """Return the policy that a line about a gate names, for a key its keyed policy; None: that had its line lately."""
+    entry = gate.entry
+    if entry is None:
+        return gate.policy
+    stage = entry.table.stages[entry.gates.index(gate)]
+    now = clock.now_ns()
+    before = _keyed_lines.get(stage)
+    if before is not None and 0 <= now - before < _retries_every_ns:
+        return None
+    _keyed_lines[stage] = now
+    return stage
 
 
 def rejected(event: Rejected) -> None:

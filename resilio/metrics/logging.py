@@ -1,7 +1,8 @@
 """
 Logging of policies, on the logger "resilio" or with structlog.
 
-State changes are always logged, one line each: WARNING when calls begin to be rejected, INFO otherwise. A rejection is
+State changes are always logged, one line each: WARNING when calls begin to be rejected, INFO otherwise. Retries are
+logged at INFO, at most one line a policy and a minute; :func:`retries` changes that. A rejection is
 a line at DEBUG, and only once :func:`enable` was called, or a policy was made while the logger was enabled for DEBUG.
 :func:`summaries` logs the rejections in one line a policy and a minute. Arguments, results and keys are never logged.
 
@@ -21,7 +22,7 @@ from resilio._options.validators import choice, positive_int, reject, seconds
 from resilio._policy.base import Policy
 from resilio._policy.types import Time
 
-__all__ = ["disable", "enable", "in_background", "slow_calls", "summaries", "use"]
+__all__ = ["disable", "enable", "in_background", "retries", "slow_calls", "summaries", "use"]
 
 
 def enable() -> None:
@@ -104,6 +105,22 @@ def slow_calls(
 
     least = seconds("above", above, zero_ok=True)
     return SlowCalls(least, policy, positive_int("per_minute", per_minute), positive_int("level", level)).stop
+
+
+def retries(every: Time | None = 60.0) -> None:
+    """
+    Log the retries of each policy at INFO, at most one line in this time.
+
+    "retry 'payments': attempt 1 failed (ConnectionError), the next one follows in 0.21 s; 41 retries since the last
+    such line". The keys of a keyed policy share their lines.
+
+    Args:
+        every: Seconds from one line to the next, >= 0: 0 logs every retry. None: log none.
+
+    Raises:
+        TypeError, ValueError: No such time.
+    """
+    _log.log_retries(seconds("every", every, zero_ok=True, none_ok=True))
 
 
 def summaries(

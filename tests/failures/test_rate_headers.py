@@ -52,7 +52,7 @@ def answer(headers: dict[str, str]) -> Any:
     ],
 )
 def test_a_limit_that_is_used_up_says_when_to_come_back(headers: dict[str, str], seconds: float | None) -> None:
-    """Most APIs send no Retry-After with their 429, but these: a retry came back at once, and was refused again."""
+    """Most APIs send no Retry-After with their 429, but these: a retry came back at once, and was rejected again."""
     assert retry_after_of(answer(headers)) == seconds
 
 
@@ -64,7 +64,7 @@ def test_foreign_text_is_a_finite_time_or_none(headers: dict[str, str]) -> None:
 
 
 def test_a_retry_waits_for_the_limit_to_be_renewed(vt: VirtualTime) -> None:
-    """Until then each attempt would be refused again."""
+    """Until then each attempt would be rejected again."""
     errors = [answer({"RateLimit-Remaining": "0", "RateLimit-Reset": "10"}), answer({})]
 
     def call() -> str:

@@ -55,7 +55,7 @@ async def test_an_async_client_sends_the_number_of_the_attempt(
 def test_a_client_of_threads_sends_the_number_of_the_attempt(
     module: str, server: Misbehaving, seen: list[dict[str, str]]
 ) -> None:
-    """Under a name of the user's choice, and nothing unless asked for."""
+    """Under a name of the user's choice, and nothing by default."""
     client = pytest.importorskip(module, reason=f"{module} is not installed")
     with client.Client(transport=Transport(tries(), client=client, send_attempt="X-Try")) as http:
         http.get(server.url + "/busy")
@@ -122,7 +122,7 @@ def test_aiohttp_sends_the_number_of_the_attempt(server: Misbehaving, seen: list
         ({"send_attempt": "x-one", "send_deadline": "X-One"}, "send_attempt must be another header than send_deadline"),
     ],
 )
-def test_a_wrong_header_is_refused(options: dict[str, Any], message: str) -> None:
+def test_a_wrong_header_is_rejected(options: dict[str, Any], message: str) -> None:
     """When the transport is made."""
     client = pytest.importorskip("httpx2", reason="httpx2 is not installed")
     make: Callable[..., Any] = AsyncTransport

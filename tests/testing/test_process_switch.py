@@ -115,7 +115,7 @@ def test_it_says_so_once_and_shows_it_everywhere() -> None:
 
 @pytest.mark.parametrize("value", [None, "0"])
 def test_a_process_that_is_not_switched_off_is_guarded(value: str | None) -> None:
-    """Unset and "0" are the same: the first limit refuses."""
+    """Unset and "0" are the same: the first limit rejects."""
     assert "RateLimitedError" in run(value)["error"]
 
 

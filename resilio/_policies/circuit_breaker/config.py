@@ -133,7 +133,7 @@ class CircuitBreakerConfig(EnforcedOptions, NamedFirstOptions):
             probes = max(PROBES if self.sure else PROBES_OF_RULES, self.closing_probes or 1)
             object.__setattr__(self, "probes", probes)
         if self.closing_probes is not None and self.closing_probes > self.probes:
-            refuse("closing_probes", self.closing_probes, f"at most probes, which is {self.probes}")
+            reject("closing_probes", self.closing_probes, f"at most probes, which is {self.probes}")
         if self.max_open_for < self.open_for and not _is_default(self.max_open_for):
             reject("max_open_for", self.max_open_for, f"at least open_for, which is {self.open_for:g}")
         calls = self.window.calls

@@ -22,7 +22,7 @@ def fail() -> None:
 
 
 def test_a_breaker_that_is_forced_open_for_a_time_probes_afterwards(vt: VirtualTime) -> None:
-    """An operator had to come back to end what was meant for a minute; until then it refuses, and says how long."""
+    """An operator had to come back to end what was meant for a minute; until then it rejects, and says how long."""
     breaker = circuit_breaker()
     breaker.force_open(60)
     with pytest.raises(CircuitOpenError) as caught:
@@ -38,7 +38,7 @@ def test_a_breaker_that_is_forced_open_for_a_time_probes_afterwards(vt: VirtualT
 
 @BACKENDS
 def test_the_probe_after_a_forced_time_is_one(vt: VirtualTime, backend: str) -> None:
-    """One call probes while the others are refused; if it fails, the breaker opens for the first open time."""
+    """One call probes while the others are rejected; if it fails, the breaker opens for the first open time."""
     breaker = circuit_breaker(open_for=1.0)
     seen: list[Any] = []
     breaker.on_event(seen.append)
@@ -51,9 +51,9 @@ def test_the_probe_after_a_forced_time_is_one(vt: VirtualTime, backend: str) -> 
         breaker.force_open("2s")
         await anyio.sleep(2)
         async with anyio.create_task_group() as group:
-            group.start_soon(breaker.attempt, slow)
+            group.start_soon(breaker.try_acall, slow)
             await anyio.sleep(0.1)
-            assert (await breaker.attempt(slow)).error.reason == "probing"  # type: ignore[union-attr]
+            assert (await breaker.try_acall(slow)).error.reason == "probing"  # type: ignore[union-attr]
 
     vt.run(main, backend=backend)
     assert [(event.old, event.new, event.reason) for event in seen] == [
@@ -78,7 +78,7 @@ def test_the_time_can_be_changed_and_taken_back(vt: VirtualTime) -> None:
 
 
 @pytest.mark.parametrize("wrong", [0, -1, True, float("nan"), "soon", [1]])
-def test_a_wrong_time_is_refused(wrong: Any) -> None:
+def test_a_wrong_time_is_rejected(wrong: Any) -> None:
     """And the state stays."""
     breaker = circuit_breaker()
     with pytest.raises((TypeError, ValueError), match="time must be"):
@@ -141,14 +141,14 @@ def test_half_open_twice_is_one_change() -> None:
 
 
 def test_by_hand_from_many_threads() -> None:
-    """Whoever wins, each call is counted, and the last word holds."""
+    """Each call is counted, and the last word holds."""
     breaker = circuit_breaker()
 
     def work() -> None:
         for _ in range(200):
             breaker.force_open(60)
             breaker.half_open()
-            breaker.attempt(len, "")
+            breaker.try_call(len, "")
             breaker.reset()
 
     threads = [threading.Thread(target=work) for _ in range(4)]

@@ -173,7 +173,7 @@ def test_a_backoff_gets_the_error_by_the_name_of_its_parameter(vt: VirtualTime, 
     assert (function.calls, vt.now) == (2, 0.0)
 
 
-def test_a_backoff_of_more_arguments_is_refused() -> None:
+def test_a_backoff_of_more_arguments_is_rejected() -> None:
     """At the definition, with what it is called with."""
     with pytest.raises(TypeError, match=r"backoff is called as backoff\(attempt, error=\)"):
         retry(on=OSError, backoff=lambda attempt, error, more: 0)

@@ -124,6 +124,8 @@ cdef class RetryGate(Gate):
     cdef Options _options
     cdef uint64_t retries
     cdef uint64_t stops[10]
+    cdef int64_t log_ns             # no line about a retry is logged before this time
+    cdef uint64_t logged            # the retries up to the latest line
 
     def __cinit__(self, *args, **options):
         self.ops = &retry_ops
@@ -209,6 +211,18 @@ cdef class RetryGate(Gate):
             self.stops[reason] += 1
         rs_lock_release(&gate.lock)
         return 0
+
+    cdef uint64_t to_log(self, int64_t now, int64_t every) noexcept:
+        """Return the number of retries since the latest line, and begin to count anew; 0: it is too early for a line."""
+        cdef rs_gate *gate = <rs_gate *><PyObject *>self
+        cdef uint64_t since = 0
+        rs_lock_acquire(&gate.lock)
+        if now >= self.log_ns or self.log_ns - now > every:     # or the clock has gone back
+            self.log_ns = now + every
+            since = self.retries - self.logged
+            self.logged = self.retries
+        rs_lock_release(&gate.lock)
+        return since
 
     cdef bint takes(self, object error) except -1:
         """

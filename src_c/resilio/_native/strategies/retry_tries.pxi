@@ -165,6 +165,9 @@ cdef class Tries:
         self.ended.append((error, now, self.delay_ns))
         self.resume_ns = self.attempt_ns = now + self.delay_ns
         self.gate.count(GO)
+        cdef uint64_t since = self.gate.to_log(now, _log.retries_every_ns())
+        if since:
+            _log.retried(self.gate, self.attempt, error, self.delay_ns / 1e9, since)
         if (<rs_gate *><PyObject *>self.gate).listening & RS_LISTEN_RETRIED:
             _events.retried(self.gate, self.attempt, error, self.delay_ns / 1e9)
         return 0
