@@ -9,17 +9,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from itertools import repeat
+from collections.abc import Sequence
+from pathlib import Path
 
-from benchmarks.efficacy.untuned._cell import Cell
-from benchmarks.efficacy.untuned._judge import Seen
 from benchmarks.efficacy.untuned._record import record
-from benchmarks.efficacy.untuned._run import compared
+from benchmarks.efficacy.untuned._runs import Finished, runs
 from benchmarks.efficacy.untuned._table import as_json, report, rows
 from benchmarks.efficacy.untuned.cells import CELLS, drawn, families
 
@@ -37,18 +33,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"no cell is left; the families are: {', '.join(families(every))}")
     if options.record and wanted != list(every):
         parser.error("--record is for a run of all cells")
-    seen = rows(_run(wanted, options.seed, options.jobs))
+    finished = Finished(options.resume, (options.seed, options.drawn))
+    seen = rows(runs(wanted, options.seed, options.jobs, finished))
     if options.record:
         record(seen, options.seed, options.drawn)
     print(json.dumps(as_json(seen), indent=1) if options.json else "\n\n".join(report(seen)))
     return int(any(row.verdict.missed for row in seen))
-
-
-def _run(cells: Sequence[Cell], seed: int, jobs: int) -> Iterator[tuple[Cell, Seen]]:
-    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        for number, (cell, seen) in enumerate(zip(cells, pool.map(compared, cells, repeat(seed)), strict=True), 1):
-            print(f"{number} of {len(cells)}: {cell}", file=sys.stderr, flush=True)
-            yield cell, seen
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -59,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--drawn", type=int, default=1, metavar="SEED", help="of the cells that are drawn (1)")
     parser.add_argument("--times", type=int, default=3, help="cells drawn of each kind (3); 0: none")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (one for each core)")
+    parser.add_argument("--resume", type=Path, metavar="FILE", help="keep finished cells there, and skip those it has")
     parser.add_argument("--record", action="store_true", help="into benchmarks/RESULTS.md and docs/explanation/defaults.md")
     parser.add_argument("--json", action="store_true", help="all figures of all stacks")
     return parser

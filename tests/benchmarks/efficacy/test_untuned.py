@@ -249,8 +249,19 @@ def test_a_record_replaces_the_tables_and_leaves_the_words(untuned, a_row, tmp_p
 
 def test_processes_answer_as_one_does(untuned, a_row):
     """Cells travel to processes of their own; what comes back is what this one finds."""
-    [elsewhere] = untuned("__main__")._run([a_row[0].cell], 1, 1)
+    module = untuned("_runs")
+    [elsewhere] = module.runs([a_row[0].cell], 1, 1, module.Finished(None, (1, 1)))
     assert elsewhere[1] == a_row[0].seen
+
+
+def test_an_interrupted_run_continues_with_the_cells_that_are_left(untuned, a_row, tmp_path, monkeypatch):
+    """A run of an hour was cut off before its end, and all was lost: now its file has the cells that were finished."""
+    module, path, row = untuned("_runs"), tmp_path / "finished.jsonl", a_row[0]
+    module.Finished(path, (1, 2)).add(row.cell, row.seen)
+    monkeypatch.setattr(module, "alone", None)  # cannot be sent to a process to any avail
+    assert list(module.runs([row.cell], 1, 1, module.Finished(path, (1, 2)))) == [(row.cell, row.seen)]
+    assert module.Finished(path, (2, 2)).seen == {}
+    assert module.Finished(path, (1, 1)).seen == {}
 
 
 def test_only_a_run_of_all_cells_is_recorded(untuned, capsys):
