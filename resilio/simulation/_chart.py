@@ -208,6 +208,6 @@ def _ticks(low: float, high: float, *, logarithmic: bool = False) -> list[float]
 
 
 def _seconds(value: float) -> str:
-    if value < 1e-3:
+    if 0 < value < 1e-3:
         return f"{value * 1e6:g} µs"
-    return f"{value * 1e3:g} ms" if value < 1.0 else f"{value:g} s"
+    return f"{value * 1e3:g} ms" if 0 < value < 1.0 else f"{value:g} s"

@@ -14,7 +14,7 @@ from benchmarks.efficacy.untuned._stacks import OURS, STACKS, stacks_of
 from resilio import deadline
 from resilio.testing import seeded, virtual_time
 
-__all__ = ["Figures", "compared", "run"]
+__all__ = ["Figures", "Run", "compared", "run"]
 
 _PEAK = 0.1  # seconds
 
@@ -47,7 +47,20 @@ class Figures:
         return {key: None if math.isnan(value) else round(value, 6) for key, value in asdict(self).items()}
 
 
-class _Run:
+class Run:
+    """
+    One run of one stack in one cell, in a running event loop.
+
+    Args:
+        cell: Which one.
+
+        stack: Makes the clients' way to send, or the server's.
+
+        ours: Whether it is the library's, which may know the callers' patience.
+
+        seed: Of the arrivals, the world and the stack.
+    """
+
     def __init__(self, cell: Cell, stack: Stack, ours: bool, seed: int) -> None:
         self.cell, self.ours, self.draw = cell, ours, random.Random(seed)
         self.loop = asyncio.get_running_loop()
@@ -58,7 +71,7 @@ class _Run:
             return stack(send, cell, next(fresh))
 
         self.peaks: dict[int, int] = {}
-        world = cell.world(draw=random.Random(seed + 1_000_003), wrap=wrap, count=self._count)
+        world = cell.world(draw=random.Random(seed + 1_000_003), wrap=wrap, count=self.count)
         entry = world.entry()
         self.clients = [wrap(entry) for _ in range(cell.clients)]
         self.numbers = 0
@@ -68,14 +81,17 @@ class _Run:
 
     @property
     def now(self) -> float:
+        """Seconds since the run began."""
         return self.loop.time() - self.begin
 
-    def _count(self, call: Call) -> None:
+    def count(self, call: Call) -> None:
+        """Take note of a request that leaves."""
         call.sent += 1
         slot = int(self.now / _PEAK)
         self.peaks[slot] = self.peaks.get(slot, 0) + 1
 
     async def go(self) -> Figures:
+        """Make the calls, and return what came of them."""
         load = self.cell.load
         if load.pause is None:
             for at in load.arrivals(self.draw):
@@ -137,7 +153,7 @@ class _Run:
 
 
 async def _go(cell: Cell, name: str, seed: int) -> Figures:
-    return await _Run(cell, STACKS[name], name in OURS, seed).go()
+    return await Run(cell, STACKS[name], name in OURS, seed).go()
 
 
 def run(cell: Cell, name: str, seed: int = 1) -> Figures:

@@ -16,7 +16,7 @@ from benchmarks.efficacy.untuned._run import Figures, compared
 from resilio._native import clock
 from resilio.testing import virtual_time
 
-__all__ = ["Finished", "alone", "runs"]
+__all__ = ["Finished", "alone", "begin", "processes", "runs"]
 
 _BEGIN_HOUR = 2000  # beyond the uptime of most machines; a float of so many seconds still resolves a nanosecond
 _HOUR_NS = 3600 * 10**9
@@ -49,20 +49,31 @@ class Finished:
                 file.write(json.dumps({"cell": str(cell), "seeds": self.seeds, "seen": figures}) + "\n")
 
 
+def begin() -> None:
+    """
+    Let virtual time begin at the same hour on each machine, in a process that has run nothing else.
+
+    Seconds are floats, and the last bit of a later one may change which of two calls is first.
+    """
+    with virtual_time() as vt:
+        vt.advance(max(0, _BEGIN_HOUR * _HOUR_NS - clock.now_ns()) / 1e9)
+
+
+def processes(jobs: int) -> ProcessPoolExecutor:
+    """Return a pool in which each task has a process of its own."""
+    return ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), max_tasks_per_child=1)
+
+
 def alone(cell: Cell, seed: int) -> dict[str, Figures]:
     """
     Put all stacks of a cell through it, in a process that has run nothing else.
-
-    Virtual time begins at the same hour on each machine: seconds are floats, and the last bit of a later one may change
-    which of two calls is first.
 
     Args:
         cell: Which one.
 
         seed: Of the arrivals, the world and the stacks.
     """
-    with virtual_time() as vt:
-        vt.advance(max(0, _BEGIN_HOUR * _HOUR_NS - clock.now_ns()) / 1e9)
+    begin()
     return compared(cell, seed)
 
 
@@ -80,8 +91,7 @@ def runs(cells: Sequence[Cell], seed: int, jobs: int, finished: Finished) -> Ite
         finished: Gets each cell as it ends.
     """
     left = [cell for cell in cells if str(cell) not in finished.seen]
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=spawn, max_tasks_per_child=1) as pool:
+    with processes(jobs) as pool:
         futures = {pool.submit(alone, cell, seed): cell for cell in left}
         for number, future in enumerate(as_completed(futures), len(cells) - len(left) + 1):
             finished.add(futures[future], future.result())

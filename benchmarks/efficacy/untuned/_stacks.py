@@ -28,9 +28,9 @@ def _naive(send: Send, cell: Cell, seed: int) -> Send:
     return partial(Naive(seed, cell.attempts, cell.cut), send)
 
 
-def _standard(send: Send, cell: Cell, seed: int) -> Send:  # noqa: ARG001 - the run is seeded
+def _standard(send: Send, cell: Cell, seed: int, **options: Any) -> Send:  # noqa: ARG001 - the run is seeded
     name = f"untuned-{next(_names)}"
-    policy = standard(name, on=cast("Any", cell.on), idempotent=True, attempts=cell.attempts)
+    policy = standard(name, on=cast("Any", cell.on), idempotent=True, attempts=cell.attempts, **options)
     return policy(send)
 
 
@@ -42,7 +42,15 @@ def _with_workers(make: Any, option: str) -> Stack:
     return lambda send, cell, _seed: make(**{option: cell.workers})(send)
 
 
-OURS = ("standard", "load_shed()", "hedge()", "adaptive_limit()", "load_shed(c)", "adaptive_limit(start=c)")
+OURS = (
+    "standard",
+    "standard, p99*3",
+    "load_shed()",
+    "hedge()",
+    "adaptive_limit()",
+    "load_shed(c)",
+    "adaptive_limit(start=c)",
+)
 """Stacks of the library, which are told the patience where the cell says so."""
 STACKS: dict[str, Stack] = {
     "nothing": _made(Nothing),
@@ -52,6 +60,7 @@ STACKS: dict[str, Stack] = {
     "tenacity": _made(Tenacity),
     **{name: fronted(name) for name in SEVEN},
     "standard": _standard,
+    "standard, p99*3": partial(_standard, timeout={"total": "p99*3", "floor": 0.1}),
     "load_shed()": _policy(load_shed),
     "load_shed(c)": _with_workers(load_shed, "max_concurrent"),
     "adaptive_limit()": _policy(adaptive_limit),

@@ -8,6 +8,7 @@ import itertools
 import json
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,8 @@ from resilio._native import clock
 from resilio.testing import virtual_time
 
 pytestmark = pytest.mark.once
+
+STATIC = Path(__file__).parents[3] / "docs" / "_static"
 
 CELLS = {
     "Flaky": ("batches", "100 at a time, 12 % fail at once"),
@@ -262,6 +265,15 @@ def test_an_interrupted_run_continues_with_the_cells_that_are_left(untuned, a_ro
     assert list(module.runs([row.cell], 1, 1, module.Finished(path, (1, 2)))) == [(row.cell, row.seen)]
     assert module.Finished(path, (2, 2)).seen == {}
     assert module.Finished(path, (1, 1)).seen == {}
+
+
+@pytest.mark.parametrize("name", ["law-budget.svg", "law-load-shed.svg", "law-retry-after.svg"])
+def test_a_picture_of_a_law_is_what_the_law_does_today(untuned, name):
+    """The pages show a law by a run of it: drawn again, a picture has the same bytes, or the law has changed since."""
+    pictures, processes = untuned("pictures"), untuned("_runs").processes
+    with processes(1) as pool:
+        again = pool.submit(pictures.drawn, name).result()
+    assert again == (STATIC / name).read_text(encoding="utf-8")
 
 
 def test_only_a_run_of_all_cells_is_recorded(untuned, capsys):
