@@ -1,4 +1,4 @@
-"""Runs cells, each in a process of its own, and keeps what came of each, so that an interrupted run goes on."""
+"""Runs of cells, each in a process of its own, which are kept, so that an interrupted run continues."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from resilio.testing import virtual_time
 
 __all__ = ["Finished", "alone", "begin", "processes", "runs"]
 
-_BEGIN_HOUR = 2000  # beyond the uptime of most machines; a float of so many seconds still resolves a nanosecond
+_BEGIN_HOUR = 2000  # beyond the uptime of most machines; a float of that size still resolves a nanosecond
 _HOUR_NS = 3600 * 10**9
 
 

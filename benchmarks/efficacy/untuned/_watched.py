@@ -1,4 +1,4 @@
-"""What happens in a cell over time: the answers, the requests, the latency, and what a policy has learnt."""
+"""Curves of a cell over time: the answers, the requests, the latency, and what a policy has learnt."""
 
 from __future__ import annotations
 
