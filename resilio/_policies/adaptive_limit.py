@@ -121,6 +121,13 @@ class AdaptiveLimit(Policy[AdaptiveLimitConfig]):
         """Permits held now; above `limit` for a moment after a decrease, as calls keep their permits."""
         return self._gate.used
 
+    def _explained(self) -> str:
+        law = self._config.law
+        how = "rises until latency follows the calls in flight" if law == "default" else f"by the law {law!r}"
+        baseline = self.snapshot().baseline
+        alone = "" if baseline is None else f"; a call that queues nowhere takes {baseline:.3g} s"
+        return f"learnt, {how}; {self.limit} calls at a time now{alone}"
+
     def reset(self) -> None:
         """Forget what was learned: the limit is `start` again. Calls in flight keep their permits and teach nothing."""
         self._gate.reset()

@@ -167,6 +167,18 @@ class Hedge(Policy[HedgeConfig]):
         """Make a hedge without measurements."""
         super().__init__(HedgeGate(config), config, name)
 
+    def _explained(self) -> str:
+        config, now = self._config, self.delay
+        known = "unknown yet" if now is None else f"{now:.3g} s now"
+        after = (
+            f"the {config.after}, {known}" if config.quantile else ", ".join(f"{delay:g} s" for delay in config.delays)
+        )
+        due = ", ".join(f"{count} {fate}" for fate, count in self._gate.hedge_counters[0].items() if count)
+        rules = (
+            f"at most {config.max_extra:.0%} of the calls are copied, none while calls fail or queue, or copies lose"
+        )
+        return f"a copy starts after {after}; {rules}; due so far: {due or 'none'}"
+
     def reset(self) -> None:
         """Forget the measurements of primaries and copies: no copy starts until there are enough. Counters stay."""
         self._gate.reset()

@@ -52,6 +52,14 @@ class LoadShed(Policy[LoadShedConfig]):
     def _limit(self) -> float:
         return self._gate.limit
 
+    def _explained(self) -> str:
+        if self._config.max_concurrent is not None:
+            return f"{self.limit} calls at a time, as given; {self.room} may wait now"
+        usual = self.usual
+        held = "" if usual is None else f", of {usual[0]:.3g} s each"
+        law = "rises until latency follows the calls in flight, falls if new ones would be late"
+        return f"learnt, {law}; {self.limit} calls at a time now{held}; {self.room} may wait"
+
     def reset(self) -> None:
         """Forget everything learned: times, limit, tasks and the overload; calls in flight and in the queue stay."""
         self._gate.reset()

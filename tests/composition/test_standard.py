@@ -260,6 +260,38 @@ def test_what_is_left_out_of_a_default_stack_is_shown() -> None:
     assert "other code it bounds in its waits, retries and guarded clients" in str(explained)
 
 
+def test_each_law_of_a_stack_is_shown_with_its_reason(vt: VirtualTime) -> None:
+    """Hedges and waits were not explained: after some calls a note for each law has its figures and what holds it."""
+    stack = standard("explained", on="http", idempotent=True)
+
+    @stack
+    async def call() -> None:
+        await asyncio.sleep(0.02)
+
+    async def main() -> None:
+        for _ in range(60):
+            await call()
+
+    vt.run(main)
+    notes = dict(note.split(": ", 1) for note in stack.explain().notes)
+    assert "a retry costs the share of a success's 0.02 s" in notes["retry (2)"]
+    assert "a Retry-After of up to 60 s is kept, and spread" in notes["retry (2)"]
+    assert notes["hedge (3)"].startswith("a copy starts after the p95, 0.02")
+    assert "at most 5% of the calls are copied, none while calls fail or queue" in notes["hedge (3)"]
+    assert "opens where next to nothing works" in notes["circuit_breaker (4)"]
+    assert "10 s now, from 60 calls" in notes["timeout (6)"]
+
+
+def test_limits_that_learn_are_shown_with_their_law() -> None:
+    """A learnt limit was a number without a reason; a number that was given says so."""
+    learnt = str(pipeline(resilio.load_shed(), resilio.adaptive_limit()).explain())
+    assert learnt.count("rises until latency follows the calls in flight") == 2
+    assert learnt.count("20 calls at a time now") == 2
+    given = str(pipeline(resilio.load_shed(max_concurrent=4), resilio.adaptive_limit(law="vegas")).explain())
+    assert "4 calls at a time, as given" in given
+    assert "by the law 'vegas'" in given
+
+
 def test_call_and_try_call_are_bounded(vt: VirtualTime) -> None:
     """A hanging attempt is cut at the preset's timeout, and the whole call at its deadline."""
     attempts: list[float] = []

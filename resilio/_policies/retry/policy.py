@@ -119,7 +119,11 @@ class Retry(Policy[RetryConfig]):
             self._own = other._own
             self._apply(self._config)
 
-    def _explained(self) -> str | None:
+    def _explained(self) -> str:
+        return f"{self._price()}; a Retry-After of up to {self._config.max_retry_after:g} s is kept, and spread"
+
+    def _price(self) -> str:
+        """Return what a retry costs now, and why."""
         paying = self.budget
         if paying is None:
             return "retries are free: what they add to an overload has no bound but `attempts`"
