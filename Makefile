@@ -2,7 +2,7 @@
 # ARGS are passed on, e.g. `make test ARGS="-k breaker -x"`, `make demo ARGS=--quick`.
 PYTHON ?= $(firstword $(foreach name,python3 python3.15 python3.14 python3.13 python3.12 python3.11,$(if $(shell \
 	$(name) -c 'import sys; print(1 if sys.version_info >= (3, 11) else "")' 2>/dev/null),$(name))) python3)
-TASKS := demo test quick bench docs lint soak coverage matrix pythons free-threaded
+TASKS := demo test quick bench docs lint soak coverage mutation matrix pythons free-threaded
 
 .PHONY: help clean $(TASKS)
 
@@ -15,6 +15,7 @@ help:
 	@echo "make docs       docs/_build/html"
 	@echo "make lint       ruff, clang-format, mypy, pyright, stubtest, house rules"
 	@echo "make soak       the long storms"
+	@echo "make mutation   small faults in policies and the native core, and whether the tests notice; an hour at most"
 	@echo "make matrix     the integrations with the oldest and the newest version of each client"
 	@echo "make pythons    unpacks Pythons newer than this Debian's for make test, under ~/.cache/resilio"
 	@echo "make free-threaded  the compiled core on a Python without the GIL, which is built once if there is none"

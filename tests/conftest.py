@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from resilio.testing import VirtualTime, virtual_time
 
@@ -54,6 +54,9 @@ def _choose_examples() -> None:
     few = {"max_examples": _MOST} if _MOST else {}
     settings.register_profile("repeated", derandomize=True, **few)
     settings.register_profile("traced", derandomize=True, deadline=None, suppress_health_check=list(HealthCheck), **few)
+    # For `make mutation`: the same examples each time, and no smaller ones, since its report shows no example.
+    found = [Phase.explicit, Phase.generate]
+    settings.register_profile("mutation", derandomize=True, database=None, deadline=None, phases=found, **few)
     if _TRACED or _INSTALLED:
         settings.load_profile("traced" if _TRACED else "repeated")
 

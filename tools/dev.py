@@ -25,6 +25,7 @@ from check_prose import main as check_prose
 from check_rules import main as check_rules
 from environments import ROOT, Environment
 from interpreters import Interpreter
+from mutation.command import main as mutation
 from suite import run_quick, run_suite
 
 
@@ -170,6 +171,7 @@ TASKS = {
     "free-threaded": free_threaded.main,
     "lint": lint,
     "matrix": matrix.main,
+    "mutation": mutation,
     "pythons": newer_pythons.main,
     "quick": quick,
     "soak": soak,

@@ -1,0 +1,139 @@
+"""The command: options, two workers, the report and the exit code."""
+
+from __future__ import annotations
+
+import argparse
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import environments
+import interpreters
+from environments import ROOT
+from wheels import CACHE
+
+from mutation.mutators import Mutant
+from mutation.sample import draw, equivalents, every_mutant
+from mutation.workspace import CAUGHT, HUNG, REDRAWN, SURVIVED, Workspace
+
+EQUIVALENT = "equivalent"
+WANTED = 95.0
+"""Percent of the mutants that are not equivalent."""
+MOST_EQUIVALENT = 10.0
+"""Percent of the sample."""
+
+
+@dataclass
+class Report:
+    """What became of the mutants of a sample, by their place in it."""
+
+    wanted: int
+    verdicts: dict[int, tuple[Mutant, str]] = field(default_factory=dict)
+    begun: float = field(default_factory=time.monotonic)
+
+    def note(self, place: int, mutant: Mutant, verdict: str) -> None:
+        """Record and print a verdict."""
+        self.verdicts[place] = (mutant, verdict)
+        if verdict not in REDRAWN:
+            print(f"{len(self._valid()):>4} {verdict}: {mutant.id} {mutant.path}:{mutant.line}", flush=True)
+
+    def is_full(self) -> bool:
+        """Return True if as many as wanted have a verdict that counts."""
+        return len(self._valid()) >= self.wanted
+
+    def of(self, *verdicts: str) -> list[Mutant]:
+        """Return the mutants of the sample with one of these verdicts: two workers may have tried one too many."""
+        return [mutant for mutant, verdict in self._valid()[: self.wanted] if verdict in verdicts]
+
+    def _valid(self) -> list[tuple[Mutant, str]]:
+        ordered = (self.verdicts[place] for place in sorted(self.verdicts))
+        return [(mutant, verdict) for mutant, verdict in ordered if verdict not in REDRAWN]
+
+    @property
+    def caught(self) -> float:
+        """Percent of those that are not equivalent."""
+        caught = len(self.of(CAUGHT, HUNG))
+        return 100.0 * caught / max(1, caught + len(self.of(SURVIVED)))
+
+    @property
+    def equivalent(self) -> float:
+        """Percent of the sample."""
+        return 100.0 * len(self.of(EQUIVALENT)) / max(1, len(self._valid()[: self.wanted]))
+
+    def lines(self) -> Iterator[str]:
+        """Yield the report."""
+        yield from (f"\nSURVIVED {mutant.diff()}" for mutant in self.of(SURVIVED))
+        redrawn = sum(verdict in REDRAWN for _, verdict in self.verdicts.values())
+        yield f"\nmutation: {self.wanted} mutants in {(time.monotonic() - self.begun) / 60:.1f} minutes"
+        yield f"  caught       {len(self.of(CAUGHT, HUNG))}, {len(self.of(HUNG))} of them by the time limit"
+        yield f"  survived     {len(self.of(SURVIVED))}: {self.caught:.1f} % caught, {WANTED:.0f} % are wanted"
+        yield f"  equivalent   {len(self.of(EQUIVALENT))}: {self.equivalent:.1f} %, {MOST_EQUIVALENT:.0f} % at most"
+        yield f"  drawn again  {redrawn}, which do not build or build the same"
+
+    def failed(self) -> bool:
+        """Return True if fewer are caught than wanted, or too many are listed as equivalent."""
+        return self.caught < WANTED or self.equivalent > MOST_EQUIVALENT
+
+
+def main(arguments: list[str]) -> int:
+    """Try a sample, or list it."""
+    options = _options(arguments)
+    chosen = _chosen(options)
+    if options.list:
+        print("\n".join(mutant.diff() for mutant in chosen[: options.count]))
+        return 0
+    report = Report(min(options.count, len(chosen)))
+    _run(chosen, options, report)
+    print("\n".join(report.lines()), flush=True)
+    return int(report.failed())
+
+
+def _options(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make mutation ARGS=...", description=__doc__)
+    parser.add_argument("--seed", type=int, default=1, help="of the sample (1)")
+    parser.add_argument("--count", type=int, default=200, help="how many mutants are tried (200)")
+    parser.add_argument("--list", action="store_true", help="print what would be tried first, and try nothing")
+    parser.add_argument("--only", action="append", metavar="ID", help="try this mutant alone; may be repeated")
+    parser.add_argument("--under", default="", metavar="PATH", help="only files whose path begins with this")
+    parser.add_argument("--workers", type=int, default=2, help="how many at once, each in a copy of the tree (2)")
+    parser.add_argument("--python", help="an interpreter that has what is needed, instead of .venv/mutation")
+    parser.add_argument("--limit", type=float, help="seconds for the tests of a mutant (a multiple of the usual)")
+    return parser.parse_args(arguments)
+
+
+def _chosen(options: argparse.Namespace) -> list[Mutant]:
+    made = [mutant for mutant in every_mutant(ROOT) if mutant.path.startswith(options.under)]
+    if not options.only:
+        return list(draw(made, options.seed))
+    if missing := set(options.only) - {mutant.id for mutant in made}:
+        raise SystemExit(f"no mutant has the ID {', '.join(sorted(missing))}: --list shows those of a sample")
+    return [mutant for mutant in made if mutant.id in options.only]
+
+
+def _run(chosen: list[Mutant], options: argparse.Namespace, report: Report) -> None:
+    """Try mutants until as many as wanted have a verdict."""
+    known, order, lock = equivalents(), iter(enumerate(chosen)), threading.Lock()
+
+    def work(number: int) -> None:
+        workspace = Workspace(ROOT, CACHE / f"mutation-{number}", python, options.limit)
+        workspace.prepare()
+        while True:
+            with lock:
+                place, mutant = next(order, (-1, None))
+            if mutant is None or report.is_full():
+                return
+            verdict = EQUIVALENT if any(one.matches(mutant) for one in known) else workspace.try_out(mutant)
+            with lock:
+                report.note(place, mutant, verdict)
+
+    python = options.python or _environment()
+    with ThreadPoolExecutor(options.workers) as pool:
+        list(pool.map(work, range(options.workers)))
+
+
+def _environment() -> str:
+    """Return the interpreter of an environment that holds what the tests of the core need, and not resilio."""
+    python = interpreters.require(say=False)[0]
+    return environments.ensure("mutation", python, "test-core", extras=("prometheus",), build=True).python

@@ -1,0 +1,60 @@
+"""The mutants of the tree, a seeded sample of them, and those that are known to change nothing."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import tomllib
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mutation.covers import cover
+from mutation.mutators import Mutant, mutants
+
+EQUIVALENTS = Path(__file__).with_name("equivalent.toml")
+
+
+@dataclass(frozen=True)
+class Equivalent:
+    """A change that no test can notice, found by its file and line; a path that has moved is found by its name."""
+
+    file: str
+    before: str
+    after: str
+    reason: str
+
+    def matches(self, mutant: Mutant) -> bool:
+        """Return True if this is the change."""
+        return (self.before, self.after) == (mutant.before, mutant.after) and Path(mutant.path).name == self.file
+
+
+def equivalents() -> list[Equivalent]:
+    """Return what the file beside this one lists."""
+    return [Equivalent(**entry) for entry in tomllib.loads(EQUIVALENTS.read_text()).get("equivalent", [])]
+
+
+def files(root: Path) -> list[str]:
+    """Return the files of the tree that git knows, relative to its root."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout.splitlines()
+    return sorted(path for path in listed if (root / path).is_file())
+
+
+def every_mutant(root: Path) -> list[Mutant]:
+    """Return all mutants of what is mutated, in the order of the files."""
+    mutated = [path for path in files(root) if cover(path)]
+    return [mutant for path in mutated for mutant in mutants(path, (root / path).read_text(encoding="utf-8"))]
+
+
+def draw(made: list[Mutant], seed: int) -> Iterator[Mutant]:
+    """Yield one mutant of each line, lines in random order: a long formula is drawn no more often than a flag."""
+    by_line: defaultdict[tuple[str, int], list[Mutant]] = defaultdict(list)
+    for mutant in made:
+        by_line[mutant.path, mutant.line].append(mutant)
+    chance = random.Random(seed)
+    lines = sorted(by_line)
+    chance.shuffle(lines)
+    for line in lines:
+        yield chance.choice(by_line[line])
