@@ -25,6 +25,7 @@ from resilio import (
     hedge,
     keyed,
     load_shed,
+    override,
     pipeline,
     policy_of,
     rate_limit,
@@ -1048,6 +1049,42 @@ def test_reconfigure_reaches_all_keys_and_those_made_later(vt):
     for number in range(10):
         pools(calling)(number)  # changed for all it is still as new
     assert "a" not in pools
+
+
+class Unreadable:
+    """A factory whose parameters Python does not know, as those of some compiled functions."""
+
+    __signature__ = "unknown"
+
+    def __call__(self):
+        """Make a bulkhead."""
+        return bulkhead(2)
+
+
+@pytest.mark.parametrize("factory", [lambda: bulkhead(2), lambda key: bulkhead(2), Unreadable()])
+def test_options_change_whatever_the_factory_takes(factory):
+    """A factory that takes the key, takes nothing, or has no readable signature: the options change alike."""
+    pools = keyed(factory, key="host")
+    assert pools["early"].config.max_concurrent == 2
+    pools.reconfigure(max_concurrent=5)
+    assert [pools[key].config.max_concurrent for key in ("early", "late")] == [5, 5]
+    other = override(pools, max_concurrent=7)
+    assert (other["early"].config.max_concurrent, pools["early"].config.max_concurrent) == (7, 5)
+    with pytest.raises(ValueError, match="max_concurrent"):
+        override(pools, max_concurrent=0)
+
+
+def test_a_factory_gets_the_key_and_none_for_the_shared_policy():
+    """A policy can be made for its key, and one for the keys without room."""
+    asked = []
+
+    def factory(key, /, room=3, *rest, more=1):
+        asked.append(key)
+        return bulkhead(room)
+
+    pools = keyed(factory, key="host", max_keys=1)
+    assert pools["a"].config.max_concurrent == 3
+    assert asked == [None, "a"]
 
 
 def test_configure_by_name_also_before_it_is_made():

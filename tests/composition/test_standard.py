@@ -506,6 +506,16 @@ def test_override_says_what_may_be_meant() -> None:
         override(whole("misspelt"), timout=None)
 
 
+def test_override_names_the_parts_that_can_be_changed() -> None:
+    """A kind that stands twice in a pipeline does not say which of them is meant, and is not offered."""
+    rooms = pipeline(timeout(1.0), circuit_breaker(), bulkhead(4), bulkhead(3))
+    offered = r"^changes must name the kind of exactly one part \(circuit_breaker, timeout\), not "
+    with pytest.raises(TypeError, match=offered + "'bulkhead'"):
+        override(rooms, bulkhead=None)
+    with pytest.raises(TypeError, match=offered + "'retry'"):
+        override(rooms, retry=None)
+
+
 def test_a_stack_that_is_rejected_leaves_no_names() -> None:
     """What was made of it before the mistake does not stand in the way of the corrected one."""
     with pytest.raises(ValueError, match="max_concurrent"):

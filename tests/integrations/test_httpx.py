@@ -6,6 +6,7 @@ import asyncio
 import gc
 import importlib
 import io
+import itertools
 import json
 import os
 import pickle
@@ -569,6 +570,46 @@ async def test_an_abandoned_response_comes_back_when_it_is_collected(client: Any
         gc.collect()
         assert counted(room) == {"ignored": 1, "abandoned": 1}
         await inner.aclose()  # the connection is the client's, and would be lost to its pool
+
+
+_rooms = map("room {}".format, itertools.count())  # a line is logged once a minute for each name
+
+
+@pytest.mark.anyio
+async def test_the_next_request_logs_an_abandoned_response(
+    client: Any, server: Misbehaving, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A finaliser must not run handlers of logging, so the line about a dropped response comes with a later request."""
+    room = bulkhead(2, name=next(_rooms))
+    with caplog.at_level("WARNING", "resilio"):
+        async with opened(client, room) as http:
+            response = await http.send(http.build_request("GET", server.url + "/ok"), stream=True)
+            inner = response.extensions["resilio_held"]._inner
+            del response
+            gc.collect()
+            assert (counted(room), room.name in caplog.text) == ({"ignored": 1, "abandoned": 1}, False)
+            await http.get(server.url + "/ok")
+            assert room.name in caplog.text
+            await inner.aclose()
+
+
+def test_the_next_request_of_a_thread_logs_an_abandoned_response(
+    client: Any, server: Misbehaving, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The same for `Client`."""
+    room = bulkhead(2, name=next(_rooms))
+    with (
+        caplog.at_level("WARNING", "resilio"),
+        client.Client(transport=Transport(room, client=client), timeout=LONGEST_WAIT) as http,
+    ):
+        response = http.send(http.build_request("GET", server.url + "/ok"), stream=True)
+        inner = response.extensions["resilio_held"]._inner
+        del response
+        gc.collect()
+        assert (counted(room), room.name in caplog.text) == ({"ignored": 1, "abandoned": 1}, False)
+        http.get(server.url + "/ok")
+        assert room.name in caplog.text
+        inner.close()
 
 
 @pytest.mark.anyio

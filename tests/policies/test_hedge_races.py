@@ -11,7 +11,7 @@ import weakref
 import pytest
 from measured import measured
 
-from resilio import RetryBudget, bulkhead, current, pipeline, retry, timeout
+from resilio import RetryBudget, bulkhead, circuit_breaker, current, pipeline, retry, timeout
 from resilio.errors import CallTimeoutError, DeadlineExceededError
 from resilio.testing import assert_no_leaks
 
@@ -181,6 +181,28 @@ def test_a_failed_primary_leaves_further_copies_their_time(run, vt):
 
     run(main)
     assert begun == [(0, 0.0), (1, 0.0), (2, 0.05)]
+
+
+def test_a_copy_that_saves_a_failed_primary_makes_the_call_a_success(run):
+    """The hedge counts what the caller gets, a result; the failure of the primary is counted by the breaker inside."""
+    hedge, breaker = measured(), circuit_breaker(consecutive=100)
+
+    @hedge
+    @breaker
+    async def call():
+        await asyncio.sleep(0.1)
+        if current().hedge == 0:
+            raise ConnectionError
+        return current().hedge
+
+    async def main():
+        before = hedge.snapshot()
+        assert await call() == 1
+        after = hedge.snapshot()
+        assert (after.successes - before.successes, after.failures - before.failures) == (1, 0)
+        assert (breaker.snapshot().successes, breaker.snapshot().failures) == (1, 1)
+
+    run(main)
 
 
 def test_a_primary_that_ignores_its_cancellation_does_not_win(run):

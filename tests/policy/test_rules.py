@@ -128,6 +128,31 @@ def test_a_breaker_hears_what_is_a_failure(status: int, failing: bool) -> None:
     assert Outcome(breaker._gate.judge_value(SimpleNamespace(status_code=status))) is expected
 
 
+@pytest.mark.parametrize("attribute", ["status_code", "status"])
+@pytest.mark.parametrize(
+    ("status", "failing", "momentary", "drop"),
+    [
+        (200, False, False, False),
+        (404, False, False, False),
+        (429, False, True, True),
+        (501, True, False, False),
+        (503, True, True, True),
+    ],
+)
+def test_an_answer_is_judged_by_its_status_under_either_name(
+    attribute: str, status: int, failing: bool, momentary: bool, drop: bool
+) -> None:
+    """Answers of aiohttp and of asyncio's servers have a `status`, those of other clients a `status_code`."""
+    answer = SimpleNamespace(**{attribute: status})
+    assert bool(presets.http.failing_result(answer)) is failing
+    assert bool(presets.http.momentary_result(answer)) is momentary
+    assert bool(presets.http.unsent_result(answer)) is (status == 429)
+    assert (presets.http.drops_result(answer) is Outcome.FAILURE) is drop
+    breaker = circuit_breaker(on="http", consecutive=1)
+    breaker.call(lambda: answer)
+    assert breaker.state == ("open" if failing else "closed")
+
+
 def test_a_rule_for_results_takes_the_place_of_what_the_preset_says_of_them() -> None:
     """`failed_if` beside a preset is the policy's own word on results; on errors the preset's stands."""
     breaker = circuit_breaker(on="http", failed_if=lambda answer: answer is None)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -891,3 +892,35 @@ print(namespace["answer"], "__builtins__" in namespace)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert (done.stdout.split(), done.stderr) == (["ok", "False"], "")
+
+
+class Unreadable(ConnectionError):
+    """An error with a property that fails, as clients have them while a response is incomplete."""
+
+    @property
+    def retry_after(self) -> float:
+        """Raise."""
+        raise ValueError("not read yet")
+
+
+@BACKENDS
+@pytest.mark.parametrize(("verdict", "calls"), [("false", 1), ("true", 3), (None, 3)])
+def test_an_error_that_cannot_be_read_in_part_is_still_heard(
+    resilio_virtual_time, backend: str, verdict: str | None, calls: int
+) -> None:
+    """Its `retry_after` raises; the server's `x-should-retry: false` beside it forbids a second attempt as ever."""
+    made: list[None] = []
+
+    async def call() -> None:
+        made.append(None)
+        error = Unreadable("down")
+        headers = {} if verdict is None else {"x-should-retry": verdict}
+        error.response = SimpleNamespace(headers=headers)  # type: ignore[attr-defined]
+        raise error
+
+    async def main() -> None:
+        with pytest.raises(Unreadable):
+            await at_once(attempts=3).acall(call)
+
+    resilio_virtual_time.run(main, backend=backend)
+    assert len(made) == calls
