@@ -106,7 +106,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
 def _chosen(options: argparse.Namespace) -> list[Mutant]:
     made = [mutant for mutant in every_mutant(ROOT) if mutant.path.startswith(options.under)]
     if not options.only:
-        return list(draw(made, options.seed))
+        return draw(made, options.seed)
     if missing := set(options.only) - {mutant.id for mutant in made}:
         raise SystemExit(f"no mutant has the ID {', '.join(sorted(missing))}: --list shows those of a sample")
     return [mutant for mutant in made if mutant.id in options.only]

@@ -10,41 +10,27 @@ from dataclasses import dataclass
 
 from mutation.tokens import Token, is_c, statements
 
-_SWAPPED = {
-    "<": ("<=", ">="),
-    "<=": ("<", ">"),
-    ">": (">=", "<="),
-    ">=": (">", "<"),
-    "==": ("!=",),
-    "!=": ("==",),
-    "and": ("or",),
-    "or": ("and",),
-    "&&": ("||",),
-    "||": ("&&",),
-    "+": ("-",),
-    "-": ("+",),
-    "*": ("/",),
-    "/": ("*",),
-    "+=": ("-=",),
-    "-=": ("+=",),
-    "++": ("--",),
-    "--": ("++",),
-    "True": ("False",),
-    "False": ("True",),
-    "true": ("false",),
-    "false": ("true",),
-    "min": ("max",),
-    "max": ("min",),
-    "fmin": ("fmax",),
-    "fmax": ("fmin",),
-    "continue": ("break",),
-}
+_PAIRS = [
+    "== !=",
+    "and or",
+    "&& ||",
+    "+ -",
+    "* /",
+    "+= -=",
+    "++ --",
+    "True False",
+    "true false",
+    "min max",
+    "fmin fmax",
+]
+_SWAPPED = {one: (other,) for pair in map(str.split, _PAIRS) for one, other in (pair, pair[::-1])}
+_SWAPPED |= {"<": ("<=", ">="), "<=": ("<", ">"), ">": (">=", "<="), ">=": (">", "<"), "continue": ("break",)}
 _SPACED = {"<", ">", "+", "-", "*", "/"}  # elsewhere a cast, a sign, a pointer
 _ASSIGNED = {"=", "+=", "-=", "*=", "/=", "|=", "&=", "++", "--"}
 _KEYWORDS = {"if", "elif", "for", "while", "switch", "return", "else", "case", "goto", "break", "def", "with", "raise"}
 _KEYWORDS |= {"await", "yield", "del", "assert", "except", "try", "async", "do", "cdef", "cpdef", "default", "lambda"}
 # For sanitizers and leak checks.
-_MEMORY = re.compile(r"Py_X?(INC|DEC|NEW|SET)REF|Py_CLEAR|PyMem_|PyObject_GC_|rs_lock_")
+_MEMORY = re.compile(r"Py_X?(INC|DEC|NEW|SET)REF|Py_CLEAR|Py_VISIT|PyMem_|PyObject_GC_|rs_lock_")
 _INTEGER = re.compile(r"(\d+)([uUlL]*)")
 _DECIMAL = re.compile(r"(\d+)((?:_\d+)*(?:\.\d*)?(?:[eE].*)?)")
 
@@ -106,8 +92,9 @@ def _changes(tokens: list[Token], *, c: bool) -> Iterator[Change]:
 def _of_token(tokens: list[Token], index: int, token: Token) -> Iterator[Change]:
     before, after = _near(tokens, index - 1), _near(tokens, index + 1)
     if token.kind == "number":
-        yield from _number(token)
-    elif token.text == "not":
+        if before.text != "[" or not _declares(tokens):  # a longer array holds the same
+            yield from _number(token)
+    elif token.text == "not" and after.text != "None":  # an argument of Cython that may not be None
         yield token.start, after.start, ""
     elif token.text == "is":
         yield (token.start, after.end, "is") if after.text == "not" else (token.start, token.end, "is not")
@@ -118,6 +105,11 @@ def _of_token(tokens: list[Token], index: int, token: Token) -> Iterator[Change]
     elif token.text in _SWAPPED and _is_operator(token, before, after):
         for text in _SWAPPED[token.text]:
             yield token.start, token.end, text
+
+
+def _declares(tokens: list[Token]) -> bool:
+    """Return True for `type name` and `type *name`, which are no statement of C without being a declaration."""
+    return len(tokens) > 1 and tokens[0].kind == "name" and (tokens[1].kind == "name" or tokens[1].text == "*")
 
 
 def _near(tokens: list[Token], index: int) -> Token:
@@ -154,7 +146,7 @@ def _drop(tokens: list[Token], c: bool) -> Iterator[Change]:
         return
     last = tokens[-2 if c else -1]
     assigned = [index for index, token in enumerate(tokens) if token.depth == 0 and token.text in _ASSIGNED]
-    declared = c and tokens[0].kind == "name" and (tokens[1].kind == "name" or tokens[1].text == "*")
+    declared = c and _declares(tokens)
     makes_name = assigned and not c and tokens[assigned[0]].text == "=" and assigned[0] == 1
     annotates = not c and any(token.text == ":" and token.depth == 0 for token in tokens)
     if declared or makes_name or annotates or (c and tokens[-1].text != ";"):

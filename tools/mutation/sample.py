@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import random
+import hashlib
 import subprocess
 import tomllib
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,13 +47,17 @@ def every_mutant(root: Path) -> list[Mutant]:
     return [mutant for path in mutated for mutant in mutants(path, (root / path).read_text(encoding="utf-8"))]
 
 
-def draw(made: list[Mutant], seed: int) -> Iterator[Mutant]:
-    """Yield one mutant of each line, lines in random order: a long formula is drawn no more often than a flag."""
+def draw(made: list[Mutant], seed: int) -> list[Mutant]:
+    """
+    Return one mutant of each line, lines in random order: a long formula is drawn no more often than a flag.
+
+    The order is that of hashes. So an edit of one file changes nothing in what is drawn of the others.
+    """
     by_line: defaultdict[tuple[str, int], list[Mutant]] = defaultdict(list)
     for mutant in made:
         by_line[mutant.path, mutant.line].append(mutant)
-    chance = random.Random(seed)
-    lines = sorted(by_line)
-    chance.shuffle(lines)
-    for line in lines:
-        yield chance.choice(by_line[line])
+
+    def chance(mutant: Mutant) -> bytes:
+        return hashlib.sha1(f"{seed} {mutant.id}".encode(), usedforsecurity=False).digest()
+
+    return [min(line, key=chance) for line in sorted(by_line.values(), key=lambda line: chance(line[0]))]
