@@ -1072,6 +1072,9 @@ def test_options_change_whatever_the_factory_takes(factory):
     assert (other["early"].config.max_concurrent, pools["early"].config.max_concurrent) == (7, 5)
     with pytest.raises(ValueError, match="max_concurrent"):
         override(pools, max_concurrent=0)
+    with registry.isolated():
+        configure({"early-pools": {"max_concurrent": 9}})  # checked by a policy that the factory makes
+        assert keyed(factory, key="host", name="early-pools")["early"].config.max_concurrent == 9
 
 
 def test_a_factory_gets_the_key_and_none_for_the_shared_policy():
