@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(os.environ.get("RESILIO_SOURCE_TREE", Path(__file__).parents[2]))
 TOOLS = ROOT / "tools"
 
 pytestmark = [pytest.mark.once, pytest.mark.skipif(not TOOLS.is_dir(), reason="the tools are not here")]

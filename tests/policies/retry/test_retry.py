@@ -924,3 +924,23 @@ def test_an_error_that_cannot_be_read_in_part_is_still_heard(
 
     resilio_virtual_time.run(main, backend=backend)
     assert len(made) == calls
+
+
+@BACKENDS
+def test_the_longest_pause_asked_for_in_a_group_is_kept(resilio_virtual_time, backend: str) -> None:
+    """Of several errors raised together one asks for a pause, and the next attempt waits as for that one alone."""
+    vt = resilio_virtual_time
+    begun: list[float] = []
+
+    async def call() -> None:
+        begun.append(vt.now)
+        busy = ConnectionError("busy")
+        busy.retry_after = 7.0  # type: ignore[attr-defined]
+        raise ExceptionGroup("both", [ConnectionError("down"), busy])
+
+    async def main() -> None:
+        with pytest.raises(ExceptionGroup):
+            await at_once(attempts=2, on=ExceptionGroup).acall(call)
+
+    vt.run(main, backend=backend)
+    assert begun[1] - begun[0] >= 6.99
