@@ -571,3 +571,31 @@ def test_map_says_how_it_is_used(vt, backend):
 
     vt.run(main, backend=backend)
     assert_no_leaks()
+
+
+@BACKENDS
+def test_a_drain_that_was_woken_does_not_unhook_the_next_one(vt, backend):
+    """A bulkhead empties, reopens and is drained again before the first drain goes on: both return with the last call."""
+    limit, ended = bulkhead(1), []
+
+    async def drain():
+        ended.append(await limit.wait_closed(timeout=60.0))
+
+    async def main():
+        first = limit.try_acquire()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(drain)
+            await anyio.sleep(1.0)
+            first.success()  # wakes the drain, whose task goes on once this one waits
+            second = limit.try_acquire()
+            tasks.start_soon(end_later, second)
+            assert await limit.wait_closed(timeout=60.0)
+        assert ended == [True]
+        assert vt.now < 30.0
+
+    async def end_later(permit):
+        await anyio.sleep(5.0)
+        permit.success()
+
+    vt.run(main, backend=backend)
+    assert_no_leaks(limit)
