@@ -136,4 +136,4 @@ def _run(chosen: list[Mutant], options: argparse.Namespace, report: Report) -> N
 def _environment() -> str:
     """Return the interpreter of an environment that holds what the tests of the core need, and not resilio."""
     python = interpreters.require(say=False)[0]
-    return environments.ensure("mutation", python, "test-core", extras=("prometheus",), build=True).python
+    return environments.ensure("mutation", python, "mutation", extras=("prometheus",), build=True).python

@@ -25,7 +25,12 @@ _PIPELINE = ("tests/composition/test_pipeline.py", "tests/composition/test_stand
 _PIPELINE += ("tests/options",)
 _BUDGET = ("tests/native/algorithms/test_budget.py", f"{_POLICIES}/retry")
 _CALLS = ("tests/native/call", f"{_SCENES}_decorators.py", "tests/policy", "tests/composition", "tests/time_ledger")
-_CALLS += ("tests/native/engine", "tests/robustness/test_raising_hooks.py", "tests/robustness/test_recursion.py")
+_CALLS += (
+    "tests/native/context/test_greenlets.py",
+    "tests/native/engine",
+    "tests/robustness/test_raising_hooks.py",
+    "tests/robustness/test_recursion.py",
+)
 _ENGINE = ("tests/native/engine", "tests/native/call", *_BULKHEAD, "tests/policy", *_RATE, "tests/time_ledger")
 _ENGINE += ("tests/policies", "tests/registry", "tests/events")
 _CONTEXT = ("tests/context", "tests/native/context", f"{_SCENES}_deadlines.py", f"{_SCENES}_deadline_stages.py")
