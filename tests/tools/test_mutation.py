@@ -203,7 +203,7 @@ def test_a_mutant_is_tried_in_a_copy(mutation, tree: Path, test: str, verdict: s
     """Its tests run against the change; afterwards the copy, as the tree, has the source as it was."""
     (tree / "tests/test_a.py").write_text(f"import a\n\n\ndef test_least():\n    {test}\n")
     source = (tree / "a.py").read_text()
-    workspace = mutation.workspace.Workspace(tree, tree / "copy", sys.executable, limit=10.0)
+    workspace = mutation.workspace.Workspace(tree, tree / "copy", sys.executable, limit=10.0, narrow=True)
     workspace.prepare()
     changed = next(one for one in mutation.mutators.mutants("a.py", source) if ">=" in one.after)
     assert workspace.try_out(changed) == verdict

@@ -99,6 +99,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--under", default="", metavar="PATH", help="only files whose path begins with this")
     parser.add_argument("--workers", type=int, default=2, help="how many at once, each in a copy of the tree (2)")
     parser.add_argument("--python", help="an interpreter that has what is needed, instead of .venv/mutation")
+    parser.add_argument("--narrow", action="store_true", help="run only the tests that are listed for the file")
     parser.add_argument("--limit", type=float, help="seconds for the tests of a mutant (a multiple of the usual)")
     return parser.parse_args(arguments)
 
@@ -117,7 +118,7 @@ def _run(chosen: list[Mutant], options: argparse.Namespace, report: Report) -> N
     known, order, lock = equivalents(), iter(enumerate(chosen)), threading.Lock()
 
     def work(number: int) -> None:
-        workspace = Workspace(ROOT, CACHE / f"mutation-{number}", python, options.limit)
+        workspace = Workspace(ROOT, CACHE / f"mutation-{number}", python, options.limit, options.narrow)
         workspace.prepare()
         while True:
             with lock:

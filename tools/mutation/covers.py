@@ -33,7 +33,13 @@ _CALLS += (
 )
 _ENGINE = ("tests/native/engine", "tests/native/call", *_BULKHEAD, "tests/policy", *_RATE, "tests/time_ledger")
 _ENGINE += ("tests/policies", "tests/registry", "tests/events")
-_CONTEXT = ("tests/context", "tests/native/context", f"{_SCENES}_deadlines.py", f"{_SCENES}_deadline_stages.py")
+_CONTEXT = (
+    "tests/context",
+    "tests/native/context",
+    "tests/native/call/test_endings.py",
+    f"{_SCENES}_deadlines.py",
+    f"{_SCENES}_deadline_stages.py",
+)
 _TIMERS = ("tests/native/timers", "tests/policies/test_timeout.py", f"{_SCENES}_timeouts.py", "tests/testing")
 _WINDOW = "tests/native/algorithms/test_outcome_window.py"
 _BUCKET = "tests/native/algorithms/test_token_bucket.py"
@@ -119,6 +125,9 @@ _COVERS = {
     f"{_NATIVE}/strategies/strategy": Cover(_STRATEGIES, (*_RETRY, *_HEDGE)),
     f"{_NATIVE}/strategies/timing": Cover(_STRATEGIES, (*_TIMEOUT, *_STREAM)),
 }
+REST = ("policies", "native", "policy", "composition", "context", "time_ledger", "scenarios", "failures", "registry")
+REST = tuple(f"tests/{folder}" for folder in REST)
+"""Run against what the tests listed for a file do not catch; they take a minute."""
 ENDINGS = (".py", ".pyx", ".pxi", ".c", ".h")
 
 
@@ -131,4 +140,4 @@ def cover(path: str) -> Cover | None:
 
 def all_tests() -> set[str]:
     """Return each path of tests that is named here."""
-    return {path for entry in _COVERS.values() for path in entry.tests}
+    return {path for entry in _COVERS.values() for path in entry.tests} | set(REST)

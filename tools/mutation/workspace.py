@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mutation.covers import Cover, cover
+from mutation.covers import REST, Cover, cover
 from mutation.mutators import Mutant
 from mutation.sample import files
 
@@ -40,12 +40,15 @@ class Workspace:
         python: The interpreter that builds and tests, with what the tests need.
 
         limit: Seconds for the tests of a mutant; None for a multiple of what they take on the unchanged tree.
+
+        narrow: Run no tests but those that are listed for the file.
     """
 
     root: Path
     place: Path
     python: str
     limit: float | None = None
+    narrow: bool = False
 
     def prepare(self) -> None:
         """Bring the copy up to date and build it, which takes no time when nothing has changed."""
@@ -85,15 +88,17 @@ class Workspace:
         """Return what became of a mutant; the copy is as before."""
         covers = cover(mutant.path)
         assert covers is not None
-        limit = self.limit or _PATIENCE + 5 * sum(map(self._clean_seconds, covers.tests))
+        # The first path alone: most are caught there, and to collect the others would take longer.
+        stages = [covers.tests[:1], covers.tests[1:], () if self.narrow else REST]
+        limits = [self.limit or _PATIENCE + 5 * sum(map(self._clean_seconds, stage)) for stage in stages]
         with self._changed(mutant, covers) as problem:
             if problem:
                 return problem
-            # The first path alone: most are caught there, and to collect the others would take longer.
-            code = self._tests(covers.tests[:1], limit)
-            if code == 0 and covers.tests[1:]:
-                code = self._tests(covers.tests[1:], limit)
-        return HUNG if code is None else CAUGHT if code else SURVIVED
+            for stage, limit in zip(stages, limits, strict=True):
+                code = self._tests(stage, limit) if stage else 0
+                if code != 0:
+                    return HUNG if code is None else CAUGHT
+        return SURVIVED
 
     @contextlib.contextmanager
     def _changed(self, mutant: Mutant, covers: Cover) -> Iterator[str]:

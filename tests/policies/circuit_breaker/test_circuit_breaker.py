@@ -797,3 +797,22 @@ def test_closing_a_closed_breaker_forgets_and_tells_nothing():
         breaker.try_acquire().failure()
     breaker.reset()
     assert (breaker.snapshot().consecutive, seen) == (0, [])
+
+
+def test_a_stream_that_has_begun_makes_room_for_the_next_probe(vt):
+    """A probe that streams for minutes has proven its part with the first item; the second need not wait for it."""
+    breaker = trip(circuit_breaker(probes=2))
+
+    @breaker
+    def rows():
+        yield 1
+        yield 2
+
+    vt.advance(breaker.snapshot().retry_after)
+    stream = rows()
+    assert next(stream) == 1
+    assert breaker.state == "half_open"
+    assert breaker.call(int) == 0
+    assert breaker.state == "closed"
+    assert list(stream) == [2]
+    assert breaker.state == "closed"
