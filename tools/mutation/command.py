@@ -30,6 +30,7 @@ class Report:
     """What became of the mutants of a sample, by their place in it."""
 
     wanted: int
+    stopped: bool = False
     verdicts: dict[int, tuple[Mutant, str]] = field(default_factory=dict)
     begun: float = field(default_factory=time.monotonic)
 
@@ -41,7 +42,7 @@ class Report:
 
     def is_full(self) -> bool:
         """Return True if as many as wanted have a verdict that counts."""
-        return len(self._valid()) >= self.wanted
+        return self.stopped or len(self._valid()) >= self.wanted
 
     def of(self, *verdicts: str) -> list[Mutant]:
         """Return the mutants of the sample with one of these verdicts: two workers may have tried one too many."""
@@ -114,7 +115,7 @@ def _chosen(options: argparse.Namespace) -> list[Mutant]:
 
 
 def _run(chosen: list[Mutant], options: argparse.Namespace, report: Report) -> None:
-    """Try mutants until as many as wanted have a verdict."""
+    """Try mutants until as many as wanted have a verdict; after Ctrl-C end those that are under way."""
     known, order, lock = equivalents(), iter(enumerate(chosen)), threading.Lock()
 
     def work(number: int) -> None:
@@ -131,7 +132,10 @@ def _run(chosen: list[Mutant], options: argparse.Namespace, report: Report) -> N
 
     python = options.python or _environment()
     with ThreadPoolExecutor(options.workers) as pool:
-        list(pool.map(work, range(options.workers)))
+        try:
+            list(pool.map(work, range(options.workers)))
+        except KeyboardInterrupt:
+            report.stopped = True
 
 
 def _environment() -> str:

@@ -86,6 +86,7 @@ _COVERS = {
     "src_c/include/hedging.h": Cover(_STRATEGIES, _HEDGE),
     "src_c/include/law": Cover(_BOTH, (_LAWS, *_ADAPTIVE)),
     "src_c/include/loglinear": Cover(("core", "primitives", "strategies"), (_HISTOGRAM, *_HEDGE, *_BREAKER)),
+    "src_c/include/loglinear_bytes.h": Cover(("primitives",), (_HISTOGRAM,)),
     "src_c/include/pace.h": Cover(_STRATEGIES, (f"{_POLICIES}/retry/test_pauses.py", *_RETRY)),
     "src_c/include/shed": Cover(_GATES, _SHED),
     "src_c/include/sliding_log.h": Cover(_GATES, _RATE),
