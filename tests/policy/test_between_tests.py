@@ -25,7 +25,7 @@ def test_what_a_test_leaves_is_not_found_by_the_next(turn: int) -> None:
     """Breakers that were opened, alone, in a pipeline and of keys, a pipeline that drained, a budget that was spent."""
     assert (alone.state, forced.state, inside.state) == ("closed", "forced_open", "closed")
     assert (list(hosts), hosts.overflow.state) == ([], "closed")
-    assert around.attempt(int).error is None
+    assert around.try_call(int).error is None
     assert spent.budget.balance == pytest.approx(spent.budget.config.initial)
     alone.force_open()
     forced.reset()
@@ -33,5 +33,5 @@ def test_what_a_test_leaves_is_not_found_by_the_next(turn: int) -> None:
     around.drain(timeout=0)
     hosts["a"].force_open()
     hosts.overflow.force_open()
-    spent.attempt(_down)
+    spent.try_call(_down)
     assert spent.budget.balance < spent.budget.config.initial, turn
