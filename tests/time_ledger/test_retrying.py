@@ -93,3 +93,13 @@ async def test_an_earlier_error_that_leaves_the_loop_has_its_segments(vt: Virtua
                 await sleep(0.125)
                 raise OSError("first")
     assert told(caught.value.resilio_segments) == {"attempt": 0.125, "retry_sleep": 0.5}
+
+
+def test_a_failed_result_in_a_thread_is_slept_on_like_an_error(vt: VirtualTime) -> None:
+    """The pause after a result is a sleep of the retry, too, and not its own time."""
+    policy = tries(failed_if=lambda result: result == "later")
+    for attempt in retrying(policy):
+        with attempt:
+            vt.advance(0.25)
+            attempt.result("later" if attempt.number == 1 else "now")
+    assert counted(policy) == {"attempt": 0.5, "retry_sleep": 0.5}

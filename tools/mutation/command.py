@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import environments
 import interpreters
 from environments import ROOT
+from suite import EXTRAS
 from wheels import CACHE
 
 from mutation.mutators import Mutant
@@ -141,4 +142,4 @@ def _run(chosen: list[Mutant], options: argparse.Namespace, report: Report) -> N
 def _environment() -> str:
     """Return the interpreter of an environment that holds what the tests of the core need, and not resilio."""
     python = interpreters.require(say=False)[0]
-    return environments.ensure("mutation", python, "mutation", extras=("prometheus",), build=True).python
+    return environments.ensure("mutation", python, "mutation", extras=EXTRAS, build=True).python
