@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations
-from types import FunctionType
+from types import BuiltinFunctionType, FunctionType
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from resilio._context.process_switch import note
+from resilio._options.fields import Window
 from resilio._options.quantile import Quantile
 from resilio._options.validators import show
+from resilio._policies.rate_limit.rate import Rate
 
 if TYPE_CHECKING:
     from resilio._policy.base import Policy
@@ -86,9 +88,15 @@ class Explanation:
 
     def __str__(self) -> str:
         lines = _table([("", "policy", "name", "options", "rejects with"), *map(_row, self.steps)])
-        lines += [f"note: {note}" for note in self.notes]
-        lines += [f"warning: {warning.message} [{warning.rule}]" for warning in self.warnings]
-        return "\n".join(lines)
+        texts = [f"note: {note}" for note in self.notes]
+        texts += [f"warning: {warning.message} [{warning.rule}]" for warning in self.warnings]
+        return "\n".join([*lines, *(_wrapped(text, _WIDTH, "      ") for text in texts)])
+
+
+_WIDTH = 100
+"""Columns of an explanation: a terminal's, beside the window of an editor."""
+_LEAST = 24
+_OPTIONS = 3
 
 
 def _row(step: Step) -> tuple[str, ...]:
@@ -98,17 +106,42 @@ def _row(step: Step) -> tuple[str, ...]:
 
 def _text(value: object) -> str:
     """Return the value as text; classes and functions by their names, without an address in memory."""
-    if isinstance(value, tuple) and value and all(isinstance(one, type) for one in value):
+    if isinstance(value, tuple) and value and all(isinstance(one, (type, str, Rate)) for one in value):
         names = ", ".join(_text(one) for one in value)
         return names if len(value) == 1 else f"({names})"
-    if isinstance(value, (type, FunctionType)):
+    if isinstance(value, (type, FunctionType, BuiltinFunctionType)):
         return value.__name__
-    return repr(str(value)) if isinstance(value, Quantile) else show(value)
+    if isinstance(value, Window):
+        parts = [] if value.calls is None else [str(value.calls)]
+        parts += [] if value.seconds is None else [f"'{value.seconds:g}s'"]
+        return parts[0] if len(parts) == 1 else f"({', '.join(parts)})"
+    return repr(str(value)) if isinstance(value, (Quantile, Rate)) else show(value)
 
 
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the lines of a table that is `_WIDTH` wide: long options take several lines of their column."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    others = sum(widths) - widths[_OPTIONS] + 2 * (len(widths) - 1)
+    widths[_OPTIONS] = min(widths[_OPTIONS], max(_LEAST, _WIDTH - others))
+    return [_line(cells, widths) for row in rows for cells in _lines(row, widths[_OPTIONS])]
+
+
+def _lines(row: Sequence[str], width: int) -> Iterator[list[str]]:
+    """Yield the row's cells line by line."""
+    first, *rest = _wrapped(row[_OPTIONS], width).split("\n")
+    yield [*row[:_OPTIONS], first, *row[_OPTIONS + 1 :]]
+    for line in rest:
+        yield [*[""] * _OPTIONS, line, *[""] * (len(row) - _OPTIONS - 1)]
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+
+
+def _wrapped(text: str, width: int, indent: str = "") -> str:
+    import textwrap  # only to print
+
+    return textwrap.fill(text, width, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False)
 
 
 def explain(name: str | None, policies: Sequence[Policy[Any]]) -> Explanation:

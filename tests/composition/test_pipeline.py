@@ -15,6 +15,7 @@ from resilio import (
     CircuitOpenError,
     Pipeline,
     PipelineWarning,
+    Rate,
     RejectedError,
     Snapshot,
     bulkhead,
@@ -179,11 +180,27 @@ def test_explain_says_what_is_default_unnamed_and_wrong() -> None:
     """Nothing is left blank, and a wrong order is part of the explanation."""
     with pytest.warns(PipelineWarning):
         both = pipeline(bulkhead(10), circuit_breaker())
-    lines = str(both.explain()).splitlines()
+    lines = str(both.explain()).replace("\n      ", " ").splitlines()  # each text in one line
     assert lines[2].split() == ["2", "circuit_breaker", "-", "defaults", "CircuitOpenError"]
     assert lines[3].startswith("note: circuit_breaker (2): opens where next to nothing works")
     assert lines[4].startswith("warning: bulkhead (1) around circuit_breaker (2): ")
     assert lines[4].endswith("[bulkhead-outside-breaker]")
+
+
+def test_explain_fits_a_terminal() -> None:
+    """A stack of `standard` took 190 columns, and a rate its whole record; long options take several lines."""
+    stack = pipeline(
+        fallback(int, on=(OSError, ValueError, KeyError), default=1, memory="5min", name="another-provider"),
+        rate_limit("100/s", Rate("9000/min", unit="tokens", cost=len), max_wait="1s", max_queued=7),
+        circuit_breaker("payments", window=(100, "30s"), failure_rate=0.4, consecutive=5, open_for="1s", ramp=30.0),
+        timeout("p99*3", ceiling="3s"),
+    )
+    text = str(stack.explain())
+    assert max(map(len, text.splitlines())) <= 100
+    shown = " ".join(text.split())
+    for option in ("rates=('100/s', '9000/min tokens')", "window=(100, '30s')", "total='p99*3'"):
+        assert option in shown
+    assert "Window(" not in shown
 
 
 def rules(*policies: Any) -> list[tuple[str, int, int]]:

@@ -203,7 +203,7 @@ class RetryBudget(native.RetryBudget):
 
     def __repr__(self) -> str:
         name = f"{self.name!r} " if self.name else ""
-        return f"<RetryBudget {name}balance={self.balance:.3g} cap={self.config.cap:g}>"
+        return f"<RetryBudget {name}{self.balance:.3g} of {self.config.cap:g} tokens>"
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by name: in another process it is that process's budget of the same name."""

@@ -311,8 +311,8 @@ def test_the_snapshot_speaks_the_common_vocabulary(vt):
     assert (seen.kind, seen.name, seen.limit) == ("retry_budget", "shared", 5.0)
     assert (seen.calls, seen.successes, seen.rejected, seen.balance) == (2, 1, 1, 0.1)
     assert (budget.deposits, budget.withdrawals, budget.rejected) == (1, 1, 1)
-    assert repr(budget) == "<RetryBudget 'shared' balance=0.1 cap=5>"
-    assert repr(RetryBudget()) == "<RetryBudget balance=3 cap=5>"
+    assert repr(budget) == "<RetryBudget 'shared' 0.1 of 5 tokens>"
+    assert repr(RetryBudget()) == "<RetryBudget 3 of 5 tokens>"
 
 
 def test_a_named_budget_is_pickled_by_name_and_copies_are_itself():
