@@ -13,7 +13,7 @@ help:
 	@echo "make coverage   the coverage alone"
 	@echo "make bench      microbenchmarks against the peers, into benchmarks/RESULTS.md"
 	@echo "make docs       docs/_build/html"
-	@echo "make lint       ruff, clang-format, mypy, pyright, stubtest, house rules"
+	@echo "make lint       ruff, clang-format, cython-lint, mypy, pyright, stubtest, house rules"
 	@echo "make soak       the long storms"
 	@echo "make mutation   small faults in policies and the native core, and whether the tests notice; an hour at most"
 	@echo "make matrix     the integrations with the oldest and the newest version of each client"

@@ -98,17 +98,20 @@ def lint(arguments: list[str]) -> int:
         "ruff": (python, "-m", "ruff", "check"),
         "format": (python, "-m", "ruff", "format", "--check"),
         "clang-format": (environment.command("clang-format"), "--dry-run", "--Werror", *_c_sources()),
+        "cython-lint": (environment.command("cython-lint"), "src_c"),
         "mypy": (python, "-m", "mypy"),
         "pyright": (python, "-m", "pyright", "--pythonpath", python),
         "stubtest": (python, "-m", "mypy.stubtest", "resilio._native", "--allowlist", allowed),
     }
+    # cython-lint looks for pycodestyle on the path
+    settings = {**os.environ, "PATH": f"{Path(python).parent}{os.pathsep}{os.environ['PATH']}"}
     failed = [] if check_rules(str(ROOT / "resilio")) == 0 else ["rules"]
     failed += [] if check_prose([str(ROOT / "resilio"), str(ROOT / "src_c")]) == 0 else ["prose"]
     for name, command in checks.items():
         print(f"=== {name}", flush=True)
         # stubtest compares the installed stubs with the installed modules, so it must not see the tree's
         folder = environment.path if name == "stubtest" else ROOT
-        if subprocess.run([*command, *arguments], cwd=folder, check=False).returncode:
+        if subprocess.run([*command, *arguments], cwd=folder, env=settings, check=False).returncode:
             failed.append(name)
     print(f"lint: {', '.join(failed)} failed" if failed else "lint: all checks passed")
     return int(bool(failed))

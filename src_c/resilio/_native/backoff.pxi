@@ -63,4 +63,3 @@ cdef class Backoff:
         if draw is None:
             return rs_backoff_delay(&self.backoff, attempt, previous_ns)
         return rs_backoff_drawn(&self.backoff, attempt, previous_ns, draw)
-

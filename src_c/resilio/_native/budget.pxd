@@ -60,7 +60,8 @@ cdef extern from "backoff.h":
         double factor, reach
         rs_random *random
     uint64_t rs_random_reseed(rs_random *random, uint64_t state) noexcept nogil
-    int64_t rs_backoff_drawn(const rs_backoff *backoff, uint64_t attempt, int64_t previous_ns, double draw) noexcept nogil
+    int64_t rs_backoff_drawn(const rs_backoff *backoff, uint64_t attempt, int64_t previous_ns,
+                             double draw) noexcept nogil
     int64_t rs_backoff_delay(const rs_backoff *backoff, uint64_t attempt, int64_t previous_ns) noexcept nogil
     int64_t rs_backoff_reach(const rs_backoff *backoff, int64_t left_ns) noexcept nogil
     int64_t rs_backoff_spread(rs_random *random, int64_t asked_ns, int64_t room_ns) noexcept nogil

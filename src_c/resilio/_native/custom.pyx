@@ -8,7 +8,9 @@ from libc.stdint cimport int64_t, uint8_t
 from libc.stdlib cimport calloc
 from libc.string cimport memset
 
-from resilio._native.primitives cimport histogram_adopt, rs_histogram, rs_histogram_copy, rs_lock_acquire, rs_lock_release
+from resilio._native.primitives cimport (
+    histogram_adopt, rs_histogram, rs_histogram_copy, rs_lock_acquire, rs_lock_release,
+)
 
 from resilio._events import log as _log
 from resilio._failures.outcome import Outcome
@@ -37,7 +39,8 @@ cdef const char *door_states[4]
 door_states[:] = ["serving", "draining", "drained", NULL]
 
 
-cdef int door_admit(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now, rs_rejection *why) noexcept nogil:
+cdef int door_admit(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now,
+                    rs_rejection *why) noexcept nogil:
     if (<rs_door *>gate).state == SERVING:
         return RS_ADMITTED
     why.reason = 0

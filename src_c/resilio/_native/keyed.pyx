@@ -30,7 +30,6 @@ import sys
 import threading
 from time import sleep
 
-from resilio._events import log as _log
 from resilio._support.after_fork import free_lock
 
 __all__ = ["ByKey", "Entry", "KeyedGate", "KeyedTable"]

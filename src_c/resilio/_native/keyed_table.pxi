@@ -24,7 +24,7 @@ cdef class KeyedTable:
     cdef Py_ssize_t hand
     cdef list leaving                   # entries removed by `clear`: they keep their own counts until their policy dies
     cdef Py_ssize_t next_leaving
-    cdef object face                    # build(key), catch_up(policy), is_new(...), goes(gates), gone(gates), where(...), report(...)
+    cdef object face                    # the maker of policies; `__init__` lists its functions
     cdef Pipeline shared                # the policy of keys that find no room
     cdef object function                # returns the key from the call's arguments; None: use `parameter`
     cdef str parameter

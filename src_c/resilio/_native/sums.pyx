@@ -14,7 +14,6 @@ from libc.string cimport memcmp, memcpy
 
 from resilio._native.gate cimport RS_SPENT, Gate, rs_counters, rs_gate, rs_gate_add, rs_lock_acquire, rs_lock_release
 from resilio._native.primitives cimport (
-    LatencyHistogram,
     histogram_adopt,
     rs_histogram as rs_latencies,
     rs_histogram_copy,

@@ -79,7 +79,7 @@ cdef void _note(rs_gate *gate, rs_adaptive *a, int64_t now_ns) noexcept nogil:
 
 
 cdef inline void _adaptive_learn(rs_gate *gate, rs_adaptive *a, rs_slot *slot, int64_t latency_ns, bint dropped,
-                        int64_t now_ns) noexcept nogil:
+                                 int64_t now_ns) noexcept nogil:
     if slot.adaptive.generation != a.generation or slot.adaptive.flags & TAUGHT:
         return
     slot.adaptive.flags |= TAUGHT
@@ -119,7 +119,7 @@ cdef int _pass(rs_gate *gate, rs_adaptive *a, rs_slot *slot, int obstacle) noexc
 
 
 cdef int _adaptive_queue(rs_gate *gate, rs_adaptive *a, rs_slot *slot, const rs_request *request, int64_t now_ns,
-                rs_rejection *rejection) noexcept nogil:
+                         rs_rejection *rejection) noexcept nogil:
     cdef int obstacle = ADAPTIVE_NONE
     cdef rs_waiter *waiter = request.waiter
     if a.most_queued == 0 or a.max_wait_ns == 0:
@@ -140,7 +140,7 @@ cdef int _adaptive_queue(rs_gate *gate, rs_adaptive *a, rs_slot *slot, const rs_
 
 
 cdef int _adaptive_admit(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now_ns,
-                rs_rejection *rejection) noexcept nogil:
+                         rs_rejection *rejection) noexcept nogil:
     cdef rs_adaptive *a = _adaptive_of(gate)
     slot.adaptive.generation = a.generation
     slot.adaptive.flags = PLAIN_CALL
@@ -193,7 +193,8 @@ cdef void _adaptive_cancel(rs_gate *gate, rs_slot *slot, int64_t now_ns) noexcep
     _adaptive_grant(gate, a, now_ns)
 
 
-cdef void _adaptive_settle(rs_gate *gate, rs_slot *slot, int outcome, int64_t latency_ns, int64_t now_ns) noexcept nogil:
+cdef void _adaptive_settle(rs_gate *gate, rs_slot *slot, int outcome, int64_t latency_ns,
+                           int64_t now_ns) noexcept nogil:
     cdef rs_adaptive *a = _adaptive_of(gate)
     _give_back(gate, a, slot)
     if outcome == RS_FAILURE:

@@ -13,9 +13,9 @@ from posix.unistd cimport getpid
 from resilio._support.random_seed import seed64
 from resilio._native.clock cimport rs_clock, rs_clock_import, rs_clock_now
 from resilio._native.gate cimport (
-    RS_ADMITTED, RS_FAILURE, RS_IGNORED, RS_LEFT, RS_NEVER, RS_REJECTED, RS_SLOT_SHADOW, RS_SUCCESS, Gate, rs_counters, rs_gate,
-    rs_gate_change, rs_gate_enforced, rs_gate_ops, rs_histogram_quantile, rs_lock_acquire, rs_lock_release, rs_rejection,
-    rs_request, rs_slot,
+    RS_ADMITTED, RS_FAILURE, RS_IGNORED, RS_LEFT, RS_NEVER, RS_REJECTED, RS_SLOT_SHADOW, RS_SUCCESS, Gate, rs_counters,
+    rs_gate, rs_gate_change, rs_gate_enforced, rs_gate_ops, rs_histogram_quantile, rs_lock_acquire, rs_lock_release,
+    rs_rejection, rs_request, rs_slot,
 )
 from resilio._native.options cimport ns_of
 
@@ -26,16 +26,17 @@ cdef enum BreakerState:
     THROTTLING                              # reported as half open: some calls pass, some do not
 
 cdef enum BreakerReason:
-    BY_OPEN, BY_PROBING, BY_RAMP, BY_FORCED_OPEN                        # of rejections
-    BY_FAILURE_RATE, BY_CONSECUTIVE, BY_SLOW_RATE, BY_PROBE_FAILED      # of opening
-    BY_ELAPSED, BY_PROBES_SUCCEEDED, BY_MANUAL                          # of the other changes
-    BY_THROTTLE, BY_RECOVERED                                           # a rejection and a change of the probabilistic mode
+    BY_OPEN, BY_PROBING, BY_RAMP, BY_FORCED_OPEN                    # of rejections
+    BY_FAILURE_RATE, BY_CONSECUTIVE, BY_SLOW_RATE, BY_PROBE_FAILED  # of opening
+    BY_ELAPSED, BY_PROBES_SUCCEEDED, BY_MANUAL                      # of the other changes
+    BY_THROTTLE, BY_RECOVERED                                       # a rejection and a change of the probabilistic mode
 
 cdef const char *BREAKER_STATES[8]
 BREAKER_STATES[:] = ["closed", "open", "half_open", "forced_open", "forced_closed", "disabled", "half_open", NULL]
 cdef const char *BREAKER_REASONS[14]
-BREAKER_REASONS[:] = ["open", "probing", "ramp", "forced_open", "failure_rate", "consecutive", "slow_rate", "probe_failed",
-              "elapsed", "probes_succeeded", "manual", "throttled", "recovered", NULL]
+BREAKER_REASONS[:] = ["open", "probing", "ramp", "forced_open", "failure_rate", "consecutive", "slow_rate",
+                      "probe_failed",
+                      "elapsed", "probes_succeeded", "manual", "throttled", "recovered", NULL]
 
 cdef enum:
     CLOCK_JUMP_NS = 1_000_000_000           # a step back beyond this is another clock, not a race between two threads

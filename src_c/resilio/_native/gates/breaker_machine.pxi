@@ -1,7 +1,8 @@
 """
 The circuit breaker's state machine, part of breaker.pxi: all that runs with the gate's lock held, C arithmetic only.
 
-The hot path is `_breaker_admit` and `_breaker_settle` while the breaker is closed; all else is rare. slot.h declares what a slot keeps.
+The hot path is `_breaker_admit` and `_breaker_settle` while the breaker is closed; all else is rare. slot.h declares
+the fields of a slot.
 """
 
 cdef inline rs_breaker *_breaker_of(rs_gate *gate) noexcept nogil:
@@ -100,8 +101,9 @@ cdef void _close(rs_gate *gate, rs_breaker *b, uint8_t reason, int64_t now_ns) n
 
 # ---- admission -------------------------------------------------------------------------------------------------------
 
-cdef int _breaker_reject(rs_gate *gate, rs_slot *slot, rs_rejection *rejection, int reason, double measured, double limit,
-                 int64_t retry_after_ns) noexcept nogil:
+cdef int _breaker_reject(rs_gate *gate, rs_slot *slot, rs_rejection *rejection, int reason, double measured,
+                         double limit,
+                         int64_t retry_after_ns) noexcept nogil:
     if not rs_gate_enforced(gate):
         gate.counters.would_reject += 1
         slot.state = RS_SLOT_SHADOW
@@ -140,7 +142,8 @@ cdef int _probe(rs_gate *gate, rs_breaker *b, rs_slot *slot, int64_t now_ns, rs_
     cdef int64_t earliest = _drop_lapsed(b, now_ns)
     cdef uint32_t places = b.options.probes - b.proven if 0 < b.proven < b.options.probes else 1
     if b.leases >= places:
-        return _breaker_reject(gate, slot, rejection, BY_PROBING, b.leases, places, max(1, min(earliest - now_ns, b.open_ns)))
+        return _breaker_reject(gate, slot, rejection, BY_PROBING, b.leases, places,
+                               max(1, min(earliest - now_ns, b.open_ns)))
     b.last_lease += 1
     b.lease[b.leases].number = b.last_lease
     b.lease[b.leases].until_ns = now_ns + _lease_ns(gate, b)
@@ -175,12 +178,13 @@ cdef inline void _number(rs_breaker *b, rs_slot *slot) noexcept nogil:
     slot.breaker.number = b.begun
 
 
-cdef int _closed(rs_gate *gate, rs_breaker *b, rs_slot *slot, bint hedge, int64_t now_ns, rs_rejection *rejection) noexcept nogil:
+cdef int _closed(rs_gate *gate, rs_breaker *b, rs_slot *slot, bint hedge, int64_t now_ns,
+                 rs_rejection *rejection) noexcept nogil:
     """Admit while closed or throttling: apply the throttle, then the ramp."""
     cdef int verdict
     if b.state == THROTTLING and _draws_rejection(b, hedge, now_ns):
         return _reject_by_throttle(gate, b, slot, rejection)
-    if hedge and b.ramp_end_ns > now_ns:                                                    # nor that of a call in a ramp
+    if hedge and b.ramp_end_ns > now_ns:                        # nor that of a call in a ramp
         return _breaker_reject(gate, slot, rejection, BY_RAMP, NAN, NAN, min(b.ramp_end_ns - now_ns, b.options.open_ns))
     verdict = _ramp(gate, b, slot, now_ns, rejection)
     if verdict == RS_ADMITTED and slot.state != RS_SLOT_SHADOW:
@@ -191,15 +195,16 @@ cdef int _closed(rs_gate *gate, rs_breaker *b, rs_slot *slot, bint hedge, int64_
 
 
 cdef int _breaker_decide "rs_breaker_decide"(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now_ns,
-                                     rs_rejection *rejection) noexcept nogil:
+                                             rs_rejection *rejection) noexcept nogil:
     cdef rs_breaker *b = _breaker_of(gate)
     cdef bint hedge = request != NULL and request.hedge
     now_ns = _monotone(b, now_ns)
     if b.options.throttle and now_ns >= b.overdue.end_ns and (b.state == BREAKER_CLOSED or b.state == THROTTLING):
         _rotate_half_period(gate, b, now_ns)
         slot.breaker.generation = b.generation
-    if hedge and (b.state == OPEN or b.state == HALF_OPEN):                                 # a copy takes no probe's place
-        return _breaker_reject(gate, slot, rejection, BY_OPEN, b.trip_measured, b.trip_limit, max(b.until_ns - now_ns, b.options.open_ns))
+    if hedge and (b.state == OPEN or b.state == HALF_OPEN):     # a copy takes no probe's place
+        return _breaker_reject(gate, slot, rejection, BY_OPEN, b.trip_measured, b.trip_limit,
+                               max(b.until_ns - now_ns, b.options.open_ns))
     if b.state == OPEN:
         if now_ns < b.until_ns:
             return _breaker_reject(gate, slot, rejection, BY_OPEN, b.trip_measured, b.trip_limit, b.until_ns - now_ns)
@@ -216,7 +221,7 @@ cdef int _breaker_decide "rs_breaker_decide"(rs_gate *gate, rs_slot *slot, const
 
 
 cdef int _breaker_admit(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now_ns,
-                rs_rejection *rejection) noexcept nogil:
+                        rs_rejection *rejection) noexcept nogil:
     cdef rs_breaker *b = _breaker_of(gate)
     slot.breaker.generation = b.generation
     slot.breaker.followed = 0
@@ -326,12 +331,13 @@ cdef void _verdict(rs_gate *gate, rs_breaker *b, rs_slot *slot, bint good, int64
     if b.options.ramp_ns:
         b.passing = False
         b.ramp_end_ns = now_ns + b.options.ramp_ns
-        b.ramp_credit = WHOLE - FIRST_SHARE # the first call passes
+        b.ramp_credit = WHOLE - FIRST_SHARE  # the first call passes
 
 
 cdef inline bint _is_well(rs_breaker *b, rs_slot *slot) noexcept nogil:
     """Return True if closed with nothing to weigh: neither in the window nor in this call, if it is a quick success."""
-    return ((b.state | b.options.throttle | b.wave.on) | (b.window.failed | b.window.slow) | (b.in_a_row | slot.breaker.followed)) == 0
+    return ((b.state | b.options.throttle | b.wave.on) | (b.window.failed | b.window.slow)
+            | (b.in_a_row | slot.breaker.followed)) == 0
 
 
 cdef inline void _note_latest(rs_breaker *b, uint32_t number) noexcept nogil:
@@ -342,7 +348,8 @@ cdef inline void _note_latest(rs_breaker *b, uint32_t number) noexcept nogil:
 cdef void _breaker_settle(rs_gate *gate, rs_slot *slot, int outcome, int64_t latency_ns, int64_t now_ns) noexcept nogil:
     """Settle a call; while all is well a success is only counted."""
     cdef rs_breaker *b = _breaker_of(gate)
-    if (outcome != RS_SUCCESS or slot.breaker.generation != b.generation or not _is_well(b, slot) or latency_ns > b.options.slow_ns
+    if (outcome != RS_SUCCESS or slot.breaker.generation != b.generation or not _is_well(b, slot)
+        or latency_ns > b.options.slow_ns
             or not rs_window_is_current(&b.window, now_ns)):
         _weigh(gate, slot, outcome, latency_ns, now_ns)
         return

@@ -11,7 +11,8 @@ cdef int64_t _patience_ns(rs_gate *gate) noexcept nogil:
     """The time in flight after which a call is no longer expected to succeed; the maximum while samples are few."""
     if gate.counters.successes < ENOUGH:
         return LONGEST_LEASE_NS
-    return min(max(<int64_t>SHORTEST_PATIENCE_NS, 2 * rs_histogram_quantile(&gate.latency, 0.99)), <int64_t>LONGEST_LEASE_NS)
+    return min(max(<int64_t>SHORTEST_PATIENCE_NS, 2 * rs_histogram_quantile(&gate.latency, 0.99)),
+               <int64_t>LONGEST_LEASE_NS)
 
 
 cdef int64_t _run(rs_gate *gate, rs_breaker *b, int64_t now_ns) noexcept nogil:
@@ -33,7 +34,8 @@ cdef bint _is_early(rs_gate *gate, rs_breaker *b, int64_t now_ns) noexcept nogil
 
 
 cdef void _note_failure(rs_gate *gate, rs_breaker *b, uint32_t number, int64_t now_ns) noexcept nogil:
-    if not b.wave.on or now_ns - b.wave.since_ns > SHORTEST_PATIENCE_NS and now_ns - b.wave.since_ns > _patience_ns(gate):
+    cdef int64_t since = now_ns - b.wave.since_ns
+    if not b.wave.on or (since > SHORTEST_PATIENCE_NS and since > _patience_ns(gate)):
         rs_span_begin(&b.wave, number, now_ns)
     rs_span_add(&b.wave, number, True)
     _extend_row(gate, b, number, now_ns)
@@ -51,7 +53,8 @@ cdef bint _extend_row(rs_gate *gate, rs_breaker *b, uint32_t number, int64_t now
     return True
 
 
-cdef bint _breaker_is_hopeless(rs_gate *gate, rs_breaker *b, rs_slot *slot, int64_t latency_ns, int64_t now_ns) noexcept nogil:
+cdef bint _breaker_is_hopeless(rs_gate *gate, rs_breaker *b, rs_slot *slot, int64_t latency_ns,
+                               int64_t now_ns) noexcept nogil:
     """Return True if its caller left after an unusually long time, and not together with the caller before."""
     if slot.first_ns or gate.counters.successes < ENOUGH or now_ns - b.left_ns < TOGETHER_NS:
         return False

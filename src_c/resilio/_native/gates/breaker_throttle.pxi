@@ -79,8 +79,10 @@ cdef void _rotate_half_period(rs_gate *gate, rs_breaker *b, int64_t now_ns) noex
 cdef int _reject_by_throttle(rs_gate *gate, rs_breaker *b, rs_slot *slot, rs_rejection *rejection) noexcept nogil:
     cdef double total = _total(b)
     if _is_by_slowness(b):
-        return _breaker_reject(gate, slot, rejection, BY_THROTTLE, b.window.slow / total, b.options.slow_rate, b.options.open_ns)
-    return _breaker_reject(gate, slot, rejection, BY_THROTTLE, _failed(b) / total, b.options.failure_rate, b.options.open_ns)
+        return _breaker_reject(gate, slot, rejection, BY_THROTTLE, b.window.slow / total, b.options.slow_rate,
+                               b.options.open_ns)
+    return _breaker_reject(gate, slot, rejection, BY_THROTTLE, _failed(b) / total, b.options.failure_rate,
+                           b.options.open_ns)
 
 
 cdef bint _draws_rejection(rs_breaker *b, bint hedge, int64_t now_ns) noexcept nogil:
@@ -103,7 +105,8 @@ cdef void _breaker_learn(rs_gate *gate, rs_breaker *b, bint failed, bint slow, i
     if failed and b.in_a_row >= b.options.consecutive and _trip_if_all_fails(gate, b, _run(gate, b, now_ns), now_ns):
         return
     if (b.state == THROTTLING and b.good_in_a_row >= b.options.consecutive
-            and rs_throttle_proof(b.good_in_a_row, b.window.total - max(b.window.failed, b.window.slow), b.window.total)):
+            and rs_throttle_proof(b.good_in_a_row, b.window.total - max(b.window.failed, b.window.slow),
+                                  b.window.total)):
         rs_window_reset(&b.window)
     if b.state == THROTTLING or failed or slow:
         _throttle_if_failing(gate, b, now_ns)

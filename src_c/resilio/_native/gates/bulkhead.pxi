@@ -2,9 +2,10 @@
 """
 The bulkhead as a gate: a number of permits, and a bounded queue for the calls that find none free.
 
-Everything above the class but `_bulkhead_prepare` runs with the gate's lock held: C arithmetic only. A waiter gets its permits
-when its turn comes (`_bulkhead_grant`), before it is woken. They count as used until it polls (takes them) or is cancelled
-(gives them back). So a newcomer cannot slip in between, and no permit is lost when a cancellation meets a grant.
+Everything above the class but `_bulkhead_prepare` runs with the gate's lock held: C arithmetic only. A waiter gets its
+permits when its turn comes (`_bulkhead_grant`), before it is woken. They count as used until it polls (takes them) or
+is cancelled (gives them back). So a newcomer cannot slip in between, and no permit is lost when a cancellation meets a
+grant.
 """
 
 from cpython.exc cimport PyErr_SetInterrupt
@@ -176,14 +177,15 @@ cdef int _bulkhead_shadow(rs_gate *gate, rs_slot *slot, int obstacle) noexcept n
 
 
 cdef int _bulkhead_queue(rs_gate *gate, rs_bulkhead *b, rs_slot *slot, const rs_request *request, int64_t now_ns,
-                rs_rejection *rejection) noexcept nogil:
+                         rs_rejection *rejection) noexcept nogil:
     cdef bint patient = _is_patient(request)
     cdef int obstacle = _obstacle(b, slot.bulkhead.weight, patient)
     cdef rs_waiter *waiter = request.waiter
     if not rs_gate_enforced(gate):
         return _bulkhead_shadow(gate, slot, obstacle)
     if obstacle != BULKHEAD_NONE or waiter == NULL:
-        return _bulkhead_reject(b, obstacle if obstacle != BULKHEAD_NONE else BULKHEAD_FULL, slot.bulkhead.weight, rejection)
+        return _bulkhead_reject(b, obstacle if obstacle != BULKHEAD_NONE else BULKHEAD_FULL, slot.bulkhead.weight,
+                                rejection)
     if rs_gate_cannot_finish(gate, request, now_ns, 0, rejection):
         return RS_REJECTED
     waiter.amount = slot.bulkhead.weight
@@ -195,7 +197,7 @@ cdef int _bulkhead_queue(rs_gate *gate, rs_bulkhead *b, rs_slot *slot, const rs_
 
 
 cdef int _bulkhead_admit(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now_ns,
-                rs_rejection *rejection) noexcept nogil:
+                         rs_rejection *rejection) noexcept nogil:
     cdef rs_bulkhead *b = _bulkhead_of(gate)
     if b.weight != 0:
         slot.bulkhead.weight = b.weight
@@ -208,7 +210,8 @@ cdef int _bulkhead_admit(rs_gate *gate, rs_slot *slot, const rs_request *request
     return _bulkhead_queue(gate, b, slot, request, now_ns, rejection)
 
 
-cdef int _give_up(rs_gate *gate, rs_bulkhead *b, rs_waiter *waiter, int64_t now_ns, rs_rejection *rejection) noexcept nogil:
+cdef int _give_up(rs_gate *gate, rs_bulkhead *b, rs_waiter *waiter, int64_t now_ns,
+                  rs_rejection *rejection) noexcept nogil:
     cdef int64_t longest = waiter.deadline_ns - waiter.enqueued_ns
     _bulkhead_leave(b, waiter)
     _bulkhead_grant(gate, b, now_ns)                 # the calls behind a heavy one may fit
@@ -249,7 +252,8 @@ cdef void _bulkhead_cancel(rs_gate *gate, rs_slot *slot, int64_t now_ns) noexcep
     _bulkhead_grant(gate, b, now_ns)
 
 
-cdef void _bulkhead_settle(rs_gate *gate, rs_slot *slot, int outcome, int64_t latency_ns, int64_t now_ns) noexcept nogil:
+cdef void _bulkhead_settle(rs_gate *gate, rs_slot *slot, int outcome, int64_t latency_ns,
+                           int64_t now_ns) noexcept nogil:
     cdef rs_bulkhead *b = _bulkhead_of(gate)
     b.used -= slot.bulkhead.weight
     if b.queue.head != NULL or b.idlers.head != NULL:
@@ -287,7 +291,7 @@ cdef int _bulkhead_prepare(rs_gate *gate, rs_slot *slot, const rs_request *reque
         return 0
     try:
         slot.bulkhead.weight = _whole(PyObject_Vectorcall(weigher, request.args + skipped, request.nargs - skipped,
-                                                 request.kwnames))
+                                                          request.kwnames))
     except BaseException as error:
         self.bad_weights += 1
         if isinstance(error, KeyboardInterrupt):

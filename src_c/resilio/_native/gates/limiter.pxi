@@ -113,7 +113,8 @@ cdef int _price "rs_limiter_price"(rs_gate *gate, rs_slot *slot, const rs_reques
     if _is_reservation(request):
         # A reservation made before a change of configuration is void: the default costs apply.
         if (<rs_amounts_object *>request.args[0]).version == _limiter_of(gate).version:
-            _found(slot, _limiter_of(gate).buckets.n, _limiter_of(gate).version, (<rs_amounts_object *>request.args[0]).cost)
+            _found(slot, _limiter_of(gate).buckets.n, _limiter_of(gate).version,
+                   (<rs_amounts_object *>request.args[0]).cost)
     else:
         _ask_all(<LimiterGate><PyObject *>gate, slot, request)
     return 0

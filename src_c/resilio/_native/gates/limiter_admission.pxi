@@ -25,7 +25,7 @@ cdef rs_claim *_claim_of(rs_limiter *m, rs_slot *slot, const int64_t *cost, int6
 
 
 cdef int _limiter_reject(rs_limiter *m, int reason, const int64_t *cost, int64_t now_ns, int64_t wait_ns,
-                 rs_rejection *rejection) noexcept nogil:
+                         rs_rejection *rejection) noexcept nogil:
     cdef int culprit
     if reason == TOO_LARGE:
         culprit = max(rs_buckets_too_small(&m.buckets, cost), 0)
@@ -153,7 +153,7 @@ cdef int _short(rs_gate *gate, rs_limiter *m, rs_slot *slot, const rs_request *r
 
 
 cdef int _limiter_admit(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now_ns,
-                rs_rejection *rejection) noexcept nogil:
+                        rs_rejection *rejection) noexcept nogil:
     """Fast path: a call of default cost takes its tokens if they are available and no call waits."""
     cdef rs_limiter *m = _limiter_of(gate)
     if (slot.limiter.version != 0 or m.queue.head != NULL or now_ns < m.paused_until_ns
@@ -165,7 +165,7 @@ cdef int _limiter_admit(rs_gate *gate, rs_slot *slot, const rs_request *request,
 
 
 cdef int _limiter_decide "rs_limiter_decide"(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now_ns,
-                                     rs_rejection *rejection) noexcept nogil:
+                                             rs_rejection *rejection) noexcept nogil:
     cdef rs_limiter *m = _limiter_of(gate)
     cdef const int64_t *cost = _asked(m, slot)
     if m.queue.head != NULL:

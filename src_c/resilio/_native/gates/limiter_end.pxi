@@ -56,7 +56,8 @@ cdef void _limiter_forget(rs_gate *gate, int64_t now_ns) noexcept nogil:
     m.planned = False
 
 
-cdef void _adjust(rs_gate *gate, uint32_t mask, int64_t amount, bint back, int64_t taken_ns, int64_t now_ns) noexcept nogil:
+cdef void _adjust(rs_gate *gate, uint32_t mask, int64_t amount, bint back, int64_t taken_ns,
+                  int64_t now_ns) noexcept nogil:
     cdef rs_limiter *m = _limiter_of(gate)
     cdef int i
     for i in range(m.buckets.n):

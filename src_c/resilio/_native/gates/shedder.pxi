@@ -15,7 +15,9 @@ from libc.string cimport memset
 
 from resilio._native import clock, core
 from resilio._native.gate cimport *
-from resilio._native.primitives cimport RS_LAW_DEFAULT, rs_law_baseline, rs_law_init, rs_law_learn, rs_law_queue_before, rs_law_reset
+from resilio._native.primitives cimport (
+    RS_LAW_DEFAULT, rs_law_baseline, rs_law_init, rs_law_learn, rs_law_queue_before, rs_law_reset,
+)
 from resilio._native.options cimport ns_of
 from resilio._native.strategy cimport rs_core_api
 

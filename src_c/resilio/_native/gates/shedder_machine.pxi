@@ -219,7 +219,7 @@ cdef int64_t _ahead(rs_shedder *s, int level) noexcept nogil:
 
 
 cdef bint _shedder_is_hopeless(rs_shedder *s, const rs_request *request, int level, int64_t now_ns,
-                       rs_rejection *rejection) noexcept nogil:
+                               rs_rejection *rejection) noexcept nogil:
     cdef double needed_ns
     cdef int64_t left_ns
     if request.deadline_ns == 0:
@@ -242,7 +242,7 @@ cdef int _shedder_shadow(rs_gate *gate, rs_slot *slot) noexcept nogil:
 
 
 cdef int _shedder_queue(rs_gate *gate, rs_shedder *s, rs_slot *slot, const rs_request *request, int64_t now_ns,
-                rs_rejection *rejection) noexcept nogil:
+                        rs_rejection *rejection) noexcept nogil:
     cdef int64_t room, place
     cdef int level = slot.shedder.level
     cdef rs_waiter *waiter = request.waiter
@@ -274,7 +274,7 @@ cdef int _shedder_queue(rs_gate *gate, rs_shedder *s, rs_slot *slot, const rs_re
 
 
 cdef int _shedder_admit(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now_ns,
-                rs_rejection *rejection) noexcept nogil:
+                        rs_rejection *rejection) noexcept nogil:
     cdef rs_shedder *s = _shedder_of(gate)
     cdef int64_t place = 0
     if s.used >= s.most[slot.shedder.level] or not _is_first(s, slot.shedder.level):

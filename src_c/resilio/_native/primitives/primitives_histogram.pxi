@@ -8,9 +8,9 @@ cdef class LatencyHistogram:
     """
     Counts latencies in at most 12 KB, with every quantile within 0.8 % of the sample it stands for.
 
-    Range 0 to 4.9 hours (2**44 ns), in whole nanoseconds; longer latencies count as that. `count`, `sum`, `min` and `max`
-    are exact. Histograms merge without loss, also across processes (`to_bytes`). Memory comes an octave at a time:
-    latencies of 1 to 100 ms need 2.5 KB.
+    Range 0 to 4.9 hours (2**44 ns), in whole nanoseconds; longer latencies count as that. `count`, `sum`, `min`
+    and `max` are exact. Histograms merge without loss, also across processes (`to_bytes`). Memory comes an octave at a
+    time: latencies of 1 to 100 ms need 2.5 KB.
     """
 
     def __cinit__(self):

@@ -21,7 +21,7 @@ cdef class OutcomeWindow:
     """
 
     def __cinit__(self, window):
-        from resilio._options.fields import parse_window      # the record it returns is declared with attrs, which is slow to import
+        from resilio._options.fields import parse_window    # its record is declared with attrs, which is slow to import
 
         self.spec = parse_window("window", window)
         calls, seconds = self.spec.calls or 0, self.spec.seconds

@@ -23,11 +23,7 @@ from resilio._failures.replayable import HINT, used_up
 __all__ = ["FallbackGate", "Passage", "Target"]
 
 
-
-
 # ---- operations called by the core -----------------------------------------------------------------------------
-
-
 
 cdef int fallback_ended(rs_gate *gate, rs_slot *slot, rs_end *end) noexcept:
     try:
@@ -263,7 +259,7 @@ cdef class FallbackGate(Gate):
         return True
 
     cdef str used_up(self, _Trial trial, rs_end *end):
-        """The reason why the arguments must not be passed again, as `resilio._failures.replayable.used_up` returns it."""
+        """Return why the arguments must not be passed again, as `resilio._failures.replayable.used_up`."""
         cdef const rs_request *request = end.request
         rule = trial.options.replayable
         if request == NULL or rule is True or (rule is None and api.replayable(request, end.func, 0)):

@@ -20,7 +20,8 @@ cdef int hedge_prepare(rs_gate *gate, rs_slot *slot, const rs_request *request) 
     return 0
 
 
-cdef int hedge_admit(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now, rs_rejection *why) noexcept nogil:
+cdef int hedge_admit(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now,
+                     rs_rejection *why) noexcept nogil:
     cdef rs_hedge *hedge = <rs_hedge *>gate
     if slot.hedge.judged == JUDGED:
         return RS_ADMITTED

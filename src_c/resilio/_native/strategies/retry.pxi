@@ -19,8 +19,8 @@ from resilio._native.budget cimport (
     rs_lock_acquire as budget_acquire, rs_lock_release as budget_release,
 )
 from resilio._native.gate cimport (
-    Gate, RS_ADMITTED, RS_FAILURE, RS_IGNORED, RS_NEVER, RS_SUCCESS, rs_gate, rs_gate_ops, rs_histogram_quantile, rs_lock, rs_lock_acquire,
-    rs_lock_release, rs_rejection, rs_request, rs_slot,
+    Gate, RS_ADMITTED, RS_FAILURE, RS_IGNORED, RS_NEVER, RS_SUCCESS, rs_gate, rs_gate_ops, rs_histogram_quantile,
+    rs_lock, rs_lock_acquire, rs_lock_release, rs_rejection, rs_request, rs_slot,
 )
 from resilio._native.options cimport ns_of
 from resilio._native.strategy cimport (
@@ -45,7 +45,8 @@ from resilio.errors import DeadlineExceededError, RejectedError
 __all__ = ["STOP_REASONS", "RetryGate", "Scope", "TriedBlock", "Tries"]
 
 STOP_REASONS = (
-    "attempts", "budget", "deadline", "rejected", "retry_after", "not_retryable", "not_replayable", "would_block", "nested",
+    "attempts", "budget", "deadline", "rejected", "retry_after", "not_retryable", "not_replayable", "would_block",
+    "nested",
 )
 cdef enum:
     ATTEMPTS, BUDGET, RETRY_DEADLINE, REJECTED, RETRY_AFTER, NOT_RETRYABLE, NOT_REPLAYABLE, WOULD_BLOCK, NESTED, GO
@@ -237,7 +238,8 @@ cdef class RetryGate(Gate):
         return judge is None or judge(error) == RS_FAILURE
 
     cdef int decide(
-        self, Tries tries, object error, object value, int outcome, rs_slot *slot, rs_end *end, bint threaded, int64_t now
+        self, Tries tries, object error, object value, int outcome, rs_slot *slot, rs_end *end, bint threaded,
+        int64_t now,
     ) except -1:
         """Return why the attempt is not repeated; GO: it is, after tries.delay_ns, and that is paid for."""
         cdef Options options = self.options()
@@ -276,7 +278,8 @@ cdef class RetryGate(Gate):
             return WOULD_BLOCK
         return GO if pay(self, tries, budget, asked, now) else BUDGET
 
-    cdef int concerns(self, Tries tries, Options options, object error, int outcome, rs_slot *slot, rs_end *end) except -1:
+    cdef int concerns(self, Tries tries, Options options, object error, int outcome, rs_slot *slot,
+                      rs_end *end) except -1:
         """Return GO if such an error is this retry's to repeat; else why it is not."""
         if unnamed(options, error):
             return RETRY_DEADLINE if isinstance(error, DeadlineExceededError) else REJECTED

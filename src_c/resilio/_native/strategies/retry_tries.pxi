@@ -127,7 +127,7 @@ cdef class Tries:
         return self.scope.open()
 
     cdef bint quiet(self) noexcept:
-        """Return True for the end of a sole attempt that is a rejection or left to an outer retry: it is no evidence."""
+        """Return True for the end of a sole attempt that is a rejection, or left to an outer retry: no evidence."""
         return self.reason in (REJECTED, NESTED) and self.ended is None
 
     cdef int trouble(self) noexcept:
@@ -183,7 +183,8 @@ cdef class Tries:
             warn_rejection(self.gate)
         if error is None or (reason == NESTED and self.ended is None):
             return 0
-        if not called or (reason in (REJECTED, RETRY_DEADLINE) and isinstance(error, (RejectedError, DeadlineExceededError))):
+        if not called or (reason in (REJECTED, RETRY_DEADLINE)
+                          and isinstance(error, (RejectedError, DeadlineExceededError))):
             self.shown = self.last_own(error)
         attach(
             self.shown, error, STOP_REASONS[reason], self.ended or (), self.began_ns, now,

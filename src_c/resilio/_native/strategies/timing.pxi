@@ -112,7 +112,9 @@ cdef void _learn(rs_timeout *t, int64_t sample_ns, int64_t now_ns) noexcept nogi
     t.unlearned += 1
     t.sampled_ns = now_ns
     count = t.recent.count
-    if count >= max(<int64_t>WINDOW, 10 * t.enough) or (now_ns - t.turned_at_ns >= <int64_t>FORGET_NS and count >= t.enough):
+    if count >= max(<int64_t>WINDOW, 10 * t.enough) or (
+        now_ns - t.turned_at_ns >= <int64_t>FORGET_NS and count >= t.enough
+    ):
         _rotate_window(t, now_ns)
     if <int64_t>(t.recent.count + t.before.count) < t.enough:
         return
@@ -128,7 +130,8 @@ cdef void _learn(rs_timeout *t, int64_t sample_ns, int64_t now_ns) noexcept nogi
 
 # ---- the timeout as a stage ------------------------------------------------------------------------------------------
 
-cdef int _admit(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now_ns, rs_rejection *why) noexcept nogil:
+cdef int _admit(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now_ns,
+                rs_rejection *why) noexcept nogil:
     slot.timeout.total_ns = _of(gate).total_ns
     slot.wake_ns = _later(now_ns, _of(gate).total_ns)
     slot.timeout.ours = 0

@@ -72,7 +72,8 @@ cdef int _let_in_quietly(
     return RS_ADMITTED
 
 
-cdef int _let_in(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now_ns, rs_rejection *why) noexcept nogil:
+cdef int _let_in(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now_ns,
+                 rs_rejection *why) noexcept nogil:
     return RS_ADMITTED
 
 
