@@ -20,7 +20,6 @@ from resilio.integrations._aiohttp.body import Body
 from resilio.integrations._aiohttp.lib import BytesPayload
 from resilio.integrations._shared import replay as _replay
 from resilio.integrations._shared.guarded_call import GuardedCall, reject_clocks_alone
-from resilio.integrations._shared.held_permits import log_abandoned
 from resilio.integrations._shared.judges import judges_of
 from resilio.integrations._shared.replay import Once, Spent
 from resilio.integrations._shared.request import Request, hand_over
@@ -76,7 +75,6 @@ class Middleware:
 
     async def __call__(self, request: Any, handler: Handler) -> Any:
         """Send a request through the policy; its permits end with the body of the response."""
-        log_abandoned()
         sent, response = _Request(self, request, handler), None
         try:
             response = await self.call.send(sent.attempt, sent.shown)

@@ -22,7 +22,6 @@ from resilio.integrations._shared import replay
 from resilio.integrations._shared.client_parts import require_inside
 from resilio.integrations._shared.connecting import time_connects
 from resilio.integrations._shared.guarded_call import GuardedCall, first_with, gates_of
-from resilio.integrations._shared.held_permits import log_abandoned
 from resilio.integrations._shared.judges import HTTP
 from resilio.integrations._shared.socket_time import BodyTimes, end_late
 from resilio.integrations._shared.translate import as_answer
@@ -251,7 +250,6 @@ class AsyncTransport(_Guarding, _OfTheClient):  # type: ignore[misc]
         """Send a request through the policy; its permits end with the body of the response."""
         if not isinstance(request, self._request):
             self._reject(request)
-        log_abandoned()
         call = self._call if not self._call.hedged or self._hedges(request) else self._unhedged
         try:
             return await call.send(self._send, request)
@@ -312,7 +310,6 @@ class Transport(_Guarding, _OfTheClient):  # type: ignore[misc]
         """Send a request through the policy; its permits end with the body of the response."""
         if not isinstance(request, self._request):
             self._reject(request)
-        log_abandoned()
         try:
             return self._call.send(self._send, request)
         except (RejectedError, DeadlineExceededError, CallTimeoutError) as error:

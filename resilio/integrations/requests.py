@@ -21,7 +21,6 @@ from resilio._support.extras import missing
 from resilio.errors import CallTimeoutError, DeadlineExceededError, RejectedError, ResilienceError
 from resilio.integrations._shared import replay
 from resilio.integrations._shared.guarded_call import GuardedCall, gates_of
-from resilio.integrations._shared.held_permits import log_abandoned
 from resilio.integrations._shared.judges import HTTP
 from resilio.integrations._shared.raised_in import module_of, ways_of
 from resilio.integrations._shared.requests_body import RawBody
@@ -170,7 +169,6 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
         proxies: Any = None,
     ) -> Any:
         """Send a prepared request through the policy; its permits end with the body of the response."""
-        log_abandoned()
 
         def attempt(request: Any) -> Any:
             return self._send_once(request, stream, timeout, verify, cert, proxies)

@@ -23,7 +23,6 @@ from resilio._policy.factory import takes
 from resilio.integrations._servers.middleware import TENANT, Hints, Server, ServerOptions, tenant_of
 from resilio.integrations._servers.wsgi_request import RequestContext, TimedRequestContext, around
 from resilio.integrations._shared.headers import ignored_headers
-from resilio.integrations._shared.held_permits import log_abandoned
 
 __all__ = ["Middleware", "ignored_headers", "tenant_of"]
 
@@ -84,7 +83,6 @@ class Middleware:
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Serve a request."""
-        log_abandoned()
         server, mounted = self._server, environ.get("SCRIPT_NAME", "")
         if server.exempt(environ, mounted + environ.get("PATH_INFO", ""), mounted):
             return self.app(environ, start_response)

@@ -16,7 +16,7 @@ from resilio import bulkhead, circuit_breaker, pipeline, rate_limit
 from resilio._native.core import Permit
 from resilio.integrations._httpx.body import AsyncBody, Body
 from resilio.integrations._shared import held_permits as _held_permits
-from resilio.integrations._shared.held_permits import HeldPermits, Lease, log_abandoned, note_abandoned
+from resilio.integrations._shared.held_permits import HeldPermits, Lease, log_abandoned
 
 
 def held_of(policy: Any, answer: Any = 200, label: str = "test") -> HeldPermits:
@@ -131,30 +131,28 @@ def test_a_cycle_is_no_leak() -> None:
 
 def test_what_is_abandoned_is_logged_once_a_minute(vt: Any, caplog: pytest.LogCaptureFixture) -> None:
     """The line names the policy, is written outside of the finaliser, and at most once a minute for each policy."""
-    log_abandoned()
+    room = bulkhead(10)
+    room.call(int)
     _held_permits._logged.clear()
     caplog.clear()
-    room = bulkhead(10)
     with caplog.at_level(logging.WARNING, "resilio"):
         for label in ("one", "one", "two"):
             held_of(room, label=label)
-            assert _held_permits._abandoned
             written = len(caplog.records)
-            log_abandoned()
+            room.call(int)
         assert written == 1  # by the finaliser of "two": nothing
         assert [record.args for record in caplog.records] == [("one",), ("two",)]
         vt.advance(61.0)
         held_of(room, label="one")
-        log_abandoned()
+        room.call(int)
     assert len(caplog.records) == 3
-    assert not _held_permits._abandoned
 
 
 def test_labels_are_not_kept_without_bound(vt: Any) -> None:
     """Labels that are made up for each call do not fill the memory."""
     for number in range(_held_permits.MOST_LABELS + 5):
-        note_abandoned(f"label {number}")
-        log_abandoned()
+        log_abandoned(f"label {number}")
+    bulkhead(1).call(int)
     assert len(_held_permits._logged) <= _held_permits.MOST_LABELS
     assert vt.now >= 0
 
@@ -166,9 +164,8 @@ def test_a_handler_that_raises_fails_nobody(monkeypatch: pytest.MonkeyPatch) -> 
         raise OSError("disk full")
 
     monkeypatch.setattr(logging.getLogger("resilio"), "warning", broken)
-    note_abandoned("broken")
-    log_abandoned()
-    assert not _held_permits._abandoned
+    log_abandoned("broken")
+    assert bulkhead(1).call(int) == 0
 
 
 def test_threads_that_end_it_at_once_settle_it_once() -> None:
@@ -406,8 +403,6 @@ def test_a_body_that_is_dropped_is_abandoned() -> None:
         room, body, _ = guarded(kind, lambda: iter(()))
         del body
         assert counted(room) == {"ignored": 1, "abandoned": 1}
-    note_abandoned("one")
-    log_abandoned()
 
 
 def test_what_is_no_async_iterator_is_said() -> None:

@@ -149,7 +149,7 @@ def test_ls01_a_body_that_is_closed_early_has_lost_its_client() -> None:
 def test_ls01_a_body_that_nobody_closes_is_abandoned_and_counted(caplog) -> None:
     """LS-01: a body that is dropped gives its permit back when it is collected; it is counted, and logged once."""
     gc.collect()
-    held_permits.log_abandoned()
+    bulkhead(1).call(int)
     caplog.clear()
     held_permits._logged.clear()
     gate = bulkhead(1, name="abandoned-by-wsgi")

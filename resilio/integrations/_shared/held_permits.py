@@ -8,7 +8,6 @@ it, the collector finding that nothing reads it any more. Settling is synchronou
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -16,9 +15,9 @@ from typing import Any
 from resilio._events import log
 from resilio._failures.outcome import Outcome
 from resilio._native import clock
-from resilio._native.core import Permit
+from resilio._native.core import Permit, defer
 
-__all__ = ["HeldPermits", "Lease", "log_abandoned", "note_abandoned", "settle"]
+__all__ = ["HeldPermits", "Lease", "log_abandoned", "settle"]
 
 LOG_EVERY = 60.0
 """Seconds between two lines in the log about abandoned answers, for each label."""
@@ -71,7 +70,7 @@ class HeldPermits:
     def abandoned(self) -> None:
         """End the permits of a body that was dropped: as `aborted`, counted by each gate and logged now and then."""
         if self._end(Permit.abandon):
-            note_abandoned(self.label)
+            log_abandoned(self.label)
 
     def _end(self, how: Callable[[Permit], None]) -> bool:
         """End all permits that are left; False if there were none, or all were ended by hand."""
@@ -185,28 +184,20 @@ def settle(permit: Permit, error: BaseException, blamed: BaseException | Outcome
         permit.ignore()
 
 
-_abandoned: deque[str] = deque(maxlen=MOST_LABELS)
 _logged: dict[str, float] = {}
 
 
-def note_abandoned(label: str) -> None:
-    """Remember a label to log: a finaliser runs in the middle of anything, a handler's own lock included."""
-    if label not in _abandoned:
-        _abandoned.append(label)
+def log_abandoned(label: str) -> None:
+    """Log an abandoned answer, at most one line in `LOG_EVERY` seconds a label; for finalisers."""
+    defer(_log_now, label)
 
 
-def log_abandoned() -> None:
-    """Log the answers that were abandoned since the last time, at most one line in `LOG_EVERY` seconds a label."""
-    while _abandoned:
-        try:
-            label = _abandoned.popleft()
-        except IndexError:  # another thread was faster
-            return
-        now = clock.now_ns() / 1e9
-        if 0 <= now - _logged.get(label, -LOG_EVERY) < LOG_EVERY:
-            continue
-        if len(_logged) >= MOST_LABELS:
-            _logged.clear()
-        _logged[label] = now
-        text = "%s: a response was dropped before its body had ended; its permit came back when it was collected"
-        log.say(log.WARNING, text, label, fields={"policy": label})
+def _log_now(label: str) -> None:
+    now = clock.now_ns() / 1e9
+    if 0 <= now - _logged.get(label, -LOG_EVERY) < LOG_EVERY:
+        return
+    if len(_logged) >= MOST_LABELS:
+        _logged.clear()
+    _logged[label] = now
+    text = "%s: a response was dropped before its body had ended; its permit came back when it was collected"
+    log.say(log.WARNING, text, label, fields={"policy": label})

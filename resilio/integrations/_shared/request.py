@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from resilio.errors import ResilienceError
-from resilio.integrations._shared.held_permits import Lease, log_abandoned, settle
+from resilio.integrations._shared.held_permits import Lease, settle
 
 if TYPE_CHECKING:
     from resilio._failures.outcome import Outcome
@@ -64,7 +64,6 @@ class Request:
 
             shown: The argument of key, weight and cost functions.
         """
-        log_abandoned()
         answer = None
         try:
             answer = await call.send(self.attempt, shown)

@@ -18,7 +18,6 @@ from resilio._native.core import phase
 from resilio._native.sse import members, object_of
 from resilio._policies.retry.backoff import spread
 from resilio.errors import RejectedError
-from resilio.integrations._shared.held_permits import log_abandoned
 from resilio.integrations.llm import _limits
 from resilio.integrations.llm._call import ModelCall, call_of
 from resilio.integrations.llm._classify import is_local, meaning_by_codes, meaning_of
@@ -56,7 +55,6 @@ class Exchange:
 
     def __init__(self, guard: GuardState, inner: Any, request: Any) -> None:
         """Begin a call that has sent nothing yet."""
-        log_abandoned()
         self.begun_ns = clock.now_ns()
         self.guard = guard
         self.inner = inner

@@ -12,7 +12,7 @@ from resilio._options.validators import reject
 from resilio._policy.base import Policy
 from resilio._support.after_fork import free_lock
 from resilio._support.call_site import outside
-from resilio.integrations._shared.held_permits import note_abandoned
+from resilio.integrations._shared.held_permits import log_abandoned
 from resilio.integrations._shared.translate import in_terms_of
 from resilio.integrations.llm._estimate import Estimates
 
@@ -104,7 +104,7 @@ class GuardState:
     def left_behind(self) -> None:
         """Count a stream that was dropped unclosed; called by finalisers, in any thread."""
         self.abandoned += 1
-        note_abandoned(self.policy.label)  # logged by the next call: a finaliser may interrupt any code
+        log_abandoned(self.policy.label)
 
 
 def _module_of(http: Any) -> ModuleType:

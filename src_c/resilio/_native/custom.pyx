@@ -13,6 +13,7 @@ from resilio._native.primitives cimport (
 )
 
 from resilio._events import log as _log
+from resilio._native import core as _core
 from resilio._failures.outcome import Outcome
 
 __all__ = ["DoorGate", "GateCall", "PythonGate", "latency_of"]
@@ -254,6 +255,10 @@ cdef const rs_gate_ops *ops_of(str kind, tuple reasons) except NULL:
     return &made.ops
 
 
+def _log_failure(failure):
+    _log.gate_failed(*failure)
+
+
 cdef class PythonGate(Gate):
     """
     The native side of a gate written in Python: exceptions of its methods are counted and never reach a call.
@@ -284,12 +289,12 @@ cdef class PythonGate(Gate):
         return 0
 
     cdef void failed(self, str method, object error) noexcept:
-        """Count an exception of the target and log the first; raise a Ctrl-C again at a safe point."""
+        """Count an exception of the target and log the first, later: a finaliser may end a call."""
         self.errors += 1
         try:
             if isinstance(error, KeyboardInterrupt):
                 PyErr_SetInterrupt()
             elif self.errors == 1:
-                _log.gate_failed(self.kind, self.name, method, error)
+                _core.defer(_log_failure, (self.kind, self.name, method, error))
         except BaseException:
             pass

@@ -142,10 +142,19 @@ static inline PyObject *rs_gate_own(rs_gate *gate, PyObject **field)
     return owned;
 }
 PyObject *rs_gate_policy(rs_gate *gate); /* its Python policy, a new reference; NULL: none, or it is dead */
-/* Return 1 if the gate has changes or waiters to deliver, or listeners of *events*. */
+/* Let the next call that ends outside of a finaliser do what a finaliser must not. */
+typedef void (*rs_work)(PyObject *about);
+extern int rs_deferred; /* is there any? */
+void rs_defer(rs_work run, PyObject *about);
+void rs_run_deferred(void); /* no lock held, no exception pending */
+void rs_defer_after_fork(void);
+int rs_defer_add(PyObject *module);
+/* Return 1 if the gate has changes or waiters to deliver, or listeners of *events*, or if work was deferred. */
 static inline int rs_gate_has_news(const rs_gate *gate, uint32_t events)
 {
-    return RS_UNLIKELY(((uintptr_t)gate->woken | gate->changes | (gate->listening & events)) != 0);
+    return RS_UNLIKELY(((uintptr_t)gate->woken | gate->changes | (gate->listening & events)
+                        | (unsigned)__atomic_load_n(&rs_deferred, __ATOMIC_RELAXED))
+                       != 0);
 }
 /* The operations of a gate written in Python call Python: release the lock around them, and
    hold it for the counters. */

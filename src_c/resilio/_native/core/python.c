@@ -88,6 +88,18 @@ int rs_python_add(PyObject *module)
     return PyModule_AddFunctions(module, functions);
 }
 
+void rs_call_hook(PyObject *hook, PyObject *const *args, Py_ssize_t nargs)
+{
+    PyObject *result = hook ? PyObject_Vectorcall(hook, args, (size_t)nargs, NULL) : NULL;
+    if (result == NULL && PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) {
+        PyErr_Clear();
+        PyErr_SetInterrupt();
+    }
+    if (result == NULL && PyErr_Occurred())
+        PyErr_WriteUnraisable(hook);
+    Py_XDECREF(result);
+}
+
 void rs_drop_error(void)
 {
     if (RS_LIKELY(!PyErr_Occurred()))

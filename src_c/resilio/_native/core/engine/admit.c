@@ -77,7 +77,7 @@ static RS_APART int reject(rs_run *run, int at, int64_t now, const rs_rejection 
         rs_ledger_uncalled(run, rs_run_floor(run, at), now);
     run->n = (int16_t)at;
     rs_run_cancel(run, rs_run_floor(run, at), 0, now);
-    if (RS_UNLIKELY(gate->changes || gate->woken))
+    if (rs_gate_has_news(gate, 0))
         rs_gate_deliver(gate, NULL, 0);
     if (RS_UNLIKELY(gate->listening & RS_LISTEN_REJECTED))
         rs_tell_rejected(gate, why);
@@ -195,7 +195,7 @@ int rs_run_admit(rs_run *run, const rs_request *request, int first, int may_wait
         run->n = (int16_t)(i + 1);
         if (RS_UNLIKELY(verdict == RS_REJECTED))
             return reject(run, i, now, why);
-        if (RS_UNLIKELY(gate->changes || gate->woken))
+        if (rs_gate_has_news(gate, 0))
             rs_gate_deliver(gate, NULL, 0);
         if (RS_UNLIKELY(verdict == RS_WAIT)) {
             run->cursor = (int16_t)i;
@@ -242,7 +242,7 @@ static int recheck(rs_run *run, int waited, int64_t now, rs_rejection *why)
                 rs_tell_rejected(gate, why);
             return RS_REJECTED;
         }
-        if (gate->changes || gate->woken)
+        if (rs_gate_has_news(gate, 0))
             rs_gate_deliver(gate, NULL, 0);
     }
     return RS_ADMITTED;
@@ -319,7 +319,7 @@ int rs_run_resume(rs_run *run, const rs_request *request, int64_t now, rs_reject
     Py_CLEAR(slot->waiter);
     if (verdict == RS_REJECTED)
         return reject(run, i, now, why);
-    if (gate->changes || gate->woken)
+    if (rs_gate_has_news(gate, 0))
         rs_gate_deliver(gate, NULL, 0);
     if (recheck(run, i, now, why) == RS_REJECTED)
         return RS_REJECTED;

@@ -33,30 +33,7 @@ static void wake_all(rs_gate *gate)
         wake_marked(gate);
 }
 
-static void call_hook(PyObject *hook, PyObject *const *args, Py_ssize_t nargs)
-{
-    PyObject *result = hook ? PyObject_Vectorcall(hook, args, nargs, NULL) : NULL;
-    if (result == NULL && PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) {
-        PyErr_Clear();
-        PyErr_SetInterrupt(); /* raise it again at the next safe point */
-    }
-    if (result == NULL && PyErr_Occurred())
-        PyErr_WriteUnraisable(hook);
-    Py_XDECREF(result);
-}
-
-static void deliver_changes(rs_gate *gate)
-{
-    PyObject *args[1] = {(PyObject *)gate};
-    call_hook(rs_hook("deliver", &events_deliver), args, 1);
-}
-
-static int deliver_later(void *gate)
-{
-    deliver_changes(gate);
-    Py_DECREF((PyObject *)gate);
-    return 0;
-}
+static void deliver_changes(PyObject *gate) { rs_call_hook(rs_hook("deliver", &events_deliver), &gate, 1); }
 
 int rs_finalizing(void)
 {
@@ -68,7 +45,7 @@ int rs_finalizing(void)
 }
 
 /* Deliver the records that the gate made under its lock. *subject*: of the call that ended, or NULL. *in_finaliser*:
-   user code must not run now, so listeners are called later. */
+   listeners are called later. */
 void rs_gate_deliver(rs_gate *gate, PyObject *subject, int in_finaliser)
 {
     if (rs_finalizing())
@@ -81,17 +58,16 @@ void rs_gate_deliver(rs_gate *gate, PyObject *subject, int in_finaliser)
         PyObject *on_trip = subject ? rs_gate_own(gate, &gate->on_trip) : NULL;
         if (on_trip) {
             PyObject *args[2] = {(PyObject *)gate, subject};
-            call_hook(on_trip, args, 2);
+            rs_call_hook(on_trip, args, 2);
             Py_DECREF(on_trip);
         }
-        if (!in_finaliser)
-            deliver_changes(gate);
-        else {
-            Py_INCREF((PyObject *)gate);
-            if (Py_AddPendingCall(deliver_later, gate) < 0) /* full: the next change delivers this one too */
-                Py_DECREF((PyObject *)gate);
-        }
+        if (in_finaliser)
+            rs_defer(deliver_changes, (PyObject *)gate);
+        else
+            deliver_changes((PyObject *)gate);
     }
+    if (!in_finaliser)
+        rs_run_deferred();
     PyErr_Restore(type, value, traceback);
 }
 
@@ -104,7 +80,7 @@ void rs_tell_rejected(rs_gate *gate, const rs_rejection *why)
         (PyObject *)gate, kind ? rs_reason(kind, why->reason) : Py_None, number(why->measured), number(why->limit),
         why->retry_after_ns > 0 ? PyFloat_FromDouble((double)why->retry_after_ns / 1e9) : Py_NewRef(Py_None)};
     if (args[2] && args[3] && args[4])
-        call_hook(rs_hook("rejected", &events_rejected), args, 5);
+        rs_call_hook(rs_hook("rejected", &events_rejected), args, 5);
     PyErr_Clear();
     for (int i = 2; i < 5; i++)
         Py_XDECREF(args[i]);
@@ -117,7 +93,7 @@ void rs_tell_settled(rs_gate *gate, int outcome, int64_t latency_ns, PyObject *e
     PyObject *code = PyLong_FromLong(outcome), *seconds = PyFloat_FromDouble((double)latency_ns / 1e9);
     PyObject *args[4] = {(PyObject *)gate, code, seconds, error};
     if (code && seconds)
-        call_hook(rs_hook("settled", &events_settled), args, 4);
+        rs_call_hook(rs_hook("settled", &events_settled), args, 4);
     Py_XDECREF(code);
     Py_XDECREF(seconds);
     PyErr_Restore(type, value, traceback);

@@ -74,6 +74,7 @@ void rs_gate_forget_all(void)
     rs_lock_reset(&drain_lock);
     rs_waiter_after_fork();
     rs_ledger_after_fork();
+    rs_defer_after_fork();
     for (rs_gate *gate = live; gate; gate = gate->next) {
         rs_lock_reset(&gate->lock);
         gate->counters.inflight = gate->counters.queued = 0;

@@ -361,6 +361,8 @@ void rs_ledger_slow(PyObject *slow, PyObject *error)
     PyErr_Restore(type, value, traceback);
 }
 
+void rs_ledger_slow_dropped(PyObject *slow) { rs_ledger_slow(Py_NewRef(slow), NULL); }
+
 /* Return 1 if there is more than a single attempt. */
 static int has_story(const rs_spent *spent)
 {

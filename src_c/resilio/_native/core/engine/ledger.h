@@ -74,6 +74,7 @@ PyObject *rs_ledger_close(struct rs_run *run, int64_t now); /* count it; not NUL
 void rs_ledger_uncalled(struct rs_run *run, int floor, int64_t now); /* if there is one */
 PyObject *rs_ledger_slow_attempt(rs_gate *gate, int64_t ns);
 void rs_ledger_slow(PyObject *slow, PyObject *error);
+void rs_ledger_slow_dropped(PyObject *slow); /* the same of a call that was dropped; does not steal */
 void rs_ledger_attach(struct rs_run *run, PyObject *error, int64_t now);
 void rs_ledger_attach_pending(struct rs_run *run);
 PyObject *rs_ledger_segments(const struct rs_run *run, int64_t now);

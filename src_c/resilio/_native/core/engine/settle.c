@@ -39,7 +39,7 @@ void rs_run_cancel(rs_run *run, int floor, int in_finaliser, int64_t now)
             rs_gate_unlock(gate);
             slot->state = RS_SLOT_EMPTY;
             slot->waiter = NULL;
-            if (gate->changes || gate->woken)
+            if (rs_gate_has_news(gate, 0))
                 rs_gate_deliver(gate, NULL, in_finaliser);
         }
         else if (run->epoch == rs_epoch && state == RS_SLOT_SHADOW) {
@@ -62,7 +62,7 @@ void rs_run_drop(rs_run *run, int waiting, int in_finaliser, int64_t now)
 
 static RS_APART void tell_settled(rs_gate *gate, int outcome, PyObject *subject, int64_t latency, int in_finaliser)
 {
-    if (gate->changes || gate->woken)
+    if (rs_gate_has_news(gate, 0))
         rs_gate_deliver(gate, subject, in_finaliser);
     if (gate->listening & RS_LISTEN_SETTLED && !in_finaliser)
         rs_tell_settled(gate, outcome, latency, subject && PyExceptionInstance_Check(subject) ? subject : Py_None);
@@ -99,14 +99,6 @@ static inline void settle_one(rs_gate *gate, rs_slot *slot, int outcome, PyObjec
     rs_slot_leave(slot);
 }
 
-static void tell_slow(PyObject *slow, PyObject *error, int in_finaliser) /* steals */
-{
-    if (in_finaliser) /* user code must not run now */
-        Py_DECREF(slow);
-    else
-        rs_ledger_slow(slow, error);
-}
-
 /* End a run that holds no stage, or that began before a fork. If a strategy in Python runs the function alone, its time
    is counted nevertheless, and only once, since the ledger is dropped here. */
 static void end_bare(rs_run *run, int64_t now)
@@ -130,8 +122,12 @@ void rs_run_settle(rs_run *run, int outcome, PyObject *subject, int in_finaliser
     run->n = run->base;
     for (int i = n - 1; i >= run->base; i--)
         settle_one(run->slots[i].gate, &run->slots[i], outcome, subject, in_finaliser, now);
-    if (RS_UNLIKELY(slow != NULL))
-        tell_slow(slow, subject && PyExceptionInstance_Check(subject) ? subject : NULL, in_finaliser);
+    if (RS_UNLIKELY(slow != NULL) && in_finaliser) {
+        rs_defer(rs_ledger_slow_dropped, slow);
+        Py_DECREF(slow);
+    }
+    else if (RS_UNLIKELY(slow != NULL))
+        rs_ledger_slow(slow, subject && PyExceptionInstance_Check(subject) ? subject : NULL);
 }
 
 /* The more severe of two verdicts on one call: a failure at one gate is a failure of the call. */
