@@ -193,8 +193,8 @@ cdef object taken(rs_slot *slot):
     return call
 
 
-cdef void python_settle(rs_gate *gate, rs_slot *slot, int outcome, int64_t latency, int64_t now) noexcept:
-    """Settle a call; may run in a finaliser, while another exception propagates."""
+cdef void end_call(rs_gate *gate, rs_slot *slot, int outcome, int64_t latency) noexcept:
+    """Settle a call, or cancel it if *outcome* is -1; may run in a finaliser, while another exception propagates."""
     cdef PyObject *kind
     cdef PyObject *value
     cdef PyObject *traceback
@@ -202,27 +202,21 @@ cdef void python_settle(rs_gate *gate, rs_slot *slot, int outcome, int64_t laten
     PyErr_Fetch(&kind, &value, &traceback)
     try:
         call = taken(slot)
-        if call is not None:
+        if call is not None and outcome >= 0:
             self.target.settle(call, Outcome(outcome), latency / 1e9)
+        elif call is not None and self.cancels is not None:
+            self.cancels(call)
     except BaseException as error:
-        self.failed("settle", error)
+        self.failed("settle" if outcome >= 0 else "cancel", error)
     PyErr_Restore(kind, value, traceback)
+
+
+cdef void python_settle(rs_gate *gate, rs_slot *slot, int outcome, int64_t latency, int64_t now) noexcept:
+    end_call(gate, slot, outcome, latency)
 
 
 cdef void python_cancel(rs_gate *gate, rs_slot *slot, int64_t now) noexcept:
-    """Cancel a call; may run while another exception propagates."""
-    cdef PyObject *kind
-    cdef PyObject *value
-    cdef PyObject *traceback
-    cdef PythonGate self = gate_of(gate)
-    PyErr_Fetch(&kind, &value, &traceback)
-    try:
-        call = taken(slot)
-        if call is not None and self.cancels is not None:
-            self.cancels(call)
-    except BaseException as error:
-        self.failed("cancel", error)
-    PyErr_Restore(kind, value, traceback)
+    end_call(gate, slot, -1, 0)
 
 
 cdef list known_kinds = []      # (kind, reasons, address of its operations, the strings they point to)
