@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from resilio._native.core import Rest
+    from resilio._native.core import InnerCall
     from resilio._native.strategies import HedgeGate
 
 __all__ = ["copy_of", "discard_of", "may_copy"]
 
 
-def may_copy(gate: HedgeGate, rest: Rest) -> bool:
+def may_copy(gate: HedgeGate, rest: InnerCall) -> bool:
     """
     Return True if a call may be copied: its arguments are replayable, and the user's `idempotent` allows it.
 
@@ -38,7 +38,7 @@ def discard_of(gate: HedgeGate, result: Any) -> Callable[[Any], Any] | None:
     return gate.discard or getattr(result, "_resilio_discard", None)
 
 
-def copy_of(gate: HedgeGate, rest: Rest, number: int) -> Any:
+def copy_of(gate: HedgeGate, rest: InnerCall, number: int) -> Any:
     """
     Return copy *number* of the stages inside a hedge, bound to its target.
 

@@ -23,7 +23,7 @@ from resilio._native import clock
 from resilio._strategies.copies import copy_of, may_copy
 
 if TYPE_CHECKING:
-    from resilio._native.core import Rest
+    from resilio._native.core import InnerCall
     from resilio._native.strategies import HedgeGate
 
 __all__ = ["NEVER", "End", "Race"]
@@ -40,7 +40,7 @@ class End(NamedTuple):
     outcome: int
 
     @classmethod
-    def of(cls, gate: HedgeGate, rest: Rest, value: Any, error: Exception | None) -> End:
+    def of(cls, gate: HedgeGate, rest: InnerCall, value: Any, error: Exception | None) -> End:
         """
         Return the end of an attempt, with its outcome by the hedge's own rules.
 
@@ -74,7 +74,7 @@ class End(NamedTuple):
 
 class _Winner(NamedTuple):
     number: int
-    copy: Rest
+    copy: InnerCall
     end: End
     losers: int  # copies that ran beside it
 
@@ -82,7 +82,7 @@ class _Winner(NamedTuple):
 class Race:
     """The race of one call. Subclasses start copies and stop attempts on their event loop."""
 
-    def __init__(self, gate: HedgeGate, rest: Rest, budget: Any, context: Context, until_ns: int) -> None:
+    def __init__(self, gate: HedgeGate, rest: InnerCall, budget: Any, context: Context, until_ns: int) -> None:
         """
         Begin with the primary alone.
 
@@ -108,7 +108,7 @@ class Race:
 
     # ---- operations of the event loop
 
-    def start(self, number: int, copy: Rest) -> None:
+    def start(self, number: int, copy: InnerCall) -> None:
         """Start a copy in `context`; call `copy_ended` at its end."""
         raise NotImplementedError
 
@@ -162,7 +162,7 @@ class Race:
                 self._give_back(paid)
         if started:
             self._started, self.running = number, self.running + 1
-            self.context.run(self.gate.tell_started, number)
+            self.context.run(self.gate.notify_started, number)
         return started
 
     def _give_back(self, paid: bool = True) -> None:
@@ -170,7 +170,7 @@ class Race:
         if paid and self._budget is not None:
             self._budget.refund()
 
-    def copy_ended(self, number: int, copy: Rest, end: End | None) -> None:
+    def copy_ended(self, number: int, copy: InnerCall, end: End | None) -> None:
         """
         Note the end of a copy.
 
@@ -237,7 +237,7 @@ class Race:
         self._rest.adopt(winner.copy)
         self.gate.verdict(True)
         self._lose(winner.losers)
-        self.context.run(self.gate.tell_won, winner.number)
+        self.context.run(self.gate.notify_won, winner.number)
         return winner.end
 
     def broken_off(self) -> None:

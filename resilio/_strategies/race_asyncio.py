@@ -24,7 +24,7 @@ from resilio._strategies.copies import discard_of
 from resilio._strategies.race import End, Race, discarded
 
 if TYPE_CHECKING:
-    from resilio._native.core import Call, Rest
+    from resilio._native.core import Call, InnerCall
     from resilio._native.strategies import HedgeGate
 
 __all__ = ["AsyncioRace"]
@@ -48,17 +48,17 @@ class AsyncioRace(Race):
             until_ns: Deadline of the call on the native clock, in nanoseconds.
         """
         context = call._context()
-        super().__init__(gate, call._rest(stage), budget, copy_context() if context is None else context, until_ns)
+        super().__init__(gate, call._inner(stage), budget, copy_context() if context is None else context, until_ns)
         self._call = ref(call)
         self._stage = stage
         self._loop = asyncio.get_running_loop()
-        self._tasks: dict[asyncio.Task[Any], tuple[int, Rest]] = {}
+        self._tasks: dict[asyncio.Task[Any], tuple[int, InnerCall]] = {}
         self._waits = False  # the primary has ended, and the copies decide
         self._waiting: asyncio.Future[None] | None = None
 
     # ---- called by the race
 
-    def start(self, number: int, copy: Rest) -> None:
+    def start(self, number: int, copy: InnerCall) -> None:
         """Start a copy in a task of its own."""
         attempt = _attempt(copy)
         try:
@@ -227,5 +227,5 @@ def _discard(gate: HedgeGate, loop: asyncio.AbstractEventLoop, value: Any) -> No
         _keep(loop.create_task(pending))
 
 
-async def _attempt(copy: Rest) -> Any:
+async def _attempt(copy: InnerCall) -> Any:
     return await copy()

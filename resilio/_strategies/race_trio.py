@@ -21,7 +21,7 @@ from resilio._strategies.copies import discard_of
 from resilio._strategies.race import NEVER, End, Race, discarded
 
 if TYPE_CHECKING:
-    from resilio._native.core import Rest
+    from resilio._native.core import InnerCall
     from resilio._native.strategies import HedgeGate
 
 __all__ = ["run_trio_race"]
@@ -30,7 +30,7 @@ _GRAIN = 1e-6
 """Smallest difference, in seconds, that a float of the time since long ago still resolves."""
 
 
-async def run_trio_race(gate: HedgeGate, rest: Rest) -> Any:
+async def run_trio_race(gate: HedgeGate, rest: InnerCall) -> Any:
     """
     Run the rest of a call and, when their time comes, its copies.
 
@@ -63,7 +63,7 @@ async def run_trio_race(gate: HedgeGate, rest: Rest) -> Any:
 class _TrioRace(Race):
     nursery: trio.Nursery
 
-    def __init__(self, gate: HedgeGate, rest: Rest) -> None:
+    def __init__(self, gate: HedgeGate, rest: InnerCall) -> None:
         retry: Any = rest.outside("retry")
         deadline = ambient_deadline()  # read in the caller's task, where the deadlines of its calls are known
         until_ns = NEVER if deadline is None else deadline.until_ns
@@ -75,7 +75,7 @@ class _TrioRace(Race):
 
     # ---- called by the race
 
-    def start(self, number: int, copy: Rest) -> None:
+    def start(self, number: int, copy: InnerCall) -> None:
         """Start a copy in the nursery."""
         self.context.run(self.nursery.start_soon, self._copy, number, copy)
 
@@ -127,7 +127,7 @@ class _TrioRace(Race):
         else:
             self.gate.learn_end(seconds, end.error, end.outcome)
 
-    async def _copy(self, number: int, copy: Rest) -> None:
+    async def _copy(self, number: int, copy: InnerCall) -> None:
         end = None
         try:
             value = await copy()

@@ -10,13 +10,13 @@ from resilio._native import clock
 from resilio._native.core import ambient_deadline
 
 if TYPE_CHECKING:
-    from resilio._native.core import Rest
+    from resilio._native.core import InnerCall
     from resilio._native.strategies import DeadlineGate, TimeoutGate
 
 __all__ = ["run_in_scope", "until_deadline"]
 
 
-async def run_in_scope(gate: TimeoutGate, rest: Rest, seconds: float | None) -> Any:
+async def run_in_scope(gate: TimeoutGate, rest: InnerCall, seconds: float | None) -> Any:
     """
     Run `rest` with a timeout.
 
@@ -41,7 +41,7 @@ async def run_in_scope(gate: TimeoutGate, rest: Rest, seconds: float | None) -> 
     raise gate.timed_out(due_ns, seconds)
 
 
-async def until_deadline(gate: DeadlineGate, rest: Rest) -> Any:
+async def until_deadline(gate: DeadlineGate, rest: InnerCall) -> Any:
     """
     Run `rest` until the ambient deadline.
 

@@ -26,7 +26,7 @@ from resilio.errors import DeadlineExceededError, OverloadedError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from resilio._native.core import Rest
+    from resilio._native.core import InnerCall
     from resilio._native.strategies import TimeoutGate
 
 __all__ = ["IDLE_SECONDS", "MOST_ABANDONED", "Job", "Threads"]
@@ -123,7 +123,7 @@ class Threads:
         """Number of threads that wait for a call."""
         return len(self._free)
 
-    def timed(self, gate: TimeoutGate, rest: Rest, seconds: float | None) -> Any:
+    def timed(self, gate: TimeoutGate, rest: InnerCall, seconds: float | None) -> Any:
         """
         Run `rest` in a thread and wait for it until the timeout or the ambient deadline.
 
@@ -223,7 +223,7 @@ class Threads:
                 self._free.remove(worker)
 
 
-def _job(rest: Rest, due_ns: int, seconds: float | None) -> Job:
+def _job(rest: InnerCall, due_ns: int, seconds: float | None) -> Job:
     context = copy_context()
     if seconds is not None:  # stages inside must not wait or begin after the caller has left
         deadline = AmbientDeadline(due_ns, round(seconds * 1e9), context.get(variables.deadline))

@@ -18,7 +18,7 @@ from resilio._support.client_target import returns_with_headers
 from resilio.errors import DeadlineExceededError
 
 if TYPE_CHECKING:
-    from resilio._native.core import AmbientSetting, Rest
+    from resilio._native.core import AmbientSetting, InnerCall
     from resilio._native.strategies import TimeoutGate
 
 __all__ = ["NEVER_NS", "TimeLimit", "late_error", "run_within"]
@@ -99,7 +99,7 @@ def late_error() -> Exception | None:
     return limit.expired()
 
 
-def run_within(gate: TimeoutGate, rest: Rest) -> Any:
+def run_within(gate: TimeoutGate, rest: InnerCall) -> Any:
     """
     Run `rest`, which heeds the ambient deadline, in this thread, within a timeout's time.
 

@@ -242,7 +242,7 @@ static inline int64_t rs_shed_burst_room(const rs_shed_state *state, int64_t lim
 }
 
 /* Room under a configured limit. */
-static inline int64_t rs_shed_room_told(const rs_shed_state *state, int64_t limit, int timely)
+static inline int64_t rs_shed_room_configured(const rs_shed_state *state, int64_t limit, int timely)
 {
     int64_t room = rs_shed_room(state, limit, timely), burst = timely ? rs_shed_burst_room(state, limit) : 0;
     return room > burst ? room : burst;

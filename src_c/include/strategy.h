@@ -13,8 +13,8 @@
  *   `leave` undoes the effects of `slot->extra`, if set, or of RS_TO_UNDO, whenever the stage is left. Without the
  *   lock.
  *   `delegates` returns 1 if Python runs this stage here. It is not called on asyncio, where all stages are inline. In
- *   a thread the stage's method `run(rest)` is used, in a task `arun(rest)`. Its result or exception counts as that of
- *   the inner part, and `ended` is called as usual.
+ *   a thread the stage's method `run(inner)` is used, in a task `arun(inner)`. Its result or exception counts as that
+ *   of the inner part, and `ended` is called as usual.
  *
  * Gates between two strategies, or between a strategy and the function, are admitted all or nothing. A rejection there
  * reaches the strategy outside them as an exception, with `called` = 0.
@@ -88,7 +88,7 @@ typedef struct rs_core_api {
     /* The ambient priority, an index into resilio's classes, -1 if there is none; *task* becomes the
        hash of its task, 0 for none. */
     int (*priority)(uint64_t *task);
-    /* The rs_outcome of a Rest's result, or of an Exception, for the gate around it, by the judges of that gate. */
-    int (*judge)(rs_gate *, PyObject *rest, PyObject *value, PyObject *error);
+    /* The rs_outcome of an InnerCall's result, or of an Exception, for the gate around it, by that gate's judges. */
+    int (*judge)(rs_gate *, PyObject *inner, PyObject *value, PyObject *error);
 } rs_core_api;
 #endif

@@ -270,7 +270,7 @@ class World:
         assert_no_leaks(*self.policies, *self.strategies)
         kinds = [core.Call, core.Permit, core.Waiter, core.AmbientDeadline, asyncio.Task]
         if rested:  # a thread that was abandoned has just ended its call otherwise, and may hold what it ran
-            kinds.append(core.Rest)
+            kinds.append(core.InnerCall)
         left = [thing for thing in gc.get_objects() if type(thing) in kinds and not getattr(thing, "_spare", False)]
         assert not left, f"{len(left)} native objects are left, the first is {left[0]!r}"
         _events_flow()

@@ -63,6 +63,9 @@ cdef class Sums(Gate):
 # ---- the changes of one gate -----------------------------------------------------------------------------------
 
 cdef tuple segments = (*SEGMENTS, "wasted")
+cdef tuple totals = (
+    "inflight", "queued", "calls", "successes", "failures", "ignored", "rejected", "would_reject", "cancelled",
+)
 
 
 @cython.final
@@ -79,7 +82,7 @@ cdef class News:
     cdef rs_latencies latency, interval
     cdef int64_t read_ns                # 0: never
     cdef bint still                     # nothing changed, and the last reading showed that
-    cdef double told[6]                 # rates and quantiles as last returned; -1: None
+    cdef double last[6]                 # rates and quantiles as last returned; -1: None
     cdef dict time
 
     def __cinit__(self):
@@ -134,44 +137,28 @@ cdef class News:
             self.read_ns = now_ns
             return {}
         found = {}
-        self.tell_totals(found, &counters)
-        self.tell_rates(found, &counters, now_ns)
-        self.tell_quantiles(found, ended, &latency)
-        self.tell_time(found, spent_ns)
+        self.add_totals(found, &counters)
+        self.add_rates(found, &counters, now_ns)
+        self.add_quantiles(found, ended, &latency)
+        self.add_time(found, spent_ns)
         self.counters, self.read_ns, self.still = counters, now_ns, same
         return found
 
-    cdef int tell_totals(self, dict found, const rs_counters *now) except -1:
-        cdef rs_counters *before = &self.counters
-        cdef bint all = self.read_ns == 0
-        if all or now.inflight != before.inflight:
-            found["inflight"] = now.inflight
-        if all or now.queued != before.queued:
-            found["queued"] = now.queued
-        if all or now.calls != before.calls:
-            found["calls"] = now.calls
-        if all or now.successes != before.successes:
-            found["successes"] = now.successes
-        if all or now.failures != before.failures:
-            found["failures"] = now.failures
-        if all or now.ignored != before.ignored:
-            found["ignored"] = now.ignored
-        if all or now.rejected != before.rejected:
-            found["rejected"] = now.rejected
-        if all or now.would_reject != before.would_reject:
-            found["would_reject"] = now.would_reject
-        if all or now.cancelled != before.cancelled:
-            found["cancelled"] = now.cancelled
+    cdef int add_totals(self, dict found, const rs_counters *now) except -1:
+        cdef dict new = now[0], old = self.counters
+        for name in totals:
+            if self.read_ns == 0 or new[name] != old[name]:
+                found[name] = new[name]
         return 0
 
-    cdef int tell_rates(self, dict found, const rs_counters *now, int64_t now_ns) except -1:
+    cdef int add_rates(self, dict found, const rs_counters *now, int64_t now_ns) except -1:
         cdef double seconds = <double>(now_ns - self.read_ns) / 1e9 if self.read_ns else 0.0
-        self.tell(found, 0, "calls_s", rate(now.calls, self.counters.calls, seconds))
-        self.tell(found, 1, "failures_s", rate(now.failures, self.counters.failures, seconds))
-        self.tell(found, 2, "rejected_s", rate(now.rejected, self.counters.rejected, seconds))
+        self.add_if_new(found, 0, "calls_s", rate(now.calls, self.counters.calls, seconds))
+        self.add_if_new(found, 1, "failures_s", rate(now.failures, self.counters.failures, seconds))
+        self.add_if_new(found, 2, "rejected_s", rate(now.rejected, self.counters.rejected, seconds))
         return 0
 
-    cdef int tell_quantiles(self, dict found, bint ended, rs_latencies *now) except -1:
+    cdef int add_quantiles(self, dict found, bint ended, rs_latencies *now) except -1:
         """Add the quantiles of calls that ended in the interval; takes ownership of *now*."""
         rs_histogram_free(&self.interval)
         rs_histogram_init(&self.interval)
@@ -180,18 +167,18 @@ cdef class News:
                 rs_histogram_init(&self.interval)   # no memory, or the gate was reset
             rs_histogram_free(&self.latency)
             self.latency = now[0]
-        self.tell(found, 3, "p50", quantile(&self.interval, 0.5))
-        self.tell(found, 4, "p95", quantile(&self.interval, 0.95))
-        self.tell(found, 5, "p99", quantile(&self.interval, 0.99))
+        self.add_if_new(found, 3, "p50", quantile(&self.interval, 0.5))
+        self.add_if_new(found, 4, "p95", quantile(&self.interval, 0.95))
+        self.add_if_new(found, 5, "p99", quantile(&self.interval, 0.99))
         return 0
 
-    cdef int tell(self, dict found, int which, str name, double value) except -1:
-        if self.read_ns == 0 or value != self.told[which]:
-            self.told[which] = value
+    cdef int add_if_new(self, dict found, int which, str name, double value) except -1:
+        if self.read_ns == 0 or value != self.last[which]:
+            self.last[which] = value
             found[name] = value if value >= 0 else None
         return 0
 
-    cdef int tell_time(self, dict found, const int64_t *spent_ns) except -1:
+    cdef int add_time(self, dict found, const int64_t *spent_ns) except -1:
         cdef dict time = {}
         cdef double seconds
         cdef int i

@@ -234,9 +234,9 @@ def test_a_stage_that_a_call_has_not_is_named(breaker: Any) -> None:
     try:
         for stage in (-1, 1, 99):
             with pytest.raises(ValueError, match=f"none of the number {stage}"):
-                call._rest(stage)
+                call._inner(stage)
         with pytest.raises(TypeError):
-            call._rest("outermost")
+            call._inner("outermost")
         with pytest.raises(TypeError, match="_interrupt"):
             call._interrupt(0)
         assert call._interrupt(0, 1) == 0  # not begun, so that nothing is interrupted

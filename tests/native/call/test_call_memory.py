@@ -163,7 +163,7 @@ def test_who_looks_at_spare_calls_does_not_disturb(breaker: Any) -> None:
         with pytest.raises(RuntimeError, match="cannot reuse"):
             spare.throw(ValueError())
         with pytest.raises(ValueError, match="stage"):
-            spare._rest(0)
+            spare._inner(0)
         assert spare._interrupt(0, 1) == 0
 
     calls = [answer(n) for n in range(len(seen))]

@@ -82,8 +82,8 @@ def test_what_is_deferred_keeps_its_order_and_runs_once(heard: list[Any]) -> Non
     assert heard == [1, 2, -1, -2]
 
 
-def test_a_refusal_runs_it_too(heard: list[Any]) -> None:
-    """A policy that refuses all calls settles none."""
+def test_a_rejection_runs_it_too(heard: list[Any]) -> None:
+    """A policy that rejects all calls settles none."""
     room = bulkhead(1)
     with room:
         defer(heard.append, 1)

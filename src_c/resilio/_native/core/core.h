@@ -76,6 +76,12 @@ static inline rs_run rs_run_of(rs_pipeline *pipe, rs_slot *slots, int base, uint
                     .inside = (uint8_t)(base != 0)};
 }
 
+/* 0: unknown. Stages that all work without a clock, like a fallback alone, record no start; they have no ledger. */
+static inline int64_t rs_run_began(const rs_run *run)
+{
+    return run->n > run->base ? run->slots[run->base].admitted_ns : 0;
+}
+
 extern uint32_t rs_epoch;
 
 /* Count the time of a run that ended at *now*, while its outermost stage is still held. Not NULL: a
@@ -109,7 +115,7 @@ static inline int rs_judges_values(const rs_pipeline *pipe, const rs_gate *gate)
 }
 #define RS_JUDGES 6 /* of a client: the judges of errors and of answers, by rule */
 int rs_judge_error(const rs_run *run, int stage, PyObject *error, int64_t now);
-int rs_gate_judge(rs_gate *gate, PyObject *rest, PyObject *value, PyObject *error);
+int rs_gate_judge(rs_gate *gate, PyObject *inner, PyObject *value, PyObject *error);
 int rs_judge_exception(const rs_pipeline *pipe, rs_gate *gate, PyObject *error);
 int rs_judge_out_of_time(rs_slot *slot, int64_t now); /* of an attempt that a deadline has ended */
 int rs_run_outward(rs_run *run, rs_end *end);
@@ -127,8 +133,8 @@ int rs_skips_waits(void);
 int rs_place_here(void);
 
 void rs_gate_deliver(rs_gate *gate, PyObject *subject, int in_finaliser);
-void rs_tell_rejected(rs_gate *gate, const rs_rejection *why);
-void rs_tell_settled(rs_gate *gate, int outcome, int64_t latency_ns, PyObject *error);
+void rs_notify_rejected(rs_gate *gate, const rs_rejection *why);
+void rs_notify_settled(rs_gate *gate, int outcome, int64_t latency_ns, PyObject *error);
 
 static inline void rs_gate_lock(rs_gate *gate) { rs_lock_acquire(&gate->lock); }
 static inline void rs_gate_unlock(rs_gate *gate) { rs_lock_release(&gate->lock); }
@@ -275,7 +281,7 @@ typedef struct {
 
 extern const rs_core_api rs_api;
 extern PyTypeObject rs_GateType, rs_WaiterType, rs_PipelineType, rs_GuardType, rs_CallType, rs_PermitType,
-    rs_RejectionType, rs_ResultType, rs_CurrentCallType, rs_AmbientDeadlineType, rs_RestType;
+    rs_RejectionType, rs_ResultType, rs_CurrentCallType, rs_AmbientDeadlineType, rs_InnerCallType;
 
 PyObject *rs_call_new(rs_pipeline *pipe, PyObject *func, PyObject *const *args, size_t nargsf, PyObject *kwnames,
                       int mode, GuardObject *guard);
@@ -283,10 +289,10 @@ PyObject *rs_call_adopt(rs_run *run, PyObject *func, const rs_request *request, 
                         GuardObject *guard);
 PyObject *rs_invoke_inside(rs_pipeline *pipe, int first, PyObject *func, PyObject *const *args, size_t nargsf,
                            PyObject *kwnames, GuardObject *guard, rs_ledger *ledger, uint16_t lane, uint32_t attempt);
-PyObject *rs_rest_new(rs_pipeline *pipe, int first, PyObject *func, GuardObject *guard, const rs_request *request,
-                      int is_async);
-PyObject *rs_rest_of(PyObject *rest, rs_run *run);
-PyObject *rs_run_delegate(rs_run *run, PyObject *rest, const char *method);
+PyObject *rs_inner_call_new(rs_pipeline *pipe, int first, PyObject *func, GuardObject *guard, const rs_request *request,
+                            int is_async);
+PyObject *rs_inner_call_of(PyObject *inner, rs_run *run);
+PyObject *rs_run_delegate(rs_run *run, PyObject *inner, const char *method);
 int rs_call_settle_interrupt(PyObject *call, rs_end *end);
 int rs_call_interrupt(PyObject *call, int stage, int reason);
 int rs_may_block(void);
@@ -371,11 +377,6 @@ rs_slot *rs_slots_new(const rs_pipeline *pipe);
 static inline rs_slot *rs_slots_for(const rs_pipeline *pipe, rs_slot *inline_slots)
 {
     return RS_LIKELY((unsigned)pipe->n <= RS_INLINE_GATES) ? inline_slots : rs_slots_new(pipe);
-}
-static inline void rs_slots_free(rs_slot *slots, rs_slot *inline_slots)
-{
-    if (RS_UNLIKELY(slots != inline_slots))
-        PyMem_Free(slots);
 }
 #pragma GCC visibility pop
 #endif

@@ -92,7 +92,7 @@ static int exec_module(PyObject *module)
 {
     PyTypeObject *types[] = {&rs_GateType,        &rs_WaiterType,          &rs_PipelineType,        &rs_GuardType,
                              &rs_CallType,        &rs_PermitType,          &rs_RejectionType,       &rs_ResultType,
-                             &rs_CurrentCallType, &rs_AmbientDeadlineType, &rs_AmbientPriorityType, &rs_RestType,
+                             &rs_CurrentCallType, &rs_AmbientDeadlineType, &rs_AmbientPriorityType, &rs_InnerCallType,
                              &rs_SegmentsType};
     if (rs_python_add(module) < 0 || rs_private_init() < 0 || (rs_clk = rs_clock_import()) == NULL
         || rs_greenlets_init() < 0)

@@ -152,7 +152,7 @@ static void spare(PyObject *self)
     Py_SET_REFCNT(self, 1);
     spared = self;
 }
-static void lay_aside(PyObject *self) { spared = self; }
+static void keep_spare(PyObject *self) { spared = self; }
 static PyTypeObject spare_type = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "resilio._native.core.Spare", .tp_basicsize = sizeof(PyObject),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
@@ -192,7 +192,7 @@ static int prove_all(void)
     rs_private_proved(RS_PRIVATE_type_lookup, has_lookup());
 #ifndef Py_GIL_DISABLED
     rs_private_proved(RS_PRIVATE_spare_calls, has_spare(spare, 0));
-    rs_private_proved(RS_PRIVATE_spare_steps, has_spare(lay_aside, 1));
+    rs_private_proved(RS_PRIVATE_spare_steps, has_spare(keep_spare, 1));
 #endif
     rs_drop_error();
     return 0;

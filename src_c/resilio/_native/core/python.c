@@ -43,8 +43,6 @@ static PyObject *set_hooks(PyObject *module, PyObject *const *args, Py_ssize_t n
     Py_RETURN_NONE;
 }
 
-/* by name: a callable that returns the module with the hook */
-
 static PyObject *hook(PyObject *module, PyObject *name)
 {
     PyObject *load = PyObject_GetItem(hooks, name);

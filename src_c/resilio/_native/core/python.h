@@ -16,8 +16,8 @@ PyObject *rs_python(const char *module, const char *attribute, PyObject **cache)
 PyObject *rs_hook(const char *name, PyObject **cache);
 int rs_python_add(PyObject *module);
 
-/* Call a hook, or do nothing if it is NULL. An exception is reported as unraisable; a Ctrl-C is raised again at the next
-   safe point. */
+/* Call a hook, or do nothing if it is NULL. An exception is reported as unraisable; a Ctrl-C is raised again at the
+   next safe point. */
 void rs_call_hook(PyObject *hook, PyObject *const *args, Py_ssize_t nargs);
 
 /* Forget the pending exception, if any; a Ctrl-C is raised again at the next safe point. */

@@ -11,7 +11,7 @@ ctypedef struct rs_adaptive:
     int64_t most_queued
     int64_t max_wait_ns
     uint64_t generation     # of the learned state: calls from before a reset are no samples
-    double told             # the limit that was last reported to listeners
+    double reported             # the limit that was last reported to listeners
     double moved[2]         # a move not yet reported: from, to
     rs_queue queue
 

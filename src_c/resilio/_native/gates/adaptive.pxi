@@ -68,14 +68,14 @@ cdef void _adaptive_grant(rs_gate *gate, rs_adaptive *a, int64_t now_ns) noexcep
 
 cdef void _note(rs_gate *gate, rs_adaptive *a, int64_t now_ns) noexcept nogil:
     """Record a notable move of the limit, if there are listeners."""
-    if fabs(a.law.learned - a.told) <= NOTABLE * a.told:
+    if fabs(a.law.learned - a.reported) <= NOTABLE * a.reported:
         return
     if gate.listening & RS_LISTEN_LIMIT:
         if a.moved[1] == 0:                 # an undelivered move keeps its origin
-            a.moved[0] = a.told
+            a.moved[0] = a.reported
             rs_gate_change(gate, 0, 0, MOVED, now_ns)
         a.moved[1] = a.law.learned
-    a.told = a.law.learned
+    a.reported = a.law.learned
 
 
 cdef inline void _adaptive_learn(rs_gate *gate, rs_adaptive *a, rs_slot *slot, int64_t latency_ns, bint dropped,
@@ -255,7 +255,7 @@ cdef class AdaptiveGate(Gate):
     def __init__(self, config):
         """Make a gate without learned state, with the options of *config*, an `AdaptiveLimitConfig`."""
         rs_law_init(&self.adaptive.law, kind_of(config.law), config.start, config.floor, config.ceiling)
-        self.adaptive.told = self.adaptive.law.learned
+        self.adaptive.reported = self.adaptive.law.learned
         self.configure(config)
 
     def configure(self, config):

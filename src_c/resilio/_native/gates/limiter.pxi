@@ -199,7 +199,7 @@ cdef int64_t _checked(str unit, object tokens) except -1:
         raise ValueError(f"{unit} must be a number of tokens >= 0, not {tokens!r}") from None
 
 
-cdef int64_t _asked_aside(LimiterGate self, object function, tuple args, dict kwargs) except -1:
+cdef int64_t _computed_cost(LimiterGate self, object function, tuple args, dict kwargs) except -1:
     try:
         return _millionths(function(*args, **kwargs))
     except Exception:
@@ -316,20 +316,20 @@ cdef class LimiterGate(Gate):
         """
         cdef Amounts amounts = Amounts.__new__(Amounts)
         cdef tuple functions
-        cdef dict told = given or {}
+        cdef dict tokens = given or {}
         rs_lock_acquire(&self.lock)
         amounts.units = self.units
         functions = self.functions
         amounts.version = self.limiter.version
         memcpy(amounts.cost, self.limiter.cost, sizeof(amounts.cost))
         rs_lock_release(&self.lock)
-        for unit in told:
+        for unit in tokens:
             _mask(amounts.units, unit)
         for i, unit in enumerate(amounts.units):
-            if unit in told:
-                amounts.cost[i] = _checked(unit, told[unit])
+            if unit in tokens:
+                amounts.cost[i] = _checked(unit, tokens[unit])
             elif functions[i] is not None:
-                amounts.cost[i] = _asked_aside(self, functions[i], args, kwargs or {})
+                amounts.cost[i] = _computed_cost(self, functions[i], args, kwargs or {})
         return amounts
 
     def adjust(self, str unit, double tokens, int64_t taken_ns=INT64_MAX):

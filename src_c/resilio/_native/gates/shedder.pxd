@@ -37,7 +37,7 @@ cdef extern from "shedding.h" nogil:
     double rs_shed_usual_ns(const rs_shed_state *)
     double rs_shed_median_ns(const rs_shed_state *)
     const int RS_SHED_SHORT
-    int64_t rs_shed_room_told(const rs_shed_state *, int64_t, int)
+    int64_t rs_shed_room_configured(const rs_shed_state *, int64_t, int)
     int64_t rs_shed_room_left(const rs_shed_state *, double, int64_t, int)
     double rs_shed_drain_ns(const rs_shed_state *, int64_t, int64_t)
     double rs_shed_needed_ns(const rs_shed_state *, int64_t, int64_t)

@@ -72,7 +72,7 @@ cdef inline int64_t _room(rs_shedder *s, bint timely) noexcept nogil:
     """Room in the queue, for calls with (*timely*) or without a deadline."""
     if s.learns and s.law.knee > 0.0:
         return rs_shed_room_left(&s.state, s.law.knee, s.limit, timely)
-    return rs_shed_room_told(&s.state, s.limit, timely)
+    return rs_shed_room_configured(&s.state, s.limit, timely)
 
 
 cdef int _shedder_reject(rs_shedder *s, int reason, rs_rejection *rejection) noexcept nogil:

@@ -253,10 +253,10 @@ cdef class HedgeGate(Gate):
         self.rejected += 1
         rs_lock_release(&gate.lock)
 
-    def outcome_of(self, rest, value, error):
-        """Judge a result of *rest*, or else an Exception, by this hedge's rules; return the Outcome's number."""
+    def outcome_of(self, inner, value, error):
+        """Judge a result of *inner*, or else an Exception, by this hedge's rules; return the Outcome's number."""
         cdef rs_gate *gate = <rs_gate *><PyObject *>self
-        return api.judge(gate, <PyObject *>rest, <PyObject *>value, NULL if error is None else <PyObject *>error)
+        return api.judge(gate, <PyObject *>inner, <PyObject *>value, NULL if error is None else <PyObject *>error)
 
     def learn(self, double seconds, *, bint stopped=False, bint failed=False):
         """
@@ -307,14 +307,14 @@ cdef class HedgeGate(Gate):
         due = {name: self.hedging.answers[at] for at, name in enumerate(ANSWERS)}
         return due, self.rejected, self.hedge_wins
 
-    def tell_started(self, int number):
+    def notify_started(self, int number):
         """Notify listeners that a copy was started."""
         if rs_hedge_listening(<PyObject *>self) & RS_LISTEN_HEDGE_STARTED:
             from resilio import events
 
             events.hedge_started(self, number)
 
-    def tell_won(self, int number):
+    def notify_won(self, int number):
         """Notify listeners that a copy has won."""
         if rs_hedge_listening(<PyObject *>self) & RS_LISTEN_HEDGE_WON:
             from resilio import events
@@ -323,9 +323,9 @@ cdef class HedgeGate(Gate):
 
     # -- on trio
 
-    def arun(self, rest):
-        """Run the rest of the call and its hedges in a nursery of trio."""
-        return core.hook("run_trio_race")(self, rest)
+    def arun(self, inner):
+        """Run the inner part of the call and its hedges in a nursery of trio."""
+        return core.hook("run_trio_race")(self, inner)
 
     # -- how the primary has ended
 

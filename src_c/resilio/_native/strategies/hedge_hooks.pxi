@@ -74,7 +74,7 @@ cdef void hedge_leave(rs_gate *gate, rs_slot *slot) noexcept:
         return
     try:
         race = <object>slot.extra
-        if type(race) is not core.Rest:     # kept by a stage that has delegated, and possibly judged since
+        if type(race) is not core.InnerCall:     # kept by a stage that has delegated, and possibly judged since
             race.dropped()
     except KeyboardInterrupt:
         PyErr_SetInterrupt()            # again, at the next safe point

@@ -388,24 +388,24 @@ cdef class TimeoutGate(Gate):
         """Return a stream of `make()` that applies the time limits to each item; see resilio._policy.streams."""
         return core.hook("timed_items")(self, make)
 
-    async def arun(self, rest):
-        """Run *rest* in a cancel scope of trio."""
-        return await core.hook("run_in_scope")(self, rest, self.total)
+    async def arun(self, inner):
+        """Run *inner* in a cancel scope of trio."""
+        return await core.hook("run_in_scope")(self, inner, self.total)
 
-    def run(self, rest):
+    def run(self, inner):
         """
-        Run *rest* in a thread that may be abandoned, or in this one if *rest* observes the time that is left.
+        Run *inner* in a thread that may be abandoned, or in this one if *inner* observes the time that is left.
 
         Raises:
             TypeError: Neither applies: nothing can interrupt a function in this thread.
         """
         if not self.in_threads:
-            if heeds_time(rest.func):
-                return core.hook("run_within")(self, rest)
-            raise TypeError(f"a timeout cannot stop {rest.func!r}, which is not async: use thread=True, or async def")
+            if heeds_time(inner.func):
+                return core.hook("run_within")(self, inner)
+            raise TypeError(f"a timeout cannot stop {inner.func!r}, which is not async: use thread=True, or async def")
         if self.threads is None:
             self.threads = core.hook("Threads")()
-        return self.threads.timed(self, rest, self.total)
+        return self.threads.timed(self, inner, self.total)
 
 
 def locked(lock, function, *args):

@@ -168,6 +168,6 @@ cdef class DeadlineGate(Gate):
         """Return an async stream of `make()` that ends at its deadline."""
         return core.hook("items_until_deadline")(self, make)
 
-    async def arun(self, rest):
-        """Run *rest* in a cancel scope of trio."""
-        return await core.hook("until_deadline")(self, rest)
+    async def arun(self, inner):
+        """Run *inner* in a cancel scope of trio."""
+        return await core.hook("until_deadline")(self, inner)

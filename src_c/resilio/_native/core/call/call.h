@@ -72,9 +72,6 @@ static inline void rs_call_enter(CallObject *self)
     self->running = 1;
 }
 
-/* Return 1 if a cancellation would not hit the user's function. */
-static inline int rs_call_pauses(const CallObject *self) { return self->state == WAITING || self->state == SLEEPING; }
-
 static inline rs_request rs_call_request(CallObject *self)
 {
     return (rs_request){.args = self->args + 1,

@@ -118,7 +118,7 @@ static PyObject *call_close(CallObject *self, PyObject *unused)
 
 /* ---- for strategies written in Python ------------------------------------------------------------------------ */
 
-static PyObject *call_rest(CallObject *self, PyObject *stage)
+static PyObject *call_inner(CallObject *self, PyObject *stage)
 {
     long at = PyLong_AsLong(stage);
     if (at == -1 && PyErr_Occurred())
@@ -126,7 +126,8 @@ static PyObject *call_rest(CallObject *self, PyObject *stage)
     if (self->pipe == NULL || at < self->run.base || at >= self->pipe->n)
         return PyErr_Format(PyExc_ValueError, "stage: this call has none of the number %ld", at);
     rs_request request = rs_call_request(self);
-    return rs_rest_of(rs_rest_new(self->pipe, (int)at + 1, self->func, self->guard, &request, 1), &self->run);
+    return rs_inner_call_of(rs_inner_call_new(self->pipe, (int)at + 1, self->func, self->guard, &request, 1),
+                            &self->run);
 }
 
 static PyObject *call_interrupt(CallObject *self, PyObject *args)
@@ -215,8 +216,8 @@ static PyMethodDef call_methods[] = {
      "throw($self, type, value=None, traceback=None, /)\n--\n\nRaise an exception where the call is suspended."},
     {"close", (PyCFunction)call_close, METH_NOARGS,
      "close($self, /)\n--\n\nClose the user's coroutine, then release all permits."},
-    {"_rest", (PyCFunction)call_rest, METH_O,
-     "_rest($self, stage, /)\n--\n\nReturn the inside of a stage, for a strategy."},
+    {"_inner", (PyCFunction)call_inner, METH_O,
+     "_inner($self, stage, /)\n--\n\nReturn the inside of a stage, for a strategy."},
     {"_interrupt", (PyCFunction)call_interrupt, METH_VARARGS,
      "_interrupt($self, stage, reason, /)\n--\n\n"
      "Cancel the call, from a callback of its loop. Return 1, 0 if it is already ending, or -1 if another\n"

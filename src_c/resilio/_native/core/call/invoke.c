@@ -124,9 +124,9 @@ static int sleep_until(int64_t at, int64_t now)
 
 static PyObject *delegated(rs_run *run, PyObject *func, const rs_request *request)
 {
-    PyObject *rest = rs_rest_of(rs_rest_new(run->pipe, run->cursor + 1, func, NULL, request, 0), run);
-    PyObject *result = rest ? rs_run_delegate(run, rest, "run") : NULL;
-    Py_XDECREF(rest);
+    PyObject *inner = rs_inner_call_of(rs_inner_call_new(run->pipe, run->cursor + 1, func, NULL, request, 0), run);
+    PyObject *result = inner ? rs_run_delegate(run, inner, "run") : NULL;
+    Py_XDECREF(inner);
     return result;
 }
 

@@ -1,4 +1,5 @@
-/* Rejections: the exception (a new one each time, its fields written directly) and the value that try_acquire returns. */
+/* Rejections: the exception (a new one each time, its fields written directly) and the value that try_acquire returns.
+ */
 #include "core.h"
 
 static PyObject *float_or_none(double value) { return isnan(value) ? Py_NewRef(Py_None) : PyFloat_FromDouble(value); }

@@ -118,17 +118,17 @@ static PySendResult sleep_until(CallObject *self, int64_t at)
     return slept;
 }
 
-/* The strategy at the cursor runs the rest in Python. */
+/* The strategy at the cursor runs the inner part in Python. */
 static PySendResult delegate(CallObject *self, PyObject **result)
 {
     rs_request request = rs_call_request(self);
-    PyObject *rest = rs_rest_of(rs_rest_new(self->pipe, self->run.cursor + 1, self->func, self->guard, &request, 1),
-                                &self->run);
+    PyObject *inner = rs_inner_call_of(
+        rs_inner_call_new(self->pipe, self->run.cursor + 1, self->func, self->guard, &request, 1), &self->run);
     self->state = RUNNING;
     rs_call_enter(self);
-    PyObject *coroutine = rest ? rs_run_delegate(&self->run, rest, "arun") : NULL;
+    PyObject *coroutine = inner ? rs_run_delegate(&self->run, inner, "arun") : NULL;
     rs_call_leave(self);
-    Py_XDECREF(rest);
+    Py_XDECREF(inner);
     *result = NULL;
     if (coroutine == NULL)
         return PYGEN_ERROR;

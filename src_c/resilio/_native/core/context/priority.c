@@ -19,7 +19,7 @@ typedef struct priority_object {
     struct priority_object *outer; /* the value before, owned; NULL where it no longer matters */
     PyObject *generator;           /* weak reference, or NULL */
     uint8_t closed;                /* the generator has left the block */
-    uint8_t aside;                 /* set while the generator of an earlier value was suspended */
+    uint8_t over_suspended;        /* set while the generator of an earlier value was suspended */
 } PriorityObject;
 
 static int holds(const PriorityObject *self) { return rs_holds_in(self->generator, self->closed); }
@@ -28,7 +28,7 @@ static int holds(const PriorityObject *self) { return rs_holds_in(self->generato
 static PriorityObject *innermost(PriorityObject *self)
 {
     PriorityObject *found = NULL;
-    for (; self && (found == NULL || found->aside); self = self->outer)
+    for (; self && (found == NULL || found->over_suspended); self = self->outer)
         if ((found == NULL || self->generator) && holds(self))
             found = self;
     return found;
@@ -97,8 +97,8 @@ static PyObject *priority_new(PyTypeObject *type, PyObject *args, PyObject *kwar
     __atomic_add_fetch(&rs_priority_count, 1, __ATOMIC_ACQ_REL);
     self->level = level;
     self->outer = outer == Py_None ? NULL : worth_keeping((PriorityObject *)outer, generator != Py_None);
-    for (const PriorityObject *before = self->outer; before && !self->aside; before = before->outer)
-        self->aside = before->generator && !before->closed && !holds(before);
+    for (const PriorityObject *before = self->outer; before && !self->over_suspended; before = before->outer)
+        self->over_suspended = before->generator && !before->closed && !holds(before);
     if (take_task(self, task) < 0 || rs_refer_weakly(generator, &self->generator) < 0)
         Py_CLEAR(self);
     return (PyObject *)self;

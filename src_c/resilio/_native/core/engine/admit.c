@@ -2,8 +2,7 @@
 #include "core.h"
 
 uint32_t rs_epoch = 1;
-int rs_bypass_count, rs_no_wait_count;
-static PyObject *backend_park_sync, *context_bypass, *context_no_wait, *context_say_once;
+static PyObject *backend_park_sync;
 
 /* Record a wait or a rejection. *final*: the gate is not asked again. Lock held. */
 static RS_APART void note_not_admitted(rs_gate *gate, rs_slot *slot, int verdict, int final, uint32_t credit,
@@ -80,7 +79,7 @@ static RS_APART int reject(rs_run *run, int at, int64_t now, const rs_rejection 
     if (rs_gate_has_news(gate, 0))
         rs_gate_deliver(gate, NULL, 0);
     if (RS_UNLIKELY(gate->listening & RS_LISTEN_REJECTED))
-        rs_tell_rejected(gate, why);
+        rs_notify_rejected(gate, why);
     return RS_REJECTED;
 }
 
@@ -239,7 +238,7 @@ static int recheck(rs_run *run, int waited, int64_t now, rs_rejection *why)
             slot->flags = flags;
             rs_gate_deliver(gate, NULL, 0);
             if (gate->listening & RS_LISTEN_REJECTED)
-                rs_tell_rejected(gate, why);
+                rs_notify_rejected(gate, why);
             return RS_REJECTED;
         }
         if (rs_gate_has_news(gate, 0))
@@ -325,45 +324,6 @@ int rs_run_resume(rs_run *run, const rs_request *request, int64_t now, rs_reject
         return RS_REJECTED;
     return rs_run_admit(run, request, i + 1, 1, now, why);
 }
-
-static int context_flag(int count, const char *name, PyObject **cache)
-{
-    PyObject *variable, *value = NULL;
-    if (RS_LIKELY(count == 0))
-        return 0;
-    variable = rs_hook(name, cache);
-    if (variable == NULL || PyContextVar_Get(variable, NULL, &value) < 0) {
-        rs_drop_error();
-        return 0;
-    }
-    int on = value == Py_True;
-    Py_XDECREF(value);
-    return on;
-}
-
-/* testing.disabled(), or RESILIO_DISABLED: skip the gates in this context. The first such call may log why. */
-int rs_run_bypassed(void)
-{
-    static int said;
-    if (!context_flag(rs_bypass_count, "bypass", &context_bypass))
-        return 0;
-    if (__atomic_exchange_n(&said, 1, __ATOMIC_ACQ_REL) == 0) {
-        PyObject *say = rs_hook("say_once", &context_say_once);
-        Py_XDECREF(say ? PyObject_CallNoArgs(say) : NULL);
-        rs_drop_error();
-    }
-    return 1;
-}
-
-/* The time at which a wait is polled: now, or under testing.no_wait() the end of the wait. */
-int64_t rs_wait_now(const rs_run *run)
-{
-    int64_t now = rs_clock_now(rs_clk), wake = run->slots[run->cursor].wake_ns;
-    return wake != RS_NEVER && wake > now && rs_skips_waits() ? wake : now;
-}
-
-/* testing.no_wait(): end waits at once that only the passage of time would end. */
-int rs_skips_waits(void) { return context_flag(rs_no_wait_count, "no_wait", &context_no_wait); }
 
 /* Reject instead of blocking: the blocked event loop would have to release the permit. */
 static int reject_to_block(rs_run *run, int64_t now, rs_rejection *why)

@@ -1,9 +1,9 @@
-/* Work that a finaliser defers. The garbage collector interrupts any code, so what a finaliser calls must not take a lock
- * that the interrupted code may hold: it neither logs nor calls a listener. It counts, and defers the rest to the next
- * call that ends outside of a finaliser, in any thread, or to the exit of the process.
+/* Work that a finaliser defers. The garbage collector interrupts any code, so what a finaliser calls must not take a
+ * lock that the interrupted code may hold: it neither logs nor calls a listener. It counts, and defers the rest to the
+ * next call that ends outside of a finaliser, in any thread, or to the exit of the process.
  *
- * Py_AddPendingCall is no way out: it runs the work between any two instructions of the main thread, so in the middle of
- * a logging handler too, and never while the main thread waits in C.
+ * Py_AddPendingCall is no way out: it runs the work between any two instructions of the main thread, so in the middle
+ * of a logging handler too, and never while the main thread waits in C.
  */
 #include "core.h"
 

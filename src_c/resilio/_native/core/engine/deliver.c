@@ -73,7 +73,7 @@ void rs_gate_deliver(rs_gate *gate, PyObject *subject, int in_finaliser)
 
 static PyObject *number(double value) { return isnan(value) ? Py_NewRef(Py_None) : PyFloat_FromDouble(value); }
 
-void rs_tell_rejected(rs_gate *gate, const rs_rejection *why)
+void rs_notify_rejected(rs_gate *gate, const rs_rejection *why)
 {
     const rs_kind *kind = rs_kind_of(gate->ops);
     PyObject *args[5] = {
@@ -86,7 +86,7 @@ void rs_tell_rejected(rs_gate *gate, const rs_rejection *why)
         Py_XDECREF(args[i]);
 }
 
-void rs_tell_settled(rs_gate *gate, int outcome, int64_t latency_ns, PyObject *error)
+void rs_notify_settled(rs_gate *gate, int outcome, int64_t latency_ns, PyObject *error)
 {
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);

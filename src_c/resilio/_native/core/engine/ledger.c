@@ -28,7 +28,7 @@ static rs_lock drop_lock; /* for a run that drops its ledger while another threa
 
 void rs_ledger_after_fork(void) { rs_lock_reset(&drop_lock); }
 
-static rs_ledger *ledger_of(const rs_run *run)
+rs_ledger *rs_ledger_of(const rs_run *run)
 {
     rs_lock_acquire(&drop_lock);
     rs_ledger *ledger = rs_ledger_keep(run->ledger);
@@ -60,7 +60,7 @@ static inline int may_write(const rs_run *run, const rs_ledger *ledger)
     return !ledger->closed && (owns(run, ledger) || run->lane == ledger->lane[run->base]);
 }
 
-static void spend(rs_spent *spent, int segment, uint32_t attempt, int64_t ns)
+void rs_spend(rs_spent *spent, int segment, uint32_t attempt, int64_t ns)
 {
     if (ns <= 0)
         return;
@@ -82,7 +82,7 @@ static void spend(rs_spent *spent, int segment, uint32_t attempt, int64_t ns)
 /* Close the open segment at *now* and open another. Lock held. */
 static void turn(rs_ledger *ledger, int segment, uint32_t attempt, int64_t now)
 {
-    spend(&ledger->spent, ledger->segment, ledger->attempt, now - ledger->mark_ns);
+    rs_spend(&ledger->spent, ledger->segment, ledger->attempt, now - ledger->mark_ns);
     ledger->mark_ns = Py_MAX(ledger->mark_ns, now);
     ledger->segment = (uint8_t)segment;
     ledger->attempt = attempt;
@@ -92,12 +92,9 @@ static inline int is_phase(int segment) { return segment >= RS_ATTEMPT && segmen
 
 /* ---- written by a run --------------------------------------------------------------------------------------- */
 
-/* 0: unknown. Stages that all work without a clock, like a fallback alone, record no start; they have no ledger. */
-static int64_t began(const rs_run *run) { return run->n > run->base ? run->slots[run->base].admitted_ns : 0; }
-
 void rs_ledger_begin(rs_run *run)
 {
-    int64_t began_ns = run->ledger ? 0 : began(run);
+    int64_t began_ns = run->ledger ? 0 : rs_run_began(run);
     rs_ledger *made = began_ns ? ledger_new(began_ns, run->base) : NULL, *none = NULL;
     if (made == NULL)
         return;
@@ -242,7 +239,7 @@ void rs_ledger_save(rs_run *run, int stage, int64_t now)
     saved->at_ns = now;
     saved->spent = ledger->spent;
     if (may_write(run, ledger))
-        spend(&saved->spent, ledger->segment, ledger->attempt, now - ledger->mark_ns);
+        rs_spend(&saved->spent, ledger->segment, ledger->attempt, now - ledger->mark_ns);
     rs_lock_release(&ledger->lock);
 }
 
@@ -268,12 +265,12 @@ void rs_ledger_adopt(rs_ledger *ledger, rs_ledger *copy, int stage, int64_t now)
                 wasted += ledger->spent.ns[i] - before->ns[i];
         ledger->spent = *before;
         ledger->spent.ns[RS_WASTED] = wasted;
-        spend(&ledger->spent, RS_HEDGE, ledger->attempt, began_ns - from_ns);
+        rs_spend(&ledger->spent, RS_HEDGE, ledger->attempt, began_ns - from_ns);
         ledger->spent.ns[RS_OWN] += spent.ns[RS_OWN];
         for (int i = 0; i < spent.n; i++)
-            spend(&ledger->spent, spent.entry[i].segment == RS_SEGMENTS ? RS_ATTEMPT : spent.entry[i].segment,
-                  ledger->attempt, spent.entry[i].ns);
-        spend(&ledger->spent, RS_HEDGE, ledger->attempt, now - ended_ns);
+            rs_spend(&ledger->spent, spent.entry[i].segment == RS_SEGMENTS ? RS_ATTEMPT : spent.entry[i].segment,
+                     ledger->attempt, spent.entry[i].ns);
+        rs_spend(&ledger->spent, RS_HEDGE, ledger->attempt, now - ended_ns);
         ledger->mark_ns = Py_MAX(ledger->mark_ns, now);
         ledger->segment = RS_OWN;
     }
@@ -295,25 +292,6 @@ static int64_t total(const rs_spent *spent)
     return sum;
 }
 
-static PyObject *slow_one(rs_gate *gate, const rs_spent *spent)
-{
-    PyObject *type, *value, *traceback, *told = NULL;
-    PyErr_Fetch(&type, &value, &traceback);
-    PyObject *segments = rs_segments_new(spent);
-    if (segments)
-        told = PyTuple_Pack(2, (PyObject *)gate, segments);
-    Py_XDECREF(segments);
-    PyErr_Restore(type, value, traceback); /* without memory it is not reported */
-    return told;
-}
-
-PyObject *rs_ledger_slow_attempt(rs_gate *gate, int64_t ns)
-{
-    rs_spent spent = {.n = 0};
-    spend(&spent, RS_ATTEMPT, 1, ns);
-    return slow_one(gate, &spent);
-}
-
 /* The run is over: count it at its outermost gate, which is still held. */
 PyObject *rs_ledger_close(rs_run *run, int64_t now)
 {
@@ -332,7 +310,7 @@ PyObject *rs_ledger_close(rs_run *run, int64_t now)
     for (int i = 0; i <= RS_WASTED; i++)
         if (ledger->spent.ns[i])
             RS_SPEND(gate, i, ledger->spent.ns[i]);
-    return total(&ledger->spent) >= rs_slow_ns ? slow_one(gate, &ledger->spent) : NULL;
+    return total(&ledger->spent) >= rs_slow_ns ? rs_ledger_slow_of(gate, &ledger->spent) : NULL;
 }
 
 /* The stages inside *floor* were not called: the time waited counts nevertheless. */
@@ -342,89 +320,4 @@ void rs_ledger_uncalled(rs_run *run, int floor, int64_t now)
         rs_ledger_go(run, RS_OWN, now);
     else
         Py_XDECREF(rs_ledger_close(run, now)); /* no slow call: the callee was not called */
-}
-
-static PyObject *told_slow, *told_note;
-
-/* Report a slow call, outside all locks; *slow* is stolen. */
-void rs_ledger_slow(PyObject *slow, PyObject *error)
-{
-    PyObject *type, *value, *traceback;
-    PyErr_Fetch(&type, &value, &traceback);
-    PyObject *hook = rs_hook("report_slow_call", &told_slow);
-    PyObject *args[3] = {PyTuple_GET_ITEM(slow, 0), PyTuple_GET_ITEM(slow, 1), error ? error : Py_None};
-    PyObject *done = hook ? PyObject_Vectorcall(hook, args, 3, NULL) : NULL;
-    if (done == NULL)
-        rs_drop_error();
-    Py_XDECREF(done);
-    Py_DECREF(slow);
-    PyErr_Restore(type, value, traceback);
-}
-
-void rs_ledger_slow_dropped(PyObject *slow) { rs_ledger_slow(Py_NewRef(slow), NULL); }
-
-/* Return 1 if there is more than a single attempt. */
-static int has_story(const rs_spent *spent)
-{
-    return spent->n > 1 || (spent->n == 1 && spent->entry[0].segment != RS_ATTEMPT);
-}
-
-static PyObject *attribute;
-
-/* Attach the ledger to an exception that leaves the run. No user code runs; skipped if the
-   exception cannot hold attributes. */
-void rs_ledger_attach(rs_run *run, PyObject *error, int64_t now)
-{
-    rs_ledger *ledger = run->ledger;
-    rs_spent plain = {.n = 0};
-    const rs_spent *spent = &plain;
-    if (run->base != 0 || run->lent)
-        return;
-    if (ledger)
-        spent = &ledger->spent;
-    else if (run->pipe->n && run->slots[0].admitted_ns)
-        spend(&plain, RS_ATTEMPT, 1, now - run->slots[0].admitted_ns);
-    else
-        return; /* duration unknown: keep the segments attached by an inner call */
-    if (attribute == NULL && (attribute = PyUnicode_InternFromString("resilio_segments")) == NULL)
-        goto out;
-    PyObject *segments = rs_segments_new(spent);
-    if (segments == NULL || PyObject_GenericSetAttr(error, attribute, segments) < 0)
-        PyErr_Clear();
-    else if (has_story(spent)) {
-        PyObject *hook = rs_hook("note_segments", &told_note), *args[2] = {error, segments};
-        PyObject *done = hook ? PyObject_Vectorcall(hook, args, 2, NULL) : NULL;
-        Py_XDECREF(done);
-    }
-    Py_XDECREF(segments);
-out:
-    rs_drop_error();
-}
-
-/* The same for the pending exception, of a run that waited and never called. */
-void rs_ledger_attach_pending(rs_run *run)
-{
-    if (run->ledger == NULL)
-        return;
-    PyObject *error = rs_take_error();
-    rs_ledger_attach(run, error, 0);
-    rs_raise_error(error);
-}
-
-/* Time spent by the run up to now. NULL with an exception. */
-PyObject *rs_ledger_segments(const rs_run *run, int64_t now)
-{
-    rs_ledger *ledger = ledger_of(run);
-    rs_spent spent = {.n = 0};
-    if (ledger == NULL)
-        spend(&spent, RS_ATTEMPT, run->attempt + 1, began(run) ? now - began(run) : 0);
-    else {
-        rs_lock_acquire(&ledger->lock);
-        spent = ledger->spent;
-        if (!ledger->closed)
-            spend(&spent, ledger->segment, ledger->attempt, now - ledger->mark_ns);
-        rs_lock_release(&ledger->lock);
-        rs_ledger_drop(&ledger);
-    }
-    return rs_segments_new(&spent);
 }

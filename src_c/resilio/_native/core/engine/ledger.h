@@ -4,9 +4,9 @@
  * readings that its gates need anyway. The first deviation creates a ledger. From then on each transition closes the
  * open segment with an existing clock reading: so segments always add up to the wall time.
  *
- * The runs inside a stage run in Python (a Rest: on trio, in a thread) write into the ledger of their call, in a lane.
- * Once the stage has ended, a run left behind there, in an abandoned thread, writes no more. Copies of a hedge run
- * beside the call. Each has its own ledger, which the call takes over if the copy wins.
+ * The runs inside a stage run in Python (an InnerCall: on trio, in a thread) write into the ledger of their call, in a
+ * lane. Once the stage has ended, a run left behind there, in an abandoned thread, writes no more. Copies of a hedge
+ * run beside the call. Each has its own ledger, which the call takes over if the copy wins.
  */
 #ifndef RS_LEDGER_H
 #define RS_LEDGER_H
@@ -72,6 +72,9 @@ void rs_ledger_first(struct rs_run *run, int64_t now);
 int rs_ledger_phase(struct rs_run *run, int segment, int64_t now);
 PyObject *rs_ledger_close(struct rs_run *run, int64_t now); /* count it; not NULL: a slow call, for rs_ledger_slow */
 void rs_ledger_uncalled(struct rs_run *run, int floor, int64_t now); /* if there is one */
+void rs_spend(rs_spent *spent, int segment, uint32_t attempt, int64_t ns);
+rs_ledger *rs_ledger_of(const struct rs_run *run);                 /* a new reference, in any thread; or NULL */
+PyObject *rs_ledger_slow_of(rs_gate *gate, const rs_spent *spent); /* for rs_ledger_slow; NULL without memory */
 PyObject *rs_ledger_slow_attempt(rs_gate *gate, int64_t ns);
 void rs_ledger_slow(PyObject *slow, PyObject *error);
 void rs_ledger_slow_dropped(PyObject *slow); /* the same of a call that was dropped; does not steal */

@@ -60,12 +60,12 @@ void rs_run_drop(rs_run *run, int waiting, int in_finaliser, int64_t now)
     rs_run_settle(run, RS_IGNORED, NULL, in_finaliser, now);
 }
 
-static RS_APART void tell_settled(rs_gate *gate, int outcome, PyObject *subject, int64_t latency, int in_finaliser)
+static RS_APART void notify_settled(rs_gate *gate, int outcome, PyObject *subject, int64_t latency, int in_finaliser)
 {
     if (rs_gate_has_news(gate, 0))
         rs_gate_deliver(gate, subject, in_finaliser);
     if (gate->listening & RS_LISTEN_SETTLED && !in_finaliser)
-        rs_tell_settled(gate, outcome, latency, subject && PyExceptionInstance_Check(subject) ? subject : Py_None);
+        rs_notify_settled(gate, outcome, latency, subject && PyExceptionInstance_Check(subject) ? subject : Py_None);
 }
 
 /* *subject*: the exception raised or the value returned; or the part that was kept of it; or NULL. */
@@ -95,7 +95,7 @@ static inline void settle_one(rs_gate *gate, rs_slot *slot, int outcome, PyObjec
     }
     rs_gate_unlock(gate);
     if (rs_gate_has_news(gate, RS_LISTEN_SETTLED))
-        tell_settled(gate, outcome, subject, latency, in_finaliser);
+        notify_settled(gate, outcome, subject, latency, in_finaliser);
     rs_slot_leave(slot);
 }
 

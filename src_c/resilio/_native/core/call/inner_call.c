@@ -1,4 +1,4 @@
-/* Rest: the inner part of a stage, as one callable. */
+/* InnerCall: the inner part of a stage, as one callable. */
 #include "core.h"
 
 typedef struct {
@@ -17,13 +17,13 @@ typedef struct {
     uint32_t attempt; /* as current().attempt counts them */
     uint16_t lane;
     rs_ledger *ledger; /* of the call around, or a copy's own; or NULL */
-} RestObject;
+} InnerCallObject;
 
 PyObject *rs_call_inside(rs_pipeline *pipe, int first, PyObject *func, PyObject *const *args, Py_ssize_t nargs,
                          PyObject *kwnames, int hedge, uint32_t attempt, GuardObject *guard, rs_ledger *ledger,
                          uint16_t lane);
 
-static PyObject *rest_vectorcall(RestObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames)
+static PyObject *inner_call_vectorcall(InnerCallObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames)
 {
     if (PyVectorcall_NARGS(nargsf) || kwnames)
         return PyErr_Format(PyExc_TypeError,
@@ -36,19 +36,19 @@ static PyObject *rest_vectorcall(RestObject *self, PyObject *const *args, size_t
                             self->ledger, self->lane, self->attempt);
 }
 
-PyObject *rs_rest_new(rs_pipeline *pipe, int first, PyObject *func, GuardObject *guard, const rs_request *request,
-                      int is_async)
+PyObject *rs_inner_call_new(rs_pipeline *pipe, int first, PyObject *func, GuardObject *guard, const rs_request *request,
+                            int is_async)
 {
     Py_ssize_t total = request->nargs + (request->kwnames ? PyTuple_GET_SIZE(request->kwnames) : 0);
     PyObject *args = PyTuple_New(total);
-    RestObject *self = args ? PyObject_GC_New(RestObject, &rs_RestType) : NULL;
+    InnerCallObject *self = args ? PyObject_GC_New(InnerCallObject, &rs_InnerCallType) : NULL;
     if (self == NULL) {
         Py_XDECREF(args);
         return NULL;
     }
     for (Py_ssize_t i = 0; i < total; i++)
         PyTuple_SET_ITEM(args, i, Py_NewRef(request->args[i]));
-    self->vectorcall = (vectorcallfunc)rest_vectorcall;
+    self->vectorcall = (vectorcallfunc)inner_call_vectorcall;
     self->pipe = (rs_pipeline *)Py_NewRef((PyObject *)pipe);
     self->func = Py_NewRef(func);
     self->guard = (GuardObject *)Py_XNewRef((PyObject *)guard);
@@ -66,18 +66,18 @@ PyObject *rs_rest_new(rs_pipeline *pipe, int first, PyObject *func, GuardObject 
     return (PyObject *)self;
 }
 
-/* Bind the rest of a stage to this run: its time is the run's. NULL passes through. */
-PyObject *rs_rest_of(PyObject *rest, rs_run *run)
+/* Bind the inner part of a stage to this run: its time is the run's. NULL passes through. */
+PyObject *rs_inner_call_of(PyObject *inner, rs_run *run)
 {
-    RestObject *self = (RestObject *)rest;
+    InnerCallObject *self = (InnerCallObject *)inner;
     if (self) {
         self->attempt = run->attempt;
         self->ledger = rs_ledger_share(run, self->first, &self->lane);
     }
-    return rest;
+    return inner;
 }
 
-static int rest_traverse(RestObject *self, visitproc visit, void *arg)
+static int inner_call_traverse(InnerCallObject *self, visitproc visit, void *arg)
 {
     Py_VISIT(self->pipe);
     Py_VISIT(self->func);
@@ -87,7 +87,7 @@ static int rest_traverse(RestObject *self, visitproc visit, void *arg)
     return 0;
 }
 
-static void rest_dealloc(RestObject *self)
+static void inner_call_dealloc(InnerCallObject *self)
 {
     PyObject_GC_UnTrack(self);
     if (self->ledger) {
@@ -103,9 +103,12 @@ static void rest_dealloc(RestObject *self)
     PyObject_GC_Del(self);
 }
 
-static PyObject *rest_args(RestObject *self, void *unused) { return PyTuple_GetSlice(self->args, 0, self->nargs); }
+static PyObject *inner_call_args(InnerCallObject *self, void *unused)
+{
+    return PyTuple_GetSlice(self->args, 0, self->nargs);
+}
 
-static PyObject *rest_kwargs(RestObject *self, void *unused)
+static PyObject *inner_call_kwargs(InnerCallObject *self, void *unused)
 {
     PyObject *kwargs = PyDict_New();
     for (Py_ssize_t i = 0; kwargs && self->kwnames && i < PyTuple_GET_SIZE(self->kwnames); i++)
@@ -115,19 +118,20 @@ static PyObject *rest_kwargs(RestObject *self, void *unused)
     return kwargs;
 }
 
-static PyObject *rest_replayable(RestObject *self, void *unused)
+static PyObject *inner_call_replayable(InnerCallObject *self, void *unused)
 {
     rs_request request = {&PyTuple_GET_ITEM(self->args, 0), self->nargs, self->kwnames, NULL, 0};
     return PyBool_FromLong(rs_api.replayable(&request, self->func, 1));
 }
 
 /* The same stages around another function: a hedge's other target. */
-static PyObject *rest_around(RestObject *self, PyObject *func)
+static PyObject *inner_call_around(InnerCallObject *self, PyObject *func)
 {
     if (!PyCallable_Check(func))
         return PyErr_Format(PyExc_TypeError, "around: must be given a function, not %R", func);
     rs_request request = {&PyTuple_GET_ITEM(self->args, 0), self->nargs, self->kwnames, NULL, 0};
-    RestObject *other = (RestObject *)rs_rest_new(self->pipe, self->first, func, NULL, &request, self->is_async);
+    InnerCallObject *other = (InnerCallObject *)rs_inner_call_new(self->pipe, self->first, func, NULL, &request,
+                                                                  self->is_async);
     if (other) {
         other->hedge = self->hedge;
         other->attempt = self->attempt;
@@ -138,7 +142,7 @@ static PyObject *rest_around(RestObject *self, PyObject *func)
 }
 
 /* Begin a copy beside a call in flight, with its own ledger. */
-static PyObject *rest_begin_copy(RestObject *self, PyObject *number)
+static PyObject *inner_call_begin_copy(InnerCallObject *self, PyObject *number)
 {
     long hedge = PyLong_AsLong(number);
     if (hedge == -1 && PyErr_Occurred())
@@ -150,18 +154,18 @@ static PyObject *rest_begin_copy(RestObject *self, PyObject *number)
 }
 
 /* The copy has won. */
-static PyObject *rest_adopt(RestObject *self, PyObject *copy)
+static PyObject *inner_call_adopt(InnerCallObject *self, PyObject *copy)
 {
-    if (Py_TYPE(copy) != &rs_RestType)
+    if (Py_TYPE(copy) != &rs_InnerCallType)
         return PyErr_Format(PyExc_TypeError, "adopt: must be given a copy, not %R", copy);
-    rs_ledger *other = ((RestObject *)copy)->ledger;
+    rs_ledger *other = ((InnerCallObject *)copy)->ledger;
     if (self->ledger && other) /* memory sufficed for both */
         rs_ledger_adopt(self->ledger, other, self->first - 1, rs_clock_now(rs_clk));
     Py_RETURN_NONE;
 }
 
 /* The nearest gate of a kind outside this part's own stage. */
-static PyObject *rest_outside(RestObject *self, PyObject *kind)
+static PyObject *inner_call_outside(InnerCallObject *self, PyObject *kind)
 {
     const char *name = PyUnicode_AsUTF8(kind);
     for (int i = self->first - 2; name && i >= 0; i--) /* not a keyed one: its gate differs by call */
@@ -172,68 +176,68 @@ static PyObject *rest_outside(RestObject *self, PyObject *kind)
     Py_RETURN_NONE;
 }
 
-static PyMethodDef rest_methods[] = {
-    {"outside", (PyCFunction)rest_outside, METH_O,
+static PyMethodDef inner_call_methods[] = {
+    {"outside", (PyCFunction)inner_call_outside, METH_O,
      "outside($self, kind, /)\n--\n\nNearest gate of that kind outside of this stage, or None."},
-    {"begin_copy", (PyCFunction)rest_begin_copy, METH_O,
+    {"begin_copy", (PyCFunction)inner_call_begin_copy, METH_O,
      "begin_copy($self, number, /)\n--\n\n"
      "Become copy *number*, from 1, of a call in flight, with a ledger of its own."},
-    {"adopt", (PyCFunction)rest_adopt, METH_O,
+    {"adopt", (PyCFunction)inner_call_adopt, METH_O,
      "adopt($self, copy, /)\n--\n\n"
      "Take the time of the winning copy as the call's; the time spent here meanwhile was wasted."},
-    {"around", (PyCFunction)rest_around, METH_O,
+    {"around", (PyCFunction)inner_call_around, METH_O,
      "around($self, fn, /)\n--\n\nReturn the same stages around another function, with the same arguments."},
     {NULL},
 };
-static PyMemberDef rest_members[] = {
-    {"func", T_OBJECT, offsetof(RestObject, func), READONLY, "The function."},
-    {"is_async", T_BOOL, offsetof(RestObject, is_async), READONLY, "True if a call returns an awaitable."},
-    {"hedge", T_INT, offsetof(RestObject, hedge), READONLY,
+static PyMemberDef inner_call_members[] = {
+    {"func", T_OBJECT, offsetof(InnerCallObject, func), READONLY, "The function."},
+    {"is_async", T_BOOL, offsetof(InnerCallObject, is_async), READONLY, "True if a call returns an awaitable."},
+    {"hedge", T_INT, offsetof(InnerCallObject, hedge), READONLY,
      "Number of a copy of a call in flight, which gates may reject; 0: no copy."},
-    {"cut", T_OBJECT, offsetof(RestObject, cut), 0,
+    {"cut", T_OBJECT, offsetof(InnerCallObject, cut), 0,
      "Object that may cancel it early, or None; the stage and inner gates read cancel_called and cancelled_caught."},
-    {"__vectorcalloffset__", T_PYSSIZET, offsetof(RestObject, vectorcall), READONLY},
+    {"__vectorcalloffset__", T_PYSSIZET, offsetof(InnerCallObject, vectorcall), READONLY},
     {NULL},
 };
-static PyGetSetDef rest_getset[] = {
-    {"replayable", (getter)rest_replayable, NULL,
+static PyGetSetDef inner_call_getset[] = {
+    {"replayable", (getter)inner_call_replayable, NULL,
      "False if an argument, other than a method's self, can be used once only or "
      "not concurrently: an iterator, a file, a cursor."},
-    {"args", (getter)rest_args, NULL, "Positional arguments."},
-    {"kwargs", (getter)rest_kwargs, NULL, "Keyword arguments, a new dict."},
+    {"args", (getter)inner_call_args, NULL, "Positional arguments."},
+    {"kwargs", (getter)inner_call_kwargs, NULL, "Keyword arguments, a new dict."},
     {NULL},
 };
 
-PyTypeObject rs_RestType = {
-    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "resilio._native.core.Rest",
-    .tp_basicsize = sizeof(RestObject),
+PyTypeObject rs_InnerCallType = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "resilio._native.core.InnerCall",
+    .tp_basicsize = sizeof(InnerCallObject),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL
                 | Py_TPFLAGS_DISALLOW_INSTANTIATION,
     .tp_doc = "Inside of a stage: further stages and the function. It may be called any number of times.",
-    .tp_dealloc = (destructor)rest_dealloc,
-    .tp_traverse = (traverseproc)rest_traverse,
+    .tp_dealloc = (destructor)inner_call_dealloc,
+    .tp_traverse = (traverseproc)inner_call_traverse,
     .tp_call = PyVectorcall_Call,
-    .tp_vectorcall_offset = offsetof(RestObject, vectorcall),
-    .tp_methods = rest_methods,
-    .tp_members = rest_members,
-    .tp_getset = rest_getset,
+    .tp_vectorcall_offset = offsetof(InnerCallObject, vectorcall),
+    .tp_methods = inner_call_methods,
+    .tp_members = inner_call_members,
+    .tp_getset = inner_call_getset,
 };
 
 /* Run the strategy at the cursor in Python and return its result, for arun an awaitable. Its
-   slot keeps *rest*, if it is free. */
-PyObject *rs_run_delegate(rs_run *run, PyObject *rest, const char *method)
+   slot keeps *inner*, if it is free. */
+PyObject *rs_run_delegate(rs_run *run, PyObject *inner, const char *method)
 {
     rs_slot *slot = &run->slots[run->cursor];
     if (slot->extra == NULL)
-        slot->extra = Py_NewRef(rest);
-    return PyObject_CallMethod((PyObject *)slot->gate, method, "O", rest);
+        slot->extra = Py_NewRef(inner);
+    return PyObject_CallMethod((PyObject *)slot->gate, method, "O", inner);
 }
 
-/* For strategies: judge, at their gate, an attempt that another task has made. *rest*: its inner part;
+/* For strategies: judge, at their gate, an attempt that another task has made. *inner*: its inner part;
    *error*: an Exception, or NULL. */
-int rs_gate_judge(rs_gate *gate, PyObject *rest, PyObject *value, PyObject *error)
+int rs_gate_judge(rs_gate *gate, PyObject *inner, PyObject *value, PyObject *error)
 {
-    const rs_pipeline *pipe = Py_IS_TYPE(rest, &rs_RestType) ? ((RestObject *)rest)->pipe : NULL;
+    const rs_pipeline *pipe = Py_IS_TYPE(inner, &rs_InnerCallType) ? ((InnerCallObject *)inner)->pipe : NULL;
     if (error)
         return rs_judge_exception(pipe, gate, error);
     return Py_MAX(rs_ask_judge(pipe, gate, 1, value), RS_SUCCESS);
