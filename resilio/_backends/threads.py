@@ -4,12 +4,13 @@ Waiting in a thread.
 Virtual time does not pass by itself, so a waiting thread is listed here with its due time. `resilio.testing` moves the
 clock to `next_due`, then calls `wake_due`; when it ends virtual time, it calls `wake_due(FOREVER_NS)`. A thread that is
 woken early checks its gate again and waits for the rest. `virtual_wait` may be replaced, for example by a function that
-moves the clock itself. Under `resilio.testing`, threads block by its `parking`: the last one awake moves the clock.
+moves the clock itself. Under `resilio.testing`, threads block by its `parking`: the longest parked moves the clock.
 """
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Container
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from resilio._native import clock
 if TYPE_CHECKING:
     from resilio._backends.protocols import Waits
 
-__all__ = ["FOREVER_NS", "next_due", "park", "sleep", "virtual_wait", "wait", "wake_due"]
+__all__ = ["FOREVER_NS", "keep_due", "next_due", "park", "sleep", "virtual_wait", "wait", "wake_due"]
 
 _NS = 1_000_000_000
 FOREVER_NS = 2**63 - 1
@@ -46,6 +47,13 @@ def wake_due(now_ns: int) -> int:
 def next_due() -> int | None:
     """Return the earliest virtual due time of a waiting thread, in nanoseconds; None if no thread waits for one."""
     return min(_due_ns.copy().values(), default=None)
+
+
+def keep_due(locks: Container[threading.Lock]) -> None:
+    """Forget all waits but those for these locks: a forked child has no other threads."""
+    for lock in _due_ns.copy():
+        if lock not in locks:
+            del _due_ns[lock]
 
 
 def _block(lock: threading.Lock) -> None:

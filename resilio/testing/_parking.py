@@ -1,4 +1,4 @@
-"""Blocking of threads under virtual time: a waiting thread moves the clock when no other thread or loop can."""
+"""Blocking of threads under virtual time: the one that has waited longest moves the clock if no event loop does."""
 
 from __future__ import annotations
 
@@ -32,11 +32,10 @@ def park(timeline: Timeline, lock: threading.Lock) -> None:
 
 
 def _turn(timeline: Timeline, watch: Watch, lock: threading.Lock, seen: int) -> bool:
-    """Check the other threads once, or move the clock; return True if this thread was woken."""
+    """Wait a little, the longest parked after a look at the others or a move; return True if this thread was woken."""
     if lock.acquire(blocking=False):
         return True
-    driven = timeline.driver is not None and timeline.driver_thread != threading.get_ident()
-    if not driven and watch.still():
+    if timeline.leads() and watch.still():
         if timeline.move_to_next(seen):
             return False
         watch.starve(io=False, where=threading.current_thread().name)

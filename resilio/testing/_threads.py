@@ -1,9 +1,10 @@
 """
 Classification of other threads, so that virtual time stands still while real work is in progress.
 
-A thread is *busy* while it runs code, and *waiting* while it is blocked in the standard library (a lock, a queue, a
-socket). Idle workers of pools are left out. Its innermost frame decides; on Linux also the kernel's state, which shows
-a thread that was woken but has no processor yet.
+A thread is *busy* while it runs code, and *waiting* while it is blocked: for virtual time, or in the standard library
+(a lock, a queue, a socket). Idle workers of pools are left out. A thread waits for virtual time as long as the lock
+that wakes it is held, whatever it runs meanwhile. Of each other thread the innermost frame decides; on Linux also the
+kernel's state, which shows a thread that was woken but has no processor yet.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ import gc
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from types import FrameType
+from collections.abc import Iterator, Mapping
+from types import FrameType, MappingProxyType
 from typing import NamedTuple
 
 __all__ = ["CALM", "STARTING", "TICK", "DeadlockError", "Others", "Watch", "idle_workers", "others"]
@@ -32,7 +33,6 @@ _WAITING = {
     "multiprocessing.connection": {"_recv", "wait"},
     "queue": {"get", "join", "put"},
     "resilio._backends.threads": {"_block"},
-    "resilio.testing._parking": {"park", "_turn"},
     "selectors": {"select"},
     "socket": {"accept", "connect", "readinto"},
     "ssl": {"read"},
@@ -46,6 +46,11 @@ _IDLE = {
     ("resilio._strategies.threads", "_next_job"),
     ("trio._core._thread_cache", "_work"),
 }
+
+Parked = Mapping[threading.Lock, int]
+"""Locks that wake the threads that wait for virtual time, with the identifiers of these threads."""
+
+_NO_PARKED: Parked = MappingProxyType({})
 
 
 class DeadlockError(RuntimeError):
@@ -67,30 +72,47 @@ class Others(NamedTuple):
         return ", ".join(names) or "none"
 
 
-def others(ignore: frozenset[int] = frozenset()) -> Others:
-    """Return the other threads by activity, without those whose identifiers are in `ignore`."""
+def others(ignore: frozenset[int] = frozenset(), parked: Parked = _NO_PARKED) -> Others:
+    """
+    Return the other threads by activity.
+
+    Args:
+        ignore: Identifiers of threads to leave out.
+
+        parked: The threads that wait for virtual time.
+    """
     if threading.active_count() == 1:
         return Others((), ())
     found: dict[str, list[threading.Thread]] = {"busy": [], "waiting": [], "idle": []}
-    for thread, kind in _classified(ignore):
+    for thread, kind in _classified(ignore, parked):
         found[kind].append(thread)
     return Others(tuple(found["busy"]), tuple(found["waiting"]))
 
 
 def idle_workers() -> frozenset[int]:
     """Return the identifiers of idle workers of pools."""
-    return frozenset(thread.ident or 0 for thread, kind in _classified(frozenset()) if kind == "idle")
+    return frozenset(thread.ident or 0 for thread, kind in _classified() if kind == "idle")
 
 
-def _classified(ignore: frozenset[int]) -> Iterator[tuple[threading.Thread, str]]:
+def _classified(
+    ignore: frozenset[int] = frozenset(), parked: Parked = _NO_PARKED
+) -> Iterator[tuple[threading.Thread, str]]:
+    threads = threading.enumerate()
     frames = _frames()
+    waits = _waits(parked)  # after the threads: what has woken one of them in between is among them
     me = threading.get_ident()
-    for thread in threading.enumerate():
+    for thread in threads:
         ident = thread.ident
         if ident == me or ident in ignore:
             continue
         # Without an identifier it is being started, by a thread that looks blocked until the first step of this one.
-        yield thread, "busy" if ident is None else _kind(thread, frames.get(ident))
+        yield thread, "busy" if ident is None else waits.get(ident) or _kind(thread, frames.get(ident))
+
+
+def _waits(parked: Parked) -> dict[int, str]:
+    """Return the kind of each parked thread by its identifier: of one that has parked twice, the inner lock decides."""
+    # A copy of a dict is made at once, also while other threads change it.
+    return {ident: "waiting" if lock.locked() else "busy" for lock, ident in dict(parked).items()}
 
 
 def _frames() -> dict[int, FrameType]:
@@ -112,8 +134,7 @@ def _kind(thread: threading.Thread, frame: FrameType | None) -> str:
         return "idle"
     if function not in _WAITING.get(module, ()):
         return "busy"
-    # a thread that waits for virtual time wakes now and then to check the others, and is runnable then
-    return "waiting" if module == "resilio.testing._parking" or not _is_ready(thread) else "busy"
+    return "busy" if _is_ready(thread) else "waiting"
 
 
 def _is_ready(thread: threading.Thread) -> bool:
@@ -139,11 +160,14 @@ class Watch:
             moving until they become idle workers, which may get a job.
 
         patience: Real seconds to wait for others before :class:`DeadlockError`.
+
+        parked: The threads that wait for virtual time; the mapping may change.
     """
 
-    def __init__(self, known: frozenset[int], patience: float) -> None:
+    def __init__(self, known: frozenset[int], patience: float, parked: Parked = _NO_PARKED) -> None:
         self.known = known
         self.patience = patience
+        self._parked = parked
         self._calm = 0
         self._alone = False
         self._since: float | None = None
@@ -167,7 +191,7 @@ class Watch:
             return True
         if self.known:
             self.known -= idle_workers()
-        found = others(self.known)
+        found = others(self.known, self._parked)
         if found.busy:
             self._calm = 0
             self._wait(f"virtual time stood still: still running: {found}", self.patience)
@@ -189,7 +213,7 @@ class Watch:
         Raises:
             DeadlockError: No other thread could act, or none did for `patience` real seconds.
         """
-        found = others()
+        found = others(parked=self._parked)
         alone = not (io or found)
         if alone and not self._alone:  # a thread that has just ended may have left work
             self._since = None

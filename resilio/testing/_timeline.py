@@ -1,18 +1,20 @@
 """
 One virtual time line for the whole process: nanoseconds that only a driver moves, and the threads that wait.
 
-Every move sets the native clock. At most one event loop drives; without one, a waiting thread does.
+Every move sets the native clock. At most one event loop drives; without one, the thread that has waited longest does.
+Only the driver looks at the other threads, so that a look costs the same however many wait.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Protocol
 
 from resilio._backends import threads
 from resilio._native import clock
+from resilio._support.after_fork import free_lock
 from resilio.testing._threads import Watch, idle_workers
 
 __all__ = ["Driver", "Timeline"]
@@ -46,8 +48,9 @@ class Timeline:
         self.driver: Driver | None = None
         self.driver_thread = 0
         self._base_ns = _next_base_ns()
-        self._parked: set[threading.Lock] = set()
+        self._parked: dict[threading.Lock, int] = {}
         self._lock = threading.RLock()
+        free_lock(self, "_lock")
         clock.set_virtual(self._base_ns)
 
     @property
@@ -57,7 +60,7 @@ class Timeline:
 
     def watch(self) -> Watch:
         """Return a new watch over the threads that could act."""
-        return Watch(self.known, self.patience)
+        return Watch(self.known, self.patience, self._parked)
 
     def move_to(self, elapsed_ns: int) -> None:
         """Move forward to `elapsed_ns` (never back), and wake the threads that are due."""
@@ -86,8 +89,15 @@ class Timeline:
 
     def waking(self) -> bool:
         """Return True if a parked thread was woken but has not left its wait yet."""
-        with self._lock:
-            return not all(lock.locked() for lock in self._parked)
+        return not all(lock.locked() for lock in self._parked.copy())
+
+    def leads(self) -> bool:
+        """Return True if it is for the calling thread to move the time line: the driver, or the longest parked."""
+        leader = self.driver_thread
+        if not leader:
+            with suppress(RuntimeError):  # another thread begins or ends its wait; the next look will tell
+                leader = next(iter(self._parked.values()), 0)
+        return leader == threading.get_ident()
 
     def due(self, timer_ns: int | None) -> int | None:
         """Return the nanoseconds until a loop's timer or a parked thread's deadline, whichever comes first."""
@@ -100,15 +110,28 @@ class Timeline:
     @contextmanager
     def parked(self, lock: threading.Lock) -> Iterator[None]:
         """Count the calling thread as blocked until `lock` is released."""
-        with self._lock:
-            self._parked.add(lock)
-            self.moves += 1
         try:
+            self._parked[lock] = threading.get_ident()
+            self.changed()
             yield
         finally:
-            with self._lock:
-                self._parked.discard(lock)
-                self.moves += 1
+            self._parked.pop(lock, None)
+            self.changed()
+
+    def changed(self) -> None:
+        """Keep a parked thread that has just looked at the others from moving: what it saw is out of date."""
+        with self._lock:
+            self.moves += 1
+
+    def after_fork(self) -> None:
+        """Forget the threads that the child process does not have."""
+        me = threading.get_ident()
+        for lock, ident in self._parked.copy().items():
+            if ident != me:
+                del self._parked[lock]
+        threads.keep_due(self._parked)
+        if self.driver_thread != me:
+            self.detach()
 
     def attach(self, driver: Driver) -> None:
         """
@@ -123,6 +146,7 @@ class Timeline:
             if self.driver is not None:
                 raise RuntimeError("virtual time is driven by one event loop at a time, and another one is running")
             self.driver, self.driver_thread = driver, threading.get_ident()
+            self.moves += 1
 
     def detach(self) -> None:
         """Undo `attach`."""

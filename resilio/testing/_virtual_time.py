@@ -9,6 +9,7 @@ hand. It does not affect `time.sleep`, `time.monotonic`, and event loops that we
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -20,6 +21,7 @@ from typing import Any, TypeVar
 from resilio._context import variables
 from resilio._options import validators
 from resilio._policy.types import Time
+from resilio._support.after_fork import free_lock, in_child
 from resilio.testing._asyncio_loop import VirtualEventLoop
 from resilio.testing._parking import park
 from resilio.testing._threads import TICK, DeadlockError
@@ -60,8 +62,10 @@ class VirtualTime:
 
             DeadlockError: A thread that was woken has been running for more than `patience` real seconds.
         """
-        target = self._timeline.elapsed_ns + _nanoseconds(seconds)
+        step = _nanoseconds(seconds)
         self._require("advance()")
+        self._timeline.changed()
+        target = self._timeline.elapsed_ns + step
         if self._timeline.driver is None:
             self._step_to(target)
         self._timeline.move_to(target)
@@ -185,6 +189,15 @@ def virtual_time(*, patience: Time = 30.0) -> Iterator[VirtualTime]:
         with _entering:
             _active = variables.parking = None
             vt._timeline.close()
+
+
+def _after_fork() -> None:
+    if _active is not None:
+        _active._timeline.after_fork()
+
+
+free_lock(sys.modules[__name__], "_entering")
+in_child("state", _after_fork)
 
 
 def virtual_event_loop() -> asyncio.AbstractEventLoop:

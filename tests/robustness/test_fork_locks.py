@@ -36,6 +36,7 @@ OF_MODULES = (
     ("resilio._events.subscriptions", "_lock"),
     ("resilio._policies.deadline", "_becoming"),
     ("resilio._native.keyed", "_lock"),
+    ("resilio.testing._virtual_time", "_entering"),
 )
 
 
