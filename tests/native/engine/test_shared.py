@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import queue
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -125,6 +127,43 @@ def test_a_view_of_a_call_may_be_asked_in_other_threads_while_the_call_ends() ->
     counters = stack.gates[0].counters()
     assert counters["successes"] + counters["ignored"] == counters["calls"] == made[0]
     assert_no_leaks(stack, limit)
+
+
+def test_what_another_thread_has_settled_stays_settled_though_the_call_ends(vt: VirtualTime) -> None:
+    """
+    Without the GIL a call let go of its slots while another thread used them: the cost was corrected for nothing, in a
+    slot whose call had ended, and the gate of a key might be freed meanwhile.
+    """
+    limit = rate_limit("1000000000/s", burst=1_000_000_000)  # virtual time stands still: no token comes back
+    by_key = keyed(lambda: bulkhead(10), key=lambda number: number, max_keys=2)
+    views: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    spent, begun, made = [0], [0], 300
+
+    @pipeline(by_key, limit)
+    def call(number: int) -> None:
+        views.put(current())
+        while begun[0] <= number:
+            time.sleep(0)
+        for _ in range(number % 64):  # the call ends at another point of the settling each time
+            pass
+
+    def settle() -> None:
+        try:
+            for number in range(made):
+                spent[0] += settled(views.get(), number)
+        finally:
+            begun[0] = made
+
+    def settled(view: Any, number: int) -> int:
+        cost = 1
+        with contextlib.suppress(RuntimeError):  # it has ended
+            for cost in itertools.count(1):
+                view.settle(limit, requests=cost + 1)
+                begun[0] = number + 1
+        return cost
+
+    at_once(lambda: [call(number) for number in range(made)], settle)
+    assert limit.available == {"requests": 1_000_000_000 - spent[0]}
 
 
 def test_keys_are_looked_up_while_all_are_forgotten() -> None:

@@ -62,7 +62,32 @@ typedef struct rs_run {
     int64_t deadline_ns;     /* by which the inner part must have ended, RS_NEVER without a deadline */
     rs_ledger *ledger;       /* owned; NULL: all of its time is the attempt */
     uint16_t lane;           /* of the ledger, if it is that of a call around */
+#ifdef Py_GIL_DISABLED
+    rs_lock *viewed; /* the lock of the view that current() gave of it, or NULL */
+#endif
 } rs_run;
+
+/* Hold the stages up to *n*. A thread that asks the run's view meanwhile is waited for: it may use those held before. */
+static inline void rs_run_hold(rs_run *run, int n)
+{
+#ifdef Py_GIL_DISABLED
+    if (RS_UNLIKELY(run->viewed != NULL)) {
+        rs_lock_acquire(run->viewed);
+        run->n = (int16_t)n;
+        rs_lock_release(run->viewed);
+        return;
+    }
+#endif
+    run->n = (int16_t)n;
+}
+
+/* The run is another's copy, of which no view was given. */
+static inline void rs_run_unviewed(rs_run *run)
+{
+#ifdef Py_GIL_DISABLED
+    run->viewed = NULL;
+#endif
+}
 
 static inline rs_run rs_run_of(rs_pipeline *pipe, rs_slot *slots, int base, uint32_t epoch)
 {

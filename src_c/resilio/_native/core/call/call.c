@@ -163,13 +163,14 @@ static void take_over(CallObject *self, rs_run *run)
 {
     rs_slot *slots = self->run.slots;
     self->run = *run;
+    rs_run_unviewed(&self->run);
+    rs_run_hold(run, run->base);
     if (run->pipe->n <= RS_INLINE_GATES) {
-        memcpy(slots, run->slots, (size_t)run->n * sizeof(rs_slot));
+        memcpy(slots, run->slots, (size_t)self->run.n * sizeof(rs_slot));
         self->run.slots = slots;
     }
     else
         run->slots = NULL;
-    run->n = run->base;
     run->ledger = NULL;
 }
 

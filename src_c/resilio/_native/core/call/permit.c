@@ -16,11 +16,12 @@ PyObject *rs_permit_new(rs_run *run)
     self->noted = NULL;
     self->frame = (rs_frame){NULL, NULL, NULL};
     self->run = *run;
+    rs_run_unviewed(&self->run);
     self->pipe = (rs_pipeline *)Py_NewRef((PyObject *)run->pipe);
     for (int i = 0; i < run->n; i++)
         self->slots[i] = run->slots[i];
     self->run.slots = self->slots;
-    run->n = 0;
+    rs_run_hold(run, 0);
     run->ledger = NULL;
     run->lent = 0;
     PyObject_GC_Track(self);
@@ -43,7 +44,8 @@ PyObject *rs_permit_of_part(rs_run *run, int first, int counts, int64_t now)
     part.slots = run->slots + first;
     part.base = 0;
     part.n = (int16_t)(run->n - first);
-    run->n = (int16_t)first;
+    rs_run_unviewed(&part);
+    rs_run_hold(run, first);
     if (counts) {
         run->ledger = NULL;
         rs_ledger_go(&part, RS_BODY, now);

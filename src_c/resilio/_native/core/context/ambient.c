@@ -10,20 +10,16 @@ typedef struct {
     rs_lock lock; /* another thread may use the view while the call ends: before that, or not at all */
 } CurrentCallObject;
 
-static void look_at(PyObject *of, rs_run *run)
-{
-    CurrentCallObject *view = (CurrentCallObject *)of;
-    rs_lock_acquire(&view->lock);
-    view->run = run;
-    rs_lock_release(&view->lock);
-}
-
 void rs_frame_end(rs_frame *frame)
 {
-    if (frame->view) {
-        look_at(frame->view, NULL);
-        Py_CLEAR(frame->view);
-    }
+    CurrentCallObject *view = (CurrentCallObject *)frame->view;
+    if (view == NULL)
+        return;
+    rs_lock_acquire(&view->lock);
+    view->run = NULL;
+    rs_lock_release(&view->lock);
+    rs_run_unviewed(frame->run);
+    Py_CLEAR(frame->view);
 }
 
 PyObject *rs_current(PyObject *module, PyObject *unused)
@@ -38,11 +34,15 @@ PyObject *rs_current(PyObject *module, PyObject *unused)
         memset(&view->lock, 0, sizeof view->lock);
         view->run = frame->run;
         frame->view = (PyObject *)view;
+#ifdef Py_GIL_DISABLED
+        frame->run->viewed = &view->lock;
+#endif
     }
     return Py_NewRef(frame->view);
 }
 
-/* The run, which cannot end before `let_go`: no user code runs until then. NULL with an exception, and no `let_go`. */
+/* The run, which lets go of no stage before `let_go`: no user code runs until then. NULL with an exception, and no
+   `let_go`. */
 static rs_run *take(CurrentCallObject *self)
 {
     rs_lock_acquire(&self->lock);
@@ -88,7 +88,7 @@ static PyObject *limit_of(CurrentCallObject *self, PyObject *policy, int *at)
     if (run == NULL)
         return NULL;
     for (int i = run->base; i < run->n && gate == NULL; i++) {
-        PyObject *own = rs_gate_policy(run->slots[i].gate); /* the run, or the gate, keeps it alive */
+        PyObject *own = rs_gate_policy(run->slots[i].gate); /* the slot keeps the gate alive */
         Py_XDECREF(own);
         if (own == policy && strcmp(run->slots[i].gate->ops->kind, "rate_limit") == 0) {
             gate = Py_NewRef((PyObject *)run->slots[i].gate);
@@ -110,7 +110,8 @@ static PyObject *settle_at(CurrentCallObject *self, PyObject *gate, int at, PyOb
     rs_run *run = NULL;
     if (actual && (settle = PyObject_GetAttrString(gate, "settle_slot")) != NULL)
         run = take(self);
-    if (run && at < run->n && (slot = PyLong_FromVoidPtr(&run->slots[at])) != NULL)
+    int held = run && at < run->n && (PyObject *)run->slots[at].gate == gate;
+    if (held && (slot = PyLong_FromVoidPtr(&run->slots[at])) != NULL)
         done = PyObject_CallFunctionObjArgs(settle, slot, actual, NULL);
     if (run)
         let_go(self);

@@ -74,7 +74,7 @@ static RS_APART int reject(rs_run *run, int at, int64_t now, const rs_rejection 
     run->cursor = (int16_t)at;
     if (RS_UNLIKELY(run->ledger != NULL))
         rs_ledger_uncalled(run, rs_run_floor(run, at), now);
-    run->n = (int16_t)at;
+    rs_run_hold(run, at);
     rs_run_cancel(run, rs_run_floor(run, at), 0, now);
     if (rs_gate_has_news(gate, 0))
         rs_gate_deliver(gate, NULL, 0);
@@ -129,7 +129,7 @@ static inline int enter_strategy(rs_run *run, int at, const rs_request *request,
     if (ops->admit)
         ops->admit(gate, slot, request, now, NULL);
     rs_gate_unlock(gate);
-    run->n = (int16_t)(at + 1);
+    rs_run_hold(run, at + 1);
     if (RS_LIKELY(run->place == RS_ON_ASYNCIO || ops->strategy->delegates == NULL
                   || !ops->strategy->delegates(gate, slot, run->place)))
         return 0;
@@ -191,7 +191,7 @@ int rs_run_admit(rs_run *run, const rs_request *request, int first, int may_wait
         int verdict = ask(gate, slot, request, !queue, now, why);
         if (RS_UNLIKELY(verdict == RS_REJECTED && queue))
             verdict = ask_to_wait(gate, slot, request, deadline, now, why);
-        run->n = (int16_t)(i + 1);
+        rs_run_hold(run, i + 1);
         if (RS_UNLIKELY(verdict == RS_REJECTED))
             return reject(run, i, now, why);
         if (rs_gate_has_news(gate, 0))
@@ -204,7 +204,7 @@ int rs_run_admit(rs_run *run, const rs_request *request, int first, int may_wait
             return RS_WAIT;
         }
     }
-    run->n = (int16_t)pipe->n;
+    rs_run_hold(run, pipe->n);
     if (RS_UNLIKELY(run->ledger != NULL))
         rs_ledger_go(run, RS_ATTEMPT, now);
     if (RS_UNLIKELY(deadline != RS_NEVER) && too_late(run, first, now, deadline))

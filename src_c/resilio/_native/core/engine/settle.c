@@ -22,7 +22,7 @@ void rs_run_cancel(rs_run *run, int floor, int in_finaliser, int64_t now)
     int n = run->n;
     if (RS_UNLIKELY(run->ledger != NULL))
         rs_ledger_uncalled(run, floor, now);
-    run->n = (int16_t)floor;
+    rs_run_hold(run, floor);
     for (int i = n - 1; i >= floor; i--) {
         rs_slot *slot = &run->slots[i];
         rs_gate *gate = slot->gate;
@@ -103,7 +103,7 @@ static inline void settle_one(rs_gate *gate, rs_slot *slot, int outcome, PyObjec
    is counted nevertheless, and only once, since the ledger is dropped here. */
 static void end_bare(rs_run *run, int64_t now)
 {
-    run->n = run->base;
+    rs_run_hold(run, run->base);
     if (RS_LIKELY(run->ledger == NULL || run->base == 0 || run->epoch != rs_epoch))
         return;
     Py_XDECREF(rs_ledger_close(run, now ? now : rs_clock_now(rs_clk)));
@@ -119,7 +119,7 @@ void rs_run_settle(rs_run *run, int outcome, PyObject *subject, int in_finaliser
         return;
     }
     PyObject *slow = rs_run_count(run, now);
-    run->n = run->base;
+    rs_run_hold(run, run->base);
     for (int i = n - 1; i >= run->base; i--)
         settle_one(run->slots[i].gate, &run->slots[i], outcome, subject, in_finaliser, now);
     if (RS_UNLIKELY(slow != NULL) && in_finaliser) {
@@ -150,7 +150,7 @@ int rs_run_returned(rs_run *run, PyObject *value, int64_t now)
         return verdict;
     }
     PyObject *slow = rs_run_count(run, now);
-    run->n = run->base;
+    rs_run_hold(run, run->base);
     for (int i = n - 1; i >= run->base; i--) {
         int outcome = judge_value(run, run->slots[i].gate, value);
         settle_one(run->slots[i].gate, &run->slots[i], outcome, value, 0, now);
@@ -171,7 +171,7 @@ int rs_run_raised(rs_run *run, int64_t now)
         return RS_FAILURE;
     }
     PyObject *slow = rs_run_count(run, now);
-    run->n = run->base;
+    rs_run_hold(run, run->base);
     rs_ensure_error();
     PyErr_Fetch(&type, &error, &traceback);
     PyErr_NormalizeException(&type, &error, &traceback);
@@ -235,7 +235,7 @@ int rs_run_succeeded(rs_run *run)
             now = rs_clock_now(rs_clk);
         if (i == run->base)
             slow = count_success(run, now);
-        run->n = (int16_t)i;
+        rs_run_hold(run, i);
         settle_one(gate, slot, RS_SUCCESS, NULL, 0, now);
     }
     if (RS_UNLIKELY(slow != NULL))
@@ -322,7 +322,7 @@ int rs_run_outward(rs_run *run, rs_end *end)
         }
         if (i == run->base)
             slow = rs_run_count(run, end->now_ns);
-        run->n = (int16_t)i;
+        rs_run_hold(run, i);
         settle_one(slot->gate, slot, end->outcome, end->error ? end->error : end->value, 0, end->now_ns);
         verdict = worse(verdict, end->outcome);
     }
