@@ -249,3 +249,27 @@ def test_a_hedge_is_given_other_targets_while_threads_look_for_them() -> None:
     at_once(change, *[lambda me=me: look(me) for me in range(THREADS)])
     assert any(len(each) > 1 for each in seen), "no thread looked while the targets were changed"
     assert_no_leaks(policy)
+
+
+def test_an_attribute_of_a_guarded_function_may_be_read_while_another_thread_sets_it() -> None:
+    """Without the GIL the reader was given a string that had been freed: a reference of the dict's, not its own."""
+    over, seen = [False], set[bool]()
+
+    @bulkhead(1)
+    def call() -> None: ...
+
+    def name() -> None:
+        try:
+            for number in range(20_000):
+                call.__defaults__ = (f"the value number {number}",)
+                call.__qualname__ = f"call number {number}"
+        finally:
+            over[0] = True
+
+    def read() -> None:
+        while not over[0]:
+            seen.add(call.__reduce__().startswith("call number "))  # type: ignore[attr-defined]
+            seen.add(len(call.__defaults__ or ("",)) == 1)
+
+    at_once(name, read, read)
+    assert True in seen

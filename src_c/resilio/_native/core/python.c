@@ -107,6 +107,18 @@ void rs_drop_error(void)
     PyErr_Clear();
 }
 
+PyObject *rs_item(PyObject *dict, const char *key)
+{
+#if PY_VERSION_HEX >= 0x030D0000
+    PyObject *item;
+    if (PyDict_GetItemStringRef(dict, key, &item) < 0)
+        PyErr_Clear();
+    return item;
+#else
+    return Py_XNewRef(PyDict_GetItemString(dict, key));
+#endif
+}
+
 PyObject *rs_take_error(void)
 {
     PyObject *type, *error, *traceback;

@@ -20,6 +20,9 @@ int rs_python_add(PyObject *module);
    next safe point. */
 void rs_call_hook(PyObject *hook, PyObject *const *args, Py_ssize_t nargs);
 
+/* dict[key], a new reference, since another thread may remove it. NULL without an exception if it is missing. */
+PyObject *rs_item(PyObject *dict, const char *key);
+
 /* Forget the pending exception, if any; a Ctrl-C is raised again at the next safe point. */
 void rs_drop_error(void);
 

@@ -274,7 +274,7 @@ const char *rs_call_name(CallObject *self, PyObject **holder)
 {
     *holder = NULL;
     if (self->guard && self->guard->dict)
-        *holder = Py_XNewRef(PyDict_GetItemString(self->guard->dict, "__qualname__"));
+        *holder = rs_item(self->guard->dict, "__qualname__");
     if (*holder == NULL && self->func)
         *holder = PyObject_GetAttrString(self->func, "__qualname__");
     rs_drop_error();

@@ -87,9 +87,9 @@ static PyObject *guard_descr_get(PyObject *self, PyObject *instance, PyObject *o
    otherwise from the function. */
 static PyObject *guard_forward(GuardObject *self, void *attribute)
 {
-    PyObject *own = PyDict_GetItemString(self->dict, attribute);
+    PyObject *own = rs_item(self->dict, attribute);
     if (own)
-        return Py_NewRef(own);
+        return own;
     PyObject *value = PyObject_GetAttrString(self->func, attribute);
     if (value == NULL && PyErr_ExceptionMatches(PyExc_AttributeError)) {
         PyErr_Clear();
@@ -114,8 +114,8 @@ static PyObject *guard_kind(GuardObject *self, void *unused)
 /* Pickled by reference, as functions are. */
 static PyObject *guard_reduce(GuardObject *self, PyObject *unused)
 {
-    PyObject *name = PyDict_GetItemString(self->dict, "__qualname__");
-    return name ? Py_NewRef(name) : PyObject_GetAttrString(self->func, "__qualname__");
+    PyObject *name = rs_item(self->dict, "__qualname__");
+    return name ? name : PyObject_GetAttrString(self->func, "__qualname__");
 }
 
 static int has_one_result(const GuardObject *self, const char *method)

@@ -205,7 +205,7 @@ int rs_greenlets_loaded(void)
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
     rs_modules_seen = PyDict_GET_SIZE(rs_modules);
-    PyObject *module = Py_XNewRef(PyDict_GetItemString(rs_modules, "greenlet"));
+    PyObject *module = rs_item(rs_modules, "greenlet");
     getcurrent = module && is_safe(module) ? PyObject_GetAttrString(module, "getcurrent") : NULL;
     if (getcurrent) {
         if (rs_private_may(RS_PRIVATE_greenlet))
