@@ -5,21 +5,24 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from importlib.resources import files
+from typing import Literal
 
-__all__ = ["ASSETS", "main", "text_of"]
+from resilio.metrics._dashboard import PANELS
+from resilio.metrics._grafana import dashboard
 
-ASSETS = {"grafana": "dashboard.json", "alerts": "alerts.yml"}
-"""File name of each asset."""
+__all__ = ["main", "text_of"]
 
 
-def text_of(what: str) -> str:
+def text_of(what: Literal["grafana", "alerts"]) -> str:
     """
     Return the text of an asset.
 
     Args:
         what: "grafana": the dashboard as JSON; "alerts": the rules for Prometheus as YAML.
     """
-    return files("resilio.metrics").joinpath("assets", ASSETS[what]).read_text(encoding="utf-8")
+    if what == "grafana":
+        return dashboard(PANELS)
+    return files("resilio.metrics").joinpath("assets", "alerts.yml").read_text(encoding="utf-8")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -28,6 +31,6 @@ def main(argv: Sequence[str]) -> int:
         prog="resilio export",
         description="Print the Grafana dashboard as JSON, to be imported, or the alert rules for Prometheus as YAML.",
     )
-    parser.add_argument("what", choices=sorted(ASSETS), help="grafana: the dashboard; alerts: the rules")
+    parser.add_argument("what", choices=["alerts", "grafana"], help="grafana: the dashboard; alerts: the rules")
     print(text_of(parser.parse_args(argv).what), end="")
     return 0
