@@ -12,9 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from resilio._options.validators import reject
-from resilio._options.validators import seconds as checked_seconds
-from resilio._policies.load_shed import load_shed
-from resilio._policy.types import Time
+from resilio._policy.factory import makes
 from resilio.integrations._grpc.client import (
     Guarded,
     Outgoing,
@@ -35,13 +33,10 @@ from resilio.integrations._grpc.errors import (
     codes,
     preset,
 )
-from resilio.integrations._grpc.server import Incoming, ServerGuard
-from resilio.integrations._servers.middleware import checked_policy
+from resilio.integrations._grpc.server import Incoming, ServerGuard, ServerOptions
 from resilio.integrations._shared.guarded_call import GuardedCall, reject_clocks_alone
-from resilio.integrations._shared.headers import check_header_name
 from resilio.integrations._shared.request import hand_over
 from resilio.integrations._shared.safely import safely
-from resilio.integrations._shared.trust import trust_of
 
 if TYPE_CHECKING:
     from resilio._policy.base import Policy
@@ -62,9 +57,6 @@ __all__ = [
     "preset",
     "server_interceptor",
 ]
-
-HEALTH = ("/grpc.health.v1.Health/", "/grpc.reflection.v1.", "/grpc.reflection.v1alpha.")
-"""Methods of health checks and reflection, which must be answered even under overload."""
 
 
 def method(call: Outgoing | Incoming) -> str:
@@ -111,15 +103,8 @@ def interceptors(
     return [kind(guarded) for kind in kinds]
 
 
-def server_interceptor(
-    policy: Policy[Any] | None = None,
-    *,
-    failing: Iterable[Any] = FAILING,
-    exempt: Iterable[str] | Callable[[str], object] | None = (),
-    max_deadline: Time | None = None,
-    priority_header: str | None = None,
-    trust: bool | str | Iterable[str] | Callable[[Any], bool] = False,
-) -> ServerGuard:
+@makes(ServerOptions)
+def server_interceptor(options: ServerOptions, _: str | None) -> ServerGuard:
     """
     Return an interceptor that admits calls by a policy: `grpc.aio.server(interceptors=[server_interceptor(...)])`.
 
@@ -150,33 +135,4 @@ def server_interceptor(
 
         ValueError: An option out of range.
     """
-    return ServerGuard(
-        checked_policy(load_shed(name="grpc") if policy is None else policy),
-        failing=codes("failing", failing) or frozenset(),
-        exempt=_exempt(exempt),
-        max_deadline=checked_seconds("max_deadline", max_deadline, none_ok=True),
-        priority_header=check_header_name("priority_header", priority_header, none_ok=True),
-        trusts=trust_of("trust", trust, _address_of),
-    )
-
-
-def _exempt(value: Any) -> Callable[[str], object]:
-    if callable(value):
-        found: Callable[[str], object] = value
-        return found
-    if value is None:
-        return lambda _: False
-    prefixes = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else (value,)
-    if not all(isinstance(one, str) and one.startswith("/") for one in prefixes):
-        reject("exempt", value, "beginnings of full names, like ('/package.Service/',), a function, or None", TypeError)
-    served = (*HEALTH, *prefixes)
-    return lambda name: name.startswith(served)
-
-
-def _address_of(context: Any) -> str | None:
-    """Return the address of a peer like "ipv4:10.0.0.7:55555" or "ipv6:%5B::1%5D:55555"; None for other kinds."""
-    family, _, rest = context.peer().partition(":")
-    if family not in ("ipv4", "ipv6"):
-        return None
-    address, _, _ = rest.rpartition(":")
-    return str(address.replace("%5B", "").replace("%5D", "").strip("[]"))
+    return ServerGuard(options)

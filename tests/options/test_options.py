@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,10 @@ def policies() -> list[tuple[Callable[..., Any], type[Any]]]:
 
 MIDDLEWARES: list[tuple[Callable[..., Any], type[Any]]] = [(asgi.Middleware, asgi.ASGIOptions)]
 MIDDLEWARES += [(wsgi.Middleware, ServerOptions)]
+if find_spec("grpc") is not None:
+    from resilio.integrations.grpc import server_interceptor
+
+    MIDDLEWARES += [(server_interceptor, vars(server_interceptor)["options_record"])]
 
 
 FACTORIES = policies()

@@ -4,27 +4,36 @@ from __future__ import annotations
 
 import inspect
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from resilio._context.priority import priority
+from resilio._options.fields import option, record
+from resilio._options.validators import reject
 from resilio._policies.deadline import deadline
+from resilio._policies.load_shed import load_shed
+from resilio._policy.base import Policy
+from resilio._policy.types import Converted
 from resilio._support.random_seed import seed64
 from resilio.errors import CallTimeoutError, CircuitOpenError, DeadlineExceededError, RejectedError
-from resilio.integrations._grpc.errors import PUSHBACK
+from resilio.integrations._grpc.errors import FAILING, PUSHBACK, codes
 from resilio.integrations._grpc.lib import Code, aio, grpc
 from resilio.integrations._shared.headers import note_ignored, read_priority
+from resilio.integrations._shared.server_options import HintOptions, policy_or_none
+from resilio.integrations._shared.trust import trust_of
 
 if TYPE_CHECKING:
     from resilio._native.core import Permit
-    from resilio._policy.base import Policy
 
-__all__ = ["Incoming", "ServerGuard"]
+__all__ = ["Incoming", "ServerGuard", "ServerOptions"]
 
 Behavior = Callable[[Any, Any], Any]
 _LATE = (CallTimeoutError, DeadlineExceededError)
 _REJECTIONS = (RejectedError, *_LATE)
+HEALTH = ("/grpc.health.v1.Health/", "/grpc.reflection.v1.", "/grpc.reflection.v1alpha.")
+"""Methods of health checks and reflection, which must be answered even under overload."""
+
 _BY_NUMBER = {code.value[0]: code for code in Code}
 _random = random.Random(seed64())  # noqa: S311 - spreads clients, keeps no secret
 
@@ -47,32 +56,51 @@ class Incoming:
         self.context = context
 
 
+def _exempt(name: str, value: Any) -> Callable[[str], object]:
+    """Return the function that returns True for methods that are always served, by their full names."""
+    if callable(value):
+        found: Callable[[str], object] = value
+        return found
+    if value is None:
+        return lambda _: False
+    prefixes = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else (value,)
+    if not all(isinstance(one, str) and one.startswith("/") for one in prefixes):
+        reject(name, value, "beginnings of full names, like ('/package.Service/',), a function, or None", TypeError)
+    served = (*HEALTH, *prefixes)
+    return lambda method: method.startswith(served)
+
+
+def _failing(name: str, value: Any) -> frozenset[Any]:
+    return codes(name, value) or frozenset()
+
+
+Exempt = Converted[Iterable[str] | Callable[[str], object] | None, Callable[[str], object]]
+Failing = Converted[Iterable[Any], frozenset[Any]]
+
+
+@record
+class ServerOptions(HintOptions):
+    """The options of a server's interceptor, checked; :func:`resilio.integrations.grpc.server_interceptor` has each."""
+
+    policy: Policy[Any] | None = option(policy_or_none, default=None, kw_only=False)
+    failing: Failing = option(_failing, default=FAILING)
+    exempt: Exempt = option(_exempt, default=())
+
+
 class ServerGuard(aio.ServerInterceptor):  # type: ignore[misc]
     """Admits calls of a server by a policy; see :func:`resilio.integrations.grpc.server_interceptor`."""
 
-    def __init__(
-        self,
-        policy: Policy[Any],
-        *,
-        failing: frozenset[Any],
-        exempt: Callable[[str], object],
-        max_deadline: float | None,
-        priority_header: str | None,
-        trusts: Callable[[Any], bool],
-    ) -> None:
-        """Keep the checked options."""
-        self.policy = policy
-        self._failing = failing
-        self._exempt = exempt
-        self._max_deadline = max_deadline
-        self._priority_header = priority_header
-        self._trusts = trusts
+    def __init__(self, options: ServerOptions) -> None:
+        """Serve by these options."""
+        self.policy = options.policy or load_shed(name="grpc")
+        self._options = options
+        self._trusts = trust_of("trust", options.trust, _address_of)
 
     async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any) -> Any:
         """Put the policy around the call's handler."""
         handler = await continuation(handler_call_details)
         method: str = handler_call_details.method
-        if handler is None or self._exempt(method):
+        if handler is None or self._options.exempt(method):
             return handler
         return _rewrapped(handler, lambda behavior: self._around(behavior, method))
 
@@ -87,14 +115,14 @@ class ServerGuard(aio.ServerInterceptor):  # type: ignore[misc]
 
     def time(self, context: Any) -> AbstractContextManager[object]:
         """Return a block with the call's deadline; grpcio itself cancels calls that exceed it."""
-        left = context.time_remaining()
-        if self._max_deadline is not None and (left is None or left > self._max_deadline):
-            left = self._max_deadline
+        left, most = context.time_remaining(), self._options.max_deadline
+        if most is not None and (left is None or left > most):
+            left = most
         return nullcontext() if left is None else deadline(max(0.0, left))
 
     def rank(self, context: Any) -> AbstractContextManager[object]:
         """Return a block with the priority from the call's metadata, if its peer is trusted."""
-        name = self._priority_header
+        name = self._options.priority_header
         if name is None:
             return nullcontext()
         values = [value for key, value in context.invocation_metadata() or () if key == name]
@@ -125,10 +153,19 @@ class ServerGuard(aio.ServerInterceptor):  # type: ignore[misc]
             permit.raised(error)
         elif error is not None and not isinstance(error, Exception):
             permit.raised(error)  # cancelled: the client has left, or its time is up
-        elif status in self._failing:
+        elif status in self._options.failing:
             permit.failure(error)
         else:
             permit.success()
+
+
+def _address_of(context: Any) -> str | None:
+    """Return the address of a peer like "ipv4:10.0.0.7:55555" or "ipv6:%5B::1%5D:55555"; None for other kinds."""
+    family, _, rest = context.peer().partition(":")
+    if family not in ("ipv4", "ipv6"):
+        return None
+    address, _, _ = rest.rpartition(":")
+    return str(address.replace("%5B", "").replace("%5D", "").strip("[]"))
 
 
 def _status_of(context: Any) -> Any:

@@ -8,7 +8,7 @@ tenants, tasks, weights and costs.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import attrs
 
@@ -28,6 +28,7 @@ from resilio.integrations._shared.headers import (
     retry_after_header,
 )
 from resilio.integrations._shared.safely import safely
+from resilio.integrations._shared.server_options import HintOptions, policy_or_none
 from resilio.integrations._shared.trust import trust_of
 
 if TYPE_CHECKING:
@@ -41,7 +42,6 @@ __all__ = [
     "Hints",
     "Server",
     "ServerOptions",
-    "checked_policy",
     "settle",
     "tenant_of",
 ]
@@ -100,27 +100,6 @@ def settle(permit: Permit, status: int) -> None:
         permit.failure()
 
 
-def checked_policy(policy: object) -> Policy[Any]:
-    """
-    Return `policy`, which must be able to guard a request: it admits it once, and never runs it again.
-
-    Raises:
-        TypeError: Not a policy, or one that retries, hedges, times out or falls back.
-    """
-    if not isinstance(policy, Policy):
-        reject("policy", policy, "a policy, like load_shed() or pipeline(rate_limit('100/s'), load_shed())", TypeError)
-    try:
-        policy.aacquire().close()
-    except TypeError as error:
-        raise TypeError(
-            f"policy must only admit or reject, not {policy!r}: a request cannot be run again once its response has "
-            "begun. Use load_shed, bulkhead, rate_limit, circuit_breaker, adaptive_limit, or a pipeline or keyed of "
-            "them; put retry, hedge and fallback around the calls that the handler makes, and default_deadline=... "
-            "in place of a timeout"
-        ) from error
-    return policy
-
-
 def _paths(name: str, value: object) -> tuple[str, ...]:
     """Return the exempt paths with the defaults; an empty tuple for None. "/a/*" includes "/a"."""
     if value is None:
@@ -139,19 +118,6 @@ def _app(name: str, value: object) -> Any:
     return value if callable(value) else reject(name, value, "the app inside, which is called", TypeError)
 
 
-def _policy(_: str, value: object) -> Policy[Any] | None:
-    return None if value is None else checked_policy(value)
-
-
-def _trust(name: str, value: Any) -> Any:
-    trust_of(name, value, _of_no_address)
-    return value
-
-
-def _of_no_address(_: Any) -> None:
-    return None
-
-
 def _exempt(name: str, value: Any) -> Any:
     return function(name, value, takes=("request",)) if callable(value) else _paths(name, value)
 
@@ -160,16 +126,13 @@ Exempt = Converted[Iterable[str] | Callable[[Any], bool] | None, tuple[str, ...]
 
 
 @record
-class ServerOptions:
+class ServerOptions(HintOptions):
     """The options of both middlewares, checked; documented there."""
 
     app: Callable[..., Any] = option(_app, kw_only=False)
-    policy: Policy[Any] | None = option(_policy, default=None, kw_only=False)
+    policy: Policy[Any] | None = option(policy_or_none, default=None, kw_only=False)
     deadline_header: str | None = option(check_header_name, default=DEADLINE_HEADER, none_ok=True)
     default_deadline: SecondsOrNone = option(seconds, default=None, none_ok=True)
-    max_deadline: SecondsOrNone = option(seconds, default=None, none_ok=True)
-    trust: bool | str | Iterable[str] | Callable[[Any], bool] = option(_trust, default=False)
-    priority_header: str | None = option(check_header_name, default=None, none_ok=True)
     tenant_header: str | None = option(check_header_name, default=None, none_ok=True)
     exempt: Exempt = option(_exempt, default=())
     respond: Respond | None = option(function, default=None, takes=("request", "error"))
@@ -267,7 +230,7 @@ class Server:
         asked = None if value is None else read_deadline(value, self.options.deadline_header or "")
         if asked is None:
             asked = self.options.default_deadline
-        most = self.options.max_deadline
+        most = cast("float | None", self.options.max_deadline)  # inherited: mypy forgets that it is converted
         return asked if asked is None or most is None else min(asked, most)
 
     def answer(self, request: Any, error: Exception, header: Callable[[str], str | None] | None = None) -> Answer:

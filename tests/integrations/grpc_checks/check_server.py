@@ -346,3 +346,9 @@ def test_options_are_checked() -> None:
         server_interceptor(policy, priority_header="two words")
     with pytest.raises(ValueError, match="trust must be"):
         server_interceptor(policy, trust="nowhere")
+
+
+def test_a_misspelt_option_is_suggested() -> None:
+    """The options were those of the middlewares, declared again: a misspelt one had Python's own error."""
+    with pytest.raises(TypeError, match="did you mean 'priority_header'"):
+        server_interceptor(resilio.bulkhead(1), priority_headr="x-priority")  # type: ignore[call-arg]
