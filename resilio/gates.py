@@ -14,7 +14,7 @@ import attrs
 
 from resilio._failures.outcome import Outcome
 from resilio._native.custom import GateCall, PythonGate
-from resilio._options import validators as _config
+from resilio._options import validators
 from resilio._options.fields import GateOptions, option, record
 from resilio._policy.base import Policy, make
 from resilio._policy.factory import makes
@@ -90,9 +90,9 @@ def _target(name: str, value: object) -> Any:
         if function is None and method == "cancel":
             continue
         if not callable(function) or isinstance(value, type):
-            _config.reject(name, value, right, TypeError)
+            validators.reject(name, value, right, TypeError)
         if inspect.iscoroutinefunction(function):
-            _config.reject(name, value, f"{right}; {method} must answer at once, so not be async", TypeError)
+            validators.reject(name, value, f"{right}; {method} must answer at once, so not be async", TypeError)
     return value
 
 
@@ -101,9 +101,9 @@ def _reasons(name: str, value: object) -> tuple[str, ...] | None:
         return None
     right = f"1 to {MOST_REASONS} different non-empty strings"
     if not isinstance(value, (tuple, list)) or not all(isinstance(reason, str) for reason in value):
-        _config.reject(name, value, right, TypeError)
+        validators.reject(name, value, right, TypeError)
     if not 1 <= len(value) <= MOST_REASONS or len(set(value)) != len(value) or not all(value):
-        _config.reject(name, value, right)
+        validators.reject(name, value, right)
     return tuple(value)
 
 
@@ -111,9 +111,9 @@ def _kind(name: str, value: object) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str):
-        _config.reject(name, value, "a lower-case identifier", TypeError)
+        validators.reject(name, value, "a lower-case identifier", TypeError)
     if not value.isidentifier() or value != value.lower():
-        _config.reject(name, value, "a lower-case identifier")
+        validators.reject(name, value, "a lower-case identifier")
     return value
 
 
@@ -128,9 +128,9 @@ class CustomGateConfig(GateOptions):
     gate: GateProtocol = option(_target, kw_only=False)
     kind: Kind = option(_kind, default=None)
     reasons: Reasons = option(_reasons, default=None)
-    on: Any = option(_config.exceptions, default=Exception)
-    ignore: Any = option(_config.exceptions, default=())
-    failed_if: Any = option(_config.function, default=None, takes=("result",))
+    on: Any = option(validators.exceptions, default=Exception)
+    ignore: Any = option(validators.exceptions, default=())
+    failed_if: Any = option(validators.function, default=None, takes=("result",))
 
     def __attrs_post_init__(self) -> None:
         for name, check, usual in (("kind", _kind, "custom"), ("reasons", _reasons, ("rejected",))):
@@ -174,7 +174,7 @@ class CustomGate(Policy[CustomGateConfig]):
     def _checked(self, changes: Any) -> CustomGateConfig:
         for fixed in ("gate", "kind", "reasons"):
             if fixed in changes:
-                raise TypeError(f"{fixed} of a custom gate cannot be changed, not to {_config.show(changes[fixed])}")
+                raise TypeError(f"{fixed} of a custom gate cannot be changed, not to {validators.show(changes[fixed])}")
         return super()._checked(changes)
 
     def _redefine(self, config: CustomGateConfig, different: str) -> bool:

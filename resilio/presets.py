@@ -14,8 +14,13 @@ from typing import Any, Literal
 
 import attrs
 
+<<<<<<< HEAD
 from resilio._failures import aws, sql
 from resilio._failures import redis as _redis_errors
+=======
+from resilio._failures import redis as redis_errors
+from resilio._failures import sql
+>>>>>>> 1ee8271 (names: import modules under their own names)
 from resilio._failures.causes import TIMEOUT_NAMES, UNSENT_NAMES, named, never_connected, no_answer
 from resilio._failures.outcome import Outcome
 from resilio.errors import DeadlineExceededError, RejectedError
@@ -296,9 +301,9 @@ database = Preset(
 """Transactions: lost connections, a database that shuts down or has no room; deadlocks are retried."""
 
 redis = Preset(
-    failing=_redis_errors.failing,
-    momentary=_redis_errors.momentary,
-    unsent=_redis_errors.unsent,
+    failing=redis_errors.failing,
+    momentary=redis_errors.momentary,
+    unsent=redis_errors.unsent,
     timeout=0.5,
     deadline=2.0,
 )

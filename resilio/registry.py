@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from resilio._events.delivery import postponed
-from resilio._registry import names as _names
+from resilio._registry import names
 from resilio._registry.changes import Remembered, apply, changed, check_later, options_by_name
 from resilio._registry.kinds import known_kinds
 from resilio._registry.names import Key, everything, key_of, unknown
@@ -48,7 +48,7 @@ def get(name: str, kind: type[Any] | None = None) -> Any:
     """
     if kind is not None and not isinstance(kind, type):
         raise TypeError(f"kind must be the class of a policy, like CircuitBreaker, not {kind!r}")
-    return _names.find(name, kind)
+    return names.find(name, kind)
 
 
 def all() -> tuple[Policy[Any], ...]:  # noqa: A001 - used as registry.all()
@@ -72,41 +72,41 @@ def forget(name: str) -> None:
     Raises:
         LookupError: No policy has that name, or several kinds have it.
     """
-    with _names.lock:
+    with names.lock:
         key = key_of(name)
         if key is None:
             raise LookupError(unknown(name))
-        owned = [one for one in _names.named if one[0].startswith(f"{key[0]}.")] if _owns(key) else []
+        owned = [one for one in names.named if one[0].startswith(f"{key[0]}.")] if _owns(key) else []
         for one in (key, *owned):
-            del _names.named[one]
-            _names.give_back(one)
+            del names.named[one]
+            names.give_back(one)
 
 
 def _owns(key: Key) -> bool:
-    return bool(getattr(_names.named[key].policy, "_owns_names", False))
+    return bool(getattr(names.named[key].policy, "_owns_names", False))
 
 
 def clear() -> None:
     """Forget every name and every pending configuration (for tests: policies in use live on, unregistered)."""
-    with _names.lock, _names.listing:
-        _names.named.clear()
-        _names.unnamed.clear()
-        _names.remembered.clear()
+    with names.lock, names.listing:
+        names.named.clear()
+        names.unnamed.clear()
+        names.remembered.clear()
 
 
 @contextmanager
 def isolated() -> Iterator[None]:
     """Forget, at the block's end, every name and configuration made inside, and restore the earlier ones."""
-    with _names.lock:
-        named, remembered = dict(_names.named), {name: one.copy() for name, one in _names.remembered.items()}
+    with names.lock:
+        named, remembered = dict(names.named), {name: one.copy() for name, one in names.remembered.items()}
     try:
         yield
     finally:
-        with _names.lock:
-            _names.named.clear()
-            _names.named.update(named)
-            _names.remembered.clear()
-            _names.remembered.update(remembered)
+        with names.lock:
+            names.named.clear()
+            names.named.update(named)
+            names.remembered.clear()
+            names.remembered.update(remembered)
 
 
 # ---- configuring -----------------------------------------------------------------------------------------------------
@@ -131,18 +131,18 @@ def configure(options: Mapping[str, Mapping[str, Any]], *, strict: bool = False)
         ValueError: A value out of range, a name that several kinds share or, with `strict`, one that no policy has. The
             message names policy, option and value.
     """
-    with postponed(), _names.lock:
-        changes = options_by_name(options, {name for name, _ in _names.named})
+    with postponed(), names.lock:
+        changes = options_by_name(options, {name for name, _ in names.named})
         keys = {name: _key_to_configure(name, strict=strict) for name in changes}
         plan = [
-            (_names.named[key].policy, _checked(key, changes[name])) for name, key in keys.items() if key is not None
+            (names.named[key].policy, _checked(key, changes[name])) for name, key in keys.items() if key is not None
         ]
         for name in (name for name, key in keys.items() if key is None):
             check_later(name, changes[name])
         apply(plan)
         for name, values in changes.items():
             key = keys[name]
-            remembered = _names.remembered.setdefault(name if key is None else f"{key[1]}:{key[0]}", Remembered())
+            remembered = names.remembered.setdefault(name if key is None else f"{key[1]}:{key[0]}", Remembered())
             remembered.options.update(values)
             remembered.kind = remembered.kind if key is None else key[1]
 
@@ -159,7 +159,7 @@ def _key_to_configure(name: str, *, strict: bool) -> Key | None:
 
 
 def _checked(key: Key, values: Mapping[str, Any]) -> Any:
-    policy = _names.named[key].policy
+    policy = names.named[key].policy
     try:
         return policy._checked(values)
     except (TypeError, ValueError) as error:
@@ -168,8 +168,8 @@ def _checked(key: Key, values: Mapping[str, Any]) -> Any:
 
 def pending() -> dict[str, dict[str, Any]]:
     """Return the options that :func:`configure` set for names without a policy: misspelt ones, or not made yet."""
-    with _names.lock:
-        return {name: dict(one.options) for name, one in _names.remembered.items() if one.kind is None}
+    with names.lock:
+        return {name: dict(one.options) for name, one in names.remembered.items() if one.kind is None}
 
 
 def from_env(prefix: str = "RESILIO__", environ: Mapping[str, str] | None = None) -> dict[str, dict[str, Any]]:
@@ -191,6 +191,6 @@ def from_env(prefix: str = "RESILIO__", environ: Mapping[str, str] | None = None
     """
     from resilio._options.environment import read
 
-    with _names.lock:
-        names, kinds = {name for name, _ in _names.named}, {kind for _, kind in _names.named}
-    return read(prefix, os.environ if environ is None else environ, names, kinds | known_kinds())
+    with names.lock:
+        known, kinds = {name for name, _ in names.named}, {kind for _, kind in names.named}
+    return read(prefix, os.environ if environ is None else environ, known, kinds | known_kinds())

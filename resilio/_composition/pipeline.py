@@ -105,15 +105,15 @@ class Pipeline(Policy[PipelineConfig]):
         Raises:
             RuntimeError: Called in a thread that runs an event loop; use `adrain` there.
         """
-        from resilio._composition import drain as _drain
+        from resilio._composition.drain import drain
 
-        return _drain.drain(self._gate, seconds("timeout", timeout, zero_ok=True, none_ok=True))
+        return drain(self._gate, seconds("timeout", timeout, zero_ok=True, none_ok=True))
 
     async def adrain(self, timeout: Time | None = None) -> bool:  # noqa: ASYNC109 - the answer is no error
         """Reject new calls and wait, in this task, until those in flight have ended; as `drain`."""
-        from resilio._composition import drain as _drain
+        from resilio._composition.drain import adrain
 
-        return await _drain.adrain(self._gate, seconds("timeout", timeout, zero_ok=True, none_ok=True))
+        return await adrain(self._gate, seconds("timeout", timeout, zero_ok=True, none_ok=True))
 
     def resume(self) -> None:
         """Admit calls again after `drain`."""

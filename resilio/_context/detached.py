@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextvars import ContextVar, copy_context
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
-from resilio._context import variables as _context
+from resilio._context import variables
 from resilio._context.priority import STANDARD
 from resilio._context.scope import AmbientBlock
 from resilio._native.core import AmbientDeadline, AmbientPriority, ambient_deadline, ambient_priority, detach
@@ -39,11 +39,11 @@ class Detached(AmbientBlock):
     def _begin_block(self, setting: AmbientSetting, generator: Any, enforced: bool) -> None:  # noqa: ARG002
         # A generator's consumer keeps the deadline and the priority.
         values: dict[ContextVar[Any], Any] = {
-            _context.deadline: AmbientDeadline(_NEVER_NS, detach(), _context.deadline.get(), generator)
+            variables.deadline: AmbientDeadline(_NEVER_NS, detach(), variables.deadline.get(), generator)
         }
-        if (before := _context.priority.get()) is not None:
-            values[_context.priority] = AmbientPriority(STANDARD, None, before, generator)
-        for variable in _context.AMBIENT:
+        if (before := variables.priority.get()) is not None:
+            values[variables.priority] = AmbientPriority(STANDARD, None, before, generator)
+        for variable in variables.AMBIENT:
             setting.set(variable, values.get(variable))
 
 
@@ -91,9 +91,9 @@ def carry(fn: Callable[P, T]) -> Callable[P, T]:
         reject("fn", fn, right, TypeError)
     context, deadline = copy_context(), ambient_deadline()
     if deadline is not None:  # it may come from a call, which contexts do not hold
-        context.run(_context.deadline.set, deadline)
+        context.run(variables.deadline.set, deadline)
     if (priority := ambient_priority()) is not None:  # without its generator, which does not run in that context
-        context.run(_context.priority.set, AmbientPriority(priority.level, priority.task))
+        context.run(variables.priority.set, AmbientPriority(priority.level, priority.task))
 
     @functools.wraps(fn)
     def run(*args: P.args, **kwargs: P.kwargs) -> T:

@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from resilio._events import subscriptions as _event_subscriptions
+from resilio._events import subscriptions
 from resilio._events.records import StateChanged
 from resilio._events.subscriptions import Subscription, kinds_of
 
@@ -23,11 +23,11 @@ class Tap(Subscription):
 
     def __init__(self, listener: Callable[[Any, Gate], object], kinds: Iterable[type]) -> None:
         super().__init__(listener, kinds_of(kinds))
-        _event_subscriptions.add(self)
+        subscriptions.add(self)
 
     def end(self) -> None:
         """Listen no more."""
-        _event_subscriptions.remove(self)
+        subscriptions.remove(self)
 
     def also(self, gate: Gate) -> tuple[Gate, ...]:
         return (gate,)
@@ -52,18 +52,18 @@ class Samples(Tap):
 
     def rearm(self) -> None:
         """Receive one more event of each gate."""
-        with _event_subscriptions.lock():
+        with subscriptions.lock():
             muted, self._muted = self._muted, weakref.WeakSet()
             for gate in muted:
-                gate.listening = _event_subscriptions.mask_of(gate)
+                gate.listening = subscriptions.mask_of(gate)
 
     def also(self, gate: Gate) -> tuple[Gate, ...]:
-        with _event_subscriptions.lock():
+        with subscriptions.lock():
             self._muted.add(gate)
-            gate.listening = _event_subscriptions.mask_of(gate)
+            gate.listening = subscriptions.mask_of(gate)
         return super().also(gate)
 
 
 def watch(gates: Iterable[Any], listener: Callable[[StateChanged], object]) -> Callable[[], None]:
     """Call `listener` for state changes of these gates; return a function that ends it."""
-    return _event_subscriptions.add(Subscription(listener, (StateChanged,), weakref.WeakSet(gates)))
+    return subscriptions.add(Subscription(listener, (StateChanged,), weakref.WeakSet(gates)))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, dataclass_transfo
 
 import attrs
 
-from resilio._options import validators as _config
+from resilio._options import validators
 from resilio._options.validators import parse_duration, positive_int, reject, seconds, total_seconds
 
 __all__ = [
@@ -171,7 +171,7 @@ class NamedOptions:
     """Options of a policy that may have a name; the name identifies a policy, so it is no part of the record."""
 
     if TYPE_CHECKING:
-        name: str | None = option(_config.policy_name, default=None)
+        name: str | None = option(validators.policy_name, default=None)
 
 
 @record
@@ -179,14 +179,14 @@ class NamedFirstOptions(NamedOptions):
     """As `NamedOptions`, where the name is the first argument."""
 
     if TYPE_CHECKING:
-        name: str | None = option(_config.policy_name, default=None, kw_only=False)
+        name: str | None = option(validators.policy_name, default=None, kw_only=False)
 
 
 @record
 class EnforcedOptions:
     """Options of policies that may be enforced for a share of the calls."""
 
-    enforce: float = option(_config.enforce, default=True)
+    enforce: float = option(validators.enforce, default=True)
 
 
 @record

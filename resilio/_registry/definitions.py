@@ -10,7 +10,7 @@ from typing import Any, NoReturn, TypeVar, cast
 from resilio._events import log
 from resilio._events.delivery import postponed
 from resilio._options.differences import differences
-from resilio._registry import names as _names
+from resilio._registry import names
 from resilio._registry.changes import changed
 from resilio._registry.names import Entry, Key, look_up
 from resilio._registry.places import Place, here
@@ -31,8 +31,8 @@ def obtain(cls: type[Any], name: str | None, config: Any, make: Callable[[Any], 
     """
     if name is None:  # also during calls, for a new key: no wait for the lock of options
         policy = make(config)
-        with _names.listing:
-            _names.unnamed[id(policy)] = policy
+        with names.listing:
+            names.unnamed[id(policy)] = policy
         return policy
     key, place = (name, getattr(config, "kind", cls.kind)), here()
     entry = _made(key, config, make, place)
@@ -56,11 +56,11 @@ def _made(key: Key, config: Any, make: Callable[[Any], Any], place: Place) -> En
     entry, values = look_up(key)
     while entry is None:
         made, before = Entry(make(_configured(key, config, values)), config, place), values
-        with _names.lock:
+        with names.lock:
             entry, values = look_up(key)
             if entry is None and values == before:
-                entry = _names.named[key] = made
-                _names.take(key)
+                entry = names.named[key] = made
+                names.take(key)
     return entry
 
 
@@ -74,14 +74,14 @@ def _define_again(key: Key, entry: Entry, config: Any, place: Place, make: Calla
     """Return the policy of a definition that is run anew: the existing one, with its state, if it can be changed."""
     before, known = entry.place, entry.policy
     full = _configured(key, config, look_up(key)[1])
-    with postponed(), _names.lock:
+    with postponed(), names.lock:
         kept = type(known.config) is type(config) and (config == entry.declared or known._redefine(full, different))
         if kept:
             entry.declared, entry.place = config, place
     if not kept:
         made = Entry(make(full), config, place)
-        with _names.lock:
-            _names.named[key] = made
+        with names.lock:
+            names.named[key] = made
         known = made.policy
     if different and not key[0].startswith(getattr(_quiet, "prefix", None) or "\0"):
         _say_defined_again(key, before, place, different, kept=kept)
@@ -115,15 +115,15 @@ def _taken(key: Key, entry: Entry, place: Place, different: str) -> NoReturn:
 @contextmanager
 def all_or_nothing(prefix: str) -> Iterator[None]:
     """Forget the names made inside that begin with *prefix*, the owner's, if the block raises."""
-    with _names.lock:
-        before = frozenset(_names.named)
+    with names.lock:
+        before = frozenset(names.named)
     outer, _quiet.prefix = getattr(_quiet, "prefix", None), prefix
     try:
         yield
     except BaseException:
-        with _names.lock:
-            for key in [one for one in _names.named if one[0].startswith(prefix) and one not in before]:
-                del _names.named[key]
+        with names.lock:
+            for key in [one for one in names.named if one[0].startswith(prefix) and one not in before]:
+                del names.named[key]
         raise
     finally:
         _quiet.prefix = outer

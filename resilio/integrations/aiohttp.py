@@ -18,7 +18,7 @@ from resilio.errors import ResilienceError
 from resilio.integrations._aiohttp.blame import blame
 from resilio.integrations._aiohttp.body import Body
 from resilio.integrations._aiohttp.lib import BytesPayload
-from resilio.integrations._shared import replay as _replay
+from resilio.integrations._shared import replay
 from resilio.integrations._shared.guarded_call import GuardedCall, reject_clocks_alone
 from resilio.integrations._shared.judges import judges_of
 from resilio.integrations._shared.replay import Once, Spent
@@ -65,7 +65,7 @@ class Middleware:
         self.call = GuardedCall(policy, hand_over, judges=judges_of(function("failed_if", failed_if)))
         reject_clocks_alone(policy)
         self.label = f"a response of {policy.label}"
-        self.idempotent = _replay.checked(idempotent)
+        self.idempotent = replay.checked(idempotent)
         self.header = sends
 
     @property
@@ -115,7 +115,7 @@ class _Request(Request):
             response = await _noting_connection(self._handler, request, shown)
         else:
             response = await self._handler(request)
-        if type(shown) is Spent and not owner.call.hedged and _replay.may_repeat(response):
+        if type(shown) is Spent and not owner.call.hedged and replay.may_repeat(response):
             shown.sent(undone=True)
         if not _is_whole(response):
             self.answered(response, Body(response, owner.label))
@@ -170,9 +170,9 @@ def _is_whole(response: Any) -> bool:
 def _may_repeat(request: Any, idempotent: Any) -> bool:
     if not isinstance(request.body, (bytes, BytesPayload)) or request.headers.get("expect"):
         return False
-    if idempotent is None and request.method in _replay.IDEMPOTENT:
+    if idempotent is None and request.method in replay.IDEMPOTENT:
         return True
-    return _replay.is_safe(idempotent, request, request.method, request.headers)
+    return replay.is_safe(idempotent, request, request.method, request.headers)
 
 
 def _copy(request: Any) -> Any:

@@ -15,8 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, cast
 
-from resilio._events import log as _log
-from resilio._events import subscriptions
+from resilio._events import log, subscriptions
 from resilio._events.log import Target
 from resilio._options.validators import choice, positive_int, reject, seconds
 from resilio._policy.base import Policy
@@ -55,7 +54,7 @@ def use(target: Target) -> None:
             import structlog  # noqa: F401
         except ImportError as error:
             raise ImportError("resilio.metrics.logging needs structlog: pip install structlog") from error
-    _log.use(cast("Target", checked))
+    log.use(cast("Target", checked))
 
 
 def in_background(on: bool = True) -> None:
@@ -70,16 +69,16 @@ def in_background(on: bool = True) -> None:
     """
     from resilio.metrics._background_log import Lines
 
-    writing = _log.handed_to()
+    writing = log.handed_to()
     if on and not isinstance(writing, Lines):
-        _log.hand_over(Lines())
+        log.hand_over(Lines())
     elif not on and isinstance(writing, Lines):
-        _log.hand_over(None)
+        log.hand_over(None)
         writing.close()
 
 
 def slow_calls(
-    above: Time, *, policy: Policy[Any] | None = None, per_minute: int = 10, level: int = _log.WARNING
+    above: Time, *, policy: Policy[Any] | None = None, per_minute: int = 10, level: int = log.WARNING
 ) -> Callable[[], None]:
     """
     Log slow calls, with the time spent in each segment; return a function that stops it.
@@ -124,7 +123,7 @@ def retries(every: Time | None = 60.0) -> None:
 
 
 def summaries(
-    every: Time = 60.0, *, level: int = _log.INFO, policies: Iterable[Policy[Any]] | None = None
+    every: Time = 60.0, *, level: int = log.INFO, policies: Iterable[Policy[Any]] | None = None
 ) -> Callable[[], None]:
     """
     Log rejections periodically from a thread, at most one line a policy each time; return a function that stops it.

@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any
 
 from resilio.errors import CallTimeoutError, DeadlineExceededError, RateLimitedError, RejectedError
-from resilio.integrations._shared import headers as _wire
+from resilio.integrations._shared.headers import retry_after_header
 
 __all__ = ["as_answer", "in_terms_of", "rejection_class"]
 
@@ -51,7 +51,7 @@ def as_answer(error: Exception) -> tuple[int, dict[str, str]]:
         error: The rejection, or the error of a passed deadline.
     """
     headers = {"content-type": "text/plain; charset=utf-8", "x-should-retry": "false"}
-    after = _wire.retry_after_header(error)
+    after = retry_after_header(error)
     if after is not None:
         headers["retry-after"] = after
     return next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 503), headers
