@@ -14,13 +14,8 @@ from typing import Any, Literal
 
 import attrs
 
-<<<<<<< HEAD
 from resilio._failures import aws, sql
-from resilio._failures import redis as _redis_errors
-=======
 from resilio._failures import redis as redis_errors
-from resilio._failures import sql
->>>>>>> 1ee8271 (names: import modules under their own names)
 from resilio._failures.causes import TIMEOUT_NAMES, UNSENT_NAMES, named, never_connected, no_answer
 from resilio._failures.outcome import Outcome
 from resilio.errors import DeadlineExceededError, RejectedError

@@ -8,33 +8,26 @@ that reads them. It is not a client, nor a place for the retries of non-idempote
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache, partial
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from resilio._native.core import phase, seconds_left
-from resilio._options.validators import choice, reject
-from resilio._support.client_target import StandIn, mark_as_heeding_time
+from resilio._options.validators import reject
+from resilio._support.client_target import mark_as_heeding_time
 from resilio.errors import CallTimeoutError, DeadlineExceededError, RejectedError
-from resilio.integrations._httpx import common as _httpx
+from resilio.integrations._httpx import common
 from resilio.integrations._httpx.body import in_time
-from resilio.integrations._shared import replay
+from resilio.integrations._httpx.transport import GuardedTransport
 from resilio.integrations._shared.client_parts import require_inside
-from resilio.integrations._shared.connecting import time_connects
-from resilio.integrations._shared.guarded_call import GuardedCall, first_with, gates_of
-from resilio.integrations._shared.judges import HTTP
-from resilio.integrations._shared.socket_time import BodyTimes, end_late
-from resilio.integrations._shared.translate import as_answer
-from resilio.integrations._shared.upstream import upstream
+from resilio.integrations._shared.socket_time import end_late
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
-    from types import ModuleType, TracebackType
+    from types import TracebackType
 
-    from resilio._native.core import Held, Permit
+    from resilio._native.core import Permit
     from resilio._native.strategies import TimeoutGate
     from resilio._policy.base import Policy
-    from resilio.integrations._httpx.common import Client
 
     # For type checkers a transport is Any. Its instances have a base class of the client, which is known only when one
     # is made: httpx and httpx2 each require their own.
@@ -45,11 +38,6 @@ else:
 __all__ = ["AsyncTransport", "Transport", "guard_client", "host"]
 
 C = TypeVar("C")
-_NO_BODY = frozenset({204, 304})
-_UPGRADED = 101
-_EMPTY = {"content-length": "0"}
-OnReject = Literal["raise", "respond"]
-Idempotent = replay.Rule
 
 
 def host(request: Any) -> str:
@@ -62,185 +50,10 @@ def host(request: Any) -> str:
     return str(request.url.netloc, "ascii")
 
 
-class _Guarding(_httpx.OneKind):
-    """Base class of both transports: options, and the rules for a request and its answer."""
-
-    _base: str
-    _default: str
-    _send_by: str
-    _sync: bool
-    _module: Client
-
-    def __new__(cls, policy: Any, transport: Any = None, *, client: Any = None, **options: Any) -> Any:
-        """Create a transport that is also an instance of the client's own base class."""
-        del policy, options
-        module = _httpx.client_for(cls, transport, client)
-        made: Any = object.__new__(_classes(cls, module))
-        made._module = module
-        return made
-
-    def __init__(
-        self,
-        policy: Policy[Any],
-        transport: Any = None,
-        *,
-        client: ModuleType | str | None = None,
-        on_reject: OnReject = "raise",
-        idempotent: Idempotent = None,
-        send_deadline: bool | str = False,
-        send_attempt: bool | str = False,
-    ) -> None:
-        """
-        Put a policy around a transport.
-
-        Args:
-            policy: Any policy, pipeline, standard stack or keyed policy; `key` and cost functions get the request.
-            transport: The transport inside, of httpx or httpx2; None: the client's own, with its defaults.
-            client: `httpx` or `httpx2`; needed if both are imported and there is no transport that decides it.
-            on_reject: The form of a rejection. "raise": an exception that is also the client's TransportError.
-                "respond": a 503 (429 for rates, 504 for a deadline that has passed) with Retry-After and
-                `x-should-retry: false`, for SDKs that would retry an exception.
-            idempotent: The requests that retries and hedges may send again after they have reached the server: those
-                of idempotent methods or with an `Idempotency-Key` (None), all (True), none (False), or those for which
-                a function returns True.
-            send_deadline: Send the time left in a header: True for `x-request-timeout`, or the header's name.
-            send_attempt: Send the number of the attempt, 1 for the first, a hedge's copy counted too: True for
-                `x-envoy-attempt-count`, or the header's name.
-
-        Raises:
-            TypeError: An option of a wrong type, an async transport in place of a sync one or vice versa, or a
-                transport of neither client.
-            ValueError: An option out of range.
-            ImportError: Neither client is installed.
-        """
-        del client  # used by __new__
-        self._respond = choice("on_reject", on_reject, ("raise", "respond")) == "respond"
-        self._idempotent = replay.checked(idempotent)
-        self._header = upstream(send_deadline, send_attempt)
-        self._inner = getattr(self._module.module, self._default)() if transport is None else transport
-        time_connects(self._inner, self._module.told)
-        self._request = self._module.module.Request
-        self._bytes = self._module.module.ByteStream
-        sync = _client_of_threads(self._module.name) if self._sync else None
-        self._call = self._unhedged = GuardedCall(policy, self._hand_over, sync=sync, judges=HTTP)
-        if self._call.hedged:
-            self._unhedged = GuardedCall(policy, self._hand_over, hedged=False, judges=HTTP)
-        self._repeats = bool(gates_of(policy, "retry"))
-        clocks = gates_of(policy, "timeout")
-        self._first, self._idle = first_with(clocks, "first"), first_with(clocks, "idle")
-        self._policy = policy
-        self._times = BodyTimes(policy)
-        is_timed = self._times.acts if self._sync else self._idle is not None
-        label = f"a response of {policy.label}"
-        self._body = self._module.body_of(self._base, self._idle, label, is_timed=is_timed)
-
-    @property
-    def policy(self) -> Policy[Any]:
-        """The policy that all requests go through."""
-        return self._policy
-
-    def _reject(self, request: Any) -> NoReturn:
-        raise TypeError(
-            f"this {type(self).__name__} is for {self._module.name}: it cannot serve a client of another module, "
-            f"which has sent a {type(request).__module__}.{type(request).__qualname__}"
-        )
-
-    def _settle(self, permit: Permit, error: BaseException) -> None:
-        """End the permit of an attempt that has raised: an error of the client's own making is no outcome."""
-        if self._module.is_local(error):
-            permit.ignore()
-        else:
-            permit.raised(error)
-
-    def _once(self, request: Any) -> bool:
-        """
-        Forbid retries of a request that must not be sent twice, and return True if it is one.
-
-        Before it is sent, because a timeout around the transport may end it.
-        """
-        if self._idempotent is None and request.method in replay.IDEMPOTENT and type(request.stream) is self._bytes:
-            return False
-        if self._is_safe(request) and self._module.is_replayable(request):
-            return False
-        replay.forbid(request)
-        return True
-
-    def _told_once(self, request: Any, subject: Any) -> None:
-        """Allow retries of such a request if its error or answer proves that it was not processed, else forbid them."""
-        if replay.may_repeat(subject) and self._module.is_replayable(request):
-            replay.allow(request)
-        else:
-            replay.forbid(subject)
-
-    def _is_safe(self, request: Any) -> bool:
-        return replay.is_safe(self._idempotent, request, request.method, request.headers)
-
-    def _hedges(self, request: Any) -> bool:
-        return self._is_safe(request) and self._module.is_replayable(request, at_once=True)
-
-    def _hand_over(self, held: Held) -> None:
-        """Let gates judge an answer by its headers, and put its permit into its body; on an error, end the permit."""
-        if held.error is not None:
-            self._settle(held.take(), held.error)
-            return
-        response = held.answer
-        if response.is_closed:
-            return
-        body = response.extensions.get("resilio_held")
-        if body is None and (body := self._around_body(None, response)) is None:  # a fallback's
-            return
-        permit = held.take()
-        permit.answered(response)
-        body.add(permit)
-
-    def _around_body(self, request: Any, response: Any) -> Any:
-        """
-        Put the body of a response under guard, and return it; None if there is none.
-
-        Args:
-            request: The request of the response; None: unknown.
-
-            response: The response, with its headers received.
-        """
-        phase("body")
-        if _has_ended(response):
-            return None
-        is_empty = response.status_code == _UPGRADED or (request is not None and request.method == "HEAD")
-        body = self._body(response.stream, _EMPTY if is_empty else response.headers)
-        response.stream = response.extensions["resilio_held"] = body
-        return body
-
-    def _rejected(self, error: Exception, request: Any) -> Any:
-        """Return the answer that stands for a rejection, or raise the rejection in the client's terms."""
-        if not self._respond or isinstance(error, CallTimeoutError):
-            told = self._told(error, request)
-            raise told from told.__cause__
-        status, headers = as_answer(error)
-        text, extensions = str(error).encode(), {"resilio_rejection": error}
-        return self._module.module.Response(status, headers=headers, content=text, extensions=extensions)
-
-    def _told(self, error: Exception, request: Any) -> Exception:
-        """Translate an error of resilio into the client's terms, with its request."""
-        told: Any = self._module.told(error)
-        told.request = request
-        return told  # type: ignore[no-any-return]
-
-
-def _has_ended(response: Any) -> bool:
-    """Return True if a response has no body to read."""
-    return bool(response.is_closed) or response.status_code in _NO_BODY
-
-
 _returns_with_headers = partial(mark_as_heeding_time, to_headers=True)
 
 
-@cache
-def _client_of_threads(module: str) -> StandIn:
-    """Return the placeholder for the requests of a Client in error messages."""
-    return StandIn(f"{module}.Client", heeds_time=True, hedge=f"Use {module}.AsyncClient with AsyncTransport")
-
-
-class AsyncTransport(_Guarding, _OfTheClient):  # type: ignore[misc]
+class AsyncTransport(GuardedTransport, _OfTheClient):  # type: ignore[misc]
     """An async transport of httpx or httpx2 under guard: `httpx.AsyncClient(transport=AsyncTransport(policy))`."""
 
     _base, _default, _send_by = "AsyncBaseTransport", "AsyncHTTPTransport", "handle_async_request"
@@ -300,7 +113,7 @@ class AsyncTransport(_Guarding, _OfTheClient):  # type: ignore[misc]
         await self._inner.aclose()
 
 
-class Transport(_Guarding, _OfTheClient):  # type: ignore[misc]
+class Transport(GuardedTransport, _OfTheClient):  # type: ignore[misc]
     """A transport of httpx or httpx2 for threads under guard: `httpx.Client(transport=Transport(policy))`."""
 
     _base, _default, _send_by = "BaseTransport", "HTTPTransport", "handle_request"
@@ -337,7 +150,7 @@ class Transport(_Guarding, _OfTheClient):  # type: ignore[misc]
     def _send_on(self, request: Any) -> Any:
         if seconds_left() is None:
             return self._inner.handle_request(request)
-        return _httpx.send_in_time(self._module, self._inner, request)
+        return common.send_in_time(self._module, self._inner, request)
 
     def _settle(self, permit: Permit, error: BaseException) -> None:
         if not end_late(permit, error):
@@ -378,27 +191,18 @@ def guard_client(client: C, policy: Policy[Any], **options: Any) -> C:
 
         ValueError: The client is guarded already.
     """
-    kind = AsyncTransport if _httpx.client_of(client, "AsyncClient") is not None else Transport
-    if kind is Transport and _httpx.client_of(client, "Client") is None:
+    kind = AsyncTransport if common.client_of(client, "AsyncClient") is not None else Transport
+    if kind is Transport and common.client_of(client, "Client") is None:
         reject("client", client, "an AsyncClient or a Client of httpx or httpx2", TypeError)
     held: Any = client
     require_inside(held, "_transport", "_mounts", instead=f"{kind.__name__}(policy) as the client's `transport=`")
     transports = [held._transport, *held._mounts.values()]
-    if any(isinstance(one, _Guarding) for one in transports):
+    if any(isinstance(one, GuardedTransport) for one in transports):
         raise ValueError("this client is guarded already: a second guard would take two permits for each request")
     guarded = {id(one): kind(policy, one, **options) for one in transports if one is not None}
     held._transport = guarded[id(held._transport)]
     held._mounts = {pattern: one if one is None else guarded[id(one)] for pattern, one in held._mounts.items()}
     return client
-
-
-@cache
-def _class_for(cls: Any, module: Client) -> type[Any]:
-    base = getattr(module.module, cls._base)
-    return cls if issubclass(cls, base) else type(cls.__name__, (cls, base), {"__module__": cls.__module__})
-
-
-_classes: Callable[..., type[Any]] = _class_for  # checkers doubt that classes are hashable, as a cache requires
 
 
 def _aclose(response: Any) -> Any:

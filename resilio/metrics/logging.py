@@ -119,7 +119,7 @@ def retries(every: Time | None = 60.0) -> None:
     Raises:
         TypeError, ValueError: No such time.
     """
-    _log.log_retries(seconds("every", every, zero_ok=True, none_ok=True))
+    log.log_retries(seconds("every", every, zero_ok=True, none_ok=True))
 
 
 def summaries(

@@ -86,7 +86,7 @@ def _foreign_names() -> Iterator[tuple[str, str]]:
     rooms = [folder for folder in by_folder if str(folder.relative_to(PACKAGE)).startswith((".", "_"))]
     below = set().union(*(by_folder[folder] for folder in rooms))  # what all others may build on
     for path, names in files.items():
-        ours = names.defined | below
+        ours = names.defined | below | by_folder[path.parent / f"_{path.stem}"]  # `_httpx` of `httpx.py`
         if "integrations" not in path.relative_to(PACKAGE).parts:
             ours |= by_folder[path.parent]
         for name in filter(_is_private, names.read - ours):

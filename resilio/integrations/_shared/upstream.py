@@ -8,7 +8,7 @@ import attrs
 
 from resilio._context import deadline
 from resilio._native.core import current
-from resilio.integrations._shared import headers as _wire
+from resilio.integrations._shared.headers import DEADLINE_HEADER, check_header_name, write_deadline
 
 __all__ = ["ATTEMPT_HEADER", "Upstream", "upstream"]
 
@@ -37,7 +37,7 @@ class Upstream:
         Args:
             headers: A mutable mapping.
         """
-        left = None if self.deadline is None else _wire.write_deadline(deadline.remaining(), self.deadline)
+        left = None if self.deadline is None else write_deadline(deadline.remaining(), self.deadline)
         if self.deadline is not None and left is not None:
             headers[self.deadline] = left
         call = None if self.attempt is None else current()
@@ -60,7 +60,7 @@ def upstream(send_deadline: Any, send_attempt: Any) -> Upstream | None:
         ValueError: Not a header's name, or one name for both.
     """
     names = (
-        _name("send_deadline", send_deadline, _wire.DEADLINE_HEADER),
+        _name("send_deadline", send_deadline, DEADLINE_HEADER),
         _name("send_attempt", send_attempt, ATTEMPT_HEADER),
     )
     if names == (None, None):
@@ -73,4 +73,4 @@ def upstream(send_deadline: Any, send_attempt: Any) -> Upstream | None:
 def _name(option: str, value: Any, default: str) -> str | None:
     if value is True:
         return default
-    return None if value is False else _wire.check_header_name(option, value)
+    return None if value is False else check_header_name(option, value)
