@@ -141,8 +141,8 @@ def _codes_of(error: Any) -> frozenset[str]:
 def _rejected_below(error: Any) -> bool:
     """Return True for an SDK's error that wraps a rejection by a policy below it: the provider was not called."""
     request = getattr(error, "__dict__", {}).get("request")
-    said = getattr(request, "extensions", {}).get("resilio")
-    return getattr(said, "rejection", None) is not None
+    details = getattr(request, "extensions", {}).get("resilio")
+    return getattr(details, "rejection", None) is not None
 
 
 def _model_status(error: Any) -> int | None:

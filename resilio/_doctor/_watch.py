@@ -58,7 +58,7 @@ def verdicts(patience: float = PATIENCE, checks: Sequence[tuple[str, str]] | Non
 
 def _of_one_process(checks: list[tuple[str, str]], patience: float) -> Iterator[Verdict]:
     """Yield the verdicts of one process, at least one; if it hung or crashed, the last verdict is about that."""
-    with tempfile.TemporaryFile("w+", errors="replace") as said, _started(checks, said) as child:
+    with tempfile.TemporaryFile("w+", errors="replace") as output, _started(checks, output) as child:
         answers = _problems(child.stdout)
         try:
             for check, way in checks:
@@ -67,7 +67,7 @@ def _of_one_process(checks: list[tuple[str, str]], patience: float) -> Iterator[
                 except queue.Empty:
                     problem, goes_on = f"it never ended: it was still waiting after {patience:g} s", False
                 if problem is None:
-                    problem, goes_on = _end_of(child, said), False
+                    problem, goes_on = _end_of(child, output), False
                 yield Verdict(check, way, problem)
                 if not goes_on:
                     break

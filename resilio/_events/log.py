@@ -56,7 +56,7 @@ _retries_every_ns = 60 * 10**9
 _keyed_lines: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
 """The time of the latest line about retries of each keyed policy."""
 _MOST_FAULTS = 256
-_told: set[tuple[str, type[BaseException | None], tuple[str, int]]] = set()
+_reported: set[tuple[str, type[BaseException | None], tuple[str, int]]] = set()
 """The errors of strategies that were logged, and their origins."""
 
 
@@ -190,8 +190,8 @@ def strategy_failed(what: str) -> None:
     with suppress(RecursionError):  # the stack is too deep to log just that
         error = sys.exception()
         fault = (what, type(error), _origin(error))
-        if fault not in _told and len(_told) < _MOST_FAULTS:
-            _told.add(fault)
+        if fault not in _reported and len(_reported) < _MOST_FAULTS:
+            _reported.add(fault)
             say(ERROR, "%s; not logged again", what, error=error)
 
 

@@ -40,9 +40,9 @@ def note_failure(shown: BaseException | None, name: str, failure: BaseException 
 
         failure: The target's exception, or the reason why it was not called; None: its result was judged a failure.
     """
-    said = failure if isinstance(failure, str) else "returned a failure" if failure is None else as_text(failure)
+    text = failure if isinstance(failure, str) else "returned a failure" if failure is None else as_text(failure)
     if shown is not None:
-        add_note(shown, f"fallback {name}: {said}")
+        add_note(shown, f"fallback {name}: {text}")
 
 
 def put_after(error: BaseException, before: BaseException | None) -> None:

@@ -65,10 +65,10 @@ def retry_after_of(subject: object) -> float | None:
     try:
         if isinstance(subject, BaseExceptionGroup):
             return max(filter(None, map(retry_after_of, subject.exceptions)), default=None)
-        said = _seconds(getattr(subject, "retry_after", None))
-        if said is None:
-            said = _from_headers(subject)
-        return _seconds(_pushback(subject), 1e-3) if said is None else said
+        found = _seconds(getattr(subject, "retry_after", None))
+        if found is None:
+            found = _from_headers(subject)
+        return _seconds(_pushback(subject), 1e-3) if found is None else found
     except Exception:  # noqa: BLE001 - a foreign object may raise anything
         return None
 
@@ -95,8 +95,8 @@ def should_retry_of(subject: object) -> bool | None:
         if is_permanent(subject):
             return False
         for headers in _all_headers(subject):
-            said = _header(headers, "x-should-retry")
-            verdict = _VERDICTS.get(said.strip().lower()) if isinstance(said, str) else None
+            found = _header(headers, "x-should-retry")
+            verdict = _VERDICTS.get(found.strip().lower()) if isinstance(found, str) else None
             if verdict is not None:
                 return verdict
         return _forbidden(_pushback(subject))
@@ -118,9 +118,9 @@ def _all_headers(subject: object) -> Iterator[Any]:
 def _from_headers(subject: object) -> float | None:
     for headers in _all_headers(subject):
         for name, unit in _HEADERS:
-            said = _seconds(_header(headers, name), unit, _header(headers, "date"))
-            if said is not None:
-                return said
+            found = _seconds(_header(headers, name), unit, _header(headers, "date"))
+            if found is not None:
+                return found
         renewed = until_renewed(partial(_header, headers), partial(_now, headers))
         if renewed is not None and renewed > 0:
             return renewed
@@ -138,7 +138,7 @@ def _header(headers: Any, name: str) -> Any:
         return None
     value = get(name)
     if value is None and isinstance(headers, dict):  # which is case-sensitive
-        value = next((said for key, said in headers.items() if _folded(key) == name), None)
+        value = next((found for key, found in headers.items() if _folded(key) == name), None)
     every = getattr(headers, "getall", None)  # aiohttp's `get` gives the first alone
     if value is not None and every is not None:
         value = ",".join(every(name))
@@ -155,8 +155,8 @@ def _pushback(subject: object) -> Any:
     if not callable(metadata):
         return None
     pairs: Any = metadata() or ()
-    said = next((value for key, value in pairs if key == _PUSHBACK), None)
-    return said.decode("ascii") if isinstance(said, bytes) else said
+    found = next((value for key, value in pairs if key == _PUSHBACK), None)
+    return found.decode("ascii") if isinstance(found, bytes) else found
 
 
 def _forbidden(pushback: Any) -> bool | None:

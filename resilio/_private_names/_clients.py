@@ -78,7 +78,7 @@ CLIENTS = (
         where=(
             "resilio/integrations/_httpx/common.py",
             "resilio/integrations/_shared/translate.py",
-            "resilio/integrations/llm/_said.py",
+            "resilio/integrations/llm/_details.py",
         ),
         versions="httpx 0.27 and 0.28, httpx2 2",
         check="at each exception",

@@ -85,9 +85,9 @@ def note_segments(error: BaseException, segments: Segments) -> None:
     trail: RetryTrail | None = getattr(error, "resilio", None)
     with suppress(Exception):
         notes = getattr(error, "__notes__", None) or []
-        told = None if trail is None else f"resilio: {trail}"
-        if trail is not None and told in notes:
-            notes[len(notes) - 1 - notes[::-1].index(told)] = f"resilio: {_with_trail(segments, trail)}"
+        note = None if trail is None else f"resilio: {trail}"
+        if trail is not None and note in notes:
+            notes[len(notes) - 1 - notes[::-1].index(note)] = f"resilio: {_with_trail(segments, trail)}"
         else:
             add_note(error, segments_line(segments))
 

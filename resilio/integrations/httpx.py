@@ -79,10 +79,10 @@ class AsyncTransport(GuardedTransport, _OfTheClient):  # type: ignore[misc]
             response = await (sent if self._first is None else self._in_time(sent, self._first))
         except Exception as error:
             if once:
-                self._told_once(request, error)
+                self._note_repeatable(request, error)
             raise
         if once and self._repeats:
-            self._told_once(request, response)
+            self._note_repeatable(request, response)
         body = self._around_body(request, response)
         if self._idle is not None and body is not None:
             body.limit(request)
@@ -138,10 +138,10 @@ class Transport(GuardedTransport, _OfTheClient):  # type: ignore[misc]
             response = self._send_on(request)
         except Exception as error:
             if once:
-                self._told_once(request, error)
+                self._note_repeatable(request, error)
             raise
         if once and self._repeats:
-            self._told_once(request, response)
+            self._note_repeatable(request, response)
         body = self._around_body(request, response)
         if self._times.acts and body is not None:
             body.limit(request, self._times.begin())

@@ -73,7 +73,7 @@ def host(request: Any) -> str:
     return address.removesuffix(":443" if scheme == "https" else ":80")
 
 
-_TOLD: tuple[tuple[Any, Any], ...] = (
+_TRANSLATIONS: tuple[tuple[Any, Any], ...] = (
     (lower.ProtocolError, exceptions.ChunkedEncodingError),
     (lower.DecodeError, exceptions.ContentDecodingError),
     (lower.SSLError, exceptions.SSLError),
@@ -81,10 +81,10 @@ _TOLD: tuple[tuple[Any, Any], ...] = (
 )
 
 
-def _as_told(error: BaseException) -> BaseException:
+def _translated(error: BaseException) -> BaseException:
     """Translate an error of urllib3 into that of requests, for which rules are written."""
-    told: Any = next((told(error) for kind, told in _TOLD if isinstance(error, kind)), error)
-    return told  # type: ignore[no-any-return]
+    theirs: Any = next((make(error) for kind, make in _TRANSLATIONS if isinstance(error, kind)), error)
+    return theirs  # type: ignore[no-any-return]
 
 
 class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
@@ -216,7 +216,7 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
         except Exception as error:
             self._veto(request, error)
             raise
-        response.raw = RawBody(response.raw, self._label, request, _as_told, _in_terms)
+        response.raw = RawBody(response.raw, self._label, request, _translated, _in_terms)
         response.raw.begin(self._times)
         if self._repeats:
             self._veto(request, response)
@@ -231,7 +231,7 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
         if response.status_code in _NO_BODY or response._content is not False:  # its maker has read it
             return
         if not isinstance(response.raw, RawBody):  # a fallback's
-            response.raw = RawBody(response.raw, self._label, None, _as_told, _in_terms)
+            response.raw = RawBody(response.raw, self._label, None, _translated, _in_terms)
         permit = held.take()
         permit.answered(response)
         response.raw.add(permit)
@@ -253,9 +253,9 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
 
     def _rejected(self, error: Exception, request: Any) -> Any:
         if not self._respond or isinstance(error, CallTimeoutError):
-            told: Any = in_terms_of(error, _BASE, _TIMEOUT)
-            told.request, told.response = request, None
-            raise told from error.__cause__
+            translated: Any = in_terms_of(error, _BASE, _TIMEOUT)
+            translated.request, translated.response = request, None
+            raise translated from error.__cause__
         response: Any = requests.Response()
         response.status_code, headers = as_answer(error)
         response.headers.update(headers)

@@ -169,7 +169,7 @@ class OwnLive(Live):
         self._sampler = sampler
 
     async def _data(self, request: Request) -> bytes:
-        return await _aside(self._snapshot if request.page == "snapshot" else partial(self._one, request))
+        return await _in_thread(self._snapshot if request.page == "snapshot" else partial(self._one, request))
 
     def _snapshot(self) -> bytes:
         self.hub.refresh()
@@ -213,7 +213,7 @@ async def _until_gone(receive: Receive, work: Callable[[], Awaitable[None]]) -> 
         group.cancel_scope.cancel()
 
 
-async def _aside(work: Callable[[], bytes]) -> bytes:
+async def _in_thread(work: Callable[[], bytes]) -> bytes:
     """Run slow work in a thread, one at a time, so that the app keeps the other worker threads."""
     turn = _turn.get(None)
     if turn is None:

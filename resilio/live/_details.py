@@ -55,12 +55,12 @@ def details_of(policy: Policy[Any], tag: Callable[[Any], str]) -> dict[str, Any]
 
 
 def _explained(policy: Any) -> dict[str, Any]:
-    told = explain(policy.name, policy.policies)
+    explained = explain(policy.name, policy.policies)
     steps = [
         {"kind": step.kind, "name": step.name, "options": {k: _text(k, v) for k, v in step.options.items()}}
-        for step in told.steps
+        for step in explained.steps
     ]
-    return {"steps": steps, "warnings": [warning.message for warning in told.warnings]}
+    return {"steps": steps, "warnings": [warning.message for warning in explained.warnings]}
 
 
 def _numbers(snapshot: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

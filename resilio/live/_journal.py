@@ -81,9 +81,9 @@ class Journal:
     def add(self, what: str, policy: Policy[Any], **fields: Any) -> None:
         """Record an event."""
         now = time.time()  # wall clock: people read it
-        told = {"at": round(now, 3), "what": what, "kind": policy.kind, "name": policy.name, **fields}
+        event = {"at": round(now, 3), "what": what, "kind": policy.kind, "name": policy.name, **fields}
         with self._lock:  # in the order of their ids
-            self._recent.append({"id": next(self._ids), **told})
+            self._recent.append({"id": next(self._ids), **event})
 
     def since(self, ident: int) -> list[dict[str, Any]]:
         """Return the events with an id above `ident`, oldest first."""

@@ -66,7 +66,7 @@ class Sampler:
         self._ids: weakref.WeakKeyDictionary[Policy[Any], int] = weakref.WeakKeyDictionary()
         self._next_id = itertools.count(1)
         self._rows: dict[int, Row] = {}
-        self._told = 0  # id of the last event returned
+        self._last_event = 0  # id of the last event returned
 
     def id_of(self, policy: Policy[Any]) -> int:
         """Return the id of a policy, the same for as long as the policy exists."""
@@ -86,8 +86,8 @@ class Sampler:
         removed = [ident for ident in self._rows if ident not in seen]
         for ident in removed:
             del self._rows[ident]
-        events = self.journal.since(self._told)
-        self._told = events[-1]["id"] if events else self._told
+        events = self.journal.since(self._last_event)
+        self._last_event = events[-1]["id"] if events else self._last_event
         return Tick(changed, removed, events)
 
     def _changes(self, seen: set[int]) -> Iterator[dict[str, Any]]:
@@ -122,7 +122,7 @@ class Sampler:
         return {
             "process": _process(),
             "policies": list(self._everything()),
-            "events": [event for event in self.journal.since(0) if event["id"] <= self._told],
+            "events": [event for event in self.journal.since(0) if event["id"] <= self._last_event],
         }
 
 

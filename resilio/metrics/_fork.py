@@ -16,16 +16,16 @@ class _Forked(Protocol):
         """Make the object usable in the child."""
 
 
-_told: weakref.WeakSet[Any] = weakref.WeakSet()
+_counting: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 def after_fork(one: _Forked) -> None:
     """Call `one.forked()` in the child of each fork, until `one` is garbage collected."""
-    _told.add(one)
+    _counting.add(one)
 
 
 def _tell() -> None:
-    for one in list(_told):
+    for one in list(_counting):
         with suppress(Exception):  # a fork must not fail because of an exporter
             one.forked()
 

@@ -62,15 +62,15 @@ def add_event(event: Any, span: Span | None) -> None:
     """Add an event to a span; no key, no argument and no text of an exception becomes an attribute."""
     if span is None or not span.is_recording():  # it may have ended meanwhile
         return
-    told: dict[str, Any] = {"resilio.policy.kind": event.kind, "resilio.policy.name": event.name or "unnamed"}
+    attributes: dict[str, Any] = {"resilio.policy.kind": event.kind, "resilio.policy.name": event.name or "unnamed"}
     for field in FIELDS:
         value = getattr(event, field, None)
         if value is not None:
-            told[f"resilio.{field}"] = value
+            attributes[f"resilio.{field}"] = value
     error = getattr(event, "error", None)
     if error is not None:
-        told["error.type"] = error.partition("(")[0].partition(":")[0]
-    span.add_event(NAMES[type(event)], told)
+        attributes["error.type"] = error.partition("(")[0].partition(":")[0]
+    span.add_event(NAMES[type(event)], attributes)
 
 
 def spanned(fn: Callable[..., Any], name: str | None, tracer: Tracer) -> Callable[..., Any]:

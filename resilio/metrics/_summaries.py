@@ -110,9 +110,9 @@ class Summaries:
         fields = {"policy": kind, "policy_name": policy, "seconds": round(seconds, 3)}
         if reasons:
             why = ", ".join(f"{reason} {count:,}" for reason, count in reasons.most_common())
-            told = fields | {"rejected": reasons.total(), "reasons": dict(reasons)}
+            more = fields | {"rejected": reasons.total(), "reasons": dict(reasons)}
             text = "%s rejected %s calls in %.3g s: %s"
-            log.say(self._level, text, where, f"{reasons.total():,}", seconds, why, fields=told)
+            log.say(self._level, text, where, f"{reasons.total():,}", seconds, why, fields=more)
         if shadow:
             text = "%s would have rejected %s calls in %.3g s"
             log.say(self._level, text, where, f"{shadow:,}", seconds, fields=fields | {"would_reject": shadow})

@@ -128,7 +128,7 @@ class Worker:
         self._place: Place | None = None
         self._before = Sheet()
         """What this process does not tell: another told it, or an earlier file."""
-        self._told = Sheet()
+        self._last_read = Sheet()
         self._written: dict[str, Any] | None = None
         self._writing = threading.Lock()
         self._ended = threading.Event()
@@ -154,7 +154,7 @@ class Worker:
             return
         self.flush()
         self._ended.set()
-        self._before = self._told
+        self._before = self._last_read
         if self._place is not None:
             self._place.let_go()
             self._place = None
@@ -168,7 +168,7 @@ class Worker:
         if self._place is not None:
             self._place.let_go()
         self._book.forked()
-        self._before = self._told = self._book.read()
+        self._before = self._last_read = self._book.read()
         self._new_files()
         self._run()
 
@@ -213,7 +213,7 @@ class Worker:
         if data != self._written or not place.data.exists():
             write(place.data, data)
             self._written = data
-        self._told = now
+        self._last_read = now
 
     def _its_place(self) -> Place:
         if self._place is not None and not self._place.stands():  # the directory was emptied

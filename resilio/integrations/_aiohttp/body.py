@@ -73,11 +73,11 @@ def _forget(response: Any) -> None:
     The event loop refers to the connection, and the connection to a callback for the body's end: a method of the
     response. So a response that was dropped unread would live, with its permit, until the server ends it.
     """
-    told: Any = getattr(response.content, "_eof_callbacks", None)
+    callbacks: Any = getattr(response.content, "_eof_callbacks", None)
     ended: Any = getattr(response, "_response_eof", None)
-    if told is None or ended not in told:
+    if callbacks is None or ended not in callbacks:
         return
-    told.remove(ended)
+    callbacks.remove(ended)
     known = weakref.WeakMethod(ended)
 
     def tell() -> None:

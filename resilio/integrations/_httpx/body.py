@@ -256,12 +256,12 @@ class TimedBody(Body):
         return part
 
     def _next_part(self, iterator: Any, seconds: float) -> bytes:
-        said = self._request.extensions
+        extensions = self._request.extensions
         given = narrow_reads(self._request, seconds)
         try:
             part: bytes = next(iterator)
         finally:
-            said["timeout"] = {} if given is None else given
+            extensions["timeout"] = {} if given is None else given
         return part
 
     def _broken(self, late: Exception) -> Exception:

@@ -56,10 +56,10 @@ class Client:
         """
         usual, timed, theirs = _BODIES[base]
         kind = timed if (idle is not None if is_timed is None else is_timed) else usual
-        said = {"_translate": self.told, "_idle": idle, "label": label}
-        return type(kind.__name__, (kind, getattr(self.module, theirs)), said)
+        members = {"_translate": self.translated, "_idle": idle, "label": label}
+        return type(kind.__name__, (kind, getattr(self.module, theirs)), members)
 
-    def told(self, error: Exception) -> Exception:
+    def translated(self, error: Exception) -> Exception:
         """Translate an error of resilio into this client's terms; return any other error unchanged."""
         return in_terms_of(error, self.base, self.timeout)
 
@@ -234,7 +234,7 @@ def send_in_time(client: Client, inner: Any, request: Any) -> Any:
         late = late_of(error)
         if late is None:
             raise
-        raise client.told(late) from error
+        raise client.translated(late) from error
     finally:
         request.extensions["timeout"] = before if given is None else given
 

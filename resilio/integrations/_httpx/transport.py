@@ -91,7 +91,7 @@ class GuardedTransport(common.OneKind):
         self._idempotent = replay.checked(idempotent)
         self._header = upstream(send_deadline, send_attempt)
         self._inner = getattr(self._module.module, self._default)() if transport is None else transport
-        time_connects(self._inner, self._module.told)
+        time_connects(self._inner, self._module.translated)
         self._request = self._module.module.Request
         self._bytes = self._module.module.ByteStream
         sync = _client_of_threads(self._module.name) if self._sync else None
@@ -138,7 +138,7 @@ class GuardedTransport(common.OneKind):
         replay.forbid(request)
         return True
 
-    def _told_once(self, request: Any, subject: Any) -> None:
+    def _note_repeatable(self, request: Any, subject: Any) -> None:
         """Allow retries of such a request if its error or answer proves that it was not processed, else forbid them."""
         if replay.may_repeat(subject) and self._module.is_replayable(request):
             replay.allow(request)
@@ -186,17 +186,17 @@ class GuardedTransport(common.OneKind):
     def _rejected(self, error: Exception, request: Any) -> Any:
         """Return the answer that stands for a rejection, or raise the rejection in the client's terms."""
         if not self._respond or isinstance(error, CallTimeoutError):
-            told = self._told(error, request)
-            raise told from told.__cause__
+            translated = self._translated(error, request)
+            raise translated from translated.__cause__
         status, headers = as_answer(error)
         text, extensions = str(error).encode(), {"resilio_rejection": error}
         return self._module.module.Response(status, headers=headers, content=text, extensions=extensions)
 
-    def _told(self, error: Exception, request: Any) -> Exception:
+    def _translated(self, error: Exception, request: Any) -> Exception:
         """Translate an error of resilio into the client's terms, with its request."""
-        told: Any = self._module.told(error)
-        told.request = request
-        return told  # type: ignore[no-any-return]
+        translated: Any = self._module.translated(error)
+        translated.request = request
+        return translated  # type: ignore[no-any-return]
 
 
 def _has_ended(response: Any) -> bool:

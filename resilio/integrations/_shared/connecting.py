@@ -21,7 +21,7 @@ def _as_it_is(error: Exception) -> Exception:
     return error
 
 
-def time_connects(transport: Any, told: Translate = _as_it_is) -> None:
+def time_connects(transport: Any, translate: Translate = _as_it_is) -> None:
     """
     Record the time that a transport's pool takes to open connections, TLS included, as `connect`.
 
@@ -30,14 +30,14 @@ def time_connects(transport: Any, told: Translate = _as_it_is) -> None:
     Args:
         transport: A transport of httpx or httpx2.
 
-        told: Translates an error of resilio into the client's terms.
+        translate: Translates an error of resilio into the client's terms.
     """
     pool: Any = getattr(transport, "_pool", None)
     backend = getattr(pool, "_network_backend", None)
     if backend is None or isinstance(backend, _Wrapped):
         return
     is_async = hasattr(transport, "handle_async_request")
-    pool._network_backend = _AsyncBackend(backend) if is_async else _Backend(backend, told)
+    pool._network_backend = _AsyncBackend(backend) if is_async else _Backend(backend, translate)
 
 
 class _Wrapped:
@@ -53,14 +53,14 @@ class _Wrapped:
 class _Heeding(_Wrapped):
     """Proxy whose waits take no longer than the time left."""
 
-    def __init__(self, inner: Any, told: Translate) -> None:
+    def __init__(self, inner: Any, translate: Translate) -> None:
         super().__init__(inner)
-        self._told = told
+        self._translate = translate
 
     def _connect(self, connect: Callable[..., Any], *args: Any, timeout: float | None = None, **options: Any) -> Any:
         phase("connect")
         try:
-            return _Stream(wait(connect, timeout, self._told, *args, **options), self._told)
+            return _Stream(wait(connect, timeout, self._translate, *args, **options), self._translate)
         finally:
             phase("first_byte")
 
@@ -82,12 +82,12 @@ class _Stream(_Heeding):
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """Read, as the connection inside."""
-        part: bytes = wait(self._inner.read, timeout, self._told, max_bytes)
+        part: bytes = wait(self._inner.read, timeout, self._translate, max_bytes)
         return part
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """Write, as the connection inside."""
-        wait(self._inner.write, timeout, self._told, buffer)
+        wait(self._inner.write, timeout, self._translate, buffer)
 
     def start_tls(self, *args: Any, **options: Any) -> Any:
         """Begin TLS, as the connection inside; close it on failure, also if no time is left."""

@@ -23,14 +23,14 @@ class RawBody(HeldPermits):
     Each part has a time limit. All other attributes are read and set on the response.
     """
 
-    __slots__ = ("_in_terms", "_inner", "_request", "_time", "_told")
+    __slots__ = ("_in_terms", "_inner", "_request", "_time", "_translate")
     _in_terms: Callable[[Exception], Exception]
     _inner: Any
     _request: Any
     _time: BodyTime | None
-    _told: Callable[[BaseException], BaseException]
+    _translate: Callable[[BaseException], BaseException]
 
-    def __init__(self, inner: Any, label: str, request: Any, told: Any, in_terms: Any) -> None:
+    def __init__(self, inner: Any, label: str, request: Any, translate: Any, in_terms: Any) -> None:
         """
         Begin without permits.
 
@@ -41,7 +41,7 @@ class RawBody(HeldPermits):
 
             request: The request, or None.
 
-            told: Translates an error of urllib3 for the policy's rules.
+            translate: Translates an error of urllib3 for the policy's rules.
 
             in_terms: Translates an error of resilio into the client's terms.
         """
@@ -49,7 +49,7 @@ class RawBody(HeldPermits):
         self._permits = []
         self.label = label
         self._request = request
-        self._told = told
+        self._translate = translate
         self._in_terms = in_terms
         self._time = None
 
@@ -128,7 +128,7 @@ class RawBody(HeldPermits):
 
     def failed(self, error: BaseException) -> None:
         """End the permits with the error that broke off the body."""
-        shown = self._told(error)
+        shown = self._translate(error)
         if isinstance(shown, DeadlineExceededError):
             end_out_of_time(self, shown)
         super().failed(shown)

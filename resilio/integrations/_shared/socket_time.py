@@ -47,7 +47,7 @@ def left_of(timeout: float | None) -> float | None:
     return left if timeout is None or left < timeout else timeout
 
 
-def wait(call: Callable[..., Any], timeout: float | None, told: Translate, *args: Any, **options: Any) -> Any:
+def wait(call: Callable[..., Any], timeout: float | None, translate: Translate, *args: Any, **options: Any) -> Any:
     """
     Call a function that waits for a network, for no longer than the time left.
 
@@ -56,7 +56,7 @@ def wait(call: Callable[..., Any], timeout: float | None, told: Translate, *args
 
         timeout: The client's own timeout, or None.
 
-        told: Translates an error of resilio into the client's terms.
+        translate: Translates an error of resilio into the client's terms.
 
         args: Positional arguments of the function.
 
@@ -66,14 +66,14 @@ def wait(call: Callable[..., Any], timeout: float | None, told: Translate, *args
         return call(*args, timeout=timeout, **options)
     late = late_error()  # also if data is always ready, so that no wait times out
     if late is not None:
-        raise told(late)
+        raise translate(late)
     try:
         return call(*args, timeout=left_of(timeout), **options)
     except Exception as error:
         late = late_of(error)
         if late is None:
             raise
-        raise told(late) from error
+        raise translate(late) from error
 
 
 def late_of(error: BaseException) -> Exception | None:

@@ -61,12 +61,12 @@ class _Translated(Exception):  # noqa: N818 - a private marker
     """Marker of translated errors, which makes them picklable."""
 
     __slots__ = ()
-    _told_as: Path
+    _client_class: Path
     _kind: type[Exception]
 
     def __reduce__(self) -> tuple[Any, ...]:
         fields, *state = _reduced(self._kind, self)
-        return (_restore, (self._kind, self._told_as, fields), *state)
+        return (_restore, (self._kind, self._client_class, fields), *state)
 
     def __str__(self) -> str:
         return self._kind.__str__(self)
@@ -92,7 +92,7 @@ def rejection_class(kind: type[Exception], module: str, name: str) -> type[Any]:
         "__doc__": kind.__doc__,
         "__init__": kind.__init__,
         "_kind": kind,
-        "_told_as": (module, name),
+        "_client_class": (module, name),
         "_request": None,  # read by httpx when it adds the request
     }
     return type(kind.__name__, (_Translated, kind, theirs), members)
@@ -114,9 +114,9 @@ def _copy(error: Exception, kind: type[Any]) -> Any:
     return made
 
 
-def _restore(kind: type[Exception], told_as: Path, fields: tuple[Any, ...]) -> Any:
+def _restore(kind: type[Exception], client_class: Path, fields: tuple[Any, ...]) -> Any:
     try:
-        wanted = _class(kind, *told_as)
+        wanted = _class(kind, *client_class)
     except (ImportError, AttributeError):  # unpickled where the client is not installed
         wanted = kind
     return wanted(*fields)

@@ -18,7 +18,7 @@ from functools import partial
 from typing import Any, Literal
 
 from resilio.errors import CallTimeoutError, DeadlineExceededError, RejectedError
-from resilio.integrations.llm._said import said_by
+from resilio.integrations.llm._details import details_of
 from resilio.presets import status_of
 
 __all__ = ["Meaning", "codes_of", "is_local", "meaning_by_codes", "meaning_of"]
@@ -73,8 +73,8 @@ def meaning_of(error: BaseException) -> Meaning:
     Args:
         error: The exception of a call.
     """
-    said = said_by(error)
-    if said is not None and said.rejection is not None:
+    details = details_of(error)
+    if details is not None and details.rejection is not None:
         return "rejected"
     if isinstance(error, RejectedError):
         return "rejected"

@@ -76,7 +76,7 @@ class Dialect:
         """Return the remaining limits from the headers of a response."""
         raise NotImplementedError
 
-    def usage(self, told: bytes) -> Usage:
+    def usage(self, data: bytes) -> Usage:
         """Return "input_tokens" and "output_tokens", as far as an answer's usage, in JSON, has them."""
         raise NotImplementedError
 
@@ -129,8 +129,8 @@ class _OpenAI(Dialect):
     def left(self, headers: Mapping[str, str]) -> Left:
         return openai_left(headers)
 
-    def usage(self, told: bytes) -> Usage:
-        asked, read, answered, written = members(told, *_OPENAI_COUNTS)
+    def usage(self, data: bytes) -> Usage:
+        asked, read, answered, written = members(data, *_OPENAI_COUNTS)
         asked, answered = _summed(asked, read), _summed(answered, written)
         if asked is not None and answered is None:  # embeddings have no output
             answered = 0.0
@@ -170,8 +170,8 @@ class _Anthropic(Dialect):
     def left(self, headers: Mapping[str, str]) -> Left:
         return anthropic_left(headers)
 
-    def usage(self, told: bytes) -> Usage:
-        asked, cached, answered = members(told, *_ANTHROPIC_COUNTS)
+    def usage(self, data: bytes) -> Usage:
+        asked, cached, answered = members(data, *_ANTHROPIC_COUNTS)
         return _usage(_summed(asked, cached), _summed(answered))
 
     def error_in(self, named: bool, data: Mapping[str, Any]) -> tuple[Mapping[str, Any], bool] | None:

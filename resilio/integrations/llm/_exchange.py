@@ -21,8 +21,8 @@ from resilio.errors import RejectedError
 from resilio.integrations.llm import _limits
 from resilio.integrations.llm._call import ModelCall, call_of
 from resilio.integrations.llm._classify import is_local, meaning_by_codes, meaning_of
+from resilio.integrations.llm._details import KEY, Details
 from resilio.integrations.llm._incoming import kept_headers
-from resilio.integrations.llm._said import KEY, Said
 
 if TYPE_CHECKING:
     from resilio.integrations.llm._guard_state import GuardState
@@ -41,7 +41,7 @@ class Exchange:
     One logical call of an SDK.
 
     Attributes:
-        said: Details of the call for the exception that ends it.
+        details: Details of the call for the exception that ends it.
 
         begun_ns: Start of the call on the native clock, in nanoseconds.
 
@@ -51,7 +51,7 @@ class Exchange:
     without the garbage collector.
     """
 
-    __slots__ = ("_attempts", "_timeout", "begun_ns", "guard", "incoming", "inner", "request", "said")
+    __slots__ = ("_attempts", "_timeout", "begun_ns", "details", "guard", "incoming", "inner", "request")
 
     def __init__(self, guard: GuardState, inner: Any, request: Any) -> None:
         """Begin a call that has sent nothing yet."""
@@ -59,7 +59,7 @@ class Exchange:
         self.guard = guard
         self.inner = inner
         self.request = request
-        self.said = request.extensions[KEY] = Said()
+        self.details = request.extensions[KEY] = Details()
         self.incoming: Any = None
         self._attempts = 0
         self._timeout = request.extensions.get("timeout")
@@ -111,11 +111,11 @@ class Exchange:
         left = self.guard.dialect.left(response.headers)
         pause = None
         if error is not None:
-            said = retry_after_of(response)
+            asked = retry_after_of(response)
             resets = [seconds for count, seconds in left.values() if count == 0 and seconds]
-            error.retry_after = wait = max(resets, default=None) if said is None else said
+            error.retry_after = wait = max(resets, default=None) if asked is None else asked
             if wait is not None and meaning_of(error) == "rate":
-                pause = self._pause(wait, spread_out=said is not None)
+                pause = self._pause(wait, spread_out=asked is not None)
         if left or pause is not None:
             _limits.observe(_limits.limits_for(self.guard.policy, call), left, pause)
 
@@ -146,7 +146,9 @@ class Exchange:
         self.observe(call, response, None)
         return response
 
-    def raise_inside(self, call: ModelCall, error: Mapping[str, Any], said: Any, *, as_it_came: Any = None) -> NoReturn:
+    def raise_inside(
+        self, call: ModelCall, error: Mapping[str, Any], headers: Any, *, as_it_came: Any = None
+    ) -> NoReturn:
         """
         Raise an error that arrived inside a 200.
 
@@ -155,14 +157,14 @@ class Exchange:
 
             error: Its JSON.
 
-            said: The headers of the response that contained it.
+            headers: The headers of the response that contained it.
 
             as_it_came: The incoming answer for the SDK to read, if the SDK does not raise such an error by itself.
         """
         dialect = self.guard.dialect
         stands_for = self.guard.http.Response(
             dialect.status_of(error),
-            headers=kept_headers(said),
+            headers=kept_headers(headers),
             content=_as_json(dialect.error_body(error)),
             request=self.request,
         )

@@ -75,7 +75,7 @@ class _Incoming:
 
     def take(self) -> bytes:
         """Return the next bytes for the SDK."""
-        self._call.exchange.said.partial = True
+        self._call.exchange.details.partial = True
         return self._reader.take()
 
     def check(self) -> None:

@@ -25,7 +25,7 @@ def whole(exchange: Exchange, response: Any) -> Any:
 
 def surface(exchange: Exchange, error: Exception) -> Any:
     """Return the response, or raise the HTTP client's exception, that the SDK turns into its own exception."""
-    exchange.said.ended_by(error)
+    exchange.details.ended_by(error)
     exchange.incoming = None
     if isinstance(error, NotSentError) and error.__cause__ is not None:
         raise error.__cause__
@@ -46,7 +46,7 @@ def raise_outside(exchange: Exchange, error: Exception) -> NoReturn:
 
 
 def _rejected(exchange: Exchange, error: RejectedError) -> Any:
-    exchange.said.rejection = error
+    exchange.details.rejection = error
     status = 429 if error.policy == "rate_limit" else 503
     headers = {"content-type": "application/json", "x-should-retry": "false"}
     if error.retry_after is not None:

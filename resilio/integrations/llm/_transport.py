@@ -53,7 +53,7 @@ class _Body:
     def _ended(self, error: Exception | None) -> None:
         """Note the end of the policy's call."""
         if error is not None:
-            self._exchange.said.ended_by(error)
+            self._exchange.details.ended_by(error)
         came_inside = isinstance(error, self._exchange.guard.sdk.APIStatusError)
         self._error = None if came_inside else error  # the SDK reads that error from the tail
 

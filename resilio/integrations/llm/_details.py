@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from resilio._native.core import Segments
     from resilio.errors import RejectedError
 
-__all__ = ["KEY", "Said", "partial_of", "rejection_of", "said_by", "segments_of", "trail_of"]
+__all__ = ["KEY", "Details", "details_of", "partial_of", "rejection_of", "segments_of", "trail_of"]
 
 KEY = "resilio"
 """Name of the record among the extensions of a request."""
@@ -19,7 +19,7 @@ _MOST_CAUSES = 8
 
 
 @attrs.define
-class Said:
+class Details:
     """
     Record of one call.
 
@@ -44,14 +44,14 @@ class Said:
         self.segments = getattr(error, "resilio_segments", None)
 
 
-def said_by(error: Any) -> Said | None:
+def details_of(error: Any) -> Details | None:
     """Return the record of the call that an exception ended; None if no policy guarded it."""
     for _ in range(_MOST_CAUSES):
         for holder in (error, getattr(error, "response", None)):
             request = getattr(holder, "__dict__", {}).get("request") or getattr(holder, "_request", None)
-            said = getattr(request, "extensions", {}).get(KEY)
-            if isinstance(said, Said):
-                return said
+            details = getattr(request, "extensions", {}).get(KEY)
+            if isinstance(details, Details):
+                return details
         if (error := getattr(error, "__cause__", None)) is None:
             break
     return None
@@ -64,8 +64,8 @@ def rejection_of(error: BaseException) -> RejectedError | None:
     Args:
         error: The exception of a call, for example `openai.RateLimitError`.
     """
-    said = said_by(error)
-    return None if said is None else said.rejection
+    details = details_of(error)
+    return None if details is None else details.rejection
 
 
 def trail_of(error: BaseException) -> RetryTrail | None:
@@ -75,8 +75,8 @@ def trail_of(error: BaseException) -> RetryTrail | None:
     Args:
         error: The exception of a call.
     """
-    said = said_by(error)
-    return None if said is None else said.trail
+    details = details_of(error)
+    return None if details is None else details.trail
 
 
 def partial_of(error: BaseException) -> bool:
@@ -86,8 +86,8 @@ def partial_of(error: BaseException) -> bool:
     Args:
         error: The exception of a call, or of an iteration of its stream.
     """
-    said = said_by(error)
-    return said is not None and said.partial
+    details = details_of(error)
+    return details is not None and details.partial
 
 
 def segments_of(error: BaseException) -> Segments | None:
@@ -97,5 +97,5 @@ def segments_of(error: BaseException) -> Segments | None:
     Args:
         error: The exception of a call, or of an iteration of its stream.
     """
-    said = said_by(error)
-    return None if said is None else said.segments
+    details = details_of(error)
+    return None if details is None else details.segments
