@@ -27,6 +27,7 @@ class _Parking:
         self.parked = True
 
     def waker(self) -> bool:
+        """Wake the task from any thread; return False if its run is over."""
         # Directly only within a step of another task of the same run. A finaliser may interrupt trio's own code while
         # it copies its run queue, and a task must not be rescheduled in its own step.
         try:
@@ -43,11 +44,13 @@ class _Parking:
         return True
 
     def wake(self) -> None:
+        """Reschedule the task, unless it is awake already; only in a step of its run."""
         if self.parked:
             self.parked = False
             lowlevel.reschedule(self.task)
 
     def abort(self, _raise_cancel: Any) -> lowlevel.Abort:
+        """Let trio cancel the wait, unless the task has been woken."""
         if not self.parked:
             return lowlevel.Abort.FAILED
         self.parked = False

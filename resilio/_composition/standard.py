@@ -58,6 +58,7 @@ def _of_preset(check: Callable[..., Any]) -> Callable[..., Any]:
     """Return a check that passes the default `OF_PRESET` unchanged."""
 
     def unless_of_preset(name: str, value: object, **limits: Any) -> Any:
+        """Check a value that the user gave."""
         return value if value is OF_PRESET else check(name, value, **limits)
 
     return unless_of_preset

@@ -59,6 +59,7 @@ def _suspended(generator: Any) -> Callable[[], bool] | None:
     weakly = weakref.ref(generator)
 
     def suspended() -> bool:
+        """Return True if the generator waits for its consumer, or is gone."""
         here = weakly()
         return here is None or not here.ag_running
 

@@ -135,17 +135,20 @@ class _Listeners:
         self.wanted = dict.fromkeys(LISTEN, 0)
 
     def add(self, subscription: Subscription) -> None:
+        """Add one, as the last."""
         self.all[subscription] = None
         for kind in subscription.kinds:
             self.wanted[kind] += 1
 
     def remove(self, subscription: Subscription) -> None:
+        """Remove one; without effect if it is not among them."""
         if subscription in self.all:
             del self.all[subscription]
             for kind in subscription.kinds:
                 self.wanted[kind] -= 1
 
     def mask(self) -> int:
+        """Return the kinds of events that any of them wants, as bits."""
         return _bits(kind for kind, count in self.wanted.items() if count)
 
 

@@ -306,12 +306,15 @@ class _Within:
         return self._permit._within(next, self._step)
 
     def send(self, value: Any) -> Any:
+        """Resume the step with a value, within the permit."""
         return self._permit._within(self._step.send, value)
 
     def throw(self, *error: Any) -> Any:
+        """Raise an exception in the step, within the permit."""
         return self._permit._within(self._step.throw, *error)
 
     def close(self) -> None:
+        """Close the step, within the permit."""
         self._permit._within(self._step.close)
 
 

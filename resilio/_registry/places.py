@@ -68,6 +68,7 @@ class _Run:
         self._namespace = _nothing if frame is None else _namespace(frame)
 
     def is_same(self, other: _Run) -> bool:
+        """Return True if both have the same code and namespace."""
         return self._code is other._code and self._namespace() is other._namespace()
 
 

@@ -42,9 +42,11 @@ class Held(Pipeline):
     """A strategy alone, which neither waits nor rejects."""
 
     def acquire(self, /, *args: Any, **kwargs: Any) -> Permit:  # noqa: ARG002
+        """Return a permit; never waits."""
         return self._hold()
 
     async def aacquire(self, /, *args: Any, **kwargs: Any) -> Permit:  # type: ignore[override]  # noqa: ARG002
+        """Return a permit; never waits."""
         return self._hold()
 
     def _acquire_within(self, around: Permit, /, *args: Any, **kwargs: Any) -> Permit:  # noqa: ARG002

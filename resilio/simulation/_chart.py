@@ -125,6 +125,7 @@ class _Plot:
         self._y = _range(ys, logarithmic=chart.logarithmic)
 
     def draw(self) -> Iterator[str]:
+        """Yield the SVG elements, from back to front."""
         chart = self._chart
         yield _text(_LEFT, self._top - 14, chart.title, size=13, weight="bold")
         yield _text(WIDTH - _RIGHT, self._top - 14, f"over {chart.x}", anchor="end", fill=_MUTED)

@@ -44,6 +44,7 @@ class _Scanner:
         self._arrays: dict[Path, int] = {}
 
     def document(self) -> None:
+        """Scan the whole text."""
         table: Path = ()
         while self._skip():
             if self._text.startswith("[[", self._at):

@@ -47,9 +47,11 @@ class _Fifo:
         self._jobs: deque[Job] = deque()
 
     def push(self, job: Job, now_ns: int) -> None:  # noqa: ARG002
+        """Add a job as the last."""
         self._jobs.append(job)
 
     def pop(self, now_ns: int) -> Job | None:  # noqa: ARG002
+        """Remove and return the first job, None if none is left."""
         return self._jobs.popleft() if self._jobs else None
 
     def __len__(self) -> int:

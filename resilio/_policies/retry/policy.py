@@ -42,6 +42,7 @@ OWN: Any = Unset.OWN_BUDGET
 
 
 def budget_option(name: str, value: object) -> Any:
+    """Return the budget of an option: a RetryBudget, the one of a name, None for none, or the default `OWN`."""
     if value is None or value is OWN or isinstance(value, RetryBudget):
         return value
     if isinstance(value, str):

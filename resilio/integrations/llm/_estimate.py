@@ -31,6 +31,7 @@ class _Model:
     seen: bool = False
 
     def learn(self, size: int, input_tokens: float | None, output_tokens: float | None) -> None:
+        """Move the averages towards the tokens of a call whose request had `size` bytes."""
         weight = WEIGHT if self.seen else 1.0
         if input_tokens is not None and size > 0:
             self.input_a_byte += weight * (input_tokens / size - self.input_a_byte)
