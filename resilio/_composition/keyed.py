@@ -11,24 +11,31 @@ key, its calls share one policy with all other such keys.
 
 from __future__ import annotations
 
-import inspect
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import attrs
 
+from resilio._composition.keyed_options import (
+    NOT_NEW,
+    KeyedConfig,
+    make_of,
+    parts_of,
+    place_of_key,
+    reject_names,
+    takes_key,
+)
 from resilio._composition.pipeline import Pipeline
 from resilio._events.delivery import postponed
 from resilio._events.subscriptions import attach, detach
 from resilio._native.keyed import ByKey, Entry, KeyedGate, KeyedTable
 from resilio._options.differences import differences
-from resilio._options.fields import NamedOptions, changed, kept, option, record
-from resilio._options.validators import function, positive_int, reject, seconds, show
+from resilio._options.fields import changed
+from resilio._options.validators import show
 from resilio._policy.base import Policy, make, policies_made
 from resilio._policy.factory import makes
 from resilio._policy.snapshot import Health, Snapshot
-from resilio._policy.types import Seconds
 from resilio._registry import names
 
 if TYPE_CHECKING:
@@ -38,58 +45,6 @@ if TYPE_CHECKING:
 __all__ = ["Keyed", "KeyedConfig", "KeyedSnapshot", "KeyedStage", "keyed"]
 
 P = TypeVar("P", bound=Policy[Any])
-_NOT_NEW = (
-    "factory must make a new policy for each key, and returned one twice: write it as a function that makes one, like "
-    "`lambda: circuit_breaker()`, and put one that keys share around the keyed one"
-)
-OWN = frozenset({"max_keys", "idle"})
-
-
-def _factory(name: str, value: Any) -> Any:
-    if not callable(value) or isinstance(value, Policy):
-        reject(name, value, "a function that makes a policy, like `lambda: circuit_breaker()`", TypeError)
-    return value
-
-
-def _key(name: str, value: Any) -> Any:
-    if isinstance(value, str):
-        if not value.isidentifier():
-            reject(name, value, "the name of a parameter, or a function of the call's arguments")
-        return value
-    if not callable(value):
-        reject(name, value, "a function of the call's arguments, or the name of a parameter", TypeError)
-    return value if isinstance(value, type) else function(name, value, none_ok=False)
-
-
-@record
-class KeyedConfig(NamedOptions, Generic[P]):
-    """
-    The options of a keyed policy, checked; :func:`keyed` documents each.
-
-    Attributes:
-        overrides: Options of the keys' policies that were changed by `reconfigure`.
-    """
-
-    factory: Callable[..., P] = option(_factory, kw_only=False)
-    key: str | Callable[..., Any] = option(_key)
-    max_keys: int = option(positive_int, default=10_000)
-    idle: Seconds = option(seconds, default=600.0)
-    overrides: dict[str, Any] = kept(factory=dict)
-
-    def changed(self, values: Mapping[str, Any]) -> KeyedConfig[P]:
-        """Return these options with `values` changed: its own, or those of the keys' policies."""
-        changed = self.replaced(values)
-        if changed.overrides != self.overrides:
-            _made(self)._checked(changed.overrides)
-        return changed
-
-    def replaced(self, values: Mapping[str, Any]) -> KeyedConfig[P]:
-        """Return the result of `changed`, with options of the keys' policies still unchecked."""
-        own = {name: value for name, value in values.items() if name in OWN}
-        others = {name: value for name, value in values.items() if name not in OWN}
-        if "factory" in others or "key" in others:
-            raise TypeError("factory and key cannot be changed: policies and keys have been made of them")
-        return changed(self, **own, overrides={**self.overrides, **others})
 
 
 @attrs.frozen(kw_only=True)
@@ -127,7 +82,7 @@ class Keyed(ByKey, Policy[KeyedConfig[Any]], Generic[P]):
 
     def __init__(self, config: KeyedConfig[Any], name: str | None = None) -> None:
         """Make one without any keys."""
-        self._takes_key = _takes_key(config.factory)
+        self._takes_key = takes_key(config.factory)
         self._reported: set[type[BaseException]] = set()
         self._heirs: list[Any] = []  # metrics, which keep the counters of evicted keys
         self._table = KeyedTable(self, config.key)
@@ -137,7 +92,7 @@ class Keyed(ByKey, Policy[KeyedConfig[Any]], Generic[P]):
         self._called_after = None
         before = policies_made()
         shared = self._new(None, config)
-        _reject_names(shared)
+        reject_names(shared)
         self._reject_one_object(shared, before)
         self._table.begin(shared)
         super().__init__(self._table.stages[0], config, name, gates=self._table.stages)
@@ -294,17 +249,17 @@ class Keyed(ByKey, Policy[KeyedConfig[Any]], Generic[P]):
                 f"factory must make the same kinds of policies for each key; for {show(key)} it made {made!r}"
             )
         if any(gate.entry is not None or gate in gates for gate in made.gates):
-            raise ValueError(_NOT_NEW)
+            raise ValueError(NOT_NEW)
         return made
 
     def _reject_one_object(self, shared: Policy[Any], before: int) -> None:
         """Raise a ValueError if the factory returns an older policy, or, if it takes no key, the same one twice."""
-        old = any(part._number <= before for part in _parts(shared))
+        old = any(part._number <= before for part in parts_of(shared))
         if not old and not self._takes_key:
             again = self._new(None, self._config)
             old = any(gate in shared.gates for gate in again.gates)
         if old:
-            raise ValueError(_NOT_NEW)
+            raise ValueError(NOT_NEW)
 
     def catch_up(self, policy: Policy[Any]) -> None:
         """Apply the options that were changed while a key's policy was made."""
@@ -330,7 +285,7 @@ class Keyed(ByKey, Policy[KeyedConfig[Any]], Generic[P]):
 
     def where(self, fn: Any) -> tuple[int, bool, Any]:
         """Return the position of the key in `fn` (-1: keyword only), True if it has a default, and that default."""
-        return _where(fn, cast("str", self._config.key))
+        return place_of_key(fn, cast("str", self._config.key))
 
     def report(self, error: BaseException) -> None:
         """Log that a call has no key, once for each kind of error."""
@@ -343,10 +298,10 @@ class Keyed(ByKey, Policy[KeyedConfig[Any]], Generic[P]):
             log.say(log.WARNING, text, where, fields=fields | {"policy_name": self.name}, error=error)
 
     def _new(self, key: Any, config: KeyedConfig[Any]) -> Policy[Any]:
-        made = _made(config, key, takes_key=self._takes_key)
+        made = make_of(config, key, by_key=self._takes_key)
         if config.overrides:
             made._put(made._checked(config.overrides))
-        for part in _parts(made):
+        for part in parts_of(made):
             names.unlist(part)
             detach(part.gates[0])
             self._share_config(part)
@@ -361,7 +316,7 @@ class Keyed(ByKey, Policy[KeyedConfig[Any]], Generic[P]):
                 part._config = gate.policy.config
 
     def _name_policy(self, policy: Policy[Any]) -> None:
-        for part in _parts(policy):
+        for part in parts_of(policy):
             part._called_after = self.name
             part.gates[0].name = self.name
 
@@ -388,55 +343,6 @@ class KeyedStage:
     def snapshot(self) -> KeyedSnapshot:
         """Return the counters and states of this stage now."""
         return attrs.evolve(self._owner.snapshot(), kind=self.kind, states=self._owner._states(self.gates[0]))
-
-
-def _parts(policy: Policy[Any]) -> tuple[Policy[Any], ...]:
-    """Return the policy and its parts, at any depth."""
-    inner = policy.config.policies if isinstance(policy, Pipeline) else ()
-    return (policy, *[part for one in inner for part in _parts(one)])
-
-
-def _takes_key(factory: Callable[..., Any]) -> bool:
-    """Return True if the factory has a positional parameter without a default."""
-    try:
-        parameters = inspect.signature(factory).parameters.values()
-    except (TypeError, ValueError):  # a builtin without a signature
-        return False
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return any(one.kind in positional and one.default is inspect.Parameter.empty for one in parameters)
-
-
-def _made(config: KeyedConfig[Any], key: Any = None, *, takes_key: bool | None = None) -> Policy[Any]:
-    takes_key = _takes_key(config.factory) if takes_key is None else takes_key
-    made = config.factory(key) if takes_key else config.factory()
-    if not isinstance(made, Policy):
-        raise TypeError(f"factory must make a policy; {show(config.factory)} made {show(made)}")
-    return made
-
-
-def _reject_names(policy: Policy[Any]) -> None:
-    for part in _parts(policy):
-        if part._given is not None:
-            raise ValueError(
-                f"factory must make policies without a name, not {part.name!r}: name the keyed policy, and put one "
-                "that all keys share around it"
-            )
-
-
-def _where(fn: Any, name: str) -> tuple[int, bool, Any]:
-    try:
-        parameters = inspect.signature(fn).parameters
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"key={name!r}: the parameters of {fn!r} are not known; give `key` a function") from error
-    positional = [p for p in parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    found = parameters.get(name)
-    if found is None and any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        return -1, False, None
-    if found is None or found.kind in (found.VAR_POSITIONAL, found.VAR_KEYWORD):
-        raise TypeError(f"key={name!r}: {fn!r} has no such parameter; it has: {', '.join(parameters) or 'none'}")
-    position = positional.index(found) if found in positional else -1
-    default = found.default
-    return position, default is not found.empty, None if default is found.empty else default
 
 
 @makes(KeyedConfig)

@@ -33,7 +33,7 @@ from resilio import (
     retry,
     timeout,
 )
-from resilio._composition.keyed import _parts
+from resilio._composition.keyed_options import parts_of
 from resilio.errors import BulkheadFullError, CallTimeoutError, CircuitOpenError
 from resilio.testing import assert_no_leaks, record_events
 
@@ -734,7 +734,7 @@ def test_what_is_as_new_of_any_kind_makes_room_and_dies(vt, factory):
     stage = keyed(factory, key="host", max_keys=2, idle=1.0)
     gc.disable()
     try:
-        gone = [weakref.ref(part) for part in _parts(stage["first"])]
+        gone = [weakref.ref(part) for part in parts_of(stage["first"])]
         for number in range(10):
             vt.advance(1_000.0)
             stage[number]
