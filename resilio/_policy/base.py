@@ -10,15 +10,13 @@ from __future__ import annotations
 
 import itertools
 import re
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast
 
 import attrs
 
 from resilio import events
-from resilio._context.blocks import OpenBlocks, Opened, PermitBlock, finish
+from resilio._context.blocks import OpenBlocks
 from resilio._events.delivery import postponed
 from resilio._events.subscriptions import attach
 from resilio._failures.outcome import judge_error, judge_value, judging_for
@@ -26,6 +24,7 @@ from resilio._native import core
 from resilio._native.custom import latency_of
 from resilio._options.arity import check_for_calls
 from resilio._options.validators import policy_name
+from resilio._policy.blocks import UsedAsBlock
 from resilio._policy.rules import ClientRule, client_rule, resolved
 from resilio._policy.snapshot import Health, Snapshot
 from resilio._registry import names
@@ -34,9 +33,6 @@ from resilio._registry.definitions import obtain
 from resilio._registry.kinds import loaded
 
 if TYPE_CHECKING:
-    from types import CoroutineType, FrameType, TracebackType
-
-    from resilio._native.core import Permit
     from resilio._native.primitives import LatencyHistogram
     from resilio._policy.decorate import Kind
 
@@ -49,7 +45,7 @@ P = TypeVar("P", bound="Policy[Any]")
 _made = itertools.count(1)
 
 
-class Policy(core.Pipeline, Generic[C]):
+class Policy(UsedAsBlock, Generic[C]):
     """
     A policy: one state for one dependency, for any number of functions, threads, tasks and event loops.
 
@@ -160,58 +156,6 @@ class Policy(core.Pipeline, Generic[C]):
         """Return the policy that guards such a function: this one, or the part of it that can."""
         self._check_kind(kind, fn)
         return self
-
-    def permit(self, /, *args: Any, **kwargs: Any) -> PermitBlock:
-        """
-        Return a block that holds a permit: `with p.permit() as permit:`, or `async with`.
-
-        The block's end settles the permit, unless it was settled by hand: the policy's rules judge an exception, a
-        normal end is a success, a cancellation is ignored.
-
-        Args:
-            args: Positional arguments for weight and cost functions.
-
-            kwargs: Keyword arguments for them.
-        """
-        return PermitBlock(self, args, kwargs)
-
-    @core.block_method
-    def __enter__(self) -> Permit:
-        """Enter a block without arguments: sugar for `with p.permit() as permit`."""
-        frame, permit = sys._getframe(1), self.acquire()
-        return self._enter_by_hand(frame, permit)
-
-    @core.block_method
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Settle the block's permit, unless it was settled by hand."""
-        self._blocks.leave(self, sys._getframe(1), error)
-
-    @core.block_method
-    def __aenter__(self) -> CoroutineType[Any, Any, Permit]:
-        """Enter a block without arguments: sugar for `async with p.permit() as permit`."""
-        return cast("CoroutineType[Any, Any, Permit]", self._enter_later(sys._getframe(1)))
-
-    async def _enter_later(self, frame: FrameType) -> Permit:
-        return self._enter_by_hand(frame, await self.aacquire())
-
-    def _enter_by_hand(self, frame: FrameType, permit: Permit) -> Permit:
-        opened = Opened(self, frame, partial(finish, permit))
-        try:
-            self._blocks.enter(opened)
-        except BaseException:  # a Ctrl-C: the block will never be left
-            self._blocks.forget(opened)
-            raise
-        return permit
-
-    @core.block_method
-    def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> CoroutineType[Any, Any, None]:
-        """Settle the block's permit at once, unless it was settled by hand; never waits."""
-        self._blocks.leave(self, sys._getframe(1), error)
-        return cast("CoroutineType[Any, Any, None]", _nothing())
 
     def snapshot(self) -> Snapshot:
         """Return the state and the counters now, which are consistent with each other."""
@@ -384,10 +328,6 @@ class Policy(core.Pipeline, Generic[C]):
 
     def __deepcopy__(self, memo: object) -> Policy[C]:
         return self
-
-
-async def _nothing() -> None:
-    """Awaited by `async with` at a block's end; does nothing and has no checkpoint."""
 
 
 _COUNTERS = frozenset(field.name for field in attrs.fields(Snapshot)) - {"kind", "name", "state", "limit", "parts"}

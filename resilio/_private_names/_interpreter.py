@@ -225,7 +225,7 @@ INTERPRETER = (
         of="CPython",
         words=("_getframe",),
         where=(
-            "resilio/_policy/base.py",
+            "resilio/_policy/blocks.py",
             "resilio/_composition/pipeline.py",
             "resilio/_context/scope.py",
             "resilio/_context/frames.py",
