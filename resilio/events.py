@@ -117,60 +117,37 @@ def _records_of(
 
 def rejected(gate: Gate, reason: str, measured: float | None, limit: float | None, retry_after: float | None) -> None:
     """Deliver a rejection. The core calls this if the gate's listening bit is set, with no lock held."""
-    event = Rejected(
-        kind=gate.kind,
-        name=_name(gate),
-        reason=reason,
-        measured=measured,
-        limit=limit,
-        retry_after=retry_after,
-        at_ns=clock.now_ns(),
-        key=_key(gate),
-    )
-    queue(gate, event)
-    dispatch()
+    numbers = {"measured": measured, "limit": limit, "retry_after": retry_after}
+    _send(gate, Rejected, key=_key(gate), reason=reason, **numbers)
 
 
 def settled(gate: Gate, outcome: int, seconds: float, error: BaseException | None = None) -> None:
     """Deliver the end of a call. The core calls this if the gate's listening bit is set, with no lock held."""
-    event = Settled(
-        kind=gate.kind,
-        name=_name(gate),
-        outcome=OUTCOMES[outcome],
-        seconds=seconds,
-        at_ns=clock.now_ns(),
-        key=_key(gate),
-        exception=error,
-    )
-    queue(gate, event)
-    dispatch()
+    _send(gate, Settled, key=_key(gate), outcome=OUTCOMES[outcome], seconds=seconds, exception=error)
 
 
 def retried(gate: Gate, attempt: int, error: BaseException | None, delay: float) -> None:
     """Deliver that another attempt follows. A retry calls this if its listening bit is set, with no lock held."""
-    now_ns, text = clock.now_ns(), text_of(error)
-    what: dict[str, Any] = {"kind": gate.kind, "name": _name(gate), "attempt": attempt, "error": text, "at_ns": now_ns}
-    queue(gate, Retried(**what, delay=delay, exception=error))
-    dispatch()
+    _send(gate, Retried, attempt=attempt, delay=delay, error=text_of(error), exception=error)
 
 
 def gave_up(gate: Gate, attempt: int, error: BaseException | None, reason: str) -> None:
     """Deliver that a retry gives up. A retry calls this if its listening bit is set, with no lock held."""
-    now_ns, text = clock.now_ns(), text_of(error)
-    what: dict[str, Any] = {"kind": gate.kind, "name": _name(gate), "attempt": attempt, "error": text, "at_ns": now_ns}
-    queue(gate, GaveUp(**what, reason=reason, exception=error))
-    dispatch()
+    _send(gate, GaveUp, attempt=attempt, error=text_of(error), reason=reason, exception=error)
 
 
 def hedge_started(gate: Gate, number: int) -> None:
     """Deliver that a copy was started. A hedge calls this if its listening bit is set, with no lock held."""
-    queue(gate, HedgeStarted(kind=gate.kind, name=_name(gate), number=number, at_ns=clock.now_ns()))
-    dispatch()
+    _send(gate, HedgeStarted, number=number)
 
 
 def hedge_won(gate: Gate, number: int) -> None:
     """Deliver that a copy has won. A hedge calls this if its listening bit is set, with no lock held."""
-    queue(gate, HedgeWon(kind=gate.kind, name=_name(gate), number=number, at_ns=clock.now_ns()))
+    _send(gate, HedgeWon, number=number)
+
+
+def _send(gate: Gate, record: Callable[..., Event], **fields: Any) -> None:
+    queue(gate, record(kind=gate.kind, name=_name(gate), at_ns=clock.now_ns(), **fields))
     dispatch()
 
 
