@@ -13,7 +13,7 @@ from typing import Any
 
 from resilio._native.strategies import FallbackGate, Passage
 from resilio._policy.streams import Custody, Inside, drive, drive_async
-from resilio._strategies.streams import Held
+from resilio._strategies.streams import AsyncChosen, Chosen, Held
 
 __all__ = ["aredirected", "redirected"]
 
@@ -58,7 +58,7 @@ class _Choice:
                 error = failure
 
 
-class _Redirected(_Choice, Generator[Any, Any, Any]):
+class _Redirected(_Choice, Chosen):
     """The stream inside, or its replacement."""
 
     __slots__ = ()
@@ -66,9 +66,7 @@ class _Redirected(_Choice, Generator[Any, Any, Any]):
     def __init__(self, gate: FallbackGate, make: Inside) -> None:
         super().__init__(gate, make, is_async=False)
 
-    def send(self, value: Any) -> Any:
-        if self._inner is not None:
-            return self._inner.send(value)
+    def _begin(self) -> Any:
         inner = self._make()
         while True:
             try:
@@ -83,14 +81,8 @@ class _Redirected(_Choice, Generator[Any, Any, Any]):
                 self._inner = inner
                 return item
 
-    def throw(self, *error: Any) -> Any:
-        return self._inner.throw(*error)
 
-    def close(self) -> None:
-        self._inner.close()
-
-
-class _AsyncRedirected(_Choice, AsyncGenerator[Any, Any]):
+class _AsyncRedirected(_Choice, AsyncChosen):
     """The async stream inside, or its replacement."""
 
     __slots__ = ()
@@ -113,15 +105,6 @@ class _AsyncRedirected(_Choice, AsyncGenerator[Any, Any]):
                 self._passage.succeeded()
                 self._inner = inner
                 return item
-
-    def asend(self, value: Any) -> Any:
-        return self._inner.asend(value)
-
-    def athrow(self, *error: Any) -> Any:
-        return self._inner.athrow(*error)
-
-    def aclose(self) -> Any:
-        return self._inner.aclose()
 
 
 def _items(source: Iterable[Any]) -> Any:

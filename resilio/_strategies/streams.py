@@ -18,7 +18,7 @@ from resilio._policy.streams import Custody, Inside, drive, drive_async
 if TYPE_CHECKING:
     from resilio._native.core import Permit
 
-__all__ = ["Held", "aretried", "retried"]
+__all__ = ["AsyncChosen", "Chosen", "Held", "aretried", "retried"]
 
 
 def retried(gate: RetryGate, make: Inside) -> Generator[Any, Any, Any]:
@@ -56,15 +56,52 @@ class Held(Pipeline):
         return self._hold(around)
 
 
+class Chosen(Generator[Any, Any, Any]):
+    """A stream that is chosen by its first item; after that it is the stream inside."""
+
+    __slots__ = ()
+    _inner: Any
+
+    def send(self, value: Any) -> Any:
+        return self._begin() if self._inner is None else self._inner.send(value)
+
+    def _begin(self) -> Any:
+        """Return the first item, and keep the stream that yielded it."""
+        raise NotImplementedError
+
+    def throw(self, *error: Any) -> Any:
+        return self._inner.throw(*error)
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+class AsyncChosen(AsyncGenerator[Any, Any]):
+    """As `Chosen`, for an async stream; a subclass returns the first item by `begin`."""
+
+    __slots__ = ()
+    _inner: Any
+
+    def asend(self, value: Any) -> Any:
+        return self._inner.asend(value)
+
+    def athrow(self, *error: Any) -> Any:
+        return self._inner.athrow(*error)
+
+    def aclose(self) -> Any:
+        return self._inner.aclose()
+
+
 class _Decision:
     """Common part of both kinds: the decision after a failed attempt."""
 
-    __slots__ = ("_gate", "_make", "_tries")
+    __slots__ = ("_gate", "_inner", "_make", "_tries")
 
     def __init__(self, gate: RetryGate, make: Inside) -> None:
         self._gate = gate
         self._make = make
         self._tries = Tries(gate)
+        self._inner: Any = None
 
     def _wait_after(self, error: Exception, threaded: bool) -> float:
         """Return the seconds until the next attempt, or raise the stream's error."""
@@ -81,18 +118,12 @@ class _Decision:
         self._make.maker.at("attempt", self._tries.number)
 
 
-class _Retried(_Decision, Generator[Any, Any, Any]):
+class _Retried(_Decision, Chosen):
     """The stream inside, restarted for each attempt."""
 
-    __slots__ = ("_inner",)
+    __slots__ = ()
 
-    def __init__(self, gate: RetryGate, make: Inside) -> None:
-        super().__init__(gate, make)
-        self._inner: Any = None
-
-    def send(self, value: Any) -> Any:
-        if self._inner is not None:
-            return self._inner.send(value)
+    def _begin(self) -> Any:
         while True:
             inner = self._make()
             try:
@@ -122,21 +153,11 @@ class _Retried(_Decision, Generator[Any, Any, Any]):
             self._tries.refund()
             raise
 
-    def throw(self, *error: Any) -> Any:
-        return self._inner.throw(*error)
 
-    def close(self) -> None:
-        self._inner.close()
-
-
-class _AsyncRetried(_Decision, AsyncGenerator[Any, Any]):
+class _AsyncRetried(_Decision, AsyncChosen):
     """The async stream inside, restarted for each attempt."""
 
-    __slots__ = ("_inner",)
-
-    def __init__(self, gate: RetryGate, make: Inside) -> None:
-        super().__init__(gate, make)
-        self._inner: Any = None
+    __slots__ = ()
 
     async def begin(self, custody: Custody) -> Any:
         """Return the first item; `custody` ensures that the right owner closes the stream."""
@@ -168,12 +189,3 @@ class _AsyncRetried(_Decision, AsyncGenerator[Any, Any]):
         except BaseException:  # cancelled
             self._tries.refund()
             raise
-
-    def asend(self, value: Any) -> Any:
-        return self._inner.asend(value)
-
-    def athrow(self, *error: Any) -> Any:
-        return self._inner.athrow(*error)
-
-    def aclose(self) -> Any:
-        return self._inner.aclose()

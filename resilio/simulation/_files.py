@@ -20,25 +20,9 @@ from resilio.simulation._table import ScenarioError, Source, Table
 
 __all__ = ["Plan", "load"]
 
-_PROCESSES: dict[str, type[Any]] = {"bursty": Bursty, "poisson": Poisson, "regular": Regular, "trace": Trace}
-_LAWS: dict[str, type[Any]] = {
-    "constant": _laws.Constant,
-    "empirical": _laws.Empirical,
-    "exponential": _laws.Exponential,
-    "lognormal": _laws.Lognormal,
-    "mixture": _laws.Mixture,
-    "pareto": _laws.Pareto,
-    "uniform": _laws.Uniform,
-}
-_FAULTS: dict[str, type[Any]] = {
-    "cold": _faults.Cold,
-    "delay": _faults.Delay,
-    "errors": _faults.Errors,
-    "outage": _faults.Outage,
-    "shrink": _faults.Shrink,
-    "slow": _faults.Slow,
-    "surge": _faults.Surge,
-}
+_PROCESSES: dict[str, type[Any]] = {one.__name__.lower(): one for one in (Bursty, Poisson, Regular, Trace)}
+_LAWS: dict[str, type[Any]] = {name.lower(): vars(_laws)[name] for name in _laws.__all__ if name != "Law"}
+_FAULTS: dict[str, type[Any]] = {name.lower(): vars(_faults)[name] for name in _faults.__all__ if name != "Fault"}
 _TIMES = {"at", "burst", "calm", "deadline", "drop_expired", "duration", "high", "lasts", "latency", "low"} | {
     *("maximum", "mean", "minimum", "patience", "seconds", "warmup", "window")
 }
