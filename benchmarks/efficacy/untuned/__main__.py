@@ -50,7 +50,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--times", type=int, default=3, help="cells drawn of each kind (3); 0: none")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (one for each core)")
     parser.add_argument("--resume", type=Path, metavar="FILE", help="keep finished cells there, and skip those it has")
-    parser.add_argument("--record", action="store_true", help="into benchmarks/RESULTS.md and docs/explanation/defaults.md")
+    parser.add_argument(
+        "--record", action="store_true", help="into benchmarks/RESULTS.md and docs/explanation/defaults.md"
+    )
     parser.add_argument("--json", action="store_true", help="all figures of all stacks")
     return parser
 

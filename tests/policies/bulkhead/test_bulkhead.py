@@ -575,7 +575,7 @@ def test_map_says_how_it_is_used(vt, backend):
 
 @BACKENDS
 def test_a_drain_that_was_woken_does_not_unhook_the_next_one(vt, backend):
-    """A bulkhead empties, reopens and is drained again before the first drain goes on: both return with the last call."""
+    """A bulkhead empties, reopens and is drained again before the first drain goes on. Both return."""
     limit, ended = bulkhead(1), []
 
     async def drain():
