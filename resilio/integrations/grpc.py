@@ -37,6 +37,7 @@ from resilio.integrations._grpc.server import Incoming, ServerGuard, ServerOptio
 from resilio.integrations._shared.guarded_call import GuardedCall, reject_clocks_alone
 from resilio.integrations._shared.request import hand_over
 from resilio.integrations._shared.safely import safely
+from resilio.integrations._shared.upstream import attempt_header
 
 if TYPE_CHECKING:
     from resilio._policy.base import Policy
@@ -74,6 +75,7 @@ def interceptors(
     *,
     failing: Iterable[Any] | None = FAILING,
     idempotent: Callable[[Outgoing], object] | bool = True,
+    send_attempt: bool | str = False,
 ) -> list[Any]:
     """
     Return interceptors for all kinds of calls: `grpc.aio.insecure_channel(target, interceptors=interceptors(policy))`.
@@ -91,13 +93,18 @@ def interceptors(
         idempotent: Whether a call may be repeated, if the policy retries or hedges: True, False, or a function of the
             :class:`Outgoing`; a function that raises counts as False.
 
+        send_attempt: Send the number of the attempt, 1 for the first, a hedge's copy counted too, in the metadata: True
+            for `x-envoy-attempt-count`, or the key. gRPC keeps `grpc-previous-rpc-attempts` to itself.
+
     Raises:
         TypeError: An option of a wrong type.
+
+        ValueError: `send_attempt` is not a valid key.
     """
     if not isinstance(idempotent, bool) and not callable(idempotent):
         reject("idempotent", idempotent, "True, False or a function of the call", TypeError)
     safe = safely("idempotent", idempotent, default=False) if callable(idempotent) else idempotent
-    guarded = Guarded(GuardedCall(policy, hand_over), codes("failing", failing), safe)
+    guarded = Guarded(GuardedCall(policy, hand_over), codes("failing", failing), safe, attempt_header(send_attempt))
     reject_clocks_alone(policy)
     kinds = (UnaryUnaryGuard, UnaryStreamGuard, StreamUnaryGuard, StreamStreamGuard)
     return [kind(guarded) for kind in kinds]

@@ -24,6 +24,7 @@ from resilio.integrations._grpc.relay import detour
 from resilio.integrations._shared.guarded_call import GuardedCall
 from resilio.integrations._shared.replay import Once, Spent
 from resilio.integrations._shared.request import Request
+from resilio.integrations._shared.upstream import attempt_number
 
 __all__ = [
     "Guarded",
@@ -63,15 +64,20 @@ class Outgoing:
 class Guarded:
     """Shared state of the interceptors of one channel: the policy and the meaning of statuses."""
 
-    __slots__ = ("failing", "idempotent", "way")
+    __slots__ = ("attempt", "failing", "idempotent", "way")
 
     def __init__(
-        self, way: GuardedCall, failing: frozenset[Any] | None, idempotent: Callable[[Any], object] | bool
+        self,
+        way: GuardedCall,
+        failing: frozenset[Any] | None,
+        idempotent: Callable[[Any], object] | bool,
+        attempt: str | None = None,
     ) -> None:
         """Keep the checked options; see :func:`resilio.integrations.grpc.interceptors`."""
         self.way = way
         self.failing = failing
         self.idempotent = idempotent
+        self.attempt = attempt
 
     def outcome(self, error: BaseException) -> Outcome | None:
         """Return the outcome of an error; None: the policy decides."""
@@ -109,15 +115,20 @@ class _Call(Request):
         """Return an awaitable of the call, made by the interceptor's continuation."""
         _phase("first_byte")
         details = self._details
-        limit = self._limit(details.timeout)
-        if limit is not details.timeout:
+        limit, metadata = self._limit(details.timeout), self._metadata(details.metadata)
+        if limit is not details.timeout or metadata is not details.metadata:
             details = aio.ClientCallDetails(
-                details.method, limit, details.metadata, details.credentials, details.wait_for_ready
+                details.method, limit, metadata, details.credentials, details.wait_for_ready
             )
         if isinstance(shown, Once):
             shown.sent()
         made: Awaitable[Any] = self._continuation(details, request)
         return made
+
+    def _metadata(self, given: Any) -> Any:
+        """Return the metadata of an attempt, with its number if the user wants it sent."""
+        number = None if self._guarded.attempt is None else attempt_number()
+        return given if number is None else aio.Metadata(*(given or ()), (self._guarded.attempt, number))
 
     def _limit(self, timeout: float | None) -> float | None:
         """Return the timeout of an attempt in seconds, bounded by the ambient deadline."""

@@ -10,7 +10,7 @@ from resilio._context import deadline
 from resilio._native.core import current
 from resilio.integrations._shared.headers import DEADLINE_HEADER, check_header_name, write_deadline
 
-__all__ = ["ATTEMPT_HEADER", "Upstream", "upstream"]
+__all__ = ["ATTEMPT_HEADER", "Upstream", "attempt_header", "attempt_number", "upstream"]
 
 ATTEMPT_HEADER = "x-envoy-attempt-count"
 """Default header for the number of the attempt, as proxies of the Envoy family send it: 1 for the first."""
@@ -40,9 +40,15 @@ class Upstream:
         left = None if self.deadline is None else write_deadline(deadline.remaining(), self.deadline)
         if self.deadline is not None and left is not None:
             headers[self.deadline] = left
-        call = None if self.attempt is None else current()
-        if self.attempt is not None and call is not None:
-            headers[self.attempt] = str(call.attempt + call.hedge)
+        number = None if self.attempt is None else attempt_number()
+        if self.attempt is not None and number is not None:
+            headers[self.attempt] = number
+
+
+def attempt_number() -> str | None:
+    """Return the number of the attempt in progress here, a hedge's copy counted too; None outside of a guarded call."""
+    call = current()
+    return None if call is None else str(call.attempt + call.hedge)
 
 
 def upstream(send_deadline: Any, send_attempt: Any) -> Upstream | None:
@@ -59,15 +65,17 @@ def upstream(send_deadline: Any, send_attempt: Any) -> Upstream | None:
 
         ValueError: Not a header's name, or one name for both.
     """
-    names = (
-        _name("send_deadline", send_deadline, DEADLINE_HEADER),
-        _name("send_attempt", send_attempt, ATTEMPT_HEADER),
-    )
+    names = _name("send_deadline", send_deadline, DEADLINE_HEADER), attempt_header(send_attempt)
     if names == (None, None):
         return None
     if names[0] == names[1]:
         raise ValueError(f"send_attempt must be another header than send_deadline, not {send_attempt!r}")
     return Upstream(*names)
+
+
+def attempt_header(value: Any) -> str | None:
+    """Return the option `send_attempt`, checked: the header's name, or None for no header."""
+    return _name("send_attempt", value, ATTEMPT_HEADER)
 
 
 def _name(option: str, value: Any, default: str) -> str | None:

@@ -80,6 +80,26 @@ async def test_what_did_not_go_well_is_gone_on_with(served: Served, breaker: Any
     assert ends(breaker) == (1, 5, 0)
 
 
+@pytest.mark.parametrize(("send", "key"), [(True, "x-envoy-attempt-count"), ("x-try", "x-try")])
+async def test_the_number_of_the_attempt_is_sent(served: Served, breaker: Any, send: bool | str, key: str) -> None:
+    """A server that sheds could not tell a first attempt from a third; the caller's own metadata stay."""
+    policy = resilio.pipeline(retry(), breaker)
+    async with channel(served, policy, send_attempt=send) as way:
+        assert await way.unary_unary("/s/recovers")(b"2", metadata=(("a", "b"),)) == b"well"
+        assert await way.unary_unary("/s/echo")(b"a") == b"a"
+    assert [seen[key] for seen in served.service.metadata] == ["1", "2", "3", "1"]
+    assert [seen.get("a") for seen in served.service.metadata] == ["b", "b", "b", None]
+
+
+async def test_the_number_of_the_attempt_is_not_sent_by_default(served: Served, breaker: Any) -> None:
+    """A foreign server has no use for it; a wrong key is rejected where the interceptors are made."""
+    async with channel(served, resilio.pipeline(retry(), breaker)) as way:
+        await way.unary_unary("/s/recovers")(b"1")
+    assert not any("x-envoy-attempt-count" in seen for seen in served.service.metadata)
+    with pytest.raises(ValueError, match="send_attempt must be a header's name"):
+        interceptors(breaker, send_attempt="two words")
+
+
 async def _awaited(call: Any) -> Any:
     return await call
 
