@@ -129,7 +129,8 @@ def _from_headers(subject: object) -> float | None:
 
 def _now(headers: Any) -> float:
     """Return the server's time of day by its `date` header, else the local one."""
-    return (_date(_header(headers, "date")) or datetime.now(UTC)).timestamp()
+    there = _date(_header(headers, "date"))
+    return (there or datetime.now(UTC)).timestamp()  # wall clock: an answer without a date has no other reference
 
 
 def _header(headers: Any, name: str) -> Any:

@@ -19,7 +19,7 @@ from resilio.integrations._shared.translate import Path, in_terms_of
 if TYPE_CHECKING:
     from resilio._native.strategies import TimeoutGate
 
-__all__ = ["CLIENTS", "Client", "OneKind", "client_for", "client_of", "named_client", "send_in_time"]
+__all__ = ["CLIENTS", "Client", "client_for", "client_of", "named_client", "send_in_time"]
 
 CLIENTS = ("httpx", "httpx2")
 
@@ -193,25 +193,6 @@ def client_for(cls: Any, transport: Any, client: Any) -> Client:
     if wanted is not None and wanted is not found:
         reject("transport", transport, f"one of {wanted.name}, as `client` is, and not of {found.name}", TypeError)
     return found
-
-
-class OneKind:
-    """Base class of guarded transports: a client of the other kind, sync or async, gets an error that says so."""
-
-    if not TYPE_CHECKING:  # for type checkers, an attribute that does not exist stays an error
-
-        def __getattr__(self, name: str) -> Any:
-            """Raise the AttributeError."""
-            raise AttributeError(_missing(self, name), name=name, obj=self)
-
-
-def _missing(transport: Any, name: str) -> str:
-    of = type(transport).__name__
-    if name not in ("__aenter__", "__enter__", "aclose", "close", "handle_async_request", "handle_request"):
-        return f"{of!r} object has no attribute {name!r}"
-    needs, other = ("Transport", "Client") if of == "AsyncTransport" else ("AsyncTransport", "AsyncClient")
-    client = f"{transport._module.name}.{other}"
-    return f"{of} has no {name}, which {client} calls: give {client} a transport of its kind, {needs}(policy)"
 
 
 def send_in_time(client: Client, inner: Any, request: Any) -> Any:

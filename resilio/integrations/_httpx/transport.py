@@ -35,7 +35,17 @@ OnReject = Literal["raise", "respond"]
 Idempotent = replay.Rule
 
 
-class GuardedTransport(common.OneKind):
+class _OneKind:
+    """Base class of guarded transports: a client of the other kind, sync or async, gets an error that says so."""
+
+    if not TYPE_CHECKING:  # for type checkers, an attribute that does not exist stays an error
+
+        def __getattr__(self, name: str) -> Any:
+            """Raise the AttributeError."""
+            raise AttributeError(_missing(self, name), name=name, obj=self)
+
+
+class GuardedTransport(_OneKind):
     """Base class of both transports: options, and the rules for a request and its answer."""
 
     _base: str
@@ -197,6 +207,15 @@ class GuardedTransport(common.OneKind):
         translated: Any = self._module.translated(error)
         translated.request = request
         return translated  # type: ignore[no-any-return]
+
+
+def _missing(transport: Any, name: str) -> str:
+    of = type(transport).__name__
+    if name not in ("__aenter__", "__enter__", "aclose", "close", "handle_async_request", "handle_request"):
+        return f"{of!r} object has no attribute {name!r}"
+    needs, other = ("Transport", "Client") if of == "AsyncTransport" else ("AsyncTransport", "AsyncClient")
+    client = f"{transport._module.name}.{other}"
+    return f"{of} has no {name}, which {client} calls: give {client} a transport of its kind, {needs}(policy)"
 
 
 def _has_ended(response: Any) -> bool:
