@@ -8,12 +8,17 @@ import pytest
 
 from resilio import bulkhead, circuit_breaker, keyed, pipeline, retry
 
-alone = circuit_breaker()
-forced = circuit_breaker(initial="forced_open")
-inside = circuit_breaker()
-around = pipeline(inside, bulkhead(3))
-hosts = keyed(circuit_breaker, key=lambda host: host, max_keys=1)
-spent = retry(on=OSError, backoff=0.0)
+
+@pytest.fixture(scope="module", autouse=True)
+def _policies() -> None:
+    """Make the policies now: tests of other modules, which run before, may clear the registry."""
+    global alone, forced, inside, around, hosts, spent
+    alone = circuit_breaker()
+    forced = circuit_breaker(initial="forced_open")
+    inside = circuit_breaker()
+    around = pipeline(inside, bulkhead(3))
+    hosts = keyed(circuit_breaker, key=lambda host: host, max_keys=1)
+    spent = retry(on=OSError, backoff=0.0)
 
 
 def _down(*_: Any) -> None:
