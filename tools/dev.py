@@ -107,6 +107,7 @@ def lint(arguments: list[str]) -> int:
     settings = {**os.environ, "PATH": f"{Path(python).parent}{os.pathsep}{os.environ['PATH']}"}
     failed = [] if check_rules(str(ROOT / "resilio")) == 0 else ["rules"]
     failed += [] if check_prose([str(ROOT / "resilio"), str(ROOT / "src_c")]) == 0 else ["prose"]
+    failed += [] if check_prose([str(ROOT / "docs"), str(ROOT / "README.md")]) == 0 else ["prose of pages"]
     for name, command in checks.items():
         print(f"=== {name}", flush=True)
         # stubtest compares the installed stubs with the installed modules, so it must not see the tree's

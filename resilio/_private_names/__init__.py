@@ -16,7 +16,7 @@ __all__ = ["PRIVATE_NAMES", "Private", "State", "page", "report"]
 
 PRIVATE_NAMES: tuple[Private, ...] = (*INTERPRETER, *CLIENTS)
 
-_HEAD = """# What is not public
+_HEAD = """# Private names
 
 resilio relies on some names, layouts and behaviours that their owners do not promise: for speed, or because there is no
 public way to know. Each is proved before it is used, and has a way beside it that is taken where the proof fails.

@@ -82,7 +82,7 @@ CLIENTS = (
         ),
         versions="httpx 0.27 and 0.28, httpx2 2",
         check="at each exception",
-        otherwise="an error of the request's own body counts against the server; `e.resilio` says less",
+        otherwise="an error of the request's own body counts against the server; `e.resilio` has less",
         state=lambda: _either("httpx", "httpx2"),
     ),
     Private(
@@ -122,7 +122,7 @@ CLIENTS = (
         where=("resilio/integrations/_aiohttp/blame.py",),
         versions="aiohttp 3.12 to 3.14",
         check="at each cancellation",
-        otherwise="aiohttp's own total timeout counts as a cancellation, which says nothing of the server",
+        otherwise="aiohttp's own total timeout counts as a cancellation, which is no evidence of the server",
         state=attribute("aiohttp.connector", "BaseConnector._wait_for_available_connection"),
     ),
     Private(

@@ -60,7 +60,7 @@ _FIGURES: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("attempts for each call", "amplification", _times),
     ("requests that reached the server", "arrived", _count),
     ("  into an outage", "in_outage", _count),
-    ("  worked on for nobody", "wasted", _count),
+    ("  wasted work", "wasted", _count),
 )
 _ALWAYS = {"offered", "success", "goodput", "p50", "p99", "p999", "amplification", "arrived"}
 
