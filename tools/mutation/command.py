@@ -82,13 +82,14 @@ class Report:
 def main(arguments: list[str]) -> int:
     """Try a sample, or list it."""
     options = _options(arguments)
-    chosen = _chosen(options)
+    made = every_mutant(ROOT)
+    chosen = _chosen(options, made)
     if options.list:
         print("\n".join(mutant.diff() for mutant in chosen[: options.count]))
         return 0
     report = Report(min(options.count, len(chosen)))
     _run(chosen, options, report)
-    print("\n".join(report.lines()), flush=True)
+    print("\n".join([*report.lines(), *_stale(made)]), flush=True)
     return int(report.failed())
 
 
@@ -106,10 +107,15 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _chosen(options: argparse.Namespace) -> list[Mutant]:
-    made = [mutant for mutant in every_mutant(ROOT) if mutant.path.startswith(options.under)]
+def _stale(made: list[Mutant]) -> list[str]:
+    """Return a line for each change that is listed as equivalent, and whose code has gone."""
+    gone = [one for one in equivalents() if not any(one.matches(mutant) for mutant in made)]
+    return [f"  no such code any more, in equivalent.toml: {one.file}: {one.before}" for one in gone]
+
+
+def _chosen(options: argparse.Namespace, made: list[Mutant]) -> list[Mutant]:
     if not options.only:
-        return draw(made, options.seed)
+        return draw([mutant for mutant in made if mutant.path.startswith(options.under)], options.seed)
     if missing := set(options.only) - {mutant.id for mutant in made}:
         raise SystemExit(f"no mutant has the ID {', '.join(sorted(missing))}: --list shows those of a sample")
     return [mutant for mutant in made if mutant.id in options.only]
