@@ -304,3 +304,24 @@ except ImportError:
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "None {} ()\n"
+
+
+class Unbound:
+    """A proxy without its object, as frameworks have them outside of a request: it can be called, and not examined."""
+
+    @property
+    def __class__(self):
+        """Raise."""
+        raise RuntimeError("working outside of a request")
+
+    def __call__(self, value):
+        """Return the value."""
+        return value
+
+
+def test_a_callable_that_cannot_be_examined_is_called():
+    """Whether it is a coroutine function is asked of it, and what that raises is no error of the call."""
+    limit = bulkhead(1)
+    assert limit.call(Unbound(), 3) == 3
+    assert limit.try_call(Unbound(), 4).value == 4
+    assert (limit.snapshot().successes, limit.snapshot().inflight) == (2, 0)
