@@ -79,6 +79,10 @@ class _Field(Generic[T]):
         error.args = (*error.args[: self._at], value, *error.args[self._at + 1 :])
 
 
+_REMEDIES = {"would_block": " (a wait would block the event loop of this thread: await the call)"}
+"""What to do about a rejection, by reason, where the reason alone does not say it."""
+
+
 class RejectedError(ResilienceError):
     """
     A policy rejected the call: the callee was never called.
@@ -123,7 +127,7 @@ class RejectedError(ResilienceError):
 
     def __str__(self) -> str:
         text = f"{self.policy} {self.name!r}" if self.name else self.policy
-        text += f" rejected the call: {self.reason}"
+        text += f" rejected the call: {self.reason}{_REMEDIES.get(self.reason, '')}"
         if self.measured is not None and self.limit is not None:
             text += f" ({_shown(self.measured, 'g')} against {_shown(self.limit, 'g')})"
         if self.retry_after is not None:

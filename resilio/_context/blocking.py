@@ -91,7 +91,7 @@ def add_advice(error: BaseException, gate: Gate | None = None) -> None:
 
         gate: The policy's gate, if the exception does not name the policy.
     """
-    add_note(error, _ADVICE if gate is None else f"{_label(gate)}: {_ADVICE}")
+    add_note(error, _ADVICE, gate)
 
 
 def _label(gate: Gate) -> str:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from resilio._native.core import Gate
 
 __all__ = ["add_note", "as_text", "note_failure", "put_after"]
 
@@ -11,9 +15,19 @@ _MOST_NOTES = 8
 """The most notes of ours on one exception, so that one that is raised again and again does not grow."""
 
 
-def add_note(error: BaseException, text: str) -> None:
-    """Add a note to an exception, once, unless it has the most notes already; no-op if it forbids notes."""
-    note = f"resilio: {text}"
+def add_note(error: BaseException, text: str, gate: Gate | None = None) -> None:
+    """
+    Add a note to an exception, once, unless it has the most notes already; no-op if it forbids notes.
+
+    Args:
+        error: The exception.
+
+        text: What the note says.
+
+        gate: The gate of the policy that it is about, whose kind and name begin the note.
+    """
+    about = "" if gate is None else f"{gate.kind} {gate.name!r}: " if gate.name else f"{gate.kind}: "
+    note = f"resilio: {about}{text}"
     with suppress(Exception):
         ours = [one for one in getattr(error, "__notes__", ()) if one.startswith("resilio: ")]
         if note not in ours and len(ours) < _MOST_NOTES:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import attrs
 
 from resilio._failures.notes import add_note
 from resilio._failures.replayable import HINT
+
+if TYPE_CHECKING:
+    from resilio._native.core import Gate
 
 __all__ = ["Attempt", "RetryTrail", "attach", "text_of"]
 
@@ -74,6 +78,7 @@ def attach(
     now_ns: int,
     retry_after: float | None = None,
     one_shot: str | None = None,
+    gate: Gate | None = None,
 ) -> None:
     """
     Leave the trail on an exception, as `shown.resilio` and, if it has more than one plain attempt, as a note.
@@ -94,6 +99,8 @@ def attach(
         retry_after: The seconds that the dependency has asked for, if that is the reason.
 
         one_shot: The argument that cannot be used again, if that is the reason.
+
+        gate: The retry's gate, for the note.
     """
     attempts = [
         Attempt(number, text_of(error), (ended_ns - began_ns) / 1e9, wait_ns / 1e9)
@@ -104,7 +111,7 @@ def attach(
     with suppress(Exception):  # an exception may forbid attributes of its own
         shown.resilio = found  # type: ignore[attr-defined]
     if trail or stop_reason == "not_replayable" or retry_after is not None:
-        add_note(shown, str(found))
+        add_note(shown, str(found), gate)
 
 
 def text_of(error: BaseException | None) -> str | None:

@@ -15,6 +15,7 @@ from resilio._native.core import SEGMENTS, Segments
 
 if TYPE_CHECKING:
     from resilio._failures.retry_trail import RetryTrail
+    from resilio._native.core import Gate
 
 __all__ = ["note_segments", "pass_on", "segments_header", "segments_line", "segments_text"]
 
@@ -72,24 +73,25 @@ def segments_header(segments: Segments) -> str:
     return ", ".join(f"{name};dur={value * 1000:.3f}" for name, value in spent.items() if segments.total)
 
 
-def note_segments(error: BaseException, segments: Segments) -> None:
+def note_segments(error: BaseException, segments: Segments, gate: Gate | None = None) -> None:
     """
     Add the ledger of a call as a note to the exception that leaves it; a retry's note becomes part of it.
 
     Args:
         error: The exception; it may forbid notes.
         segments: The segments of the call, of more than one attempt.
+        gate: The gate of the call's outermost policy.
     """
     if not isinstance(error, Exception) and type(error).__name__ not in ("CancelledError", "Cancelled"):
         return
     trail: RetryTrail | None = getattr(error, "resilio", None)
     with suppress(Exception):
         notes = getattr(error, "__notes__", None) or []
-        note = None if trail is None else f"resilio: {trail}"
-        if trail is not None and note in notes:
-            notes[len(notes) - 1 - notes[::-1].index(note)] = f"resilio: {_with_trail(segments, trail)}"
+        of_retry = [at for at, note in enumerate(notes) if trail is not None and note.endswith(f": {trail}")]
+        if trail is not None and of_retry:
+            notes[of_retry[-1]] = f"{notes[of_retry[-1]]}; {_trail_parts(segments, trail)}"
         else:
-            add_note(error, segments_line(segments))
+            add_note(error, segments_line(segments), gate)
 
 
 def pass_on(cancellation: BaseException, error: Exception) -> Exception:
@@ -108,6 +110,6 @@ def pass_on(cancellation: BaseException, error: Exception) -> Exception:
     return error
 
 
-def _with_trail(segments: Segments, trail: RetryTrail) -> str:
+def _trail_parts(segments: Segments, trail: RetryTrail) -> str:
     failures = tuple(None if one.error is None else one.error.partition("(")[0] for one in trail.attempts)
-    return f"{trail}; {_parts(segments, failures)}"
+    return _parts(segments, failures)

@@ -106,13 +106,14 @@ def limit_taken() -> tuple[Any, Any]:
 @pytest.mark.parametrize("taken", [bulkhead_taken, tokens_taken, shedder_taken, limit_taken])
 @LOOPS
 def test_every_wait_that_is_rejected_is_explained(run: Callable[..., Any], taken: Any) -> None:
-    """The reason `would_block` alone is no help; the warning and a note on the rejection say what to do."""
+    """The reason `would_block` alone is no help; the warning, the message and a note say what to do."""
     policy, permit = taken()
     with pytest.warns(WouldBlockWarning, match=policy.kind) as seen, pytest.raises(RejectedError) as caught:
         in_loop(run, lambda: policy.call(int))
     permit.success()
     assert len(seen) == 1
     assert caught.value.reason == "would_block"
+    assert str(caught.value).endswith("would_block (a wait would block the event loop of this thread: await the call)")
     assert "allow_blocking" in notes_of(caught.value)
 
 

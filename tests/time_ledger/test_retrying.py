@@ -43,7 +43,7 @@ async def test_a_loop_tells_its_sleeps_from_its_attempts(vt: VirtualTime) -> Non
     assert segments.total == pytest.approx(vt.now - began, abs=1e-6)
     (note,) = caught.value.__notes__
     assert note == (
-        "resilio: 3 attempts in 1.75 s, no other: attempts; attempt1 0.12 (OSError) + retry_sleep 0.50 + "
+        "resilio: retry: 3 attempts in 1.75 s, no other: attempts; attempt1 0.12 (OSError) + retry_sleep 0.50 + "
         "attempt2 0.25 (OSError) + retry_sleep 0.50 + attempt3 0.38 (OSError)"
     )
 

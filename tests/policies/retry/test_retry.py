@@ -274,7 +274,7 @@ def test_the_trail_tells_attempts_waits_and_times(vt):
     assert [(one.number, one.waited) for one in trail.attempts] == [(1, 0.25), (2, None)]
     assert trail.attempts[1].seconds == 0.25
     assert str(trail) == "2 attempts in 0.25 s, no other: attempts"
-    assert caught.value.__notes__ == [f"resilio: {trail}; retry_sleep 0.25"]
+    assert caught.value.__notes__ == [f"resilio: retry: {trail}; retry_sleep 0.25"]
 
 
 @pytest.mark.parametrize(

@@ -68,8 +68,10 @@ void rs_ledger_attach(rs_run *run, PyObject *error, int64_t now)
     if (segments == NULL || PyObject_GenericSetAttr(error, attribute, segments) < 0)
         PyErr_Clear();
     else if (has_story(spent)) {
-        PyObject *hook = rs_hook("note_segments", &note_hook), *args[2] = {error, segments};
-        PyObject *done = hook ? PyObject_Vectorcall(hook, args, 2, NULL) : NULL;
+        PyObject *hook = rs_hook("note_segments", &note_hook), *args[3] = {error, segments, Py_None};
+        if (run->pipe->n)
+            args[2] = (PyObject *)run->pipe->gate[0];
+        PyObject *done = hook ? PyObject_Vectorcall(hook, args, 3, NULL) : NULL;
         Py_XDECREF(done);
     }
     Py_XDECREF(segments);
