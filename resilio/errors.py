@@ -106,12 +106,13 @@ class RejectedError(ResilienceError):
     __slots__ = ()
     called: ClassVar[bool] = False
 
-    policy = _Field[str](0)
-    name = _Field[str | None](1)
-    reason = _Field[str](2)
-    measured = _Field[float | None](3)
-    limit = _Field[float | None](4)
-    retry_after = _Field[float | None](5)
+    args: tuple[Any, ...]
+    policy: _Field[str] = _Field(0)
+    name: _Field[str | None] = _Field(1)
+    reason: _Field[str] = _Field(2)
+    measured: _Field[float | None] = _Field(3)
+    limit: _Field[float | None] = _Field(4)
+    retry_after: _Field[float | None] = _Field(5)
 
     def __init__(
         self,

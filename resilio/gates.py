@@ -141,7 +141,7 @@ class CustomGateConfig(GateOptions):
 class CustomGate(Policy[CustomGateConfig]):
     """A policy around a custom gate; see :func:`custom_gate`, which makes one."""
 
-    kind = "custom"
+    kind: str = "custom"
     Config = CustomGateConfig
     _gate: PythonGate
 

@@ -258,7 +258,7 @@ def _or_rejected(rule: Matcher) -> Says:
     return matches
 
 
-http = Preset(
+http: Preset = Preset(
     failing=_http_failing,
     momentary=_http_for_a_moment,
     unsent=_unsent_request,
@@ -269,7 +269,7 @@ http = Preset(
 )
 """Requests over HTTP: transport errors, timeouts, 5xx; 408, 425 and 429 are tried again."""
 
-model = attrs.evolve(
+model: Preset = attrs.evolve(
     http,
     failing=_model_failing,
     momentary=_model_for_a_moment,
@@ -286,7 +286,7 @@ Calls of models: as HTTP, with more time. An exhausted quota is not retried, an 
 by its own code, and 4xx are no evidence about the provider's health.
 """
 
-database = Preset(
+database: Preset = Preset(
     failing=sql.failing,
     momentary=sql.momentary,
     unsent=sql.unsent,
@@ -295,7 +295,7 @@ database = Preset(
 )
 """Transactions: lost connections, a database that shuts down or has no room; deadlocks are retried."""
 
-redis = Preset(
+redis: Preset = Preset(
     failing=redis_errors.failing,
     momentary=redis_errors.momentary,
     unsent=redis_errors.unsent,

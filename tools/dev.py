@@ -102,6 +102,7 @@ def lint(arguments: list[str]) -> int:
         "mypy": (python, "-m", "mypy"),
         "pyright": (python, "-m", "pyright", "--pythonpath", python),
         "stubtest": (python, "-m", "mypy.stubtest", "resilio._native", "--allowlist", allowed),
+        "types": (python, str(ROOT / "tools" / "check_types.py")),
     }
     # cython-lint looks for pycodestyle on the path
     settings = {**os.environ, "PATH": f"{Path(python).parent}{os.pathsep}{os.environ['PATH']}"}
@@ -110,8 +111,8 @@ def lint(arguments: list[str]) -> int:
     failed += [] if check_prose([str(ROOT / "docs"), str(ROOT / "README.md")]) == 0 else ["prose of pages"]
     for name, command in checks.items():
         print(f"=== {name}", flush=True)
-        # stubtest compares the installed stubs with the installed modules, so it must not see the tree's
-        folder = environment.path if name == "stubtest" else ROOT
+        # these look at the installed package, so they must not see the tree's
+        folder = environment.path if name in ("stubtest", "types") else ROOT
         if subprocess.run([*command, *arguments], cwd=folder, env=settings, check=False).returncode:
             failed.append(name)
     print(f"lint: {', '.join(failed)} failed" if failed else "lint: all checks passed")

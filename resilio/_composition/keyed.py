@@ -77,7 +77,8 @@ class Keyed(ByKey, Policy[KeyedConfig[Any]], Generic[P]):
 
     kind = "keyed"
     Config = KeyedConfig
-    __new__ = Policy.__new__  # and not that of its first base
+    if not TYPE_CHECKING:
+        __new__ = Policy.__new__  # and not that of its first base
     _gate: KeyedGate
 
     def __init__(self, config: KeyedConfig[Any], name: str | None = None) -> None:

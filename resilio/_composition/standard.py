@@ -9,7 +9,7 @@ When not: if one pattern is enough, or the right numbers are known. The stack is
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
 
@@ -116,7 +116,7 @@ class Standard(Pipeline):
     the caller has set is never left out: then a sync function raises a TypeError.
     """
 
-    Config = StandardConfig  # type: ignore[assignment]
+    Config: ClassVar[type[Any]] = StandardConfig
     _owns_names = True  # its parts are called "name.retry" and so on
     _threaded: Policy[Any] | None = None  # the parts that `call` uses
 

@@ -26,7 +26,7 @@ class StandIn:
     def __init__(self, client: str, *, heeds_time: bool = False, **instead: str) -> None:
         self._client = client
         self._resilio_heeds_time = heeds_time
-        self.instead = instead
+        self.instead: dict[str, str] = instead
 
     def __call__(self, request: Any) -> Any:
         """Return the request; the signature, of one parameter, is for checks of parameters."""

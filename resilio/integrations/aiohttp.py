@@ -62,11 +62,11 @@ class Middleware:
         sends: Upstream | None,
     ) -> None:
         """Prepare; the arguments are those of :func:`middleware`."""
-        self.call = GuardedCall(policy, hand_over, judges=judges_of(function("failed_if", failed_if)))
+        self.call: GuardedCall = GuardedCall(policy, hand_over, judges=judges_of(function("failed_if", failed_if)))
         reject_clocks_alone(policy)
-        self.label = f"a response of {policy.label}"
-        self.idempotent = replay.checked(idempotent)
-        self.header = sends
+        self.label: str = f"a response of {policy.label}"
+        self.idempotent: replay.Rule = replay.checked(idempotent)
+        self.header: Upstream | None = sends
 
     @property
     def policy(self) -> Policy[Any]:

@@ -22,6 +22,7 @@ from resilio._options.fields import option, record
 from resilio._options.validators import flag
 from resilio._policies.deadline import deadline
 from resilio._policies.load_shed import load_shed
+from resilio._policy.base import Policy
 from resilio._policy.factory import takes
 from resilio.integrations._servers.asgi_queue import admit
 from resilio.integrations._servers.asgi_request import (
@@ -92,7 +93,7 @@ class Middleware:
             ValueError: An option out of range.
         """
         self.app: App = options.app
-        self.policy = options.policy or load_shed(name="asgi")
+        self.policy: Policy[Any] = options.policy or load_shed(name="asgi")
         self._enforce_deadline = options.enforce_deadline
         self._server = Server.of(options, self.policy, _address_of)
         http = TimedHTTPContext if options.server_timing else HTTPContext

@@ -111,7 +111,7 @@ def interceptors(
 
 
 @makes(ServerOptions)
-def server_interceptor(options: ServerOptions, _: str | None) -> ServerGuard:
+def server_interceptor(options: ServerOptions, _: str | None) -> Any:
     """
     Return an interceptor that admits calls by a policy: `grpc.aio.server(interceptors=[server_interceptor(...)])`.
 

@@ -31,8 +31,8 @@ from resilio.integrations._shared.urllib3_time import narrowed, use_timed_connec
 
 try:
     requests: Any = importlib.import_module("requests")
-except ImportError as error:
-    raise missing("requests", "requests", error) from error
+except ImportError as _error:
+    raise missing("requests", "requests", _error) from _error
 lower: Any = importlib.import_module("urllib3.exceptions")
 exceptions: Any = requests.exceptions
 _TIMEOUT_OF_LOWER: Any = importlib.import_module("urllib3").Timeout

@@ -24,8 +24,8 @@ from resilio.errors import DeadlineExceededError
 try:
     from sqlalchemy import Engine, event
     from sqlalchemy.engine import Connection, ExceptionContext
-except ImportError as error:
-    raise missing("sqlalchemy", "sqlalchemy", error) from error
+except ImportError as _error:
+    raise missing("sqlalchemy", "sqlalchemy", _error) from _error
 
 __all__ = ["pool_bulkhead", "pool_capacity", "send_deadline", "time_connects"]
 

@@ -19,6 +19,7 @@ from resilio._context.priority import CLASSES
 from resilio._native import clock
 from resilio._native.core import AmbientDeadline, AmbientPriority, ambient_deadline
 from resilio._policies.load_shed import load_shed
+from resilio._policy.base import Policy
 from resilio._policy.factory import takes
 from resilio.integrations._servers.middleware import TENANT, Hints, Server, ServerOptions, tenant_of
 from resilio.integrations._servers.wsgi_request import RequestContext, TimedRequestContext, around
@@ -76,7 +77,7 @@ class Middleware:
             ValueError: An option out of range.
         """
         self.app: App = options.app
-        self.policy = options.policy or load_shed(name="wsgi")
+        self.policy: Policy[Any] = options.policy or load_shed(name="wsgi")
         self._server = Server.of(options, self.policy, _address_of)
         self._variables = {_variable(name): what for name, what in self._server.headers.items()}
         self._request = TimedRequestContext if options.server_timing else RequestContext

@@ -72,8 +72,8 @@ class Viewer:
 
     def __init__(self) -> None:
         """Start with an empty queue, and in need of a snapshot."""
-        self.fresh = True  # needs a snapshot
-        self.stalled = False  # has taken no frames since its queue overflowed
+        self.fresh: bool = True  # needs a snapshot
+        self.stalled: bool = False  # has taken no frames since its queue overflowed
         self._frames: deque[bytes] = deque()
         self._lock = threading.RLock()  # a finaliser may wake in between
         self._waker: _backends.Waker | None = None

@@ -39,7 +39,7 @@ class Past:
     def __init__(self) -> None:
         """Start without history."""
         self.since: float | None = None  # seconds since the epoch at the last change of state
-        self.opened = 0
+        self.opened: int = 0
         self.why: dict[str, Any] | None = None
 
 

@@ -26,8 +26,8 @@ from resilio.metrics._sheet import Sheet
 
 try:
     import fcntl
-except ImportError as error:
-    raise ImportError("resilio.metrics.multiprocess needs file locks (fcntl), which this system has not") from error
+except ImportError as _error:
+    raise ImportError("resilio.metrics.multiprocess needs file locks (fcntl), which this system has not") from _error
 
 __all__ = ["Place", "fold", "read_all", "write"]
 

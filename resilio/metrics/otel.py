@@ -26,8 +26,8 @@ try:
 
     from resilio.metrics._otel_metrics import FINE, Instruments
     from resilio.metrics._otel_spans import KINDS, add_event, current_span, spanned
-except ImportError as error:
-    raise missing("resilio.metrics.otel", "otel", error) from error
+except ImportError as _error:
+    raise missing("resilio.metrics.otel", "otel", _error) from _error
 
 __all__ = ["instrument", "span_events", "traced"]
 

@@ -34,8 +34,8 @@ try:
     from prometheus_client.registry import Collector, CollectorRegistry
 
     from resilio.metrics._families import Family, families
-except ImportError as error:
-    raise missing("resilio.metrics.prometheus", "prometheus", error) from error
+except ImportError as _error:
+    raise missing("resilio.metrics.prometheus", "prometheus", _error) from _error
 
 __all__ = [
     "BUCKETS",

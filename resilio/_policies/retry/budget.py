@@ -23,6 +23,7 @@ the tokens that they will pay in if they succeed, so that a burst can retry; suc
 from __future__ import annotations
 
 from collections.abc import Mapping
+from inspect import Signature
 from typing import TYPE_CHECKING, Any, Self, cast
 
 import attrs
@@ -120,7 +121,7 @@ class RetryBudget(native.RetryBudget):
     _config: RetryBudgetConfig
     _name: str | None
 
-    __signature__ = _read.signature
+    __signature__: Signature = _read.signature
 
     if TYPE_CHECKING:
 

@@ -11,8 +11,8 @@ __all__ = ["BytesPayload", "aiohttp"]
 
 try:
     aiohttp: Any = importlib.import_module("aiohttp")
-except ImportError as error:
-    raise missing("aiohttp", "aiohttp", error) from error
+except ImportError as _error:
+    raise missing("aiohttp", "aiohttp", _error) from _error
 if not hasattr(aiohttp, "ClientHandlerType"):
     raise ImportError(
         f"resilio.integrations.aiohttp needs aiohttp >= 3.12, which has client middlewares, not {aiohttp.__version__}: "

@@ -57,8 +57,8 @@ class Outgoing:
         """Describe a call."""
         method = details.method
         self.method: str = method.decode() if isinstance(method, bytes) else method
-        self.request = request
-        self.details = details
+        self.request: Any = request
+        self.details: Any = details
 
 
 class Guarded:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from resilio import errors
 from resilio._options.validators import reject
@@ -43,11 +43,16 @@ FAILING = frozenset(
 _MOMENTARY = (FAILING - {Code.DATA_LOSS}) | {Code.ABORTED}
 
 
-class _Status(aio.AioRpcError):  # type: ignore[misc]
+if TYPE_CHECKING:
+    _AioRpcError = Exception  # grpcio has no types
+else:
+    _AioRpcError = aio.AioRpcError
+
+
+class _StatusError(_AioRpcError):
     """Interface of an `AioRpcError` for an error of a policy, not of a server."""
 
     _status: Any = Code.RESOURCE_EXHAUSTED
-    retry_after: float | None
 
     def code(self) -> Any:
         """Return the status that represents the error."""
@@ -70,7 +75,7 @@ class _Status(aio.AioRpcError):  # type: ignore[misc]
         return repr(self)
 
 
-class RejectedError(errors.RejectedError, _Status):
+class RejectedError(errors.RejectedError, _StatusError):
     """A policy rejected the call, which was not sent: `except grpc.aio.AioRpcError` catches it."""
 
 
@@ -92,19 +97,19 @@ class OverloadedError(errors.OverloadedError, RejectedError):
     """A load shedder or an adaptive limit rejected the call: RESOURCE_EXHAUSTED."""
 
 
-class CallTimeoutError(errors.CallTimeoutError, _Status):
+class CallTimeoutError(errors.CallTimeoutError, _StatusError):
     """A timeout of resilio ended the call: DEADLINE_EXCEEDED."""
 
     _status = Code.DEADLINE_EXCEEDED
 
 
-class DeadlineExceededError(errors.DeadlineExceededError, _Status):
+class DeadlineExceededError(errors.DeadlineExceededError, _StatusError):
     """The ambient deadline passed, or the call could not finish before it: DEADLINE_EXCEEDED."""
 
     _status = Code.DEADLINE_EXCEEDED
 
 
-_TERMS: dict[type[errors.ResilienceError], type[_Status]] = {
+_TERMS: dict[type[errors.ResilienceError], type[_StatusError]] = {
     errors.BulkheadFullError: BulkheadFullError,
     errors.CallTimeoutError: CallTimeoutError,
     errors.CircuitOpenError: CircuitOpenError,
@@ -137,7 +142,7 @@ def pushback_of(error: object) -> tuple[tuple[str, str], ...]:
 def status_of(error: BaseException) -> Any:
     """Return the status that the server sent; None for an error of a policy, or of any other kind."""
     answered: Any = error
-    return answered.code() if isinstance(error, aio.AioRpcError) and not isinstance(error, _Status) else None
+    return answered.code() if isinstance(error, aio.AioRpcError) and not isinstance(error, _StatusError) else None
 
 
 def codes(name: str, value: Any) -> frozenset[Any] | None:
@@ -176,5 +181,5 @@ def _is_momentary(error: Any) -> bool:
     return status_of(error) in _MOMENTARY or isinstance(error, (OSError, asyncio.TimeoutError))
 
 
-preset = Preset(failing=_is_failing, momentary=_is_momentary, unsent=_says_nothing_was_done)
+preset: Preset = Preset(failing=_is_failing, momentary=_is_momentary, unsent=_says_nothing_was_done)
 """For `standard(..., on=preset)`: failures by status, retried if calls are idempotent."""

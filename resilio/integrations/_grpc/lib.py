@@ -11,7 +11,7 @@ __all__ = ["Code", "aio", "grpc"]
 
 try:
     aio: Any = importlib.import_module("grpc.aio")
-except ImportError as error:
-    raise missing("grpc", "grpc", error) from error
+except ImportError as _error:
+    raise missing("grpc", "grpc", _error) from _error
 grpc: Any = importlib.import_module("grpc")
 Code: Any = grpc.StatusCode

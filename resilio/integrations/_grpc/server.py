@@ -52,8 +52,8 @@ class Incoming:
 
     def __init__(self, method: str, context: Any) -> None:
         """Describe a call."""
-        self.method = method
-        self.context = context
+        self.method: str = method
+        self.context: Any = context
 
 
 def _exempt(name: str, value: Any) -> Callable[[str], object]:

@@ -75,9 +75,9 @@ class GuardedCall:
         gates = tuple(policy.gates if sync is None else policy._fit("sync", sync).gates)
         if sync is not None or not hedged:
             gates = tuple(gate for gate in gates if not _is_hedge(gate))
-        self.policy = policy
-        self.hedged = any(map(_is_hedge, gates))
-        self.replays = any(map(_is_strategy, gates))
+        self.policy: Policy[Any] = policy
+        self.hedged: bool = any(map(_is_hedge, gates))
+        self.replays: bool = any(map(_is_strategy, gates))
         pipeline = core.Pipeline(gates, judges, hand_over)
         self.send: Callable[..., Any] = pipeline.acall if sync is None else pipeline.call
 

@@ -43,13 +43,15 @@ class ModelGuard(GuardState):
     ) -> None:
         """Prepare the guard of a client; `install` changes its transports."""
         super().__init__(client, policy, dialect, sdk, whole_answers=whole_answers, max_pause=max_pause)
-        self.limits = may_limit(policy)
-        self.retries = _has(policy, Retry)
+        self.limits: bool = may_limit(policy)
+        self.retries: bool = _has(policy, Retry)
         asked, streamed = ("answer", "events") if self.is_async else ("answer_sync", "events_sync")
-        self.clocks = None if self.is_async else clocks_in(_parts(policy))
+        self.clocks: Any = None if self.is_async else clocks_in(_parts(policy))
         fns = [_called_after(client, getattr(_attempts, name)) for name in (asked, streamed)]
         if not self.is_async:
             fns = [mark_as_heeding_time(fn) for fn in fns]
+        self.answer: Any
+        self.events: Any
         self.answer, self.events = _guarded(policy, self.clocks, *fns)
 
     def install(self) -> None:

@@ -71,13 +71,13 @@ class GuardState:
         self.policy = policy
         self.dialect = dialect
         self.sdk = sdk
-        self.http = _module_of(client._client)
+        self.http: ModuleType = _module_of(client._client)
         self.whole_answers = whole_answers
         self.max_pause = max_pause
-        self.estimates = Estimates()
-        self.inner_retries = 0
-        self.abandoned = 0
-        self.is_async = issubclass(type(client._client), self.http.AsyncClient)
+        self.estimates: Estimates = Estimates()
+        self.inner_retries: int = 0
+        self.abandoned: int = 0
+        self.is_async: bool = issubclass(type(client._client), self.http.AsyncClient)
         self._lock = threading.Lock()
         free_lock(self, "_lock")
         self._warned = False

@@ -18,8 +18,8 @@ from resilio.integrations.llm._guard import guard_client, guard_of
 
 try:
     sdk: Any = import_module("anthropic")
-except ImportError as error:
-    raise missing("llm.anthropic", "anthropic", error) from error
+except ImportError as _error:
+    raise missing("llm.anthropic", "anthropic", _error) from _error
 
 if TYPE_CHECKING:
     from resilio._policy.base import Policy

@@ -19,8 +19,8 @@ from resilio.integrations.llm._guard import guard_client, guard_of
 
 try:
     sdk: Any = import_module("openai")
-except ImportError as error:
-    raise missing("llm.openai", "openai", error) from error
+except ImportError as _error:
+    raise missing("llm.openai", "openai", _error) from _error
 
 if TYPE_CHECKING:
     from resilio._policy.base import Policy
