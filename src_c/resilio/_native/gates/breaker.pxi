@@ -194,7 +194,8 @@ cdef class BreakerGate(Gate):
             _rate(config.failure_rate), _rate(config.slow_rate),
             min(min_calls, window_calls) if window_calls else min_calls, config.consecutive or INT64_MAX,
             ns_of(config.slow_call, RS_NEVER), open_ns, max(open_ns, ns_of(config.max_open_for)),
-            ns_of(config.probe_lease), ns_of(config.ramp), window_ns, probes, config.closing, window_calls, throttle, config.sure,
+            ns_of(config.probe_lease), ns_of(config.ramp), window_ns, probes, config.closing, window_calls, throttle,
+            config.sure,
         )
         if rs_window_init(&window, window_calls, window_ns) < 0:
             raise MemoryError(f"no room for a window of {window_calls} calls and {window_ns} ns")
@@ -237,7 +238,7 @@ cdef class BreakerGate(Gate):
         Args:
             state: closed (forgets all outcomes), half_open, forced_open, forced_closed or disabled.
 
-            seconds: For forced_open, the time after which a probe may pass, at most 1e9; 0: none, until the next change.
+            seconds: For forced_open, the time after which a probe may pass, at most 1e9; 0: none.
 
         Raises:
             ValueError: Another state.

@@ -212,7 +212,8 @@ cdef int _breaker_decide "rs_breaker_decide"(rs_gate *gate, rs_slot *slot, const
         slot.breaker.generation = b.generation
     if b.state == FORCED_OPEN:
         if hedge or b.forced_ns == 0 or now_ns < b.forced_ns:
-            return _breaker_reject(gate, slot, rejection, BY_FORCED_OPEN, NAN, NAN, max(1, b.forced_ns - now_ns) if b.forced_ns else -1)
+            return _breaker_reject(gate, slot, rejection, BY_FORCED_OPEN, NAN, NAN,
+                                   max(1, b.forced_ns - now_ns) if b.forced_ns else -1)
         _half_open(gate, b, BY_ELAPSED, now_ns)
         slot.breaker.generation = b.generation
     if b.state == HALF_OPEN:

@@ -214,7 +214,7 @@ cdef class RetryGate(Gate):
         return 0
 
     cdef uint64_t to_log(self, int64_t now, int64_t every) noexcept:
-        """Return the number of retries since the latest line, and begin to count anew; 0: it is too early for a line."""
+        """Return the number of retries since the latest line, and begin to count anew; 0: too early for a line."""
         cdef rs_gate *gate = <rs_gate *><PyObject *>self
         cdef uint64_t since = 0
         rs_lock_acquire(&gate.lock)

@@ -40,7 +40,8 @@ cdef int note_failure(RetryGate self, Tries tries, RetryBudget budget, object er
 
 
 cdef int plan(
-    RetryGate self, Tries tries, Options options, RetryBudget budget, object subject, int64_t asked, int64_t deadline, int64_t now
+    RetryGate self, Tries tries, Options options, RetryBudget budget, object subject, int64_t asked,
+    int64_t deadline, int64_t now,
 ) except -1:
     """Choose tries.delay_ns; return GO if there is time for it and for an attempt, else the reason."""
     if asked > options.max_retry_after_ns:
