@@ -161,7 +161,7 @@ PICTURES: dict[str, Picture] = {
     "law-retry-after.svg": Picture(
         "Retry-After: never earlier, and not all at once",
         (
-            "1,000 clients are refused with a Retry-After of one second. The server takes 700 requests a second.",
+            "1,000 clients are rejected with a Retry-After of one second. The server takes 700 requests a second.",
             "standard(), as it comes. Before: each client waited for just the time that it was given.",
         ),
         "standard",
