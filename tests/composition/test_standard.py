@@ -284,10 +284,11 @@ def test_each_law_of_a_stack_is_shown_with_its_reason(vt: VirtualTime) -> None:
 
 def test_limits_that_learn_are_shown_with_their_law() -> None:
     """A learnt limit was a number without a reason; a number that was given says so."""
-    learnt = str(pipeline(resilio.load_shed(), resilio.adaptive_limit()).explain())
+    learnt = " ".join(pipeline(resilio.load_shed(), resilio.adaptive_limit()).explain().notes)
     assert learnt.count("rises until latency follows the calls in flight") == 2
     assert learnt.count("20 calls at a time now") == 2
-    given = str(pipeline(resilio.load_shed(max_concurrent=4), resilio.adaptive_limit(law="vegas")).explain())
+    stack = pipeline(resilio.load_shed(max_concurrent=4), resilio.adaptive_limit(law="vegas"))
+    given = " ".join(stack.explain().notes)
     assert "4 calls at a time, as given" in given
     assert "by the law 'vegas'" in given
 
