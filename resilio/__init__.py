@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from resilio._composition import hooks
 from resilio._native import core
 from resilio._native.core import Permit, Rejection, Result, Segments, current, phase
-from resilio._native.primitives import LatencyHistogram, TokenBucket
+from resilio._native.primitives import LatencyHistogram, OutcomeWindow, TokenBucket
 from resilio.errors import (
     BulkheadFullError,
     CallTimeoutError,
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from resilio._context.priority import current_priority, ignored_priorities, priority, priority_from
     from resilio._failures.outcome import Outcome
     from resilio._failures.permanent import permanent
+    from resilio._failures.retry_trail import RetryTrail, trail_of
     from resilio._policies.adaptive_limit import AdaptiveLimit, adaptive_limit
     from resilio._policies.bulkhead.policy import Bulkhead, bulkhead
     from resilio._policies.circuit_breaker.policy import CircuitBreaker, circuit_breaker
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from resilio._policy.base import Policy, policy_of
     from resilio._policy.dropped import PermitWarning
     from resilio._policy.snapshot import Health, Snapshot
+    from resilio._time_ledger.ledger import segments_of
     from resilio.gates import custom_gate
     from resilio.registry import configure
 
@@ -72,6 +74,7 @@ __all__ = [
     "LatencyHistogram",
     "LoadShed",
     "Outcome",
+    "OutcomeWindow",
     "OverloadedError",
     "Permit",
     "PermitWarning",
@@ -88,6 +91,7 @@ __all__ = [
     "Retry",
     "RetryAttempt",
     "RetryBudget",
+    "RetryTrail",
     "Retrying",
     "Segments",
     "Snapshot",
@@ -133,9 +137,11 @@ __all__ = [
     "remaining",
     "retry",
     "retrying",
+    "segments_of",
     "standard",
     "stream_timeout",
     "timeout",
+    "trail_of",
 ]
 
 hooks.register()
@@ -160,6 +166,7 @@ _LATER = {
     "Retry": "_policies.retry.policy",
     "RetryAttempt": "_policies.retry.blocks",
     "RetryBudget": "_policies.retry.budget",
+    "RetryTrail": "_failures.retry_trail",
     "Retrying": "_policies.retry.policy",
     "Snapshot": "_policy.snapshot",
     "Standard": "_composition.standard",
@@ -196,9 +203,11 @@ _LATER = {
     "remaining": "_context.deadline",
     "retry": "_policies.retry.policy",
     "retrying": "_policies.retry.retrying",
+    "segments_of": "_time_ledger.ledger",
     "standard": "_composition.standard",
     "stream_timeout": "_policies.stream_timeout",
     "timeout": "_policies.timeout",
+    "trail_of": "_failures.retry_trail",
 }
 _MODULES = {"events", "gates", "laws", "presets", "registry"}
 

@@ -47,6 +47,10 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 def listener_errors() -> int:
     """Return the number of exceptions that listeners have raised, in this process."""
     return errors()

@@ -22,6 +22,11 @@ from resilio._policy.types import Converted
 
 __all__ = ["CustomGate", "CustomGateConfig", "GateCall", "GateProtocol", "Outcome", "Reject", "custom_gate"]
 
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 MOST_REASONS = 16
 
 

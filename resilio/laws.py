@@ -16,6 +16,10 @@ from resilio._native.primitives import LAWS, Law
 __all__ = ["LAWS", "Law", "Sample", "replay"]
 
 
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 class Sample(NamedTuple):
     """
     The end of one call, as input of a law; a plain tuple of the four works too.

@@ -22,6 +22,11 @@ from resilio.errors import DeadlineExceededError, RejectedError
 
 __all__ = ["Preset", "database", "http", "model", "redis"]
 
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 _FAILING = frozenset(range(500, 600))
 _PASSING = frozenset({500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
 """Failing statuses that may be gone at the next attempt; 501 is not: the method will not be implemented by then."""

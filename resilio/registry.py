@@ -15,14 +15,19 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from resilio._events.delivery import postponed
 from resilio._registry import names
-from resilio._registry.changes import Remembered, apply, changed, check_later, options_by_name
+from resilio._registry.changes import Remembered, apply, check_later, options_by_name
 from resilio._registry.kinds import known_kinds
 from resilio._registry.names import Key, everything, key_of, unknown
 
 if TYPE_CHECKING:
     from resilio._policy.base import Policy
 
-__all__ = ["all", "changed", "clear", "configure", "forget", "from_env", "get", "isolated", "pending"]
+__all__ = ["all", "clear", "configure", "forget", "from_env", "get", "isolated", "pending"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
 
 P = TypeVar("P", bound="Policy[Any]")
 

@@ -14,7 +14,7 @@ from resilio._failures.replayable import HINT
 if TYPE_CHECKING:
     from resilio._native.core import Gate
 
-__all__ = ["Attempt", "RetryTrail", "attach", "text_of"]
+__all__ = ["Attempt", "RetryTrail", "attach", "text_of", "trail_of"]
 
 _LONGEST = 200
 
@@ -67,6 +67,20 @@ class RetryTrail:
         more = "" if self.one_shot is None else f", {self.one_shot} can be used only once; {HINT}"
         more += "" if self.retry_after is None else f", it asks for {self.retry_after:.3g} s"
         return f"{tried} in {self.attempts[-1].seconds:.3g} s, no other: {self.stop_reason}{more}"
+
+
+def trail_of(error: BaseException) -> RetryTrail | None:
+    """
+    Return the attempts before a retry raised this exception, and why there was no other; None if none did.
+
+    The same as `error.resilio`, with its type. Of an exception that a client's SDK raises in its place, ask
+    :func:`resilio.integrations.llm.trail_of`.
+
+    Args:
+        error: The exception that a guarded call raised.
+    """
+    found = getattr(error, "resilio", None)
+    return found if isinstance(found, RetryTrail) else None
 
 
 def attach(

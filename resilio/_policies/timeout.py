@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Timeout", "TimeoutConfig", "timeout"]
 
-Total = Converted[Time | Quantile | None, float | Quantile | None]
+Total = Converted[Time | None, float | Quantile | None]
 
 
 def _total(name: str, value: object) -> float | Quantile | None:

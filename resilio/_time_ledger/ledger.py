@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from resilio._failures.retry_trail import RetryTrail
     from resilio._native.core import Gate
 
-__all__ = ["note_segments", "pass_on", "segments_header", "segments_line", "segments_text"]
+__all__ = ["note_segments", "pass_on", "segments_header", "segments_line", "segments_of", "segments_text"]
 
 _PHASES = ("attempt", "connect", "first_byte", "body")
 
@@ -33,6 +33,20 @@ def segments_line(segments: Segments, failures: tuple[str | None, ...] = ()) -> 
     parts = _parts(segments, failures)
     wasted = f" (wasted {_short(segments.wasted)})" if segments.wasted else ""
     return f"{_short(segments.total)}s" + (f" = {parts}" if parts else "") + wasted
+
+
+def segments_of(error: BaseException) -> Segments | None:
+    """
+    Return where the time of the call went that raised this exception; None if no policy guarded it.
+
+    The same as `error.resilio_segments`, with its type. Of an exception that a client's SDK raises in its place, ask
+    :func:`resilio.integrations.llm.segments_of`.
+
+    Args:
+        error: The exception that a guarded call raised.
+    """
+    found = getattr(error, "resilio_segments", None)
+    return found if isinstance(found, Segments) else None
 
 
 def _parts(segments: Segments, failures: tuple[str | None, ...]) -> str:

@@ -56,6 +56,14 @@ def test_the_exported_names_are_sorted_and_there() -> None:
         _ = resilio.circut_breaker
 
 
+@pytest.mark.parametrize("name", ["errors", "events", "gates", "laws", "presets", "registry"])
+def test_a_public_module_shows_its_own_names_only(name: str) -> None:
+    """`registry.` followed by a tab showed `Remembered`, `os` and `overload` as well."""
+    module = importlib.import_module(f"resilio.{name}")
+    assert dir(module) == sorted(module.__all__)
+    assert all(hasattr(module, exported) for exported in module.__all__)
+
+
 def test_a_pattern_is_loaded_when_it_is_named() -> None:
     """Who uses one does not wait for the others; then its name is a plain attribute."""
     code = """if True:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from oracles.window import ExactWindow
-from resilio._native.primitives import OutcomeWindow
+from resilio import OutcomeWindow
 
 SECOND = 10**9
 START = 2**50

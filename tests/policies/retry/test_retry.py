@@ -15,6 +15,7 @@ from typing import Any
 import anyio
 import pytest
 
+import resilio
 from resilio import (
     BulkheadFullError,
     DeadlineExceededError,
@@ -944,3 +945,12 @@ def test_the_longest_pause_asked_for_in_a_group_is_kept(resilio_virtual_time, ba
 
     vt.run(main, backend=backend)
     assert begun[1] - begun[0] >= 6.99
+
+
+def test_the_trail_has_a_type():
+    """`error.resilio` is an attribute that no exception declares: checkers rejected what every page showed."""
+    with pytest.raises(ConnectionError) as caught:
+        at_once(attempts=2).call(Flaky(9))
+    assert resilio.trail_of(caught.value) is caught.value.resilio
+    assert resilio.segments_of(caught.value) is caught.value.resilio_segments
+    assert resilio.trail_of(OSError()) is resilio.segments_of(OSError()) is None
