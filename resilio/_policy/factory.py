@@ -84,13 +84,14 @@ def makes_or_guards(config: Callable[P, C]) -> Callable[[Makes[C, R]], OrGuards[
 
         @wraps(make)
         def make_or_guard(*args: Any, **options: Any) -> Any:
-            if args and _is_guardable(args[0]):
+            first = args[0] if args else None
+            if args and _is_guardable(first):
                 if len(args) > 1 or options:
                     raise TypeError(
                         f"{fn.__name__} guards a function with its defaults: write {fn.__name__}(options)(function) to "
-                        f"guard {show(args[0])} with options"
+                        f"guard {show(first)} with options"
                     )
-                return make()(args[0])
+                return make()(first)
             return make(*args, **options)
 
         return make_or_guard
@@ -269,8 +270,9 @@ def _reject_exceptions(value: object, factory: str, known: frozenset[str]) -> No
         return
     several = isinstance(value, (tuple, list))
     kinds = value if isinstance(value, (tuple, list)) else (value,)
-    if kinds and all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds):
-        on = f"({', '.join(kind.__name__ for kind in kinds)})" if several else kinds[0].__name__
+    names = [kind.__name__ for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseException)]
+    if names and len(names) == len(kinds):
+        on = f"({', '.join(names)})" if several else names[0]
     elif isinstance(value, str) and is_preset_name(value):
         on = repr(value)
     else:
