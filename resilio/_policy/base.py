@@ -296,7 +296,8 @@ class Policy(UsedAsBlock, Generic[C]):
 
             runs = innermost(fn)
             named = runs if hasattr(runs, "__qualname__") else type(runs)
-            self._called_after = f"{named.__module__}.{named.__qualname__}"
+            module = getattr(named, "__module__", None)  # a method of a built-in type has none
+            self._called_after = f"{module}.{named.__qualname__}" if module else named.__qualname__
             if self._gate.policy is self:
                 self._gate.name = self._called_after
 

@@ -434,3 +434,10 @@ def test_a_keyword_called_self_is_the_functions():
         assert policy.try_call(lambda **given: given, self=1).unwrap() == {"self": 1}
     with keyed(lambda: bulkhead(1), key="self").permit(self="key") as permit:
         assert permit.admitted
+
+
+def test_a_method_of_a_built_in_type_can_be_guarded() -> None:
+    """It has no module, and so an unnamed policy around it raised an AttributeError of its own."""
+    breaker = circuit_breaker()
+    assert breaker(int.__add__)(2, 3) == 5
+    assert breaker.name == "int.__add__"
