@@ -58,5 +58,8 @@ def retries_of(subject: Any) -> int:
     Args:
         subject: An exception with a `response`, or an answer.
     """
-    retries = _metadata(getattr(subject, "response", subject)).get("RetryAttempts")
+    try:
+        retries = _metadata(getattr(subject, "response", subject)).get("RetryAttempts")
+    except Exception:  # noqa: BLE001 - a foreign object may raise anything
+        return 0
     return retries if type(retries) is int and 0 < retries < 1000 else 0

@@ -290,12 +290,15 @@ class BreakerOracle:
             self._open("probe_failed", now_ns)
             return
         self.proven += 1
-        if self.proven == (self.options.closing or min(self.proof, self.options.probes)):
+        if self.proven == self._needed():
             self._start_over()
             self._enter("closed", "probes_succeeded")
             if self.options.ramp_ns is not None:
                 self.ramp_end_ns = now_ns + self.options.ramp_ns
                 self.ramp_credit = SECOND - SECOND // 10
+
+    def _needed(self) -> int:
+        return self.options.closing or min(self.proof, self.options.probes)
 
     def _ramp(self, now_ns: int) -> Ticket | Rejected:
         assert self.ramp_end_ns is not None

@@ -113,6 +113,9 @@ class ThrottleOracle(BreakerOracle):
         self.half += 2
         self.good_in_a_row = 0
 
+    def _needed(self) -> int:
+        return 1  # it opens on total failure: one success ends that
+
     def _record(self, failed: bool, slow: bool, now_ns: int) -> None:
         self.outcomes.append((now_ns, failed, slow))
         if self.state not in ("closed", "throttling"):

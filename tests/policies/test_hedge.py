@@ -170,7 +170,7 @@ def test_copies_go_to_their_targets_in_order(vt, backend):
 @pytest.mark.parametrize("answer", [True, False, ZeroDivisionError])
 def test_idempotent_is_asked_with_the_arguments(vt, backend, answer, caplog, monkeypatch):
     """A function says for each call whether it may run twice; one that raises says no, and what was paid goes back."""
-    monkeypatch.setattr(log, "_told", set())
+    monkeypatch.setattr(log, "_reported", set())
     asked = []
 
     def safe(*args, **kwargs):

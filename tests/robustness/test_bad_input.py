@@ -168,6 +168,7 @@ TABLE: dict[str, tuple[Callable[..., Any], dict[str, Any], dict[str, str]]] = {
             "open_for": "seconds",
             "max_open_for": "seconds",
             "probes": "count",
+            "closing_probes": "count or_none",
             "probe_lease": "seconds or_none",
             "ramp": "seconds or_none",
             "mode": "choice",

@@ -142,12 +142,12 @@ def test_steps_are_like_bound_methods(pool: Any) -> None:
     assert len({pool.__enter__, pool.__enter__, pool.__exit__}) == 2
     assert (step.__self__, step.__name__, step.__doc__) == (pool, "__enter__", Policy.__enter__.__doc__)
     assert step.__func__ is Policy.__enter__
-    assert repr(step) == f"<bound method Policy.__enter__ of {pool!r}>"
+    assert repr(step) == f"<bound method {Policy.__enter__.__qualname__} of {pool!r}>"
     assert list(inspect.signature(Policy.__exit__).parameters) == ["self", "kind", "error", "traceback"]
     with pytest.raises(AttributeError, match="nonsense"):
         _ = step.nonsense
     assert weakref.ref(step)() is step
-    descriptor = vars(Policy)["__enter__"]
+    descriptor = inspect.getattr_static(Policy, "__enter__")
     assert descriptor.__wrapped__ is descriptor.__get__(None, Policy) is Policy.__enter__
     assert Policy.__enter__ in gc.get_referents(descriptor)
 
