@@ -28,7 +28,7 @@ _OF_OTHERS = {
     "failure_rate": "error_rate error_threshold_percentage failure_rate_threshold failure_ratio",
     "floor": "min_limit minimum",
     "handler": "fallback_action fallback_function fallback_method",
-    "idempotent": "is_idempotent replay_safe safe",
+    "idempotent": "is_idempotent safe",
     "ignore": "abort_on abort_when exclude giveup ignore_exceptions ignored_exceptions skip",
     "max_concurrent": (
         "capacity limit max_concurrency max_concurrent_calls max_parallelization max_workers permit_limit permits size"

@@ -237,7 +237,7 @@ PICTURES: dict[str, Picture] = {
     ),
     "law-hedge.svg": Picture(
         "Hedges: what a cap of 5 % gives up, and what it saves",
-        ("50 calls a second to eight replicas. hedge(replay_safe=True), as it comes, and with max_extra=1.0.",),
+        ("50 calls a second to eight replicas. hedge(idempotent=True), as it comes, and with max_extra=1.0.",),
         "hedge()",
         (
             Panel(
