@@ -5,3 +5,5 @@ include "gates/bulkhead.pxi"
 include "gates/limiter.pxi"
 include "gates/adaptive.pxi"
 include "gates/shedder.pxi"
+
+__all__ = ["PATIENT", "AdaptiveGate", "Amounts", "BreakerGate", "BulkheadGate", "LimiterGate", "ShedderGate"]

@@ -2,3 +2,5 @@
 
 include "primitives/primitives.pxi"
 include "primitives/laws.pxi"
+
+__all__ = ["LAWS", "LatencyHistogram", "Law", "OutcomeWindow", "TokenBucket", "kind_of"]

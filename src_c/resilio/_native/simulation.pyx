@@ -2,3 +2,5 @@
 
 include "simulation/simulation.pxi"
 include "simulation/workers.pxi"
+
+__all__ = ["Counts", "Due", "EventLoop", "Job", "Request", "Source", "StandstillError", "Tally", "Timer", "Workers"]

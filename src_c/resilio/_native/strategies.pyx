@@ -12,3 +12,22 @@ include "strategies/timing.pxi"
 include "strategies/retry.pxi"
 include "strategies/hedge.pxi"
 include "strategies/fallback.pxi"
+
+__all__ = [
+    "ANSWERS",
+    "STOP_REASONS",
+    "AsyncioCutoff",
+    "DeadlineGate",
+    "FallbackGate",
+    "HedgeGate",
+    "Passage",
+    "RetryGate",
+    "Scope",
+    "Target",
+    "TimeoutGate",
+    "TriedBlock",
+    "Tries",
+    "locked",
+    "stream_began",
+    "stream_ended",
+]

@@ -21,8 +21,6 @@ from resilio._native.gate cimport *
 from resilio._native.primitives cimport *
 from resilio._native.options cimport ns_of
 
-__all__ = ["AdaptiveGate"]
-
 cdef enum AdaptiveReason:
     LIMIT, ADAPTIVE_QUEUE_FULL, ADAPTIVE_TOO_LATE, ADAPTIVE_NONE, MOVED = 3
 

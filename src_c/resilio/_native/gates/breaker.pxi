@@ -19,8 +19,6 @@ from resilio._native.gate cimport (
 )
 from resilio._native.options cimport ns_of
 
-__all__ = ["BreakerGate"]
-
 cdef enum BreakerState:
     BREAKER_CLOSED, OPEN, HALF_OPEN, FORCED_OPEN, FORCED_CLOSED, DISABLED
     THROTTLING                              # reported as half open: some calls pass, some do not

@@ -19,8 +19,6 @@ from resilio._native import clock
 from resilio._native.gate cimport *
 from resilio._native.options cimport ns_of
 
-__all__ = ["Amounts", "LimiterGate"]
-
 cdef extern from "Python.h":
     object PyObject_Vectorcall(object, PyObject *const *, size_t, PyObject *)
 

@@ -23,8 +23,6 @@ from resilio._native.strategy cimport rs_core_api
 
 from resilio._support.random_seed import seed64
 
-__all__ = ["ShedderGate"]
-
 cdef extern from "Python.h":
     object PyObject_Vectorcall(object, PyObject *const *, size_t, PyObject *)
 

@@ -9,8 +9,6 @@ from libc.math cimport isnan
 from libc.stdint cimport int64_t
 
 
-__all__ = ["LAWS", "Law", "kind_of"]
-
 cdef enum:
     MOST_INFLIGHT = 1_000_000_000
 

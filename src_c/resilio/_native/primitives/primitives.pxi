@@ -19,8 +19,6 @@ from binascii import crc32
 from resilio._options import validators as _config
 from resilio._native.clock cimport rs_clock, rs_clock_import, rs_clock_now
 
-__all__ = ["LatencyHistogram", "OutcomeWindow", "TokenBucket"]
-
 cdef extern from "loglinear_bytes.h":
     const size_t RS_HISTOGRAM_BYTES_MAX
     size_t rs_histogram_encode(const rs_histogram *histogram, uint8_t *out) noexcept nogil

@@ -16,8 +16,6 @@ from collections import deque
 
 from resilio._native.clock import set_virtual
 
-__all__ = ["Due", "StandstillError", "EventLoop", "Timer"]
-
 cdef extern from "Python.h":
     int PyContext_Enter(object context) except -1
     int PyContext_Exit(object context) except -1

@@ -12,8 +12,6 @@ from asyncio import Future, Task
 
 from resilio._native.primitives import LatencyHistogram
 
-__all__ = ["Counts", "Job", "Request", "Source", "Tally", "Workers"]
-
 cdef enum Where:
     NEW, WAITING, RUNNING, OVER
 

@@ -20,8 +20,6 @@ from resilio._native import core
 from resilio._failures.notes import note_failure as add_note, put_after
 from resilio._failures.replayable import HINT, used_up
 
-__all__ = ["FallbackGate", "Passage", "Target"]
-
 
 # ---- operations called by the core -----------------------------------------------------------------------------
 

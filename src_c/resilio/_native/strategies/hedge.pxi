@@ -22,8 +22,6 @@ from resilio._events import log as _log
 from resilio._native import core
 from resilio._failures.outcome import is_rejection
 
-__all__ = ["ANSWERS", "HedgeGate"]
-
 cdef extern from "hedging.h" nogil:
     enum:
         RS_HEDGING_GO

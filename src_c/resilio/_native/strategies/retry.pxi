@@ -42,8 +42,6 @@ from resilio._failures.replayable import used_up
 from resilio._failures.retry_trail import attach
 from resilio.errors import DeadlineExceededError, RejectedError
 
-__all__ = ["STOP_REASONS", "RetryGate", "Scope", "TriedBlock", "Tries"]
-
 STOP_REASONS = (
     "attempts", "budget", "deadline", "rejected", "retry_after", "not_retryable", "not_replayable", "would_block",
     "nested",

@@ -26,8 +26,6 @@ from resilio._native.strategy cimport *
 from resilio._support.client_target import heeds_time
 from resilio.errors import CallTimeoutError, DeadlineExceededError
 
-__all__ = ["AsyncioCutoff", "DeadlineGate", "TimeoutGate", "locked", "stream_began", "stream_ended"]
-
 cdef extern from "Python.h":
     int PyContextVar_Get(object, PyObject *, PyObject **) except -1
     void PyErr_Clear()
