@@ -18,6 +18,8 @@ from resilio._failures import aws, sql
 from resilio._failures import redis as redis_errors
 from resilio._failures.causes import TIMEOUT_NAMES, UNSENT_NAMES, named, never_connected, no_answer
 from resilio._failures.outcome import Outcome
+from resilio._options.fields import option
+from resilio._options.validators import seconds
 from resilio.errors import DeadlineExceededError, RejectedError
 
 __all__ = ["Preset", "database", "http", "model", "redis"]
@@ -228,11 +230,11 @@ class Preset:
     drops: Matcher | None = None
     drops_result: Says | None = None
     elsewhere: Matcher | None = None
-    timeout: float = 10.0
-    first: float | None = None
-    idle: float | None = None
-    deadline: float = 30.0
-    max_wait: float = 1.0
+    timeout: float = option(seconds, default=10.0)
+    first: float | None = option(seconds, default=None, none_ok=True)
+    idle: float | None = option(seconds, default=None, none_ok=True)
+    deadline: float = option(seconds, default=30.0)
+    max_wait: float = option(seconds, default=1.0, zero_ok=True)
 
     def part(self, name: Part) -> tuple[Matcher, Says | None]:
         """

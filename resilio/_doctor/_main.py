@@ -11,6 +11,7 @@ import attrs
 from resilio._doctor._facts import facts
 from resilio._doctor._report import conclusion, describe, table
 from resilio._doctor._watch import PATIENCE, verdicts
+from resilio._options.validators import seconds_of_argument
 
 __all__ = ["main"]
 
@@ -42,14 +43,14 @@ def _parser() -> argparse.ArgumentParser:
         "--patience",
         type=_seconds,
         default=PATIENCE,
-        metavar="SECONDS",
-        help="how long a check may take before it counts as one that never ends (%(default)g)",
+        metavar="TIME",
+        help="how long a check may take, like 30 or 2m, before it counts as one that never ends (%(default)g)",
     )
     return parser
 
 
 def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 < seconds <= 3600:
-        raise argparse.ArgumentTypeError(f"must be more than 0 and at most 3600 seconds, not {text}")
+    seconds = seconds_of_argument(text)
+    if seconds > 3600:
+        raise argparse.ArgumentTypeError(f"must be at most an hour, not {text}")
     return seconds

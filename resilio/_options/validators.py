@@ -33,6 +33,7 @@ __all__ = [
     "positive_int",
     "reject",
     "seconds",
+    "seconds_of_argument",
     "show",
     "total_seconds",
     "weight",
@@ -147,6 +148,18 @@ def seconds(
     if not 0 <= given <= high or (given < SHORTEST_SECONDS and not (zero_ok and given == 0)):
         reject(name, value, right)
     return float(given)
+
+
+def seconds_of_argument(text: str) -> float:
+    """Return the seconds of an argument of a command, like "2", "2.5" or "200ms"; the error is argparse's."""
+    from argparse import ArgumentTypeError  # only for commands
+
+    given = f"{text}s" if text.replace(".", "", 1).isdecimal() else text
+    try:
+        checked: float = seconds("the time", given)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None
+    return checked
 
 
 def total_seconds(value: object) -> float | None:

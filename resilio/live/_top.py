@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from time import sleep
 from typing import Any
 
+from resilio._options.validators import seconds_of_argument
 from resilio.live._feed import picture
 from resilio.live._journal import Journal
 from resilio.live._sampler import Sampler
@@ -28,7 +29,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--filter", default="", metavar="TEXT", help="show policies that have this in kind, name or state"
     )
-    parser.add_argument("--interval", type=float, default=1.0, metavar="SECONDS", help="between two looks (default: 1)")
+    parser.add_argument(
+        "--interval",
+        type=seconds_of_argument,
+        default=1.0,
+        metavar="TIME",
+        help="between two looks, like 1 or 500ms (default: 1)",
+    )
     parser.add_argument("--once", action="store_true", help="print one table and end")
     return parser
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+import attrs
 import pytest
 
 import resilio
 from resilio._options.fields import options_of
+from resilio._options.validators import seconds_of_argument
 
 REQUIRED: dict[str, Callable[..., Any]] = {
     "circuit_breaker": resilio.circuit_breaker,
@@ -61,3 +64,13 @@ def test_a_duration_has_three_forms(policy: str, option: str) -> None:
     made = [REQUIRED[policy](**{option: value}) for value in (2, 2.0, "2s", "2000ms", timedelta(seconds=2))]
     seen = [getattr(one.config, option) for one in made]
     assert seen == [seen[0]] * 5
+
+
+def test_a_preset_and_a_command_take_the_same_forms() -> None:
+    """`attrs.evolve(presets.http, timeout="5s")` kept the text, and every stack of it failed at its first call."""
+    changed = attrs.evolve(resilio.presets.http, timeout="5s", first=timedelta(seconds=2), max_wait=0)  # type: ignore[arg-type]
+    assert (changed.timeout, changed.first, changed.max_wait) == (5.0, 2.0, 0.0)
+    assert [seconds_of_argument(text) for text in ("2", "2.5", "200ms", "2m")] == [2.0, 2.5, 0.2, 120.0]
+    for wrong in ("0", "-1", "nan", "soon"):
+        with pytest.raises(argparse.ArgumentTypeError, match=f"the time must be .*{wrong}"):
+            seconds_of_argument(wrong)
