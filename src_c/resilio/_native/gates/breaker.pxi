@@ -2,8 +2,9 @@
 """
 The circuit breaker as a gate: it trips or throttles on outcomes, probes carefully, and drops stale results.
 
-The state machine is in breaker_machine.pxi, the evidence of failures among overlapping calls in breaker_rows.pxi, the
-probabilistic mode in breaker_throttle.pxi; this file has the options and the class.
+The state machine is in breaker_machine.pxi, what it learns from the ends of calls in breaker_learning.pxi, the evidence
+of failures among overlapping calls in breaker_rows.pxi, the probabilistic mode in breaker_throttle.pxi; this file has
+the options and the class.
 """
 
 from libc.math cimport NAN
