@@ -128,6 +128,9 @@ def test_a_child_has_no_waiters() -> None:
         threads = [threading.Thread(target=wait) for _ in range(4)]
         for thread in threads: thread.start()
         while pool.snapshot().queued < 4: time.sleep(0.001)
+        # Without the GIL a thread on its way to its wait may hold the lock of sys.modules: a fork would copy it taken.
+        def frame(thread): return sys._current_frames()[thread.ident].f_code.co_filename
+        while not all(frame(thread).endswith("threads.py") for thread in threads): time.sleep(0.001)
 
         def child():
             assert pool.snapshot().queued == 0 and pool.available == 1
