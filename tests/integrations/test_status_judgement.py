@@ -252,6 +252,8 @@ def test_a_hedge_goes_by_the_status_too(kind: str, server: Misbehaving) -> None:
     policy = hedge(idempotent=True, after=30.0, max_extra=1.0)
     known = [server.url + "/ok"] * 60  # before that no copy is made at all
     answers = send(kind, policy, [*known, f"{server.url}/status/503?times=1", *statuses(server, 404, 429)])
+    if policy.snapshot().due["saturated"]:
+        pytest.skip("the machine got slow in between: a hedge that sees that makes no copy")
     assert answers[60:] == [200, 404, 429]
     assert server.total == 64
     assert policy.snapshot().hedge_wins == 1
