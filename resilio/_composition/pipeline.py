@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+import weakref
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from resilio._native import core
     from resilio._policy.decorate import Kind
 
-__all__ = ["Pipeline", "PipelineConfig", "PipelineWarning", "Stack", "pipeline", "stacked"]
+__all__ = ["Pipeline", "PipelineConfig", "PipelineWarning", "Stack", "all_stacks", "pipeline", "stacked"]
 
 MOST_GATES = 16
 
@@ -217,8 +218,17 @@ def stacked(outer: Policy[Any], inner: Any) -> Stack:
     policies = (outer, *(inner.config.policies if isinstance(inner, Stack) else (inner,)))
     _check(policies)
     stack = Stack(PipelineConfig(policies=policies))
+    _stacks[stack._number] = stack
     _warn(stack.policies, new=len(_flat((outer,))))
     return stack
+
+
+_stacks: weakref.WeakValueDictionary[int, Stack] = weakref.WeakValueDictionary()
+
+
+def all_stacks() -> list[Stack]:
+    """Return the stacks of decorators of all guarded functions, as they were made."""
+    return [stack for alive in _stacks.valuerefs() if (stack := alive()) is not None]
 
 
 def _check(policies: tuple[Any, ...]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Callable
+from collections.abc import Collection
 from time import thread_time_ns
 from typing import TYPE_CHECKING, Any
 
@@ -71,29 +71,29 @@ class Row:
         """The policy; None if it was garbage collected."""
         return self._policy()
 
-    def describe(self, ident_of: Callable[[Policy[Any]], int]) -> Fields:
+    def describe(self) -> Fields:
         """Return the fields that never change."""
         policy = self._policy()
         if policy is None:
             return {"id": self.ident}
-        parts = [ident_of(part) for part in getattr(policy, "policies", ())]
         described = {"id": self.ident, "kind": policy.kind, "ops": operations_of(policy)}
-        of = {"of": policy.gates[0].kind} if policy.kind == "keyed" else {}
-        return described | of | ({"parts": parts} if parts else {})
+        return described | ({"of": policy.gates[0].kind} if policy.kind == "keyed" else {})
 
-    def read(self, now_ns: int) -> Fields:
+    def read(self, now_ns: int, parts: Collection[int] = ()) -> Fields:
         """
         Return the fields that changed since the last reading; the first time, all of them.
 
         Args:
             now_ns: On resilio's clock; rates and quantiles cover the time since the last reading.
+
+            parts: Ids of the policies inside this one; of a stack of decorators they become more as it is made.
         """
         policy = self._policy()
         if policy is None or self._is_paused():
             return {}
         begun = thread_time_ns()
         try:
-            news, trouble = self._news(policy, now_ns), policy._trouble
+            news, trouble = self._news(policy, now_ns, [*parts]), policy._trouble
         except Exception as error:  # noqa: BLE001 - a user-defined policy may raise; the others are still shown
             news, trouble = {}, type(error).__name__
         self._pause = min(_SELDOM, (thread_time_ns() - begun) // _COSTLY_NS)
@@ -107,7 +107,7 @@ class Row:
         self._pause -= 1
         return self._pause >= 0
 
-    def _news(self, policy: Policy[Any], now_ns: int) -> Fields:
+    def _news(self, policy: Policy[Any], now_ns: int, parts: list[int]) -> Fields:
         past, gate = self._past, policy.gates[0]
         face = {
             "name": policy.name or "unnamed",
@@ -116,6 +116,7 @@ class Row:
             "since": past.since,
             "opened": past.opened,
             "why": past.why,
+            **({"parts": parts} if parts or "parts" in self._face else {}),
         }
         news = self._numbers.read(counted(gate), now_ns)
         if face != self._face:  # nearly never

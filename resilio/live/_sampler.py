@@ -13,6 +13,7 @@ from typing import Any
 import attrs
 
 from resilio import registry
+from resilio._composition.pipeline import all_stacks
 from resilio._context.process_switch import note
 from resilio._native import clock
 from resilio._policy.base import Policy
@@ -91,17 +92,29 @@ class Sampler:
         return Tick(changed, removed, events)
 
     def _changes(self, seen: set[int]) -> Iterator[dict[str, Any]]:
+        stacked = self._stacked()
         for number, policy in enumerate(self._policies(), 1):
             ident = self.id_of(policy)
             seen.add(ident)
             row, new = self._rows.get(ident), {}
             if row is None:
                 row = self._rows[ident] = Row(ident, policy, self.journal.past_of(policy))
-                new = row.describe(self.id_of)
-            news = row.read(clock.now_ns())
+                new = row.describe()
+            inside = {self.id_of(part): None for part in _within(policy)}
+            news = row.read(clock.now_ns(), inside | stacked.get(ident, {}))
             if new or news:
                 yield {"id": ident, **new, **news}
             pause(number, SLICE)
+
+    def _stacked(self) -> dict[int, dict[int, None]]:
+        """Return the ids of the policies under the outermost decorator of each stack, by its id."""
+        found: dict[int, dict[int, None]] = {}
+        for number, stack in enumerate(all_stacks(), 1):
+            outer = stack.config.policies[0]
+            ids = {self.id_of(part): None for part in _within(stack) if part is not outer}
+            found.setdefault(self.id_of(outer), {}).update(ids)
+            pause(number, SLICE)
+        return found
 
     def rest(self) -> None:
         """Drop the rows, so that the sampler costs nothing without viewers."""
@@ -114,7 +127,7 @@ class Sampler:
 
     def _everything(self) -> Iterator[dict[str, Any]]:
         for number, row in enumerate(self.rows, 1):
-            yield row.describe(self.id_of) | row.fields
+            yield row.describe() | row.fields
             pause(number)
 
     def snapshot(self) -> dict[str, Any]:
@@ -124,6 +137,13 @@ class Sampler:
             "policies": list(self._everything()),
             "events": [event for event in self.journal.since(0) if event["id"] <= self._last_event],
         }
+
+
+def _within(policy: Policy[Any]) -> Iterator[Policy[Any]]:
+    """Yield the policies that a pipeline is made of, outermost first; of a pipeline inside, itself and its own."""
+    for part in getattr(policy.config, "policies", ()):
+        yield part
+        yield from _within(part)
 
 
 def pause(number: int, at_a_time: int = SLICE // 4) -> None:

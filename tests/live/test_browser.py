@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from oracles.browser import Page, browser, missing
-from resilio import bulkhead, circuit_breaker, keyed, pipeline
+from resilio import bulkhead, circuit_breaker, keyed, pipeline, retry
 
 pytest.importorskip("uvicorn", reason="uvicorn is not installed")
 if missing() is not None:
@@ -282,6 +282,23 @@ def test_the_sums_count_a_call_once(page: Page, served: str) -> None:
         whole.try_call(boom)
         total, *rows = page.run(rate)
         return total not in ("0", "\N{EN DASH}") and total in rows
+
+    page.until(is_once)
+
+
+def test_the_sums_count_a_failure_in_a_stack_of_decorators_once(page: Page, served: str) -> None:
+    """A call that failed through two decorators was two failures a second."""
+    inner = circuit_breaker("breaker", failure_rate=None, consecutive=10_000)
+    guarded = retry(on=OSError, name="retry", attempts=1)(inner(boom))
+    page.open(served)
+    page.until(lambda: "retry" in page.rows())
+    rate = "return [...document.querySelectorAll('#sum-failures, td[data-label^=failed]')].map((e) => e.innerText)"
+
+    def is_once() -> bool:
+        with pytest.raises(OSError, match="boom"):
+            guarded()
+        total, *rows = page.run(rate)
+        return total not in ("0", "\N{EN DASH}") and rows == [total, total]
 
     page.until(is_once)
 

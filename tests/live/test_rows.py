@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from resilio import bulkhead, circuit_breaker, events, keyed, load_shed, pipeline, registry
+from resilio import bulkhead, circuit_breaker, events, keyed, load_shed, pipeline, registry, retry
 from resilio._events import subscriptions as _event_subscriptions
 from resilio._events.subscriptions import LISTEN
 from resilio.errors import BulkheadFullError
@@ -119,7 +119,7 @@ def test_a_policy_that_goes_while_it_is_read_leaves_its_number() -> None:
     assert row.policy is policy
     del policy
     gc.collect()
-    assert (row.policy, row.describe(id), row.read(1)) == (None, {"id": 7}, {})
+    assert (row.policy, row.describe(), row.read(1)) == (None, {"id": 7}, {})
 
 
 def test_a_policy_is_called_after_the_function_it_guards_later() -> None:
@@ -162,6 +162,37 @@ def test_a_pipeline_names_its_parts() -> None:
         "reset",
         "reconfigure",
     ]
+
+
+def test_a_stack_of_decorators_counts_a_failure_at_its_outermost_policy() -> None:
+    """
+    A call that failed in a retry over a breaker was two failures of the sums on top.
+
+    The page now knows which policies are inside another, also once a function is decorated while it is watched, and
+    forgets it with the function.
+    """
+    outer, inner, page = retry(on=OSError, name="outer", attempts=1), circuit_breaker("inner"), sampler()
+    ids = {name: row["id"] for name, row in changed(page.read()).items()}
+    guarded = outer(pipeline(inner, bulkhead(3, name="pool"), name="whole")(boom))
+    with pytest.raises(OSError, match="boom"):
+        guarded()
+    rows = {row["id"]: row for row in page.read().changed}
+    assert rows[ids["outer"]]["failures"] == rows[ids["inner"]]["failures"] == 1
+    snapshot = page.snapshot()["policies"]
+    inside = {part for row in snapshot for part in row.get("parts", ())}
+    assert [row["name"] for row in snapshot if row["id"] not in inside] == ["outer"]
+    del guarded
+    gc.collect()
+    rows = {row["id"]: row for row in page.read().changed}
+    assert rows[ids["outer"]]["parts"] == []
+
+
+def test_a_pipeline_in_a_pipeline_is_a_part_of_it() -> None:
+    """Both count the call, which is in the sums once."""
+    nested = pipeline(circuit_breaker("a"), name="nested")
+    pipeline(nested, bulkhead(3, name="b"), name="whole")
+    news = changed(sampler().read())
+    assert news["whole"]["parts"] == [news[name]["id"] for name in ("nested", "a", "b")]
 
 
 def test_a_policy_that_cannot_be_read_does_not_hide_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
