@@ -212,7 +212,7 @@ class Hub:
     # ---- the thread
 
     def _run(self) -> None:
-        alone, due = 0, monotonic()
+        alone, due, begins = 0, monotonic(), True
         while self._stays(alone):
             self._asked.clear()
             try:
@@ -221,7 +221,9 @@ class Hub:
                     due = monotonic() + self.interval
                     self._full = None
                     with self._reading:
-                        tick = self.source.read()
+                        if begins:  # not to average over the time since a single request had all read, or since a fork
+                            self.source.rest()
+                        begins, tick = False, self.source.read()
                     self._publish(tick)
                 self._serve_fresh()
             except Exception as error:  # noqa: BLE001 - the thread must not end while there are viewers

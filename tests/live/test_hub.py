@@ -17,6 +17,7 @@ from resilio.live import live
 from resilio.live._feed import events_in
 from resilio.live._hub import Hub, Viewer, encode_rows
 from resilio.live._sampler import SLICE, Tick
+from resilio.testing import VirtualTime
 
 PAUSE = 0.02
 
@@ -99,13 +100,14 @@ def test_all_viewers_get_the_same_bytes(hub: Hub) -> None:
 def test_nobody_looking_ends_the_thread(hub: Hub, source: Numbers) -> None:
     """Once the last viewer has left the source rests; the next one starts it anew."""
     assert not hub.running
-    for rests in (1, 2):
+    for _ in range(2):
         viewer = hub.join()
         assert hub.running
         frames(viewer)
+        before = source.rests
         hub.leave(viewer)
         until(lambda: not hub.running)
-        assert source.rests == rests
+        assert source.rests == before + 1
     value = source.value
     time.sleep(3 * PAUSE)
     assert source.value == value
@@ -171,6 +173,24 @@ def test_who_asks_once_has_it_read_only_if_nobody_looks(hub: Hub, source: Number
     hub.refresh()
     assert source.value == value
     hub.leave(viewer)
+
+
+def test_the_first_frame_of_a_viewer_does_not_average_the_hours_before(vt: VirtualTime) -> None:
+    """
+    One request had everything read, and three hours later the first viewer came.
+
+    Its first frame had the rates, the quantiles and the time spent of these hours. They begin with the viewer now.
+    """
+    policy, app = circuit_breaker("payments"), live(interval=60.0)
+    app.hub.refresh()
+    for _ in range(10):
+        policy.try_call(vt.advance, 1080.0)
+    viewer = app.hub.join()
+    name, first = frames(viewer)[0]
+    app.hub.leave(viewer)
+    (row,) = first["policies"]
+    assert (name, row["calls"], row["calls_s"]) == ("snapshot", 10, 0.0)
+    assert (row["p50"], row["p99"], row["time"]) == (None, None, {})
 
 
 def test_many_rows_are_encoded_in_slices() -> None:
