@@ -44,7 +44,7 @@ _RECENT = 10.0  # seconds for which a rejection is shown
 
 
 def severity(policy: dict[str, Any]) -> int:
-    """Return the severity of a policy: 3 open, shut or in error; 2 rejections; 1 over 5 % failures; 0 healthy."""
+    """Return how much a policy needs a look: 3 open, shut, in error; 2 rejects; 1 over 5 % failures; 0 healthy."""
     tones = [_TONES.get(state, "") for state in _states(policy)]
     if policy.get("trouble") or "bold red" in tones:
         return 3
@@ -109,7 +109,7 @@ class Screen:
 
     def _head(self, seen: dict[str, Any], chosen: list[dict[str, Any]], problem: str | None) -> Text:
         about = seen.get("process", {})
-        problems = sum(severity(policy) >= 2 for policy in chosen)
+        problems = sum(severity(policy) > 0 for policy in chosen)
         head = Text("resilio", "bold")
         if about:
             head.append(f"  process {about['pid']} on {about['host']}", "dim")

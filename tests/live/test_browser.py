@@ -303,6 +303,21 @@ def test_the_sums_count_a_failure_in_a_stack_of_decorators_once(page: Page, serv
     page.until(is_once)
 
 
+def test_a_policy_whose_calls_fail_needs_a_look(page: Page, served: str) -> None:
+    """Every fourth call failed, in yellow, and the head-line said that all is well."""
+    breaker, calm = circuit_breaker("payments", failure_rate=None, consecutive=10_000), circuit_breaker("a calm one")
+    page.open(served)
+
+    def is_counted() -> bool:
+        calm.call(int)
+        for work in (int, int, int, boom):
+            breaker.try_call(work)
+        return page.text("#sum-problems") == "1"
+
+    page.until(is_counted)
+    assert list(page.rows()) == ["payments", "a calm one"]
+
+
 def test_a_trend_goes_on_while_nothing_is_new(page: Page, served: str) -> None:
     """A burst moves to the left as time passes, though the server has nothing to tell of."""
     breaker = circuit_breaker("payments")

@@ -241,7 +241,7 @@ def test_the_terminal_shows_problems_first_and_what_happened_last() -> None:
 
     assert not any("p50" in line for line in shown("problems", width=80))
     lines = shown("problems", problem="it is gone")
-    assert "process 7 on here  7 policies  3 need a look  no connection: it is gone" in lines[0]
+    assert "process 7 on here  7 policies  4 need a look  no connection: it is gone" in lines[0]
     seen, all_seen = {**seen, "policies": policies[-2:]}, seen
     assert "1 policy  1 needs a look" in shown("problems")[0]
     seen = all_seen
@@ -255,6 +255,19 @@ def test_the_terminal_shows_problems_first_and_what_happened_last() -> None:
     assert "circuit_breaker #1 closed -> open (consecutive)" in lines[-1]
     assert "and 6 more" in "\n".join(shown("p99", height=4))
     assert "broken" in shown("failures")[3]
+
+
+def test_a_policy_whose_calls_fail_needs_a_look() -> None:
+    """23 of 100 calls failed, in yellow, and the head-line said that all is well."""
+    pytest.importorskip("rich", reason="rich is not installed")
+    from resilio.live._terminal import Screen
+
+    seen = {"process": {}, "policies": [{**POLICY, "calls_s": 100.0, "failures_s": 23.0}], "events": []}
+    (head, *_) = Screen("problems", "").picture(seen).renderables
+    assert "1 policy  1 needs a look" in head.plain
+    seen["policies"][0]["failures_s"] = 5.0
+    (head, *_) = Screen("problems", "").picture(seen).renderables
+    assert "1 policy  0 need a look" in head.plain
 
 
 def test_another_process_cannot_command_the_terminal() -> None:

@@ -50,7 +50,7 @@ function sums() {
   const parts = new Set(all.flatMap((policy) => policy.parts || []));
   const outer = all.filter((policy) => !parts.has(policy.id)); // a call counts once, and not again at each part of its pipeline
   const sum = (field, of) => of.reduce((total, policy) => total + (policy[field] || 0), 0);
-  const problems = all.filter((policy) => severity(policy) >= 2).length;
+  const problems = all.filter((policy) => severity(policy) > 0).length;
   put($("sum-policies"), num(store.policies.size));
   put($("word-policies"), store.policies.size === 1 ? "policy" : "policies");
   put($("sum-problems"), num(problems));
