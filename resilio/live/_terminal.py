@@ -119,7 +119,7 @@ class Screen:
         head.append(f"  {problems} {'needs' if problems == 1 else 'need'} a look", "bold red" if problems else "green")
         if problem is not None:
             head.append(f"  no connection: {problem}", "bold red")
-        return head
+        return head.append("  q ends", "dim")
 
     def _table(self, policies: list[dict[str, Any]]) -> Table:
         """Return a table of all columns, or on a narrow terminal of the most important ones."""

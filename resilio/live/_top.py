@@ -1,4 +1,4 @@
-"""`resilio top`: the live page in a terminal."""
+"""`resilio top`: the live page in a terminal; q ends it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 from resilio._options.validators import seconds_of_argument
 from resilio.live._feed import picture
 from resilio.live._journal import Journal
+from resilio.live._keys import quit_key
 from resilio.live._sampler import Sampler
 from resilio.live._targets import TargetError, is_address, load, remote
 
@@ -42,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """
-    Show the policies until Ctrl-C.
+    Show the policies until q or Ctrl-C.
 
     Args:
         argv: The arguments without the program's name; None: those of the process.
@@ -108,7 +109,8 @@ def _once(source: Any, screen: Any, interval: float, target: str) -> int:
 
 
 def _follow(source: Any, screen: Any, interval: float) -> int:
-    with screen.live() as show:
+    with quit_key() as pressed, screen.live() as show:
         while True:
             show(*_look(source))
-            sleep(interval)
+            if pressed(interval):
+                return 0

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from resilio import bulkhead, circuit_breaker, cli
-from resilio.live import _top, _watch, live
+from resilio.live import _keys, _top, _watch, live
 from resilio.live._feed import Remote, events_in
 from resilio.live._serve import listen, serving
 from resilio.live._targets import TargetError, load, remote
@@ -179,9 +179,63 @@ def test_top_follows_until_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
         if len(naps) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(_top, "sleep", nap)
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    monkeypatch.setattr(_keys, "sleep", nap)
     assert _top.main(["resilio", "--interval", "0.5"]) == 0
     assert naps == [0.5, 0.5, 0.5]
+
+
+@pytest.mark.parametrize("typed", [b"q", b"xQ", b""])
+def test_top_ends_with_q(monkeypatch: pytest.MonkeyPatch, typed: bytes) -> None:
+    """In a terminal q ends it before the interval is over, as in top, and so does a terminal that is gone."""
+    pytest.importorskip("rich", reason="rich is not installed")
+    termios = pytest.importorskip("termios", reason="keys are read on POSIX alone", exc_type=ImportError)
+    user, terminal = os.openpty()
+    before = termios.tcgetattr(terminal)
+    looks: list[int] = []
+    look = _top._look
+
+    def type_later(source: Any) -> Any:
+        looks.append(1)
+        os.write(user, typed or b"\x04")
+        return look(source)
+
+    monkeypatch.setattr(_top, "_look", type_later)
+    if not typed:
+        monkeypatch.setattr(os, "read", lambda keys, size: b"")
+    with open(terminal, closefd=False) as keys:
+        monkeypatch.setattr(sys, "stdin", keys)
+        assert _top.main(["resilio", "--interval", "3600"]) == 0
+    assert looks == [1]
+    assert termios.tcgetattr(terminal) == before
+    os.close(user)
+    os.close(terminal)
+
+
+def test_keys_that_mean_nothing_leave_the_interval_as_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What else is typed neither ends the command nor hastens the next reading; neither does silence."""
+    pytest.importorskip("termios", reason="keys are read on POSIX alone", exc_type=ImportError)
+    left: list[float] = []
+    clock = iter([0.0, 0.0, 4.0, 9.0, 0.0, 0.0])
+    ready = iter([[7], [7], []])
+
+    def select(*args: Any) -> Any:
+        left.append(args[3])
+        return (next(ready), [], [])
+
+    monkeypatch.setattr(_keys, "select", select)
+    monkeypatch.setattr(_keys, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(os, "read", lambda keys, size: b"x\xff")
+    assert _keys._pressed(7, 8.0) is False
+    assert _keys._pressed(7, 8.0) is False
+    assert left == [8.0, 4.0, 8.0]
+
+
+def test_top_in_the_background_reads_no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job in the background that reads the terminal would be stopped by it."""
+    pytest.importorskip("termios", reason="keys are read on POSIX alone", exc_type=ImportError)
+    monkeypatch.setattr(os, "tcgetpgrp", lambda terminal: os.getpgrp() + 1)
+    assert not _keys._in_front(0)
 
 
 def test_top_without_rich_says_what_to_install(
