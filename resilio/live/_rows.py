@@ -8,6 +8,7 @@ from collections.abc import Collection
 from time import thread_time_ns
 from typing import TYPE_CHECKING, Any
 
+from resilio._composition.keyed import Keyed
 from resilio._native.keyed import KeyedGate
 from resilio._native.sums import News, Sums
 from resilio.live._journal import Past
@@ -116,6 +117,7 @@ class Row:
             "since": past.since,
             "opened": past.opened,
             "why": past.why,
+            **({"keys": len(policy)} if isinstance(policy, Keyed) else {}),
             **({"parts": parts} if parts or "parts" in self._face else {}),
         }
         news = self._numbers.read(counted(gate), now_ns)

@@ -30,6 +30,7 @@ _TONES = {
     "forced_closed": "cyan",
     "disabled": "cyan",
 }
+_RANKS = ("bold red", "yellow", "cyan", "", "green")  # the worst first; "" for a state that is not known here
 _FIELDS = {"calls": "calls_s", "failures": "failures_s", "rejections": "rejected_s", "p99": "p99"}
 _COLUMNS = (
     *("state", "policy", "in flight", "queue", "calls/s", "failed/s", "rejected/s"),
@@ -50,7 +51,12 @@ def severity(policy: dict[str, Any]) -> int:
         return 3
     if policy.get("rejected_s") or "yellow" in tones:
         return 2
-    return int(bool(policy.get("calls_s")) and policy["failures_s"] > 0.05 * policy["calls_s"])
+    return int(_failing(policy) > 0.05)
+
+
+def _failing(policy: dict[str, Any]) -> float:
+    calls = policy.get("calls_s")
+    return float(policy["failures_s"] / calls) if calls else 0.0
 
 
 def _states(policy: dict[str, Any]) -> list[str]:
@@ -148,7 +154,7 @@ def _readable(data: Any) -> Any:
 
 
 def _words(policy: dict[str, Any]) -> str:
-    return " ".join([policy["kind"], policy["name"], *_states(policy)]).lower()
+    return " ".join([policy["kind"], policy["name"], *_states(policy), _state(policy).plain]).lower()
 
 
 def _cells(policy: dict[str, Any]) -> dict[str, Text]:
@@ -168,27 +174,33 @@ def _cells(policy: dict[str, Any]) -> dict[str, Text]:
 
 
 def _state(policy: dict[str, Any]) -> Text:
+    """Return the unusual state; of a policy in its usual one what is wrong, or one word for all kinds."""
     if policy.get("trouble"):
         return Text(policy["trouble"], "bold red")
-    state = policy.get("state")
-    if isinstance(state, dict):
-        return _of_keys(state)
-    return Text("-", "dim") if state is None else Text(state.replace("_", " "), _TONES.get(state, ""))
+    worst = min(_states(policy), key=lambda state: _RANKS.index(_TONES.get(state, "")), default="normal")
+    if (tone := _TONES.get(worst, "")) != "green":
+        return Text(_count(policy, worst) + worst.replace("_", " "), tone)
+    if policy.get("rejected_s"):
+        return Text("rejecting", "yellow")
+    if _failing(policy) > 0.05:
+        return Text(f"{100 * _failing(policy):.0f} % failing", "yellow")
+    return _healthy(policy)
+
+
+def _count(policy: dict[str, Any], state: str) -> str:
+    """Return how many of the keys are in this state; of a policy without keys nothing."""
+    states = policy["state"]
+    return f"{states[state]} of {sum(states.values())} " if isinstance(states, dict) else ""
+
+
+def _healthy(policy: dict[str, Any]) -> Text:
+    if policy["kind"] != "keyed":
+        return Text("healthy", "green")
+    return Text(f"all {policy['keys']} healthy", "green") if policy.get("keys") else Text("no keys", "dim")
 
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.0f}" if value >= 10 else f"{value:.2g}"
-
-
-def _of_keys(states: dict[str, int]) -> Text:
-    """Return the number of keys in the worst state present."""
-    ranks = ("bold red", "yellow", "cyan", "green", "")
-    tone, state = min(
-        ((_TONES.get(state, ""), state) for state in states), key=lambda one: ranks.index(one[0]), default=("dim", "-")
-    )
-    total = sum(states.values())
-    count = f"{states[state]} of {total} " if states else ""
-    return Text(f"{count}{state.replace('_', ' ')}", tone)
 
 
 def _why(why: dict[str, Any] | None) -> str:

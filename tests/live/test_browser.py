@@ -88,7 +88,7 @@ def test_the_page_shows_what_the_policies_do(page: Page, served: str) -> None:
     guarded = hosts(lambda host: boom())
     page.open(served)
     page.until(lambda: "payments" in page.rows())
-    assert page.rows()["payments"]["state"] == "closed"
+    assert page.rows()["payments"]["state"] == page.rows()["pool"]["state"] == "healthy"
     breaker.try_call(boom)
     breaker.try_call(boom)
     for host in ("one", "two"):
@@ -108,7 +108,7 @@ def test_the_page_shows_what_the_policies_do(page: Page, served: str) -> None:
     assert list(rows)[:2] == ["hosts", "payments"]
     assert rows["payments"]["state"] == "open"
     assert "opened\N{NO-BREAK SPACE}1\N{MULTIPLICATION SIGN}" in rows["payments"]["since"]
-    assert (rows["pool"]["state"], rows["pool"]["load"]) == ("admitting", "3 of 3")
+    assert (rows["pool"]["state"], rows["pool"]["load"]) == ("rejecting", "3 of 3")
     assert list(rows)[-1] == "a calm one"
     assert page.text("#sum-policies") == "4"
     page.until(lambda: int(page.text("#sum-problems")) >= 2 and page.driver.title.startswith("("))

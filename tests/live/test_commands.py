@@ -274,7 +274,7 @@ def test_the_terminal_shows_problems_first_and_what_happened_last() -> None:
         {**POLICY, "name": "failing", "failures_s": 4.0, "state": None},
         {**POLICY, "name": "rejecting", "rejected_s": 2.0, "why": why},
         {**POLICY, "name": "hosts", "kind": "keyed", "state": {"open": 2, "closed": 5}, "limit": None},
-        {**POLICY, "name": "calm hosts", "kind": "keyed", "state": {"closed": 5}, "why": {**why, "at": 1.0}},
+        {**POLICY, "name": "calm hosts", "kind": "keyed", "state": {"closed": 5}, "keys": 5, "why": {**why, "at": 1.0}},
         {**POLICY, "name": "no hosts yet", "kind": "keyed", "state": {}},
         {**POLICY, "name": "broken", "trouble": "ValueError"},
         {"id": 7, "kind": "bulkhead"},
@@ -304,7 +304,11 @@ def test_the_terminal_shows_problems_first_and_what_happened_last() -> None:
     assert all(name in line for name, line in zip(names, order, strict=True))
     assert "full 4 against 4, retry after 0.25 s" in order[2]
     assert "2 of 7 open" in order[1]
-    assert "5 of 5 closed" in order[4]
+    assert "all 5 healthy" in order[4]
+    assert order[2].startswith("rejecting")
+    assert order[3].startswith("50 % failing")
+    assert order[5].startswith("no keys")
+    assert order[6].startswith("healthy")
     assert "pay reset  by an operator at 1.2.3.4" in lines[-3]
     assert "circuit_breaker #1 closed -> open (consecutive)" in lines[-1]
     assert "and 6 more" in "\n".join(shown("p99", height=4))

@@ -2,7 +2,7 @@
 import { dress, element, put, svg } from "./dom.js";
 import { drawStack } from "./ledger.js";
 import { MINUTE, publish, store, view } from "./store.js";
-import { age, chipOf, inMs, kindOf, now, num, whyText } from "./words.js";
+import { age, chipOf, inMs, isWorried, kindOf, now, num, whyText } from "./words.js";
 
 export class RowView {
   constructor(id) {
@@ -62,8 +62,8 @@ export class RowView {
   }
 
   drawSince(policy) {
-    let text = policy.since ? `for ${age(Math.max(1, now() - policy.since))}` : "";
-    if (policy.opened) text += `, opened\u00a0${policy.opened}×`;
+    let text = policy.since && !isWorried(policy) ? `for ${age(Math.max(1, now() - policy.since))}` : "";
+    if (policy.opened) text += `${text && ", "}opened\u00a0${policy.opened}×`;
     put(this.since, text);
   }
 

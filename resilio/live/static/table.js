@@ -3,11 +3,11 @@ import { $, put } from "./dom.js";
 import { drawLegend } from "./ledger.js";
 import { RowView } from "./row.js";
 import { store, subscribe, view } from "./store.js";
-import { num, severity, states, words } from "./words.js";
+import { chipOf, num, severity, states, words } from "./words.js";
 
 function matches(policy) {
   if (!view.filter) return true;
-  const text = `${policy.name} ${policy.kind} ${words(policy.kind)} ${states(policy).map(([state]) => `${state} ${words(state)}`).join(" ")}`.toLowerCase();
+  const text = `${policy.name} ${policy.kind} ${words(policy.kind)} ${states(policy).map(([state]) => `${state} ${words(state)}`).join(" ")} ${chipOf(policy)[1]}`.toLowerCase();
   return view.filter.split(/\s+/).every((word) => text.includes(word));
 }
 

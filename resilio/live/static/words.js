@@ -13,28 +13,36 @@ export function states(policy) {
   return policy.state ? [[policy.state, 1]] : [];
 }
 
-export function severity(policy) {
-  if (policy.trouble || states(policy).some(([state, count]) => count && tone(state) === "bad")) return 3;
-  if (policy.rejected_s > 0 || states(policy).some(([state, count]) => count && tone(state) === "warn")) return 2;
-  if (policy.calls_s > 0 && policy.failures_s / policy.calls_s > 0.05) return 1;
-  return 0;
+const RANK = { bad: 0, warn: 1, info: 2, none: 3, ok: 4 };
+const unusual = (policy) => states(policy).filter(([state, count]) => count && tone(state) !== "ok").sort((a, b) => RANK[tone(a[0])] - RANK[tone(b[0])]);
+
+// What is wrong with a policy in its usual state.
+function worry(policy) {
+  if (policy.rejected_s > 0) return "rejecting";
+  const failing = policy.calls_s > 0 ? policy.failures_s / policy.calls_s : 0;
+  return failing > 0.05 ? `${Math.round(100 * failing)} % failing` : "";
 }
 
+export function severity(policy) {
+  const worst = unusual(policy).map(([state]) => tone(state))[0];
+  if (policy.trouble || worst === "bad") return 3;
+  if (policy.rejected_s > 0 || worst === "warn") return 2;
+  return worry(policy) ? 1 : 0;
+}
+
+// The unusual state; of a policy in its usual one what is wrong, or one word for all kinds.
 export function chipOf(policy) {
   if (policy.trouble) return ["bad", policy.trouble];
-  const all = states(policy).filter(([, count]) => count);
-  if (policy.state && typeof policy.state === "object") {
-    if (!all.length) return ["none", "no keys"];
-    const rank = { bad: 0, warn: 1, info: 2, ok: 3, none: 4 };
-    all.sort((a, b) => rank[tone(a[0])] - rank[tone(b[0])]);
-    const off = all.filter(([state]) => tone(state) !== "ok");
-    const total = all.reduce((sum, [, count]) => sum + count, 0);
-    if (!off.length) return ["ok", `all ${total} ${words(all[0][0])}`];
-    return [tone(off[0][0]), `${off[0][1]} of ${total} ${words(off[0][0])}`];
+  const [worst] = unusual(policy);
+  if (worst) {
+    const total = states(policy).reduce((sum, [, count]) => sum + count, 0);
+    return [tone(worst[0]), `${policy.kind === "keyed" ? `${worst[1]} of ${total} ` : ""}${words(worst[0])}`];
   }
-  if (!policy.state) return ["none", "–"];
-  return [tone(policy.state), words(policy.state)];
+  if (worry(policy)) return ["warn", worry(policy)];
+  if (policy.kind !== "keyed") return ["ok", "healthy"];
+  return policy.keys ? ["ok", `all ${num(policy.keys)} healthy`] : ["none", "no keys"];
 }
+export const isWorried = (policy) => !unusual(policy).length && Boolean(worry(policy));
 
 export const kindOf = (policy) => words(policy.of ? `${policy.kind} ${policy.of}` : policy.kind);
 export const now = () => Date.now() / 1000 + store.skew;
