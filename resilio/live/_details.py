@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import types
 from collections.abc import Callable, Iterator, Mapping
+from heapq import nlargest
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -24,6 +26,7 @@ __all__ = ["details_of", "editable"]
 
 _LATENCIES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p99.9": 0.999, "max": 1.0}
 _MOST_KEYS = 50
+_BY_KEY = ("queued", "rejected", "failures", "calls")
 _CALM = frozenset({"closed", "admitting", "normal", "serving", None})
 _DATA = frozenset({"default"})  # options that hold a result for callers, which may be confidential
 
@@ -113,13 +116,25 @@ def _seconds(seconds: float | None) -> str:
 
 
 def _keys(policy: Any, tag: Callable[[Any], str]) -> list[dict[str, Any]]:
-    """Return the keys whose policies are not in their normal state or have queued calls, at most 50."""
-    found: list[dict[str, Any]] = []
+    """
+    Return the keys that need a look, at most 50.
+
+    They are those not in their normal state or with queued calls. Policies without states, such as a rate limit or a
+    retry, show the keys with most queued, rejected, failed and other calls, in this order.
+    """
+    found = _counted_keys(policy)
+    if policy.gates[0].states:
+        chosen = list(islice((key for key in found if key[1] not in _CALM or key[2]["queued"]), _MOST_KEYS))
+    else:
+        chosen = nlargest(_MOST_KEYS, found, key=lambda key: [key[2][name] for name in _BY_KEY])
+    return [
+        {"key": tag(key), "state": state, **{name: counters[name] for name in ("inflight", *_BY_KEY)}}
+        for key, state, counters in chosen
+    ]
+
+
+def _counted_keys(policy: Any) -> Iterator[tuple[Any, str | None, Mapping[str, int]]]:
+    """Yield the keys with state and counters of their policies."""
     for number, (key, one) in enumerate(policy._table.all().items(), 1):
         pause(number)
-        state, counters = one._state(), one.gates[0].counters()
-        if state not in _CALM or counters["queued"]:
-            found.append({"key": tag(key), "state": state, "inflight": counters["inflight"]})
-        if len(found) == _MOST_KEYS:
-            break
-    return found
+        yield key, one._state(), one.gates[0].counters()

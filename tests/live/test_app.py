@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from oracles.asgi_client import Response, request
-from resilio import bulkhead, circuit_breaker, fallback, keyed, pipeline, rate_limit, registry
+from resilio import bulkhead, circuit_breaker, fallback, keyed, pipeline, rate_limit, registry, retry
 from resilio._composition.pipeline import PipelineWarning
 from resilio.live import _app, live
 from resilio.live._feed import Remote, events_in
@@ -216,6 +216,28 @@ class _Judge:
 
 def _raises(host: str) -> None:
     raise OSError(host)
+
+
+async def test_keys_of_a_policy_without_states_are_shown() -> None:
+    """
+    A keyed limit and a keyed retry had "no keys" in the table and none in the details, having no states.
+
+    The keys with most rejected calls are first, then those with most failures, then the busiest; they are 50 at most.
+    """
+    limits = keyed(lambda: rate_limit("1/h"), key=lambda host: host, name="limits")
+    retries = keyed(lambda: retry(on=OSError, attempts=1), key=lambda host: host, name="retries")
+    for calls, host in enumerate(["quiet", "noisy"], 1):
+        for _ in range(calls):
+            limits.try_call(str, host)
+    for host in range(60):
+        retries.try_call(_raises if host == 59 else str, host)
+    app = live(show_keys=True)
+    rows = {row["name"]: row for row in told(await request(app, path="/snapshot"))["policies"]}
+    assert (rows["limits"]["keys"], rows["retries"]["keys"]) == (2, 60)
+    keys = {name: told(await request(app, path=f"/policy?id={row['id']}"))["keys"] for name, row in rows.items()}
+    limited = [(key["key"], key["calls"], key["rejected"]) for key in keys["limits"]]
+    assert limited == [("'noisy'", 2, 1), ("'quiet'", 1, 0)]
+    assert (len(keys["retries"]), keys["retries"][0]["key"], keys["retries"][0]["failures"]) == (50, "59", 1)
 
 
 async def test_of_many_troubled_keys_some_are_shown() -> None:

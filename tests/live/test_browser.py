@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from oracles.browser import Page, browser, missing
-from resilio import bulkhead, circuit_breaker, keyed, pipeline, retry
+from resilio import bulkhead, circuit_breaker, keyed, pipeline, rate_limit, retry
 
 pytest.importorskip("uvicorn", reason="uvicorn is not installed")
 if missing() is not None:
@@ -144,6 +144,19 @@ def test_details_have_options_reasons_and_parts(page: Page, served: str) -> None
     assert page.run("return document.activeElement.innerText") == "payments"
     page.select("checkout")
     assert "bulkhead pool (max_concurrent=3)" in page.text("#detail .steps")
+
+
+def test_a_keyed_limit_shows_its_keys(page: Page, served: str) -> None:
+    """It has no states, so the table said "no keys", and the details had none."""
+    limits = keyed(lambda: rate_limit("1/h"), key=lambda tenant: tenant, name="limits")
+    for _ in range(3):
+        limits.try_call(str, "noisy")
+    limits.try_call(str, "quiet")
+    page.open(served)
+    page.until(lambda: page.rows()["limits"]["state"] == "all 2 healthy")
+    page.select("limits")
+    keys = page.text("#detail-live").split("KEYS, MOST REJECTED FIRST\n")[1].splitlines()
+    assert (keys[1], keys[3]) == ("2 rejected, 3 calls", "1 call")
 
 
 def test_operations_take_the_token_and_a_second_click(page: Page, served: str) -> None:

@@ -50,11 +50,16 @@ function drawDetail() {
   if (policy.time && Object.keys(policy.time).length) made.push(heading("Time spent in the last second"), ...ledger(policy.time));
   const rejections = Object.entries(detail.rejections);
   if (rejections.length) made.push(heading("Rejections by reason"), facts(rejections.map(([reason, count]) => [words(reason), num(count)])));
-  if (detail.keys && detail.keys.length) made.push(heading("Keys that need a look"), facts(detail.keys.map((key) => [key.key, key.state ? words(key.state) : `${key.inflight} in flight`])));
+  if (detail.keys && detail.keys.length) made.push(heading(detail.keys.some((key) => key.state) ? "Keys that need a look" : "Keys, most rejected first"), facts(detail.keys.map((key) => [key.key, keyText(key)])));
   const latency = Object.entries(detail.latency);
   if (latency.length) made.push(heading("Latency since the start"), facts(latency.map(([name, value]) => [name, ms(value)])));
   made.push(heading("Numbers"), facts(Object.entries(detail.numbers).filter(([, value]) => value !== 0 && value !== false).map(([name, value]) => [words(name), typeof value === "number" ? num(value) : String(value)])));
   live.replaceChildren(...made);
+}
+function keyText(key) {
+  const counted = [["rejected", key.rejected], ["failed", key.failures], ["queued", key.queued], ["in flight", key.inflight], [key.calls === 1 ? "call" : "calls", key.calls]];
+  const found = counted.filter(([name, count]) => count && !(key.state && name.startsWith("call"))).map(([name, count]) => `${num(count)} ${name}`);
+  return [...(key.state ? [words(key.state)] : []), ...found].join(", ");
 }
 function buildDetail(policy) {
   const made = [];
