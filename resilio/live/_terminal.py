@@ -106,12 +106,24 @@ class Screen:
 
     def _chosen(self, seen: dict[str, Any]) -> list[dict[str, Any]]:
         found = [policy for policy in seen.get("policies", []) if "calls" in policy and self._wanted in _words(policy)]
+        return [policy for _, group in self._groups(found) for policy in group]
+
+    def _groups(self, shown: list[dict[str, Any]]) -> list[tuple[float, list[dict[str, Any]]]]:
+        """Return each stack, outermost policy first, with the worst measure in it; the worst stack first."""
+        by_id = {policy.get("id", id(policy)): policy for policy in shown}
+        inner = {part for policy in shown for part in policy.get("parts", ())}
+        groups = []
+        for ident, head in sorted(by_id.items(), key=lambda one: (one[0] in inner, one[1]["name"])):
+            if by_id.pop(ident, None) is not None:
+                parts = [{**part, "inside": True} for one in head.get("parts", ()) if (part := by_id.pop(one, None))]
+                group = [head, *parts]
+                groups.append((max(map(self._measure, group)), group))
+        return groups if self._sort == "name" else sorted(groups, key=lambda one: -one[0])
+
+    def _measure(self, policy: dict[str, Any]) -> float:
         if self._sort == "name":
-            return sorted(found, key=lambda policy: policy["name"])
-        if self._sort == "problems":
-            return sorted(found, key=lambda policy: (-severity(policy), policy["name"]))
-        field = _FIELDS[self._sort]
-        return sorted(found, key=lambda policy: (-(policy[field] or 0.0), policy["name"]))
+            return 0.0
+        return severity(policy) if self._sort == "problems" else policy[_FIELDS[self._sort]] or 0.0
 
     def _head(self, seen: dict[str, Any], chosen: list[dict[str, Any]], problem: str | None) -> Text:
         about = seen.get("process", {})
@@ -159,10 +171,13 @@ def _words(policy: dict[str, Any]) -> str:
 
 def _cells(policy: dict[str, Any]) -> dict[str, Text]:
     limit = policy.get("limit")
+    indent = "  " if policy.get("inside") else ""
     load = f"{policy['inflight']}" if limit is None else f"{policy['inflight']}/{limit:g}"
     return {
         "state": _state(policy),
-        "policy": Text(policy["name"]).append(f"  {policy['kind']}", "dim"),
+        "policy": Text("  " if policy.get("inside") else "")
+        .append(policy["name"])
+        .append(f"  {policy['kind']}", "dim"),
         "in flight": Text(load),
         "queue": Text(str(policy["queued"] or "")),
         "calls/s": Text(_number(policy["calls_s"])),

@@ -146,6 +146,26 @@ def test_details_have_options_reasons_and_parts(page: Page, served: str) -> None
     assert "bulkhead pool (max_concurrent=3)" in page.text("#detail .steps")
 
 
+def test_the_parts_of_a_stack_stand_together(page: Page, served: str) -> None:
+    """
+    An open breaker was on top, and what it stops was somewhere among the healthy policies.
+
+    The group goes where its worst policy belongs; a part whose stack is filtered out stands alone.
+    """
+    circuit_breaker("a calm one")
+    inner = circuit_breaker("in the stack")
+    guarded = retry(on=OSError, name="retry", attempts=1)(inner(boom))
+    pipeline(circuit_breaker("breaker"), bulkhead(3, name="pool"), name="whole").policies[0].force_open()
+    page.open(served)
+    assert list(page.rows()) == ["whole", "breaker", "pool", "a calm one", "retry", "in the stack"]
+    assert page.rows()["in the stack"]["line"] == "circuit breaker in retry"
+    assert [row.get_attribute("class") for row in page.all("#rows tr")] == ["", "part", "part", "", "", "part"]
+    page.find("#filter").send_keys("forced")
+    page.until(lambda: list(page.rows()) == ["breaker"])
+    page.until(lambda: page.rows()["breaker"]["line"] == "circuit breaker")
+    assert guarded is not None
+
+
 def test_a_keyed_limit_shows_its_keys(page: Page, served: str) -> None:
     """It has no states, so the table said "no keys", and the details had none."""
     limits = keyed(lambda: rate_limit("1/h"), key=lambda tenant: tenant, name="limits")

@@ -315,6 +315,33 @@ def test_the_terminal_shows_problems_first_and_what_happened_last() -> None:
     assert "broken" in shown("failures")[3]
 
 
+def test_the_parts_of_a_stack_stand_together() -> None:
+    """
+    An open breaker was on top, and the pipeline that it stops was somewhere among the healthy policies.
+
+    A part that two stacks share is shown once; policies that are inside each other are not lost.
+    """
+    pytest.importorskip("rich", reason="rich is not installed")
+    from resilio.live._terminal import Screen
+
+    policies = [
+        {**POLICY, "id": 1, "name": "a calm one"},
+        {**POLICY, "id": 2, "name": "breaker", "state": "open", "calls_s": 1.0},
+        {**POLICY, "id": 3, "name": "pool", "rejected_s": 1.0},
+        {**POLICY, "id": 4, "name": "whole", "parts": [3, 2, 99]},
+        {**POLICY, "id": 5, "name": "another whole", "parts": [3], "calls_s": 9.0},
+        {**POLICY, "id": 6, "name": "chicken", "parts": [7]},
+        {**POLICY, "id": 7, "name": "egg", "parts": [6]},
+    ]
+    for sort, order in {
+        "problems": ["whole", "  breaker", "another whole", "  pool", "a calm one", "chicken", "  egg"],
+        "name": ["a calm one", "another whole", "  pool", "whole", "  breaker", "chicken", "  egg"],
+        "calls": ["another whole", "  pool", "a calm one", "whole", "  breaker", "chicken", "  egg"],
+    }.items():
+        (_, table, *_) = Screen(sort, "").picture({"policies": policies}).renderables
+        assert [str(cell).removesuffix("  bulkhead") for cell in table.columns[1].cells] == order
+
+
 def test_a_policy_whose_calls_fail_needs_a_look() -> None:
     """23 of 100 calls failed, in yellow, and the head-line said that all is well."""
     pytest.importorskip("rich", reason="rich is not installed")

@@ -43,7 +43,9 @@ export class RowView {
     dress(this.chip, `chip ${kind}`);
     put(this.chip, text);
     put(this.button, policy.name);
-    put(this.kind, kindOf(policy));
+    const head = store.policies.get(view.inside.get(this.id));
+    this.node.classList.toggle("part", Boolean(head));
+    put(this.kind, head ? `${kindOf(policy)} in ${head.name}` : kindOf(policy));
     const recent = policy.why && now() - policy.why.at < 10;
     put(this.why, recent ? whyText(policy.why) : "");
     dress(this.line, recent ? "rejected" : "");

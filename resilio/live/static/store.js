@@ -7,7 +7,7 @@ export const store = {
   boot: null, lastId: null, operations: false, interval: 1, process: null,
   policies: new Map(), trends: new Map(), events: [], skew: 0, at: 0, timed: false,
 };
-export const view = { filter: "", sort: "problems", open: null, token: null, readToken: null, order: [], rows: new Map(), visible: new Set() };
+export const view = { filter: "", sort: "problems", open: null, token: null, readToken: null, order: [], rows: new Map(), visible: new Set(), inside: new Map() };
 
 const listeners = {};
 export function subscribe(topic, listener) { (listeners[topic] ||= []).push(listener); }

@@ -11,12 +11,27 @@ function matches(policy) {
   return view.filter.split(/\s+/).every((word) => text.includes(word));
 }
 
+const byName = (a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : a.id - b.id);
+function measure(policy) {
+  return view.sort === "problems" ? severity(policy) : policy[view.sort] || 0;
+}
+
+// A stack stands together, the outermost policy first, where the worst of it belongs.
 function sorted() {
-  const shown = [...store.policies.values()].filter(matches);
-  const byName = (a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : a.id - b.id);
-  if (view.sort === "name") return shown.sort(byName);
-  if (view.sort === "problems") return shown.sort((a, b) => severity(b) - severity(a) || byName(a, b));
-  return shown.sort((a, b) => (b[view.sort] || 0) - (a[view.sort] || 0) || byName(a, b));
+  const shown = new Map([...store.policies.values()].filter(matches).map((policy) => [policy.id, policy]));
+  const inner = new Set([...shown.values()].flatMap((policy) => policy.parts || []));
+  view.inside.clear();
+  const groups = [], placed = new Set();
+  for (const head of [...shown.values()].sort((a, b) => inner.has(a.id) - inner.has(b.id) || byName(a, b))) {
+    if (placed.has(head.id)) continue;
+    const parts = (head.parts || []).filter((id) => id !== head.id && shown.has(id) && !placed.has(id));
+    for (const id of parts) view.inside.set(id, head.id);
+    const group = [head, ...parts.map((id) => shown.get(id))];
+    for (const { id } of group) placed.add(id);
+    groups.push({ head, group, worst: Math.max(...group.map(measure)) });
+  }
+  if (view.sort !== "name") groups.sort((a, b) => b.worst - a.worst || byName(a.head, b.head));
+  return groups.flatMap(({ group }) => group);
 }
 
 let heldSince = 0;
