@@ -175,9 +175,7 @@ def _cells(policy: dict[str, Any]) -> dict[str, Text]:
     load = f"{policy['inflight']}" if limit is None else f"{policy['inflight']}/{limit:g}"
     return {
         "state": _state(policy),
-        "policy": Text("  " if policy.get("inside") else "")
-        .append(policy["name"])
-        .append(f"  {policy['kind']}", "dim"),
+        "policy": Text(indent + policy["name"]).append(f"  {policy['kind']}", "dim"),
         "in flight": Text(load),
         "queue": Text(str(policy["queued"] or "")),
         "calls/s": Text(_number(policy["calls_s"])),
