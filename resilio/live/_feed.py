@@ -160,9 +160,9 @@ class Remote:
             if response.status != 200:
                 raise ConnectionError(f"{response.status} {response.reason}")
             for name, data in events_in(response):
-                if stop.is_set():
-                    return
                 with self._lock:
+                    if stop is not self._stop:  # `rest` has forgotten the state meanwhile
+                        return
                     self._apply(name, data)
                     self._problem = None
         finally:

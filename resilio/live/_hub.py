@@ -212,7 +212,9 @@ class Hub:
     # ---- the thread
 
     def _run(self) -> None:
-        alone, due, begins = 0, monotonic(), True
+        with self._reading:  # a single request may still be reading
+            self.source.rest()  # not to average over the time since such a request, or since a fork
+        alone, due = 0, monotonic()
         while self._stays(alone):
             self._asked.clear()
             try:
@@ -221,9 +223,7 @@ class Hub:
                     due = monotonic() + self.interval
                     self._full = None
                     with self._reading:
-                        if begins:  # not to average over the time since a single request had all read, or since a fork
-                            self.source.rest()
-                        begins, tick = False, self.source.read()
+                        tick = self.source.read()
                     self._publish(tick)
                 self._serve_fresh()
             except Exception as error:  # noqa: BLE001 - the thread must not end while there are viewers
