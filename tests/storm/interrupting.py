@@ -11,6 +11,11 @@ from typing import Any
 __all__ = ["Interrupter", "InterrupterOfCalls"]
 
 
+def interrupt() -> None:
+    """Raise a KeyboardInterrupt."""
+    raise KeyboardInterrupt
+
+
 class Interrupter:
     """
     Raises a KeyboardInterrupt before the n-th instruction of a function, counted in all that it calls in Python.
@@ -19,11 +24,19 @@ class Interrupter:
         number: From 0.
 
         hits: Whether the instructions of this frame count, asked as it begins; None: all do.
+
+        interrupt: Raises it.
     """
 
-    def __init__(self, number: int, hits: Callable[[FrameType], bool] | None = None) -> None:
+    def __init__(
+        self,
+        number: int,
+        hits: Callable[[FrameType], bool] | None = None,
+        interrupt: Callable[[], None] = interrupt,
+    ) -> None:
         self.left = number
         self._hits = hits
+        self._interrupt = interrupt
 
     def __call__(self, frame: FrameType, event: str, arg: object) -> Any:
         """Trace: the interpreter asks before each instruction."""
@@ -33,7 +46,7 @@ class Interrupter:
         if event == "opcode":
             self.left -= 1
             if self.left < 0:
-                raise KeyboardInterrupt
+                self._interrupt()
         return self
 
     def begin(self, *, here: bool = False) -> None:
@@ -58,4 +71,4 @@ class InterrupterOfCalls(Interrupter):
         hits = self._hits is None or self._hits(frame)
         self.left -= hits and not frame.f_code.co_flags & CO_GENERATOR
         if self.left < 0:
-            raise KeyboardInterrupt
+            self._interrupt()

@@ -2,39 +2,29 @@
 
 from __future__ import annotations
 
-import gc
-import random
 import signal
 import sys
 import threading
-import time
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
 from resilio import (
     PipelineWarning,
-    RejectedError,
     bulkhead,
     circuit_breaker,
-    deadline,
-    detached,
     events,
     keyed,
     pipeline,
-    priority,
-    rate_limit,
     retry,
     timeout,
 )
 from resilio._context import variables
 from resilio._strategies import threads
 from resilio._support.client_target import mark_as_heeding_time
-from resilio.events import Rejected, Settled, StateChanged
-from resilio.testing import assert_no_leaks, record_events
+from resilio.events import StateChanged
+from resilio.testing import assert_no_leaks
+from storm.alarms import end_of, left_behind
 from storm.interrupting import Interrupter, InterrupterOfCalls
 from storm.world import CalleeError
 
@@ -42,132 +32,6 @@ pytestmark = [
     pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="there are no interval timers here"),
     pytest.mark.filterwarnings(f"ignore::{PipelineWarning.__module__}.PipelineWarning"),
 ]
-
-ROUNDS = 4000
-
-
-class Interrupts:
-    """Sends the main thread a KeyboardInterrupt now and then, only while it is asked to, and counts."""
-
-    def __init__(self) -> None:
-        self.armed = False
-        self.sent = 0
-
-    def handle(self, *_: object) -> None:
-        """Interrupt once."""
-        if self.armed:
-            self.armed = False
-            self.sent += 1
-            raise KeyboardInterrupt
-
-    def resend(self, *_: object) -> None:
-        """Raise again what the core could not raise where it came."""
-        raise KeyboardInterrupt
-
-
-@pytest.fixture
-def uncollected() -> Iterator[None]:
-    """Have the collector stand still: Python swallows a Ctrl-C that comes in one of its callbacks."""
-    gc.disable()
-    yield
-    gc.enable()
-
-
-@pytest.fixture
-def interrupts(unlogged: None) -> Iterator[Interrupts]:
-    """Install the handlers for the test."""
-    interrupts = Interrupts()
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    before = signal.signal(signal.SIGALRM, interrupts.handle), signal.signal(signal.SIGINT, interrupts.resend)
-    yield interrupts
-    sys.setswitchinterval(interval)
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    signal.signal(signal.SIGALRM, before[0])
-    signal.signal(signal.SIGINT, before[1])
-
-
-def hit(interrupts: Interrupts, call: Any, after: float) -> str:
-    """Make a call that is interrupted `after` seconds, if it still runs then; return how it ended."""
-    try:
-        interrupts.armed = True
-        signal.setitimer(signal.ITIMER_REAL, after)
-        how = end_of(call)
-        interrupts.armed = False
-        for _ in range(20):  # one that the core has put off arrives here
-            pass
-    except KeyboardInterrupt:
-        interrupts.armed = False
-        return "interrupted"
-    return how
-
-
-def end_of(call: Any) -> str:
-    """Make a call and return how it ended."""
-    try:
-        call()
-    except RejectedError:
-        return "rejected"
-    except CalleeError:
-        return "error"
-    return "returned"
-
-
-def make_calls(rng: random.Random) -> list[Any]:
-    """Return calls that go through every line there is: queues, hooks, listeners, streams, blocks."""
-    pool = bulkhead(1, max_queued=5, max_wait=0.002, weight=lambda *_: 1)
-    limit = rate_limit("50000/s", burst=3, max_wait=0.001, cost=lambda *_: 1)
-    breaker = circuit_breaker(
-        consecutive=3, open_for=0.0002, max_open_for=0.0002, failed_if=lambda result: result == 13
-    )
-    stack = pipeline(limit, breaker, pool)
-
-    @stack
-    def call() -> int:
-        number = rng.randint(0, 15)
-        if number < 2:
-            raise CalleeError
-        if number < 4:
-            time.sleep(0.0001)
-        return number
-
-    def attempt() -> None:
-        stack.try_call(call.__wrapped__).unwrap()
-
-    def block() -> None:
-        with pool:
-            call.__wrapped__()
-
-    def permit_block() -> None:
-        with pool.permit():
-            call.__wrapped__()
-
-    def ambient() -> None:
-        with deadline(600.0), priority("critical"), detached():
-            call.__wrapped__()
-
-    alone = pipeline(limit, breaker, bulkhead(1, weight=lambda *_: 1))(call.__wrapped__)
-    return [call, attempt, block, permit_block, ambient, alone, alone, pool, breaker]
-
-
-@contextmanager
-def competition(pool: Any) -> Iterator[None]:
-    """Have two threads compete for the permits of `pool`, so that there are queues and wake-ups."""
-    stop = threading.Event()
-
-    def compete() -> None:
-        while not stop.is_set():
-            pool.try_call(time.sleep, 0.0001)
-
-    threads = [threading.Thread(target=compete) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
 
 
 def in_a_block(pool: Any) -> None:
@@ -207,11 +71,6 @@ def test_a_block_interrupted_at_any_instruction_keeps_no_permit(block: Any) -> N
         assert pool.used == 0, f"interrupted before instruction {number}"
     assert len(errors) == number > 10
     assert_no_leaks()
-
-
-def left_behind() -> list[str]:
-    """Return the names of what is ambient here, where nothing is under way."""
-    return [variable.name for variable in variables.AMBIENT if variable.get() is not None]
 
 
 def interrupted(number: int, block: Any) -> bool:
@@ -353,48 +212,3 @@ def test_no_thread_waits_for_ever_for_a_call_that_was_interrupted(monkeypatch: p
         limit.call(int)
     thread.join(30.0)
     assert not thread.is_alive(), "it waits for ever"
-
-
-@pytest.mark.untraced
-def test_a_call_in_a_thread_that_was_interrupted_leaves_no_lock_taken(interrupts: Interrupts) -> None:
-    """On 3.14 a Ctrl-C that comes as `with lock` has taken a lock leaves it taken: all calls after that one hung."""
-    made: list[threads.Threads] = []
-    limit = timeout(30.0, thread=True)
-    with pytest.MonkeyPatch.context() as patched:
-        begin = threads.Threads._begin
-        patched.setattr(threads.Threads, "_begin", lambda self: (made.append(self), begin(self)))
-        limit.call(int)
-    (own,) = made
-    for _ in range(ROUNDS):
-        assert own._lock.acquire(timeout=30.0), "it is taken for ever"
-        own._lock.release()
-        limit.call(int)
-        while not own.idle:  # how a thread begins is Python's own
-            time.sleep(0)
-        hit(interrupts, lambda: limit.call(int), random.uniform(1e-6, 1.2e-4))
-    assert interrupts.sent > 100
-
-
-def test_an_interrupt_is_never_swallowed_and_leaks_nothing(interrupts: Interrupts) -> None:
-    """Of thousands of Ctrl-C at random moments each one comes out exactly once, and at the end nothing is held."""
-    seed = random.randrange(2**32)
-    print(f"interrupts: seed {seed}")
-    rng = random.Random(seed)
-    *calls, pool, breaker = make_calls(rng)
-    unsubscribe = events.subscribe(lambda event: len(str(event)), kinds=[StateChanged, Rejected, Settled])
-    ended: Counter[str] = Counter()
-    with competition(pool):
-        for _ in range(ROUNDS):
-            before = interrupts.sent
-            how = hit(interrupts, rng.choice(calls), rng.uniform(1e-6, rng.choice([3e-5, 4e-4, 5e-3])))
-            sent = interrupts.sent - before
-            assert sent == (how == "interrupted"), f"{how}, but {sent} were sent"
-            ended[how] += 1
-    unsubscribe()
-    print(f"interrupts: {dict(ended)}")
-    assert left_behind() == []
-    assert min(ended["interrupted"], ended["returned"]) > 100, ended
-    with record_events(breaker) as recorded:
-        breaker.force_open()
-    assert recorded.states() == ["forced_open"], "events are delivered no more"
-    assert_no_leaks()
