@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import inspect
+import threading
 import weakref
 from typing import Any
 
@@ -58,6 +59,22 @@ def test_an_exit_fetched_long_before_is_not_the_blocks_own(pool: Any) -> None:
     enter()
     early(None, None, None)
     assert pool.used == 0
+
+
+def test_a_thread_that_has_ended_keeps_nothing_of_the_exit_that_it_fetched(pool: Any) -> None:
+    """Without the GIL each such thread left a weak reference behind, and nothing freed it."""
+
+    def dead() -> int:
+        return sum(type(one) is weakref.ref and one() is None for one in gc.get_objects())
+
+    gc.collect()
+    before = dead()
+    for _ in range(20):
+        thread = threading.Thread(target=getattr, args=(pool, "__exit__"))
+        thread.start()
+        thread.join()
+    gc.collect()
+    assert dead() - before < 10
 
 
 def test_steps_of_another_kind_do_not_belong_together(pool: Any) -> None:

@@ -12,6 +12,7 @@
  * again at the end by the frame.
  */
 #include "call/block.h"
+#include "call/pending_exit.h"
 
 #define RS_FREE_STEPS 32
 
@@ -39,43 +40,9 @@ static int entry_first; /* does `with` fetch the entry first? */
 
 /* ---- the exit fetched last, in this thread ------------------------------------------------------------------ */
 
-#ifdef Py_GIL_DISABLED
-static RS_THREAD_LOCAL PyObject *pending; /* a weak reference: a step may die in another thread */
-
-static void pending_forget(void) { Py_CLEAR(pending); }
-static void pending_died(StepObject *step) {}
-
-static void pending_set(StepObject *step)
-{
-    Py_XSETREF(pending, PyWeakref_NewRef((PyObject *)step, NULL));
-    if (pending == NULL)
-        PyErr_Clear();
-}
-
-static StepObject *pending_get(void)
-{
-    PyObject *step = NULL;
-    if (pending)
-        PyWeakref_GetRef(pending, &step);
-    return (StepObject *)step;
-}
-#else
-static StepObject *pending; /* borrowed: cleared when the step dies. No other thread runs inside BEFORE_WITH */
-
-static void pending_forget(void) { pending = NULL; }
-static void pending_set(StepObject *step) { pending = step; }
-static StepObject *pending_get(void) { return (StepObject *)Py_XNewRef((PyObject *)pending); }
-
-static void pending_died(StepObject *step)
-{
-    if (pending == step)
-        pending = NULL;
-}
-#endif
-
 static int pending_is_of(PyObject *policy)
 {
-    StepObject *step = pending_get();
+    StepObject *step = (StepObject *)pending_get();
     int is_of = step && step->policy == policy;
     Py_XDECREF((PyObject *)step);
     return is_of;
@@ -84,7 +51,7 @@ static int pending_is_of(PyObject *policy)
 /* The exit of the `with` statement that calls this entry, a new reference; NULL: a direct call. */
 static StepObject *exit_of(const StepObject *entry)
 {
-    StepObject *step = pending_get();
+    StepObject *step = (StepObject *)pending_get();
     if (step == NULL)
         return NULL;
     pending_forget();
@@ -183,7 +150,7 @@ static PyObject *method_get(MethodObject *self, PyObject *instance, PyObject *ow
     if (RS_UNLIKELY(!RS_USES(with_order)))
         return (PyObject *)step;
     if (self->part == EXIT || self->part == AEXIT)
-        pending_set(step);
+        pending_set((PyObject *)step);
     else if (entry_first || !pending_is_of(instance))
         pending_forget();
     return (PyObject *)step;
@@ -201,7 +168,7 @@ static int step_traverse(StepObject *self, visitproc visit, void *arg)
 static void step_dealloc(StepObject *self)
 {
     PyObject_GC_UnTrack(self);
-    pending_died(self);
+    pending_died((PyObject *)self);
     if (RS_UNLIKELY(self->weakrefs != NULL))
         PyObject_ClearWeakRefs((PyObject *)self);
     if (RS_UNLIKELY(self->held != NULL)) {
@@ -377,7 +344,7 @@ int rs_block_add(PyObject *module)
 {
     if (rs_private_may(RS_PRIVATE_with_order) && see_order() < 0)
         return -1;
-    if (PyType_Ready(&method_type) < 0 || PyType_Ready(&step_type) < 0)
+    if (PyType_Ready(&method_type) < 0 || PyType_Ready(&step_type) < 0 || pending_ready() < 0)
         return -1;
     if (rs_block_entry_init() < 0)
         return -1;
