@@ -45,7 +45,6 @@ typedef struct rs_end {
     PyObject *target;          /* answer, RS_CALL and RS_AWAIT */
     PyObject *argument;        /* answer, RS_CALL: the one argument; NULL: the call's own */
     PyObject *call;            /* the Call; NULL in a thread */
-    struct rs_run *run;        /* opaque to strategies, except for the functions of rs_core_api */
     int16_t stage;             /* index of the stage that is asked */
     int8_t outcome;            /* rs_outcome by the stage's judges; answer: the outcome to count there */
     uint8_t called;            /* 0: rejected inside */
@@ -68,9 +67,9 @@ typedef struct rs_strategy_ops {
 
 /* The functions of core for strategies: the capsule resilio._native.core._api. */
 typedef struct rs_core_api {
-    /* Ask the retry scopes outside of this run, innermost first, until *ask* answers other than 0. */
-    int (*outer)(const struct rs_run *, const rs_gate_ops *kind, int (*ask)(rs_gate *, rs_slot *, void *),
-                 void *context);
+    /* Ask the gates of a kind in the calls around, innermost first, until *ask* answers other than 0. Strategies run
+     * outside their own call. */
+    int (*outer)(const rs_gate_ops *kind, int (*ask)(rs_gate *, rs_slot *, void *), void *context);
     /* The nearest stage of this kind outside of *stage* of this call. NULL: there is none. */
     rs_gate *(*outside)(PyObject *call, int stage, const char *kind);
     int64_t (*deadline_ns)(void); /* the ambient deadline, RS_NEVER if there is none */

@@ -19,8 +19,6 @@ cdef extern from "strategy.h":
         RS_OUT_OF_TIME
         RS_SUPERSEDED
 
-    ctypedef struct rs_run:
-        pass
     ctypedef struct rs_end:
         PyObject *value
         PyObject *error
@@ -30,7 +28,6 @@ cdef extern from "strategy.h":
         PyObject *target
         PyObject *argument
         PyObject *call
-        rs_run *run
         int16_t stage
         int8_t outcome
         uint8_t called
@@ -55,7 +52,7 @@ cdef extern from "strategy.h":
 
     ctypedef int (*rs_ask)(rs_gate *, rs_slot *, void *) noexcept
     ctypedef struct rs_core_api:
-        int (*outer)(const rs_run *, const rs_gate_ops *, rs_ask, void *) noexcept
+        int (*outer)(const rs_gate_ops *, rs_ask, void *) noexcept
         rs_gate *(*outside)(PyObject *, int, const char *) noexcept
         int64_t (*deadline_ns)() noexcept
         int64_t (*now_ns)() noexcept

@@ -3,12 +3,9 @@
 
 typedef int asking(rs_gate *, rs_slot *, void *);
 
-static RS_APART int ask_from(const rs_frame *frame, const rs_run *run, const rs_gate_ops *kind, asking *ask,
-                             void *context)
+static RS_APART int ask_from(const rs_frame *frame, const rs_gate_ops *kind, asking *ask, void *context)
 {
     for (; frame; frame = frame->outer) {
-        if (frame->run == run)
-            continue;
         if (RS_UNLIKELY(frame->run->detached != rs_detached) && rs_detached_from(frame->run))
             break; /* those further out began even earlier */
         for (int i = frame->run->n - 1; i >= frame->run->base; i--) {
@@ -21,10 +18,10 @@ static RS_APART int ask_from(const rs_frame *frame, const rs_run *run, const rs_
     return 0;
 }
 
-static int outer(const rs_run *run, const rs_gate_ops *kind, asking *ask, void *context)
+static int outer(const rs_gate_ops *kind, asking *ask, void *context)
 {
     const rs_frame *frame = *rs_ambient();
-    return frame ? ask_from(frame, run, kind, ask, context) : 0;
+    return frame ? ask_from(frame, kind, ask, context) : 0;
 }
 
 static rs_gate *outside(PyObject *call, int stage, const char *kind)

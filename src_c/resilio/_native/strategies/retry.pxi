@@ -24,7 +24,7 @@ from resilio._native.gate cimport (
 )
 from resilio._native.options cimport ns_of
 from resilio._native.strategy cimport (
-    RS_AGAIN, RS_AWAIT, RS_IN_THREAD, RS_PASS, rs_core_api, rs_end, rs_run, rs_strategy_ops,
+    RS_AGAIN, RS_AWAIT, RS_IN_THREAD, RS_PASS, rs_core_api, rs_end, rs_strategy_ops,
 )
 
 from inspect import isawaitable
@@ -65,7 +65,6 @@ cdef extern from *:
     #include "budget_object.h"
     #include "pace.h"
     #include "strategy.h"
-    typedef struct rs_run rs_run;
     typedef int (*rs_asked)(rs_gate *, rs_slot *, void *);
     typedef struct { rs_gate gate; void *methods; rs_budget_object *budget; rs_pace pace; } rs_retry;
     """
@@ -244,7 +243,7 @@ cdef class RetryGate(Gate):
         cdef int reason = GO if error is None else self.concerns(tries, options, error, outcome, slot, end)
         if reason != GO:
             return reason
-        cdef RetryBudget budget = payer(options, tries, slot, end)
+        cdef RetryBudget budget = payer(options, tries, slot)
         note_failure(self, tries, budget, error)
         if tries.attempt >= options.attempts:
             return ATTEMPTS
@@ -283,7 +282,7 @@ cdef class RetryGate(Gate):
             return RETRY_DEADLINE if isinstance(error, DeadlineExceededError) else REJECTED
         if outcome != RS_FAILURE:
             return NOT_RETRYABLE
-        if ask_outer(NULL if end == NULL else end.run, slot, would_retry, <void *>error):
+        if ask_outer(slot, would_retry, <void *>error):
             return NESTED
         if rs_scopes_alive() and _would_any(_visible(tries.scope), error):
             return NESTED
@@ -335,7 +334,7 @@ cdef class RetryGate(Gate):
 
     cdef int again(self, Tries tries, object error, object value, rs_slot *slot, rs_end *end) except -1:
         tries.go_on(error, end.now_ns)
-        tries.show(None, slot, end.run)
+        tries.show(None, slot)
         end.resume_ns = tries.resume_ns
         if error is not None:
             return RS_AGAIN

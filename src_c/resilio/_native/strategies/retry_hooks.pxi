@@ -4,7 +4,7 @@ A retry's operations, called by the core: a part of retry.pxi.
 None of them raises: where a retry cannot decide, the result or error at hand goes on.
 """
 
-cdef int ask_outer(const rs_run *run, rs_slot *slot, rs_asked ask, void *context) noexcept:
+cdef int ask_outer(rs_slot *slot, rs_asked ask, void *context) noexcept:
     """Ask the retries around, of this run and the runs around it, innermost first, until one returns other than 0."""
     cdef uint64_t before = 0 if slot == NULL else slot.retry.before
     cdef int answer
@@ -15,7 +15,7 @@ cdef int ask_outer(const rs_run *run, rs_slot *slot, rs_asked ask, void *context
             answer = ask(slot.gate, slot, context)
             if answer:
                 return answer
-    return api.outer(run, &retry_ops, ask, context)
+    return api.outer(&retry_ops, ask, context)
 
 
 cdef int pays(rs_gate *gate, rs_slot *slot, void *context) noexcept:
@@ -25,14 +25,14 @@ cdef int pays(rs_gate *gate, rs_slot *slot, void *context) noexcept:
 cdef int retry_prepare(rs_gate *gate, rs_slot *slot, const rs_request *request) noexcept:
     slot.retry.paid_outside = False
     slot.retry.measures = request.func != NULL  # the Tries of blocks and streams measure their attempts themselves
-    if ask_outer(NULL, slot, pays, NULL) or (rs_scopes_alive() and in_paying_scope()):
+    if ask_outer(slot, pays, NULL) or (rs_scopes_alive() and in_paying_scope()):
         slot.retry.paid_outside = True
     return 0
 
 
 cdef bint in_paying_scope "rs_retry_in_paying_scope"() noexcept:
     try:
-        return _payer(NULL, NULL, None) is not None
+        return _payer(NULL, None) is not None
     except Exception:
         return False
 

@@ -5,9 +5,9 @@ The retry compares the duration of a failed attempt with those of successful one
 cost to the dependency.
 """
 
-cdef RetryBudget payer(Options options, Tries tries, rs_slot *slot, rs_end *end):
+cdef RetryBudget payer(Options options, Tries tries, rs_slot *slot):
     """The budget that pays for a retry: the outermost, to which the success of nested retries pays in."""
-    found = _payer(NULL if end == NULL else end.run, slot, tries.scope)
+    found = _payer(slot, tries.scope)
     return options.budget if found is None else found
 
 

@@ -179,12 +179,12 @@ cdef int _note_payer(rs_gate *gate, rs_slot *slot, void *context) noexcept:
     return 0                            # go on: successes pay in to the budget of the outermost
 
 
-cdef RetryBudget _payer(const rs_run *run, rs_slot *slot, Scope own):
+cdef RetryBudget _payer(rs_slot *slot, Scope own):
     """The budget of the retries around, to which their success pays in; None: no retry, or a free one."""
     cdef Scope scope = _visible(own)
     cdef PyObject *gate = NULL
     cdef RetryBudget payer = None if scope is None else scope.paid_by()
     if payer is not None:
         return payer
-    ask_outer(run, slot, _note_payer, <void *>&gate)
+    ask_outer(slot, _note_payer, <void *>&gate)
     return None if gate == NULL else (<RetryGate><object>gate).options().budget

@@ -67,7 +67,7 @@ cdef class Tries:
         Args:
             generator: The generator whose consumer would see the scope between two items; None: there is none.
         """
-        self.show(generator, NULL, NULL)
+        self.show(generator, NULL)
 
     def leave(self):
         """End the attempt that `enter` began."""
@@ -115,13 +115,13 @@ cdef class Tries:
         self.stop(reason, error, True, now)
         return None
 
-    cdef int show(self, object generator, rs_slot *slot, const rs_run *run) except -1:
+    cdef int show(self, object generator, rs_slot *slot) except -1:
         """Make this retry visible to nested retries that the chain of calls does not lead to."""
         if self.scope is None:
             self.scope = Scope()
             self.scope.gate = self.gate
         self.scope.link(_visible(self.scope))
-        paying = _payer(run, slot, self.scope)
+        paying = _payer(slot, self.scope)
         self.scope.pay_by(self.gate.options().budget if paying is None else paying)
         self.scope.run_in(None if generator is None else ref(generator))
         return self.scope.open()

@@ -302,7 +302,6 @@ int rs_run_outward(rs_run *run, rs_end *end)
             end->outcome = run->verdict;
         if (strategy && RS_UNLIKELY(wants_to_know(run, i, end))) {
             leave_deadlines(run, i);
-            end->run = run;
             end->deadline_ns = run->deadline_ns;
             end->stage = (int16_t)i;
             end->place = run->place;
