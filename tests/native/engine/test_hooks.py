@@ -2,6 +2,8 @@
 
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,3 +51,37 @@ def test_a_hook_that_nobody_has_registered_says_how():
         core.hook("nonesuch")
     with pytest.raises(TypeError, match="takes a function"):
         core.set_hooks("park")
+
+
+INTERRUPTED = """
+import sys
+from resilio import circuit_breaker
+
+def interrupt(frame, event, arg):
+    if frame.f_code.co_name == "import_module":
+        raise KeyboardInterrupt
+
+breaker = circuit_breaker()
+
+@breaker
+def fail():
+    raise OSError
+
+sys.settrace(interrupt)
+try:
+    try:
+        fail()
+    except OSError:
+        pass
+    for _ in range(20):
+        pass
+except KeyboardInterrupt:
+    print("interrupted", breaker.snapshot().failures)
+"""
+
+
+def test_a_ctrl_c_in_the_import_of_a_hook_comes_out_and_the_hook_is_there():
+    """A process that was interrupted as it judged its first error lost both: the Ctrl-C was swallowed."""
+    settings = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, env=settings, check=True)
+    assert (done.stdout, done.stderr) == ("interrupted 1\n", "")

@@ -7,8 +7,8 @@ import random
 
 import pytest
 
-from resilio import circuit_breaker
-from resilio.errors import CircuitOpenError
+from resilio import bulkhead, circuit_breaker, pipeline
+from resilio.errors import BulkheadFullError, CircuitOpenError
 
 
 class Broken(Exception):
@@ -137,3 +137,26 @@ def test_a_row_that_a_pause_interrupts_waits_for_the_calls_after_it(vt, pause):
     for permit in batch[::10]:
         permit.failure()
     assert breaker.state == "closed"
+
+
+def test_calls_that_were_never_made_are_no_hope(vt):
+    """Four calls wait at a bulkhead inside, and are rejected there: a row of failures does not wait for them."""
+    breaker, pool = circuit_breaker(consecutive=5, failure_rate=None), bulkhead(1, max_queued=4, max_wait=1.0)
+    call = pipeline(breaker, pool)(asyncio.sleep)
+
+    async def main():
+        hanging = [breaker.try_acquire() for _ in range(10)], pool.try_acquire()
+        breaker.try_acquire().failure()
+        waiting = [asyncio.create_task(call(0.0)) for _ in range(4)]
+        await asyncio.sleep(0.5)
+        breaker.try_acquire().failure()
+        ended = await asyncio.gather(*waiting, return_exceptions=True)
+        assert all(isinstance(error, BulkheadFullError) for error in ended)
+        for _ in range(2):
+            breaker.try_acquire().failure()
+        assert breaker.state == "closed"
+        breaker.try_acquire().failure()
+        assert breaker.state == "open"
+        del hanging
+
+    vt.run(main)

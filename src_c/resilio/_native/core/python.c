@@ -1,6 +1,8 @@
 /* Pending exceptions, imports and hooks; python.h documents each function. */
 #include "core.h"
 
+#define MOST_INTERRUPTS 8 /* of one import */
+
 /* PyImport_ImportModule uses the globals of the running Python code, which may have no __builtins__. */
 PyObject *rs_import(const char *module)
 {
@@ -55,14 +57,28 @@ static PyObject *hook(PyObject *module, PyObject *name)
     return value;
 }
 
+/* The first use imports. A Ctrl-C that interrupts this is raised at the next safe point: for most callers an exception
+   means that there is no such hook, and they go on without it. */
+static RS_APART PyObject *load_hook(const char *name)
+{
+    PyObject *key = PyUnicode_FromString(name), *value = key ? hook(NULL, key) : NULL;
+    int interrupts = 0;
+    while (key && value == NULL && PyErr_ExceptionMatches(PyExc_KeyboardInterrupt) && interrupts++ < MOST_INTERRUPTS) {
+        PyErr_Clear();
+        value = hook(NULL, key);
+    }
+    if (interrupts)
+        PyErr_SetInterrupt();
+    Py_XDECREF(key);
+    return value;
+}
+
 PyObject *rs_hook(const char *name, PyObject **cache)
 {
     PyObject *value = __atomic_load_n(cache, __ATOMIC_ACQUIRE);
     if (RS_LIKELY(value != NULL))
         return value;
-    PyObject *key = PyUnicode_FromString(name);
-    value = key ? hook(NULL, key) : NULL;
-    Py_XDECREF(key);
+    value = load_hook(name);
     if (value)
         __atomic_store_n(cache, value, __ATOMIC_RELEASE); /* kept for the life of the process */
     return value;

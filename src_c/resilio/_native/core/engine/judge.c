@@ -49,7 +49,9 @@ static int is_rejected_for_time(PyObject *error)
 static int is_rejection(PyObject *error)
 {
     PyObject *class = rs_hook("RejectedError", &rejected_error);
-    if ((class && PyObject_TypeCheck(error, (PyTypeObject *)class)) || is_rejected_for_time(error))
+    int is = (class && PyObject_TypeCheck(error, (PyTypeObject *)class)) || is_rejected_for_time(error);
+    rs_drop_error();
+    if (is)
         return 1;
     if (!PyObject_TypeCheck(error, (PyTypeObject *)PyExc_BaseExceptionGroup))
         return 0;
