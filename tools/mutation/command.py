@@ -15,6 +15,7 @@ from environments import ROOT
 from suite import EXTRAS
 from wheels import CACHE
 
+from mutation.covers import all_tests
 from mutation.mutators import Mutant
 from mutation.sample import draw, equivalents, every_mutant
 from mutation.workspace import CAUGHT, HUNG, REDRAWN, SURVIVED, Workspace
@@ -35,11 +36,14 @@ class Report:
     verdicts: dict[int, tuple[Mutant, str]] = field(default_factory=dict)
     begun: float = field(default_factory=time.monotonic)
 
-    def note(self, place: int, mutant: Mutant, verdict: str) -> None:
-        """Record and print a verdict."""
+    def note(self, place: int, mutant: Mutant, verdict: str, seconds: float = 0.0) -> None:
+        """Record and print a verdict, and how long it took."""
         self.verdicts[place] = (mutant, verdict)
         if verdict not in REDRAWN:
-            print(f"{len(self._valid()):>4} {verdict}: {mutant.id} {mutant.path}:{mutant.line}", flush=True)
+            print(
+                f"{len(self._valid()):>4} {seconds:4.0f} s {verdict}: {mutant.id} {mutant.path}:{mutant.line}",
+                flush=True,
+            )
 
     def is_full(self) -> bool:
         """Return True if as many as wanted have a verdict that counts."""
@@ -128,14 +132,17 @@ def _run(chosen: list[Mutant], options: argparse.Namespace, report: Report) -> N
     def work(number: int) -> None:
         workspace = Workspace(ROOT, CACHE / f"mutation-{number}", python, options.limit, options.narrow)
         workspace.prepare()
+        if not options.only:
+            workspace.measure(all_tests())
         while True:
             with lock:
                 place, mutant = next(order, (-1, None))
             if mutant is None or report.is_full():
                 return
+            begun = time.monotonic()
             verdict = EQUIVALENT if any(one.matches(mutant) for one in known) else workspace.try_out(mutant)
             with lock:
-                report.note(place, mutant, verdict)
+                report.note(place, mutant, verdict, time.monotonic() - begun)
 
     python = options.python or _environment()
     with ThreadPoolExecutor(options.workers) as pool:

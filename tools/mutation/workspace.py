@@ -11,10 +11,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
+import threading
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 from mutation.covers import REST, Cover, cover
 from mutation.mutators import Mutant
@@ -28,6 +30,7 @@ _PYTEST = ("-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--hypothesis-p
 _MARKS = "not slow and not once and not soak"
 _PATIENCE = 30.0  # seconds beside five times what the tests take on the unchanged tree
 _MEMORY = 8 << 30
+_MEASURING = threading.Lock()
 _SOURCES = {".py", ".pyx", ".pxi", ".pxd", ".c", ".h"}
 
 
@@ -71,31 +74,59 @@ class Workspace:
         """The file that says what the modules were built from; missing while a mutant is in place."""
         return self.place / "built.txt"
 
-    def _clean_seconds(self, path: str) -> float:
-        """Return what a path of tests takes on the unchanged tree; it must pass, or "caught" would mean nothing."""
-        known = self.place / "clean.json"
-        times = json.loads(known.read_text()) if known.exists() else {}
-        key = f"{path} {self._digest('resilio/', 'src_c/', path)}"
-        if key not in times:
-            begun = time.monotonic()
-            if self._tests((path,), 1800.0):
-                raise SystemExit(f"{path} fails on the unchanged tree: see {self.place / 'tests.log'}")
-            times[key] = time.monotonic() - begun
-            known.write_text(json.dumps(times))
-        return times[key]
+    def measure(self, paths: Iterable[str]) -> dict[str, float]:
+        """
+        Return the seconds that each file of tests takes on the unchanged tree: those below the paths, and earlier ones.
+
+        They must pass, or "caught" would mean nothing. All workers share what one of them has measured.
+        """
+        known, state = self.place.with_name("mutation-clean.json"), self._digest("resilio/", "src_c/", "tests/")
+        with _MEASURING:
+            kept = json.loads(known.read_text()) if known.exists() else {}
+            if kept.get("state") != state:
+                kept = {"state": state, "paths": [], "seconds": {}}
+            wanted = {path for path in paths if not _is_below(path, kept["paths"])}
+            missing = sorted(path for path in wanted if not _is_below(path, wanted - {path}))
+            if missing:
+                kept["seconds"] |= self._timed(missing)
+                kept["paths"] += missing
+                known.write_text(json.dumps(kept))
+        return kept["seconds"]
+
+    def _timed(self, paths: list[str]) -> dict[str, float]:
+        report, seconds = self.place / "clean.xml", defaultdict[str, float](float)
+        if self._tests(paths, 3600.0, f"--junitxml={report}", "-o", "junit_family=xunit1"):
+            raise SystemExit(f"the tests fail on the unchanged tree: see {self.place / 'tests.log'}")
+        for case in ET.parse(report).getroot().iter("testcase"):
+            seconds[case.get("file", "")] += float(case.get("time", 0))
+        return seconds
+
+    def _stages(self, covers: Cover) -> Iterator[tuple[list[str], float]]:
+        """
+        Yield files of tests that run together, each file once, with their seconds: the quickest of a path first.
+
+        The first path alone, since most are caught there: to collect the others would take longer.
+        """
+        ran: set[str] = set()
+        for paths in (covers.tests[:1], covers.tests[1:], () if self.narrow else REST):
+            seconds, stage = self.measure(paths), dict[str, None]()
+            for path in paths:
+                inside = [file for file in seconds if _is_below(file, [path]) and file not in ran]
+                stage |= dict.fromkeys(sorted(inside, key=seconds.__getitem__))
+            ran |= stage.keys()
+            if stage:
+                yield list(stage), sum(seconds[file] for file in stage)
 
     def try_out(self, mutant: Mutant) -> str:
         """Return what became of a mutant; the copy is as before."""
         covers = cover(mutant.path)
         assert covers is not None
-        # The first path alone: most are caught there, and to collect the others would take longer.
-        stages = [covers.tests[:1], covers.tests[1:], () if self.narrow else REST]
-        limits = [self.limit or _PATIENCE + 5 * sum(map(self._clean_seconds, stage)) for stage in stages]
+        stages = list(self._stages(covers))
         with self._changed(mutant, covers) as problem:
             if problem:
                 return problem
-            for stage, limit in zip(stages, limits, strict=True):
-                code = self._tests(stage, limit) if stage else 0
+            for stage, seconds in stages:
+                code = self._tests(stage, self.limit or _PATIENCE + 5 * seconds)
                 if code != 0:
                     return HUNG if code is None else CAUGHT
         return SURVIVED
@@ -138,11 +169,13 @@ class Workspace:
         command = [self.python, "setup.py", "-q", "build_ext", "--inplace", "--force", "--parallel=1"]
         with (self.place / "build.log").open("wb") as log:
             settings = {**os.environ, "RESILIO_ONLY": ",".join(modules)}
+            if shutil.which("ccache"):  # of the core's files all but one are as before
+                settings |= {"CC": "ccache cc", "CCACHE_DIR": str(self.place / "ccache")}
             return subprocess.run(command, cwd=self.place, env=settings, stdout=log, stderr=log, check=False).returncode
 
-    def _tests(self, paths: tuple[str, ...], limit: float) -> int | None:
+    def _tests(self, paths: list[str], limit: float, *options: str) -> int | None:
         """Return pytest's exit code, or None if it took longer than the limit."""
-        command = [self.python, *_PYTEST, "-m", _MARKS, *dict.fromkeys(paths)]
+        command = [self.python, *_PYTEST, "-m", _MARKS, *options, *paths]
         settings = {**os.environ, "RESILIO_TEST_EXAMPLES": "15", "PYTHONPATH": str(self.place)}
         with (self.place / "tests.log").open("wb") as log:
             streams = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
@@ -165,6 +198,10 @@ class Workspace:
             if name.startswith(beginnings) and not name.endswith((".md", ".pyi")):
                 state.update((self.root / name).read_bytes())
         return state.hexdigest()[:16]
+
+
+def _is_below(path: str, folders: Iterable[str]) -> bool:
+    return any(path == folder or path.startswith(f"{folder}/") for folder in folders)
 
 
 def copy_if_changed(source: Path, target: Path) -> None:
