@@ -8,7 +8,7 @@ import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["ROOT", "Snippet", "as_file", "pages", "runs_as_a_file", "snippets_of"]
+__all__ = ["ROOT", "Snippet", "as_file", "as_typed_files", "guides", "pages", "runs_as_a_file", "snippets_of"]
 
 ROOT = Path(__file__).resolve().parents[2]
 _FENCE = re.compile(
@@ -17,6 +17,8 @@ _FENCE = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 _AS_A_FILE = re.compile(r"\bruns\s+as\s+(?:it\s+stands|pasted)\b")
+_FILE_A_SECTION = "Each section is one file"
+_GIVEN = "url = str(); stop_the_server: Callable[[], None] = print; start_the_server: Callable[[], None] = print"
 _ELSEWHERE = re.compile(r"<!-- snippets: run by (?P<test>\S+): .+? -->")
 
 
@@ -52,13 +54,18 @@ def snippets_of(text: str) -> list[Snippet]:
 
 def pages() -> list[Path]:
     """README and all pages under docs/ that show Python, but for those that another test runs."""
-    candidates = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    return [path for path in _candidates() if not _ELSEWHERE.search(path.read_text(encoding="utf-8"))]
+
+
+def guides() -> list[Path]:
+    """The pages whose snippets another test runs, with the client, the framework or the server that they need."""
+    return [path for path in _candidates() if _ELSEWHERE.search(path.read_text(encoding="utf-8"))]
+
+
+def _candidates() -> list[Path]:
+    found = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
     elsewhere = {"_build", "migration"}
-    return [path for path in candidates if not elsewhere.intersection(path.parts) and _is_run_here(path.read_text())]
-
-
-def _is_run_here(text: str) -> bool:
-    return bool(snippets_of(text)) and not _ELSEWHERE.search(text)
+    return [path for path in found if not elsewhere.intersection(path.parts) and snippets_of(path.read_text())]
 
 
 def as_file(text: str) -> str:
@@ -69,6 +76,30 @@ def as_file(text: str) -> str:
             code = snippet.code.splitlines()
             lines[snippet.line : snippet.line + len(code)] = code
     return "\n".join(lines) + "\n"
+
+
+def as_typed_files(text: str) -> list[str]:
+    """
+    Return the snippets of a guide as files for type checkers, each line at its own place.
+
+    A guide is one file, or one a section if it says so. Where it awaits outside of a function it is the body of one.
+    """
+    parts = [text]
+    if _FILE_A_SECTION in text:
+        heads = [match.start() for match in re.finditer(r"^## ", text, re.MULTILINE)]
+        bounds = list(zip(heads, [*heads[1:], len(text)], strict=True))
+        parts = ["\n" * text.count("\n", 0, start) + text[start:end] for start, end in bounds]
+    return [_with_given(as_file(part)) for part in parts]
+
+
+def _with_given(code: str) -> str:
+    """Declare the names that a test gives to a guide, in the lines of its title."""
+    head, lines = ["from collections.abc import Callable", _GIVEN, ""], code.splitlines()[3:]
+    try:
+        compile(code, "<guide>", "exec")
+    except SyntaxError:
+        head[2], lines = "async def page() -> None:", [f"    {line}" if line else line for line in lines]
+    return "\n".join([*head, *lines, ""])
 
 
 def runs_as_a_file(page: Path) -> bool:
