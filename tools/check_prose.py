@@ -2,7 +2,7 @@
 The prose rule of docs/contributing/style.md, over pages, and over comments, docstrings and messages of the sources.
 
 A sentence has at most 30 words, of pages 18 on average; an agent is a noun; a docstring begins with a noun or an
-imperative.
+imperative. A concept has one term, that of the glossary: the words in its last column are not used.
 """
 
 from __future__ import annotations
@@ -33,6 +33,9 @@ BANNED = (
     r"(?:of|for|from|by|with) (?:no use|good)",
     r"have (?:it|them) (?:do|be)",
 )
+GLOSSARY = Path(__file__).resolve().parents[1] / "docs" / "reference" / "glossary.md"
+OF_OTHERS = {"comparison.md", "vocabulary.md", "migration"}  # pages and folders that name things as other libraries do
+NOT_MEANT = re.compile(r"\bconnections?\s+(?:is\s+)?refused\b|\brefuse[sd]?\s+connections?\b|\"[\w-]+\"", re.IGNORECASE)
 TERM = re.compile(rf"\b(?:{'|'.join(BANNED)})\b", re.IGNORECASE)
 FIRST = re.compile(r"(?:What|Who|Whose|Whom|How|Where|When|Which|That|If|So|Tell|Say|Have)\b")
 NATIVE = {".pyx", ".pxi", ".pxd"}
@@ -163,11 +166,32 @@ def breaches_in(text: Text) -> Iterator[tuple[str, str]]:
     words = re.sub(r"`[^`]*`", "x", text.words)
     for match in TERM.finditer(words):
         yield "term", match[0].lower()
+    if not OF_OTHERS.intersection(text.path.parts):
+        for match in SYNONYM.finditer(NOT_MEANT.sub("x", words)):
+            yield "synonym", f"{match[0].lower()}: the glossary has another term"
     if text.kind == "docstring" and (match := FIRST.match(words.lstrip())):
         yield "first word", match[0]
     for length, sentence in sentences_of(text, r"(?<=[.!?:;])(?:\*\*)?\s+"):
         if length > LONGEST:
             yield "long sentence", f"{length} words: {' '.join(sentence.split())[:60]}..."
+
+
+def synonyms(page: str) -> re.Pattern[str]:
+    """Return a pattern of the words that the glossary replaces: the code in the last column of its table."""
+    cells = [row.rstrip().removesuffix("|").rpartition("|")[2] for row in page.splitlines() if row.startswith("| **")]
+    words = [_inflected(word) for cell in cells for word in re.findall(r"`([^`]+)`", cell)]
+    return re.compile(rf"\b(?:{'|'.join(words)})\b", re.IGNORECASE)
+
+
+def _inflected(word: str) -> str:
+    """Return a pattern of a word's forms, as a verb and as a noun."""
+    pattern = r"\s+".join(map(re.escape, word.split()))
+    if word.endswith("e"):
+        return rf"{pattern[:-1]}(?:es?|ed|ing|als?)"
+    return rf"{pattern[:-1]}(?:y|ies|ied|ying)" if word.endswith("y") else rf"{pattern}(?:s|ed|ing)?"
+
+
+SYNONYM = synonyms(GLOSSARY.read_text(encoding="utf-8"))
 
 
 def sentences_of(text: Text, ends: str = r"(?<=[.!?])(?:\*\*)?\s+") -> Iterator[tuple[int, str]]:
@@ -188,7 +212,7 @@ def files_in(folders: list[str]) -> Iterator[Path]:
 
 
 def main(folders: list[str]) -> int:
-    """Print every breach, then counts by rule and 10,000 lines; return 1 if there are more than is allowed."""
+    """Print every breach, then counts by rule and 10,000 lines; return 1 if there are more than allowed."""
     found: Counter[str] = Counter()
     lines = 0
     lengths: list[int] = []
@@ -204,7 +228,7 @@ def main(folders: list[str]) -> int:
     mean = sum(lengths) / len(lengths) if lengths else 0.0
     if lengths:
         print(f"a sentence has {mean:.1f} words on average, of {len(lengths)} in pages")
-    return int(any(rate > ALLOWED for rate in rates.values()) or mean > MEAN)
+    return int(any(rate > ALLOWED for rate in rates.values()) or mean > MEAN or found["synonym"] > 0)
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ typedef struct rs_shed_state {
     double shed;      /* rejected share of recent arrivals */
     double mean_ns;   /* mean time that a permit is held */
     double median_ns; /* latency of successes */
-    double slow_ns;   /* 90th percentile of the same */
+    double slow_ns;   /* 0.9-quantile of the same */
     uint64_t samples, successes;
     int64_t target_ns;  /* the longest normal wait; 0: learnt */
     double patience_ns; /* of callers on arrival, a low estimate */

@@ -46,6 +46,29 @@ def test_messages_are_read(prose: ModuleType, tmp_path: Path) -> None:
     assert breaches(prose, file) == [(1, "term", "nobody"), (2, "term", "somebody")]
 
 
+def test_a_synonym_of_a_term_of_the_glossary_fails(prose: ModuleType, tmp_path: Path) -> None:
+    """A page spoke of percentiles and time-outs, another of quantiles and timeouts: the glossary decides."""
+    file = tmp_path / "code.py"
+    file.write_text(
+        'raise ValueError("a call was refused: the 99th percentile, `refused`, and a refused connection")\n'
+    )
+    found = [words.partition(":")[0] for _, rule, words in breaches(prose, file) if rule == "synonym"]
+    assert found == ["refused", "percentile"]
+    assert prose.main([str(tmp_path)]) == 1
+    (tmp_path / "migration").mkdir()
+    file.rename(tmp_path / "migration" / "code.py")
+    assert prose.main([str(tmp_path)]) == 0  # it names things as another library does
+
+
+def test_the_glossary_lists_what_each_term_replaces(prose: ModuleType) -> None:
+    """All forms of a word are found, of verbs too, and a word that is part of another is none."""
+    pattern = prose.synonyms("| word | means | instead of |\n|---|---|---|\n| **no** | not | `deny`, `turn away` |\n")
+    text = "Denied, denies, deny; turns out, turned  away; no denying and denizens"
+    assert pattern.findall(text.lower()) == ["denied", "denies", "deny", "denying"]
+    assert prose.synonyms("| **no** | not | `turn away` |").findall("turn\naway") == ["turn\naway"]
+    assert set(prose.SYNONYM.findall("dry runs, refusals, speculative")) == {"dry runs", "refusals", "speculative"}
+
+
 def test_long_sentences_on_average_fail(prose: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """No sentence is too long by itself, and the page is tiring all the same."""
     (tmp_path / "short.md").write_text("One two three four.\n" * 30)
