@@ -221,10 +221,10 @@ def standard(config: StandardConfig, _: str | None) -> Standard:
         rates: Limits like "100/s", as for :func:`resilio.rate_limit`; a call waits for its turn up to a second,
             a call of a model as long as its deadline allows.
         max_concurrent: The number of concurrent calls; None for no limit.
-        timeout: Seconds that an attempt may take, or a multiple of a quantile of the recent successes, like "p99*3", at
-            most the preset's time. A :func:`resilio.timeout`, or a mapping of its options like `{"total": "p99*3",
-            "ceiling": 20.0}`. None for no limit. The default is "p99.9*3", at least one second and at most the preset's
-            time.
+        timeout: Seconds that an attempt may take. A multiple of a quantile of the recent successes, like "p99*3", or a
+            function of the call's arguments that returns a time: at most the preset's time. A :func:`resilio.timeout`,
+            or a mapping of its options like `{"total": "p99*3", "ceiling": 20.0}`. None for no limit. The default is
+            "p99.9*3", at least one second and at most the preset's time.
         enforce: False: no part rejects anything, and each counts what it would have rejected; 0 to 1: this share.
 
     Raises:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from resilio._options.fields import Unset, options_of
 from resilio._options.quantile import OR_QUANTILE, Quantile, is_quantile, parse_quantile
 from resilio._options.suggestions import hint
-from resilio._options.validators import reject, seconds
-from resilio._policies.timeout import Timeout, TimeoutConfig
+from resilio._options.validators import reject, seconds, show
+from resilio._policies.timeout import TimeOf, Timeout, TimeoutConfig
 from resilio._policy.types import Time
 from resilio._support.client_target import heeds_time
 from resilio.presets import Preset
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FLOOR", "LAW", "PerAttempt", "per_attempt", "reject_plain", "timeout_config"]
 
-PerAttempt = Time | Mapping[str, Any] | Timeout
+PerAttempt = Time | TimeOf | Mapping[str, Any] | Timeout
 
 LAW = Quantile(0.999, 3.0)
 """The default law. Three times the p99 ended 1 call in 200 permanently if 1 call in 200 is 20 times slower."""
@@ -33,7 +33,10 @@ FLOOR = 1.0
 """The least learned time by default, in seconds, however quick other attempts are, if the preset allows as much."""
 
 _OPTIONS = [field.name for field in options_of(TimeoutConfig)]
-_RIGHT = "a time like 2.0 or '2s', a multiple of a quantile like 'p99*3', a timeout, a mapping of its options, or None"
+_RIGHT = (
+    "a time like 2.0 or '2s', a multiple of a quantile like 'p99*3', a function of the arguments, a timeout, a mapping "
+    "of its options, or None"
+)
 
 
 def timeout_config(preset: Preset, given: Any) -> TimeoutConfig | None:
@@ -43,8 +46,8 @@ def timeout_config(preset: Preset, given: Any) -> TimeoutConfig | None:
     Args:
         preset: The source of the ceiling, and of the times of streams.
 
-        given: Seconds, a timedelta, a multiple of a quantile, a mapping of options, None for no limit to an attempt, or
-            `Unset.OF_PRESET` for the preset's time.
+        given: Seconds, a timedelta, a multiple of a quantile, a function of a call's arguments, a mapping of options,
+            None for no limit to an attempt, or `Unset.OF_PRESET` for the preset's time.
 
     Raises:
         TypeError: Something else, or an option that a timeout does not have.
@@ -54,7 +57,7 @@ def timeout_config(preset: Preset, given: Any) -> TimeoutConfig | None:
     changes = _changes(given)
     total = changes.get("total", LAW)
     options = {"first": preset.first, "idle": preset.idle, **changes, "total": total}
-    if is_quantile(total):
+    if is_quantile(total) or callable(total):
         options["ceiling"] = ceiling = seconds("ceiling", changes.get("ceiling", preset.timeout))
         if "total" not in changes:
             options.setdefault("floor", min(FLOOR, ceiling))
@@ -68,7 +71,7 @@ def per_attempt(_: str, given: Any) -> Any:
     changes = _changes(given)
     if isinstance(given, (Mapping, Timeout)):
         return changes
-    return given if is_quantile(given) else changes.get("total", given)
+    return given if is_quantile(given) or callable(given) else changes.get("total", given)
 
 
 def _changes(given: Any) -> dict[str, Any]:
@@ -83,8 +86,14 @@ def _changes(given: Any) -> dict[str, Any]:
         return {name: getattr(given.config, name) for name in _OPTIONS}
     if is_quantile(given):
         return {"total": parse_quantile("timeout", given)}
+    return {"total": _total(given)}
+
+
+def _total(given: Any) -> Any:
+    if callable(given):
+        return given
     if given is None or isinstance(given, (int, float, str, timedelta)):
-        return {"total": seconds("timeout", given, none_ok=True, other=OR_QUANTILE)}
+        return seconds("timeout", given, none_ok=True, other=OR_QUANTILE)
     return reject("timeout", given, _RIGHT, TypeError)
 
 
@@ -109,7 +118,7 @@ def reject_plain(stack: str, timeout: Timeout, kind: Kind, fn: Any) -> None:
         return
     if kind == "sync" and timeout.config.thread:
         return
-    text = f"{total:g}" if isinstance(total, float) else repr(str(total))
+    text = f"{total:g}" if isinstance(total, float) else show(total) if callable(total) else repr(str(total))
     threads = f", run it in a thread (timeout={{'total': {text}, 'thread': True}})" if kind == "sync" else ""
     raise TypeError(
         f"standard {stack!r} cannot guard {fn!r} with timeout={text}: it is not async, and nothing can interrupt it. "

@@ -12,7 +12,7 @@ from resilio._support.show import show
 __all__ = ["check_arity", "check_for_calls", "takes_named"]
 
 _VARARGS, _VARKEYWORDS = 0x04, 0x08
-_OF_CALLS = ("key", "cost", "weight", "tenant", "task", "idempotent")
+_OF_CALLS = ("key", "cost", "weight", "tenant", "task", "idempotent", "total", "after")
 
 
 def check_arity(name: str, value: Callable[..., Any], parameters: tuple[str, ...]) -> None:

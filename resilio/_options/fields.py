@@ -111,6 +111,7 @@ def option(
     kw_only: bool | None = None,
     eq: Any = None,
     unit: str | None = None,
+    takes_function: bool = False,
     **limits: Any,
 ) -> Any:
     """
@@ -127,6 +128,8 @@ def option(
 
         unit: Its unit, for the docs; None: the unit of the check.
 
+        takes_function: True for a positional option that may be a function: beside other options it is not guarded.
+
         limits: Passed on to the check.
     """
 
@@ -136,7 +139,7 @@ def option(
         return check(field.name, value, **limits)
 
     converter = attrs.Converter(convert, takes_field=True)
-    about = {"check": convert, "unit": unit or _UNITS.get(check, "")}
+    about = {"check": convert, "unit": unit or _UNITS.get(check, ""), "takes_function": takes_function}
     return attrs.field(default=default, kw_only=kw_only, eq=eq, converter=converter, metadata=about)
 
 

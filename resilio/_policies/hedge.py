@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Hedge", "HedgeConfig", "HedgeSnapshot", "hedge"]
 
-After = Converted[Time | Sequence[Time], str | tuple[float, ...]]
+DelayOf = Callable[..., Time | None]
+After = Converted[Time | Sequence[Time] | DelayOf, str | tuple[float, ...] | DelayOf]
 Targets = Converted[Callable[..., Any] | Sequence[Callable[..., Any]] | None, tuple[Callable[..., Any], ...]]
 MOST_HEDGES = 16
 
@@ -71,7 +72,9 @@ def _after(name: str, value: object) -> Any:
         if not 1 <= len(value) <= MOST_HEDGES:
             reject(name, value, f"from 1 to {MOST_HEDGES} times")
         return tuple(seconds(name, delay, zero_ok=True) for delay in value)
-    return (seconds(name, value, zero_ok=True, other=', or a quantile like "p95"'),)
+    if callable(value):
+        return function(name, value, none_ok=False)
+    return (seconds(name, value, zero_ok=True, other=', or a quantile like "p95", or a function of the arguments'),)
 
 
 def _idempotent(name: str, value: object) -> Any:
@@ -122,13 +125,18 @@ class HedgeConfig(NamedOptions):
 
     @property
     def quantile(self) -> float:
-        """The quantile after which a copy starts, as a share; 0: `delays` apply."""
+        """The quantile after which a copy starts, as a share; 0: `delays` or `delay_of` apply."""
         return quantile_of("after", self.after) or 0.0
 
     @property
     def delays(self) -> tuple[float, ...]:
-        """The seconds before each copy; none with a quantile."""
-        return () if isinstance(self.after, str) else self.after
+        """The seconds before each copy; none with a quantile or a function."""
+        return self.after if isinstance(self.after, tuple) else ()
+
+    @property
+    def delay_of(self) -> DelayOf | None:
+        """The function of a call's arguments that computes the delay of its copies; None: there is none."""
+        return self.after if callable(self.after) else None
 
 
 @attrs.frozen(kw_only=True)
@@ -137,7 +145,8 @@ class HedgeSnapshot(Snapshot):
     A hedge at one moment.
 
     Attributes:
-        delay: Seconds until the first copy starts, now; None while too little has been measured.
+        delay: Seconds until the first copy starts, now; None while too little has been measured, or if each call has
+        its own.
 
         hedges: Copies started.
 
@@ -170,9 +179,12 @@ class Hedge(Policy[HedgeConfig]):
     def _explained(self) -> str:
         config, now = self._config, self.delay
         known = "unknown yet" if now is None else f"{now:.3g} s now"
-        after = (
-            f"the {config.after}, {known}" if config.quantile else ", ".join(f"{delay:g} s" for delay in config.delays)
-        )
+        if config.quantile:
+            after = f"the {config.after}, {known}"
+        elif config.delay_of is not None:
+            after = f"a time computed from the arguments, {config.min_delay:g} to {config.max_delay:g} s"
+        else:
+            after = ", ".join(f"{delay:g} s" for delay in config.delays)
         due = ", ".join(f"{count} {fate}" for fate, count in self._gate.hedge_counters[0].items() if count)
         rules = (
             f"at most {config.max_extra:.0%} of the calls are copied, none while calls fail or queue, or copies lose"
@@ -197,11 +209,18 @@ class Hedge(Policy[HedgeConfig]):
 
     @property
     def delay(self) -> float | None:
-        """Seconds until the first copy starts, now; None while too little has been measured."""
+        """Seconds until the first copy starts, now; None while too little is measured, or if computed for each call."""
         return self._gate.delay
+
+    @property
+    def after_errors(self) -> int:
+        """The number of calls without copies because the function `after` raised or returned no time."""
+        return self._gate.after_errors
 
     def _about(self) -> tuple[str, ...]:
         after = self._config.after
+        if callable(after):
+            return ("after a computed time",)
         return (f"after {after if isinstance(after, str) else ', '.join(f'{wait:g} s' for wait in after)}",)
 
     def _snapshot(self, state: str | None, counters: Any) -> HedgeSnapshot:
@@ -229,11 +248,12 @@ def hedge(config: HedgeConfig, name: str | None) -> Hedge:
         ignore: Exceptions matched by `on` that are no failures: the same forms.
         failed_if: Results that are failures: a predicate `result -> bool | Outcome`. One wins only if all fail.
         after: Delay of a copy: a quantile of the primary's time ("p95"), seconds, or seconds before each of several.
+            Or a function of the call's arguments that returns a time, the same before each copy; None: no copy.
         to: Target of copies: a function or several, with the primary's arguments; None: the function itself.
         max_hedges: Copies of a call at most, 1 to 16; None: as many as `after` has times, or 1.
         max_extra: Copies at most as a share of the calls, measured, 0 to 1.
-        min_delay: A quantile is never less than this, in seconds.
-        max_delay: A quantile is never more than this, in seconds.
+        min_delay: A quantile or a computed delay is never less than this, in seconds.
+        max_delay: A quantile or a computed delay is never more than this, in seconds.
         discard: A function of a result that came too late, to close it; may be async.
         name: What it is called; the same name and options give the same hedge.
 

@@ -164,6 +164,7 @@ class Reading:
         self._known = frozenset(one.name for one in taken)
         self._positions = [one.name for one in taken if one.kind is Parameter.POSITIONAL_OR_KEYWORD]
         self._several = next((one.name for one in taken if one.kind is Parameter.VAR_POSITIONAL), None)
+        self._takes_function = any(field.metadata["takes_function"] for field in options_of(config))
         self._required = [one.name for one in taken if one.default is Parameter.empty]
 
     @property
@@ -207,7 +208,8 @@ class Reading:
         """Add the positional arguments to the options."""
         if self._bare and args:
             _reject_exceptions(args[0], self._function, self._known)
-            _reject_bare(args[0], self._function, self._bare)
+            if not (options and self._takes_function):
+                _reject_bare(args[0], self._function, self._bare)
         if self._several is not None:
             if self._several in options:
                 given = f"{self._several}={show(options[self._several])}"

@@ -82,7 +82,9 @@ class _Winner(NamedTuple):
 class Race:
     """The race of one call. Subclasses start copies and stop attempts on their event loop."""
 
-    def __init__(self, gate: HedgeGate, rest: InnerCall, budget: Any, context: Context, until_ns: int) -> None:
+    def __init__(
+        self, gate: HedgeGate, rest: InnerCall, budget: Any, context: Context, until_ns: int, wait_ns: int
+    ) -> None:
         """
         Begin with the primary alone.
 
@@ -92,6 +94,7 @@ class Race:
             budget: Budget that copies are paid from beside the gate's own: that of a retry outside, or None.
             context: A copy of the caller's context at the start of the call.
             until_ns: Deadline of the call on the native clock, in nanoseconds.
+            wait_ns: Wait before the first copy, in nanoseconds; NEVER if none is due.
         """
         self.gate = gate
         self.context = context
@@ -101,6 +104,7 @@ class Race:
         self._rest = rest
         self._budget = budget
         self._until_ns = until_ns
+        self._wait_ns = wait_ns
         self._started = 0
         self._pushback_ns = 0  # no copy starts before this: a Retry-After
         self._answer: End | None = None  # the primary's
@@ -139,12 +143,12 @@ class Race:
             The time at which the next copy is due, in nanoseconds; NEVER if none is.
         """
         self.due_ns = NEVER
-        if self.over or self.won or self._started >= self.gate.max_hedges:
+        if self.over or self.won or self._wait_ns == NEVER or self._started >= self.gate.max_hedges:
             return NEVER
         if now_ns < self._pushback_ns:
             self.due_ns = self._pushback_ns
         elif self.gate.may_start(self._until_ns) and self._start_next() and self._started < self.gate.max_hedges:
-            self.due_ns = self.gate.due_after(self._started, now_ns)
+            self.due_ns = self.gate.due_after(self._started, now_ns, self._wait_ns)
         return self.due_ns
 
     def _start_next(self) -> bool:

@@ -36,7 +36,7 @@ _AGAIN = 0.001
 class AsyncioRace(Race):
     """The race of one call, without a strong reference to the call, so that a dropped call ends."""
 
-    def __init__(self, gate: HedgeGate, call: Call[Any], stage: int, budget: Any, until_ns: int) -> None:
+    def __init__(self, gate: HedgeGate, call: Call[Any], stage: int, budget: Any, until_ns: int, wait_ns: int) -> None:
         """
         Begin with the primary alone.
 
@@ -46,9 +46,11 @@ class AsyncioRace(Race):
             stage: Index of the stage in the call.
             budget: Budget that copies are paid from beside the gate's own, or None.
             until_ns: Deadline of the call on the native clock, in nanoseconds.
+            wait_ns: Wait before the first copy, in nanoseconds; NEVER if none is due.
         """
         context = call._context()
-        super().__init__(gate, call._inner(stage), budget, copy_context() if context is None else context, until_ns)
+        context = copy_context() if context is None else context
+        super().__init__(gate, call._inner(stage), budget, context, until_ns, wait_ns)
         self._call = ref(call)
         self._stage = stage
         self._loop = asyncio.get_running_loop()

@@ -67,11 +67,11 @@ class _TrioRace(Race):
         retry: Any = rest.outside("retry")
         deadline = ambient_deadline()  # read in the caller's task, where the deadlines of its calls are known
         until_ns = NEVER if deadline is None else deadline.until_ns
-        super().__init__(gate, rest, None if retry is None else retry.budget, copy_context(), until_ns)
+        super().__init__(gate, rest, None if retry is None else retry.budget, copy_context(), until_ns, rest.wait_ns)
         self._alarm = trio.CancelScope()
         self._late: list[Any] = []
         self._began_ns = clock.now_ns()
-        self.due_ns = gate.due_after(0, self._began_ns)
+        self.due_ns = NEVER if rest.wait_ns == NEVER else self._began_ns + rest.wait_ns
 
     # ---- called by the race
 

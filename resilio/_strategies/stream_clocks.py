@@ -112,10 +112,10 @@ class _Clocks(_Steps):
 
     __slots__ = ("_any", "_at_ns", "_begun_ns", "_gate", "_late", "_limit", "_seconds", "_spent_ns", "_total", "_which")
 
-    def __init__(self, gate: TimeoutGate, cuts: list[Cutoff]) -> None:
-        super().__init__(cuts)
+    def __init__(self, gate: TimeoutGate, make: Inside) -> None:
+        super().__init__(make.cuts)
         self._gate = gate
-        self._total = gate.total
+        self._total = gate.total_for(make.args, make.kwargs)
         self._begun_ns = -1  # start of the current step, -1 between steps
         self._at_ns = self._spent_ns = 0
         self._any = False
@@ -164,7 +164,7 @@ def timed_items(gate: TimeoutGate, make: Inside) -> AsyncGenerator[Any, Any]:
     Raises:
         CallTimeoutError: An item came too late; `clock` names the limit. Raised by the iteration.
     """
-    clocks = _Clocks(gate, make.cuts)
+    clocks = _Clocks(gate, make)
     return _items(gate, make, clocks.step, clocks.over)
 
 

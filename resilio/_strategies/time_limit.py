@@ -35,6 +35,8 @@ class TimeLimit(Block):
 
         seconds: Its length in seconds.
 
+        total: The seconds of the whole call, of which this may be the first part; None: no limit.
+
         gate: The gate of the timeout that has set it; None: a deadline.
 
         clock: The clock of the timeout: "total", "first" or "idle".
@@ -46,13 +48,14 @@ class TimeLimit(Block):
         around: The ambient deadline that no limit has set.
     """
 
-    __slots__ = ("around", "clock", "gate", "late", "outer", "seconds", "until_ns")
+    __slots__ = ("around", "clock", "gate", "late", "outer", "seconds", "total", "until_ns")
 
     def __init__(self, gate: TimeoutGate | None, until_ns: int, seconds: float, clock: str = "total") -> None:
         """Make the limit; it applies when entered."""
         self.gate = gate
         self.until_ns = until_ns
         self.seconds = seconds
+        self.total: float | None = seconds
         self.clock = clock
         self.late = False
         self.around: AmbientDeadline | None = None
@@ -113,7 +116,7 @@ def run_within(gate: TimeoutGate, rest: InnerCall) -> Any:
 
         DeadlineExceededError: The ambient deadline passed, before or with it.
     """
-    limit = rest.cut = _limit_of(gate, gate.first if returns_with_headers(rest.func) else None)
+    limit = rest.cut = _limit_of(gate, rest, gate.first if returns_with_headers(rest.func) else None)
     try:
         with limit:
             return rest()
@@ -125,9 +128,11 @@ def run_within(gate: TimeoutGate, rest: InnerCall) -> Any:
         raise gate.timed_out(limit.until_ns, limit.seconds, limit.clock) from error
 
 
-def _limit_of(gate: TimeoutGate, first: float | None) -> TimeLimit:
-    total = gate.total
+def _limit_of(gate: TimeoutGate, rest: InnerCall, first: float | None) -> TimeLimit:
+    total = None if rest.wait_ns == NEVER_NS else rest.wait_ns / 1e9
     seconds, which = (first, "first") if total is None or (first is not None and first < total) else (total, "total")
     if seconds is None:
         return TimeLimit(gate, NEVER_NS, 0.0)
-    return TimeLimit(gate, clock.now_ns() + round(seconds * 1e9), seconds, which)
+    limit = TimeLimit(gate, clock.now_ns() + round(seconds * 1e9), seconds, which)
+    limit.total = total
+    return limit

@@ -139,6 +139,7 @@ def _hedge(numbers: Numbers, policy: Any, gate: Any) -> None:  # noqa: ARG001
         numbers["hedges_due", answer] = count
     if gate.delay is not None:
         numbers["hedge_delay_seconds",] = gate.delay
+    _errors(numbers, "after", gate.after_errors)
 
 
 def _timeout(numbers: Numbers, policy: Any, gate: Any) -> None:  # noqa: ARG001
@@ -147,6 +148,7 @@ def _timeout(numbers: Numbers, policy: Any, gate: Any) -> None:  # noqa: ARG001
     if gate.total is not None:
         numbers["timeout_seconds",] = gate.total
     numbers["timeout_threads",] = gate.abandoned
+    _errors(numbers, "total", gate.total_errors)
 
 
 def _fallback(numbers: Numbers, policy: Any, gate: Any) -> None:

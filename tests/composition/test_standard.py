@@ -213,6 +213,18 @@ def test_the_law_of_a_timeout_is_chosen_and_shown(given: Any, law: str, floor: f
     assert standard("law", on="http", timeout=given) is stack
 
 
+def test_a_stack_computes_the_time_of_an_attempt() -> None:
+    """The preset's time is the ceiling, unless there is another; `explain()` says so, and an override takes it back."""
+    stack = standard("computed", on="http", timeout=len)
+    assert (stack.policies[-1].config.total, stack.policies[-1].config.ceiling) == (len, 10.0)
+    assert "computed from the arguments of each call, at most 10 s" in " ".join(str(stack.explain()).split())
+    wider = standard("wider", on="http", timeout={"total": len, "ceiling": 20.0, "floor": "500ms"})
+    assert (wider.policies[-1].config.floor, wider.policies[-1].config.ceiling) == (0.5, 20.0)
+    assert override(stack, timeout=5.0).policies[-1].config.ceiling is None
+    with pytest.raises(TypeError, match=r"with timeout=.*len.*nothing can interrupt it"):
+        stack(str.upper)
+
+
 def test_override_makes_a_learned_timeout_a_fixed_one() -> None:
     """Without having to take back the bounds of the law; the other options stay."""
     fixed = override(standard("models", on="model"), timeout={"total": 5.0}).policies[-1].config

@@ -244,6 +244,17 @@ def test_a_connection_whose_call_was_ended_is_not_lost(server: Misbehaving) -> N
             assert session.get(server.url + "/quick").text == "ok"
 
 
+@pytest.mark.parametrize("first", [None, 0.15])
+def test_each_request_has_the_time_that_a_function_computes(client: Any, server: Misbehaving, first: Any) -> None:
+    """It is the time of the whole request, body included, also where the headers have a shorter one."""
+    limit = timeout(lambda request: 0.2 if "hang" in str(request.url) else FOREVER, ceiling=FOREVER, first=first)
+    with client.opened(limit) as get:
+        assert get(server.url + "/ok").status_code == 200
+        with pytest.raises(CallTimeoutError, match=r"within 0\.2 s"):
+            get(server.url + "/hang-mid-body")
+    assert (limit.total_errors, limit.snapshot().inflight) == (0, 0)
+
+
 @pytest.mark.slow
 def test_a_learned_timeout_does_not_end_a_long_download(client: Any, server: Misbehaving) -> None:
     """It has learned how long headers take: for a body its ceiling bounds silence alone."""

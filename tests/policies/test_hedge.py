@@ -193,6 +193,77 @@ def test_idempotent_is_asked_with_the_arguments(vt, backend, answer, caplog, mon
     assert ("could not be started" in caplog.text) == (answer is ZeroDivisionError)
 
 
+def after_of(size=0):
+    """A second for each thousand."""
+    return size / 1000
+
+
+@BACKENDS
+def test_each_call_has_the_delay_that_its_arguments_need(vt, backend):
+    """
+    A copy of a long call started as early as one of a short call, since all calls had the same delay.
+
+    The function gives each call its own, within the bounds. Copies after the first wait as long again.
+    """
+    starts = []
+    policy = measured(after_of, saved=9, min_delay=0.5, max_delay=4.0, max_hedges=2)
+
+    @policy
+    async def call(size):
+        if current().hedge:
+            starts.append(vt.now - begun)
+        await anyio.sleep(9.0 if current().hedge < 2 else 0.25)
+        return current().hedge
+
+    async def main():
+        nonlocal begun
+        for size in (2000, 100, 6000):
+            begun = vt.now
+            assert await call(size) == 2
+
+    begun = 0.0
+    vt.run(main, backend=backend)
+    assert starts == [2.0, 4.0, 0.5, 1.0, 4.0, 8.0]
+    assert (policy.delay, policy.after_errors) == (None, 0)
+    assert_no_leaks(policy)
+
+
+@BACKENDS
+def test_a_function_that_gives_no_delay_leaves_the_call_alone(vt, backend):
+    """None means no copy; so does a function that fails, which is counted. A failure of the primary starts none."""
+    policy = measured(saved=9)
+
+    @policy
+    async def call(delay):
+        await anyio.sleep(60)
+        if not current().hedge:
+            raise OSError
+
+    async def main():
+        for delay in (None, "soon"):
+            with contextlib.suppress(OSError):
+                await call(delay)
+
+    policy.reconfigure(after=lambda delay=0: delay / 1.0 if delay is not None else None)
+    vt.run(main, backend=backend)
+    assert policy.snapshot().hedges == 0
+    assert policy.after_errors == 1
+
+
+def test_a_computed_delay_is_explained_and_checked():
+    """The options show the function's name; one that takes other arguments than the call is rejected at once."""
+    policy = hedge(idempotent=True, after=after_of, max_delay=4.0)
+    text = " ".join(str(pipeline(policy).explain()).split())
+    assert "after=after_of" in text
+    assert "a copy starts after a time computed from the arguments, 0.001 to 4 s" in text
+    assert "after a computed time" in repr(policy)
+    with pytest.raises(TypeError, match="after of a hedge is called with the arguments of"):
+
+        @policy
+        async def call(a, b):
+            """Take two arguments."""
+
+
 @BACKENDS
 def test_copies_and_retries_share_a_budget(vt, backend):
     """A copy is paid out of the budget of the retry outside; where that is empty there is none."""

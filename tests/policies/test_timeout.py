@@ -7,9 +7,10 @@ import sys
 from datetime import timedelta
 
 import anyio
+import anyio.lowlevel
 import pytest
 
-from resilio import Timeout, pipeline, timeout
+from resilio import Timeout, pipeline, remaining, timeout
 from resilio.errors import CallTimeoutError
 from resilio.testing import assert_no_leaks
 
@@ -71,6 +72,119 @@ def test_times_may_be_timedeltas_and_quantiles_have_spaces():
     assert learning.seconds == 4.0
     assert isinstance(learning, Timeout)
     assert timeout(idle=1.0).seconds is None
+
+
+# ---- a total that a function computes --------------------------------------------------------------------------------
+
+
+def seconds_of(size, *_):
+    """A second for each thousand."""
+    return size / 1000
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_each_call_has_the_time_that_its_arguments_need(vt, backend):
+    """
+    A long answer needed a long timeout, and so a short one that hung had it too.
+
+    The function gives each call its own time, within the bounds; where it fails or returns None, the ceiling applies.
+    """
+    limit = timeout(seconds_of, floor=0.5, ceiling=4.0, name="model")
+
+    @limit
+    async def ask(size):
+        await anyio.sleep(60)
+
+    async def takes(size):
+        begun = vt.now
+        with pytest.raises(CallTimeoutError) as found:
+            await ask(size)
+        assert found.value.limit == pytest.approx(vt.now - begun)
+        return found.value.limit
+
+    async def main():
+        return [await takes(size) for size in (2000, 100, 9000)]
+
+    assert vt.run(main, backend=backend) == [2.0, 0.5, 4.0]
+    assert (limit.total_errors, limit.seconds) == (0, 4.0)
+    assert vt.run(lambda: takes("long"), backend=backend) == 4.0
+    assert limit.total_errors == 1
+    limit.reconfigure(total=lambda size: None)
+    assert vt.run(lambda: takes(1), backend=backend) == 4.0
+    limit.reconfigure(total="300ms")
+    assert vt.run(lambda: takes(1), backend=backend) == 0.3
+    assert limit.config.ceiling is None
+    assert limit.total_errors == 1
+
+
+def test_each_call_in_a_thread_has_its_own_time(vt):
+    """A function that is not async has it in a thread of the timeout's."""
+    limit = timeout(seconds_of, ceiling="4s", thread=True)
+
+    @limit
+    def ask(size, pause):
+        return pause(size)
+
+    assert ask(2000, lambda size: round(remaining(), 6)) == 2.0
+    assert ask(9000, lambda size: round(remaining(), 6)) == 4.0
+
+
+def test_each_stream_has_its_own_time(vt):
+    """The function is called with the arguments of the generator."""
+
+    @timeout(seconds_of, ceiling=4.0)
+    async def items(size):
+        for number in range(10):
+            await anyio.sleep(1)
+            yield number
+
+    async def main():
+        seen = []
+        with pytest.raises(CallTimeoutError) as found:
+            async for number in items(2500):
+                seen.append(number)  # noqa: PERF401 - those before the error count
+        return seen, found.value.limit
+
+    assert vt.run(main) == ([0, 1], 2.5)
+
+
+def test_a_function_needs_a_ceiling_and_arguments_that_calls_have():
+    """Without a ceiling a function that fails would leave the call without limit."""
+    with pytest.raises(TypeError, match="ceiling must be the seconds that a call may take where its function fails"):
+        timeout(total=seconds_of)
+
+    async def later(size):
+        """Return a time, but not at once."""
+
+    with pytest.raises(TypeError, match="total must be a function that answers at once"):
+        timeout(later, ceiling=1.0)
+    with pytest.raises(TypeError, match=r"total of a timeout is called with the arguments of .*two\(a, b\)"):
+
+        @timeout(lambda size: 1.0, ceiling=2.0)
+        async def two(a, b):
+            """Take two arguments."""
+
+
+def test_explain_shows_a_computed_time():
+    """The name of the function stands among the options, and the bounds in a note."""
+    text = str(pipeline(timeout(seconds_of, floor=0.5, ceiling=4.0)).explain())
+    assert "total=seconds_of" in text
+    assert "computed from the arguments of each call, at least 0.5 s and at most 4 s" in text
+    assert "computed, at most 4 s" in repr(timeout(seconds_of, ceiling=4.0))
+
+
+def test_a_ctrl_c_in_the_function_is_not_lost(vt):
+    """It is raised again at the next safe point, and not counted as the call's."""
+
+    def interrupted(size):
+        raise KeyboardInterrupt
+
+    @timeout(interrupted, ceiling=4.0)
+    async def ask(size):
+        await anyio.lowlevel.checkpoint()
+
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(ask(1))
 
 
 def test_a_block_is_rejected_and_told_what_to_use():

@@ -45,6 +45,7 @@ from resilio import (
     rate_limit,
     registry,
     remaining,
+    timeout,
 )
 from resilio._policies.adaptive_limit import AdaptiveLimitSnapshot
 from resilio.events import Event, StateChanged, subscribe
@@ -298,6 +299,8 @@ circuit_breaker(on="http")
 circuit_breaker(on=resilio.presets.model)
 circuit_breaker(on="htp")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
 hedge(idempotent=True, on=OSError, ignore=(TimeoutError,), failed_if=lambda answer: answer is None)
+hedge(idempotent=True, after=lambda size: None if size > 9 else size / 10)
+timeout(lambda size: timedelta(seconds=size), ceiling="10s")
 circuit_breaker(open_fore=1)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
 circuit_breaker(window=1.5)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
 adaptive_limit(law="cubic")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -205,9 +205,9 @@ class BodyTimes:
                 silence = silence or (limit.gate, config.ceiling)
             elif limit.clock == "total":
                 whole.append(limit)
-            elif config.total is not None:
+            elif limit.total is not None:
                 begun_ns = limit.until_ns - round(limit.seconds * 1e9)
-                whole.append(TimeLimit(limit.gate, begun_ns + round(config.total * 1e9), config.total))
+                whole.append(TimeLimit(limit.gate, begun_ns + round(limit.total * 1e9), limit.total))
         if self._deadline:
             whole += _deadline_around(limit)
         return BodyTime(tuple(whole), silence) if whole or silence else None

@@ -12,7 +12,6 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from resilio._native import clock
-from resilio._options.quantile import Quantile
 from resilio._policies.timeout import Timeout
 from resilio._strategies.time_limit import TimeLimit
 from resilio.integrations._shared.socket_time import narrow_reads
@@ -98,7 +97,9 @@ class SyncClocks:
         gate, config = self._of._gate, self._of.config
         which, seconds = ("idle", config.idle) if self._any else ("first", config.first)
         limits = [] if seconds is None else [TimeLimit(gate, self._since_ns + _ns(seconds), seconds, which)]
-        total = config.ceiling if isinstance(config.total, Quantile) else config.total  # learned from whole answers
+        total = config.total
+        if total is not None and not isinstance(total, float):
+            total = config.ceiling  # it is learned from whole answers, or computed for them
         if total is not None:
             limits.append(TimeLimit(gate, self._began_ns + _ns(total), total))
         return min(limits, key=lambda limit: limit.until_ns, default=None)

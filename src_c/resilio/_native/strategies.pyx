@@ -8,6 +8,7 @@ from resilio._native import core
 
 cdef const rs_core_api *api = <const rs_core_api *>PyCapsule_GetPointer(core._api, "resilio._native.core._api")
 
+include "strategies/computed_times.pxi"
 include "strategies/timing.pxi"
 include "strategies/retry.pxi"
 include "strategies/hedge.pxi"

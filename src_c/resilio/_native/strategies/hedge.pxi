@@ -56,14 +56,15 @@ cdef extern from "gate.h" nogil:
 cdef extern from *:
     """
     #include "gate.h"
-    typedef struct { rs_gate gate; void *methods; rs_hedging hedging; int64_t *schedule; int waits; } rs_hedge;
+    typedef struct { rs_gate gate; void *methods; rs_hedging hedging; int64_t *schedule; int waits, computed; }
+        rs_hedge;
     static inline uint32_t rs_hedge_listening(PyObject *gate) { return ((rs_gate *)gate)->listening; }
     """
     uint32_t rs_hedge_listening(PyObject *)
     ctypedef struct rs_hedge:
         rs_hedging hedging
         int64_t *schedule
-        int waits
+        int waits, computed
 
 cdef object race_type = None            # resilio._strategies.race_asyncio.AsyncioRace, from the first race on
 
@@ -81,27 +82,19 @@ include "hedge_hooks.pxi"
 
 # ---- the stage -------------------------------------------------------------------------------------------------
 
-@cython.final
-cdef class _HedgeOptions:
-    """Options of a hedge that C does not need, replaced as a whole."""
-
-    cdef int max_hedges
-    cdef object targets, discard, idempotent
-
-
 cdef class HedgeGate(Gate):
     """Starts a copy of a slow call where that helps; `hedging.h` holds what it learns."""
 
     cdef rs_hedging hedging             # must be the first field: C reads it here
     cdef int64_t *schedule
-    cdef int waits
+    cdef int waits, computed            # lengths of `delays`; 1: a function computes the delay
     cdef int64_t delays[16]
-    cdef uint64_t rejected, hedge_wins
+    cdef uint64_t rejected, hedge_wins, bad_delays
     cdef _HedgeOptions options               # read and replaced under the lock
 
     def __cinit__(self, *args, **options):
         self.ops = &hedge_ops
-        if <void *>&(<rs_hedge *><PyObject *>self).waits != <void *>&self.waits:
+        if <void *>&(<rs_hedge *><PyObject *>self).computed != <void *>&self.computed:
             raise SystemError("a hedge's fields are not where C looks for them")
         rs_hedging_init(&self.hedging, 0.5, 0, 0.0)
         self.options = _HedgeOptions.__new__(_HedgeOptions)
@@ -128,6 +121,7 @@ cdef class HedgeGate(Gate):
         options.targets = config.to
         options.discard = config.discard
         options.idempotent = config.idempotent
+        options.delay_of = config.delay_of
         before = self.options               # released after the lock
         rs_lock_acquire(&gate.lock)
         self.options = options
@@ -139,6 +133,7 @@ cdef class HedgeGate(Gate):
         for at in range(waits):
             self.delays[at] = delays_ns[at]
         self.waits = waits
+        self.computed = options.delay_of is not None
         self.schedule = self.delays if waits else NULL
         if waits:
             self.hedging.fixed_ns = self.delays[0]
@@ -185,39 +180,45 @@ cdef class HedgeGate(Gate):
 
     # -- due times
 
-    cdef int64_t wait_ns(self, uint64_t started):
+    cdef int64_t wait_ns(self, uint64_t started, int64_t first_ns):
         """The wait between the latest start and the next hedge, in nanoseconds."""
         cdef rs_gate *gate = <rs_gate *><PyObject *>self
         cdef int64_t found
         rs_lock_acquire(&gate.lock)
         found = self.delays[min(<int>started, self.waits - 1)] if self.waits else self.hedging.delay_ns
+        if self.computed:
+            found = first_ns
         rs_lock_release(&gate.lock)
         return found
 
-    def due_after(self, uint64_t started, int64_t now):
+    def due_after(self, uint64_t started, int64_t now, int64_t first_ns=RS_HEDGING_NEVER):
         """
         Return when the next hedge is due, in nanoseconds of the policies' clock; RS_NEVER if none is.
 
         Args:
             started: Hedges started so far.
 
-            now: When the latest of them, or else the primary, started.
+            now: When the latest of them started.
+
+            first_ns: The wait before the first, which holds for all of a call whose delay is computed.
         """
-        cdef int64_t wait_ns = self.wait_ns(started)
+        cdef int64_t wait_ns = self.wait_ns(started, first_ns)
         return RS_NEVER if wait_ns == RS_HEDGING_NEVER else now + wait_ns
 
     cdef int expired(self, rs_slot *slot, object call, int stage, int64_t now) except -1:
         """Start the copy that is due; slot.extra is the race of all copies."""
         if not call._ending():
-            slot.wake_ns = self.race_of(slot, call, stage).due(now)
+            slot.wake_ns = self.race_of(slot, call, stage, now).due(now)
         return 0
 
-    cdef object race_of(self, rs_slot *slot, object call, int stage):
+    cdef object race_of(self, rs_slot *slot, object call, int stage, int64_t due_ns):
+        """The race of a call, whose first copy is due at *due_ns*."""
         global race_type
         if race_type is None:
             race_type = core.hook("AsyncioRace")
         if slot.extra == NULL:
-            race = race_type(self, call, stage, self.budget_of(call, stage), slot.hedge.deadline_ns)
+            wait_ns = RS_NEVER if due_ns == RS_NEVER else due_ns - slot.admitted_ns
+            race = race_type(self, call, stage, self.budget_of(call, stage), slot.hedge.deadline_ns, wait_ns)
             Py_INCREF(race)
             slot.extra = <PyObject *>race
         return <object>slot.extra
@@ -296,8 +297,13 @@ cdef class HedgeGate(Gate):
 
     @property
     def delay(self):
-        """Seconds before the first hedge; None while too little has been measured."""
-        return None if self.hedging.delay_ns == RS_HEDGING_NEVER else self.hedging.delay_ns / 1e9
+        """Seconds before the first hedge; None while too little has been measured, or if each call has its own."""
+        return None if self.computed or self.hedging.delay_ns == RS_HEDGING_NEVER else self.hedging.delay_ns / 1e9
+
+    @property
+    def after_errors(self):
+        """Calls without copies because the function of their arguments raised or returned no time."""
+        return self.bad_delays
 
     @property
     def hedge_counters(self):
@@ -339,11 +345,12 @@ cdef class HedgeGate(Gate):
         if end.outcome != RS_FAILURE or (end.error != NULL and not isinstance(<object>end.error, Exception)):
             self.judged(slot, end)
             return RS_PASS
-        if not slot.hedge.raced or end.place == RS_ON_TRIO:       # too few samples, which is counted
+        if not slot.hedge.raced or end.place == RS_ON_TRIO:       # too few samples, which is counted, or no delay
             self.judged(slot, end)
-            self.may_start(RS_NEVER)
+            if self.hedging.delay_ns == RS_HEDGING_NEVER:
+                self.may_start(RS_NEVER)
             return RS_PASS
-        return self.race_ended(self.race_of(slot, <object>end.call, end.stage), slot, end)
+        return self.race_ended(self.race_of(slot, <object>end.call, end.stage, slot.wake_ns), slot, end)
 
     cdef int judged(self, rs_slot *slot, rs_end *end) except -1:
         """Learn from the primary's end, once: not again when the stage is settled."""

@@ -1,23 +1,56 @@
 """
-A hedge's operations, called by the core: a part of hedge.pxi.
+A hedge's operations, called by the core, and its options: a part of hedge.pxi.
 
 None of them raises: where a hedge cannot decide, the call goes on without it.
 """
 
+@cython.final
+cdef class _HedgeOptions:
+    """Options of a hedge that C does not need, replaced as a whole."""
+
+    cdef int max_hedges
+    cdef object targets, discard, idempotent
+    cdef object delay_of                # the function of a call's arguments that returns the delay, or None
+
+
 cdef int hedge_prepare(rs_gate *gate, rs_slot *slot, const rs_request *request) noexcept:
     cdef PyObject *before
+    cdef int64_t wait_ns = RS_NEVER
     slot.hedge.judged = JUDGED if request.hedge else 0
     slot.hedge.raced = False
     if request.hedge or request.context == NULL or (<rs_hedge *>gate).hedging.delay_ns == RS_HEDGING_NEVER:
         return 0
+    if (<rs_hedge *>gate).computed:
+        wait_ns = hedge_computed_ns(<HedgeGate><PyObject *>gate, request)
+        if wait_ns == RS_NEVER:
+            return 0
     before = request.context[0]
     request.context[0] = PyContext_CopyCurrent()
     if request.context[0] == NULL:
         PyErr_Clear()                   # no memory: nothing is copied
     else:
         slot.hedge.raced = True
+        slot.wake_ns = wait_ns          # from its admission on; RS_NEVER: that of all calls
     Py_XDECREF(before)
     return 0
+
+
+cdef int64_t hedge_computed_ns(HedgeGate gate, const rs_request *request) noexcept:
+    """Compute the delay of this call's copies from its arguments; RS_NEVER: none may start."""
+    cdef int64_t ns
+    cdef _HedgeOptions options = gate.current()
+    if options.delay_of is None:        # options were replaced meanwhile
+        return RS_NEVER
+    try:
+        ns = asked_time_ns(options.delay_of, request, RS_NEVER, True)
+        return RS_NEVER if ns == RS_NEVER else min(max(ns, gate.hedging.least_ns), gate.hedging.most_ns)
+    except BaseException as error:
+        rs_lock_acquire(&gate.lock)
+        gate.bad_delays += 1
+        rs_lock_release(&gate.lock)
+        if isinstance(error, KeyboardInterrupt):
+            PyErr_SetInterrupt()        # not the function's: raised again at the next safe point
+    return RS_NEVER
 
 
 cdef int hedge_admit(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now,
@@ -26,7 +59,9 @@ cdef int hedge_admit(rs_gate *gate, rs_slot *slot, const rs_request *request, in
     if slot.hedge.judged == JUDGED:
         return RS_ADMITTED
     rs_hedging_begin(&hedge.hedging, now)
-    if slot.hedge.raced and hedge.hedging.delay_ns != RS_HEDGING_NEVER:
+    if slot.wake_ns != RS_NEVER:
+        slot.wake_ns += now
+    elif slot.hedge.raced and hedge.hedging.delay_ns != RS_HEDGING_NEVER and not hedge.computed:
         slot.wake_ns = now + (hedge.schedule[0] if hedge.schedule != NULL else hedge.hedging.delay_ns)
     return RS_ADMITTED
 

@@ -39,6 +39,8 @@ cdef class TimeoutGate(Gate):
     cdef bint in_threads
     cdef object threads     # the thread pool, from its first use on
     cdef unsigned long long ended[4]    # calls that ran out of time, by CLOCKS
+    cdef object time_of     # the function of a call's arguments that returns its time, or None
+    cdef unsigned long long bad_times   # calls for which it raised or returned no time
 
 ctypedef struct rs_deadline_object:
     rs_gate gate

@@ -180,12 +180,15 @@ cdef class TimeoutGate(Gate):
     def configure(self, config):
         """Take the options of *config*, all at once; keep the samples if there is still a quantile to learn."""
         cdef rs_timeout *t = &self.timeout
-        cdef object law = config.law
+        cdef object law = config.law, time_of = config.time_of
         cdef double q = 0.0 if law is None else law.q, factor = 1.0 if law is None else law.times
         cdef int64_t first_ns = ns_of(config.first, RS_NEVER), idle_ns = ns_of(config.idle, RS_NEVER)
         cdef int64_t floor_ns = ns_of(config.floor), ceiling_ns = ns_of(config.ceiling, RS_NEVER)
-        cdef int64_t total_ns = ns_of(config.total, RS_NEVER) if law is None else ceiling_ns
+        cdef int64_t total_ns = ceiling_ns
+        if law is None and time_of is None:
+            total_ns = ns_of(config.total, RS_NEVER)
         cdef bint threads = config.thread
+        before = self.time_of               # released after the lock
         rs_lock_acquire(&self.lock)
         if q == 0.0 or q != t.q or <int64_t>(t.recent.count + t.before.count) < t.enough:
             t.total_ns = total_ns
@@ -199,18 +202,39 @@ cdef class TimeoutGate(Gate):
         t.enough = max(20, <int64_t>(1.0 / (1.0 - q) + 0.999999))
         t.learned_at_ns = 0
         self.in_threads = threads
-        self.ops = &LEARNING if q else &PLAIN
+        self.time_of = time_of
+        self.ops = &COMPUTED if time_of is not None else &LEARNING if q else &PLAIN
         self.timeless = 0 if q else RS_NO_LATENCY
         rs_lock_release(&self.lock)
 
     @property
     def total(self):
-        """Seconds that a call gets now; None: no limit."""
+        """Seconds that a call gets now, at most if a function computes them; None: no limit."""
         cdef int64_t ns
         rs_lock_acquire(&self.lock)
         ns = self.timeout.total_ns
         rs_lock_release(&self.lock)
         return None if ns == RS_NEVER else ns / 1e9
+
+    def total_for(self, args, kwargs):
+        """Return the seconds that a call with these arguments gets; None: no limit."""
+        cdef int64_t ns = RS_NEVER
+        function = _function_of(self)
+        if function is None:
+            return self.total
+        try:
+            ns = time_ns(function(*args, **kwargs), RS_NEVER, False)
+        except BaseException as error:
+            _count_bad_time(self, error)
+        rs_lock_acquire(&self.lock)
+        ns = _bounded(&self.timeout, ns)
+        rs_lock_release(&self.lock)
+        return ns / 1e9
+
+    @property
+    def total_errors(self):
+        """Calls that got the ceiling because the function of their arguments raised or returned no time."""
+        return self.bad_times
 
     @property
     def first(self):
@@ -275,7 +299,7 @@ cdef class TimeoutGate(Gate):
 
     async def arun(self, inner):
         """Run *inner* in a cancel scope of trio."""
-        return await core.hook("run_in_scope")(self, inner, self.total)
+        return await core.hook("run_in_scope")(self, inner, _seconds_of(inner))
 
     def run(self, inner):
         """
@@ -290,7 +314,13 @@ cdef class TimeoutGate(Gate):
             raise TypeError(f"a timeout cannot stop {inner.func!r}, which is not async: use thread=True, or async def")
         if self.threads is None:
             self.threads = core.hook("Threads")()
-        return self.threads.timed(self, inner, self.total)
+        return self.threads.timed(self, inner, _seconds_of(inner))
+
+
+cdef object _seconds_of(inner):
+    """The seconds that this call of a timeout's inner part gets; None: no limit."""
+    cdef int64_t ns = inner.wait_ns
+    return None if ns == RS_NEVER else ns / 1e9
 
 
 def locked(lock, function, *args):

@@ -13,6 +13,47 @@ cdef int _admit(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t
     return RS_ADMITTED
 
 
+cdef int _compute(rs_gate *gate, rs_slot *slot, const rs_request *request) noexcept:
+    """Compute the time of this call from its arguments, for `_admit_computed`."""
+    cdef TimeoutGate self = <TimeoutGate><PyObject *>gate
+    slot.timeout.total_ns = RS_NEVER
+    try:
+        slot.timeout.total_ns = asked_time_ns(_function_of(self), request, RS_NEVER, False)
+    except BaseException as error:
+        _count_bad_time(self, error)
+    return 0
+
+
+cdef object _function_of(TimeoutGate gate):
+    """The function of a call's arguments that returns its time, or None. Not a method, as `_count_end`."""
+    rs_lock_acquire(&gate.lock)
+    found = gate.time_of
+    rs_lock_release(&gate.lock)
+    return found
+
+
+cdef int _count_bad_time(TimeoutGate gate, object error) except -1:
+    """Count a call whose function failed: it has the ceiling. Not a method, as `_count_end`."""
+    rs_lock_acquire(&gate.lock)
+    gate.bad_times += 1
+    rs_lock_release(&gate.lock)
+    if isinstance(error, KeyboardInterrupt):
+        PyErr_SetInterrupt()            # not the function's: raised again at the next safe point
+    return 0
+
+
+cdef inline int64_t _bounded(rs_timeout *t, int64_t asked_ns) noexcept nogil:
+    return min(max(asked_ns, t.floor_ns), t.ceiling_ns)
+
+
+cdef int _admit_computed(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now_ns,
+                         rs_rejection *why) noexcept nogil:
+    slot.timeout.total_ns = _bounded(_of(gate), slot.timeout.total_ns)
+    slot.wake_ns = _later(now_ns, slot.timeout.total_ns)
+    slot.timeout.ours = 0
+    return RS_ADMITTED
+
+
 cdef void _settle(rs_gate *gate, rs_slot *slot, int outcome, int64_t latency_ns, int64_t now_ns) noexcept nogil:
     """Learn from successes; an interrupted call counts as a sample of the ceiling, since it would have taken longer."""
     if slot.timeout.ours == OURS:
@@ -119,3 +160,6 @@ PLAIN.strategy = &TIMED
 PLAIN.pristine = _has_learned_nothing
 cdef rs_gate_ops LEARNING = PLAIN
 LEARNING.settle = _settle
+cdef rs_gate_ops COMPUTED = PLAIN
+COMPUTED.prepare = _compute
+COMPUTED.admit = _admit_computed

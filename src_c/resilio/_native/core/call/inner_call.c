@@ -15,6 +15,7 @@ typedef struct {
     int is_async;
     int hedge;
     uint32_t attempt; /* as current().attempt counts them */
+    int64_t wait_ns;  /* from the stage's admission to its `wake_ns`; RS_NEVER: it has none */
     uint16_t lane;
     rs_ledger *ledger; /* of the call around, or a copy's own; or NULL */
 } InnerCallObject;
@@ -59,6 +60,7 @@ PyObject *rs_inner_call_new(rs_pipeline *pipe, int first, PyObject *func, GuardO
     self->is_async = is_async;
     self->hedge = 0;
     self->attempt = 0;
+    self->wait_ns = RS_NEVER;
     self->lane = 0;
     self->ledger = NULL;
     self->cut = NULL;
@@ -196,6 +198,8 @@ static PyMemberDef inner_call_members[] = {
      "Number of a copy of a call in flight, which gates may reject; 0: no copy."},
     {"cut", T_OBJECT, offsetof(InnerCallObject, cut), 0,
      "Object that may cancel it early, or None; the stage and inner gates read cancel_called and cancelled_caught."},
+    {"wait_ns", T_LONGLONG, offsetof(InnerCallObject, wait_ns), READONLY,
+     "Nanoseconds after the start of this stage in which it is due: a timeout's time, the delay of a first copy."},
     {"__vectorcalloffset__", T_PYSSIZET, offsetof(InnerCallObject, vectorcall), READONLY},
     {NULL},
 };
@@ -228,6 +232,8 @@ PyTypeObject rs_InnerCallType = {
 PyObject *rs_run_delegate(rs_run *run, PyObject *inner, const char *method)
 {
     rs_slot *slot = &run->slots[run->cursor];
+    if (slot->wake_ns != RS_NEVER)
+        ((InnerCallObject *)inner)->wait_ns = slot->wake_ns - slot->admitted_ns;
     if (slot->extra == NULL)
         slot->extra = Py_NewRef(inner);
     return PyObject_CallMethod((PyObject *)slot->gate, method, "O", inner);
