@@ -176,6 +176,16 @@ def test_a_warning_made_an_error_loses_nothing() -> None:
     assert "PermitWarning" in done.stderr
 
 
+def test_a_permit_whose_holder_is_gone_counts_as_abandoned() -> None:
+    """Not as a success or a failure: at each policy of a pipeline, once for each permit."""
+    breaker, pool = circuit_breaker(), bulkhead(3)
+    held = [pipeline(breaker, pool).try_acquire() for _ in range(2)]
+    pool.acquire().success()
+    held.clear()
+    seen = [(one.abandoned, one.ignored, one.inflight) for one in (breaker.snapshot(), pool.snapshot())]
+    assert seen == [(2, 2, 0), (2, 2, 0)]
+
+
 def test_in_virtual_time_it_warns_as_ever() -> None:
     """And nothing of the clock is needed."""
     with virtual_time(), pytest.warns(PermitWarning):
