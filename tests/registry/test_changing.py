@@ -8,6 +8,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from resilio import RetryBudget, bulkhead, circuit_breaker, configure, keyed, registry, retry
 from resilio._registry import names
 
@@ -188,3 +190,13 @@ def test_a_child_can_change_options_that_another_thread_was_changing(in_child: A
     assert in_child(child) == 7
     go.set()
     assert ends(changing)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: bulkhead(1, name="hosts"), lambda: keyed(lambda: bulkhead(1), key="host", name="hosts")]
+)
+def test_a_value_that_was_set_before_is_checked_where_the_policy_is_made(make: Callable[[], Any]) -> None:
+    """Of a keyed policy, too, which has no key yet: the first call would have met the error."""
+    configure({"hosts": {"max_concurrent": -3}})
+    with pytest.raises(ValueError, match=r"configure\(\) for 'hosts': max_concurrent must be an int .*, not -3"):
+        make()
