@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from contextlib import nullcontext
 from contextvars import copy_context
 from typing import Any
 
@@ -10,7 +11,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from resilio import RetryBudget, deadline, retry, retrying
+from resilio import RetryBudget, constant, deadline, retry, retrying
 from resilio._context import variables
 from resilio.testing import assert_no_leaks, disabled, no_wait
 
@@ -365,3 +366,23 @@ def test_async_iterators_are_their_own(vt):
     """Each loop is a call of its own, and its iterator may be taken by hand."""
     loop = retrying(retry(on=ConnectionError)).__aiter__()
     assert loop.__aiter__() is loop
+
+
+@pytest.mark.filterwarnings("ignore::resilio.WouldBlockWarning")
+@pytest.mark.parametrize("raises", [True, False])
+def test_a_loop_does_not_block_the_event_loop_that_runs_in_its_thread(vt, raises):
+    """A plain `for` loop in a coroutine makes one attempt, by an error or a failed result: to sleep would stop all."""
+    policy = retry(on=ConnectionError, failed_if=lambda value: value is None, backoff=constant(0.5), budget=None)
+    numbers = []
+
+    async def main():
+        for attempt in retrying(policy):
+            with attempt:
+                numbers.append(attempt.number)
+                if raises:
+                    raise ConnectionError
+                attempt.result(None)
+
+    with pytest.raises(ConnectionError) if raises else nullcontext():
+        vt.run(main)
+    assert (numbers, policy.snapshot().stopped["would_block"]) == ([1], 1)
