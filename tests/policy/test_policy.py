@@ -18,6 +18,7 @@ import resilio
 from resilio import (
     BulkheadFullError,
     CircuitOpenError,
+    Policy,
     bulkhead,
     circuit_breaker,
     deadline,
@@ -386,6 +387,25 @@ def test_a_policy_shows_its_class_name_and_state() -> None:
     """What one wants to see in a debugger."""
     assert repr(circuit_breaker("payments")) == "<CircuitBreaker 'payments' closed>"
     assert repr(rate_limit("1/s")) == "<RateLimit 1/s, burst 1>"
+
+
+class Registered:
+    """A mixin that takes an argument of the class statement."""
+
+    team: str
+
+    def __init_subclass__(cls, team: str, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.team = team
+
+
+def test_a_policy_class_with_a_mixin_passes_on_what_its_statement_gives() -> None:
+    """The mixin comes after the policy in the order of methods, and must not be left out."""
+
+    class Own(Policy[Any], Registered, team="payments"):
+        """One with an owner."""
+
+    assert Own.team == "payments"
 
 
 def test_a_policy_is_its_own_copy() -> None:
