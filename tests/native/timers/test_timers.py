@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from oracles.stepping import StepLoop
+from resilio import timeout
 from resilio._native.core import Timer
+from resilio.testing import DeadlockError, VirtualTime
 
 MS = 1_000_000
 
@@ -106,3 +108,17 @@ def test_keep_takes_a_loop_and_what_it_keeps(loop: StepLoop) -> None:
     """Anything else is rejected, and nothing is kept."""
     with pytest.raises(TypeError, match="keep\\(\\) takes 2 arguments, not 1"):
         Timer(print).keep(loop)  # type: ignore[call-arg]
+
+
+def test_a_call_that_has_ended_in_time_leaves_no_timer(resilio_virtual_time: VirtualTime) -> None:
+    """A loop that waits for ever has nothing to wake up for: the timer of a timeout lay in it until that was due."""
+    vt, limit = resilio_virtual_time, timeout(5.0)
+
+    async def main() -> None:
+        await limit(asyncio.sleep)(1.0)
+        await asyncio.Event().wait()
+
+    began = vt.now
+    with pytest.raises(DeadlockError):
+        vt.run(main)
+    assert vt.now - began == pytest.approx(1.0)
