@@ -265,19 +265,3 @@ def test_a_function_that_makes_policies_stays_what_it_was() -> None:
     per_host = keyed(circuit_breaker, key="host")
     assert per_host["a.example"].state == "closed"
     assert bulkhead.__name__ == "bulkhead"
-
-
-class Proxy:
-    """A lazy proxy outside of its context: even its class cannot be asked for."""
-
-    @property
-    def __class__(self) -> type:
-        raise RuntimeError("outside of a context")
-
-    def __call__(self) -> int:
-        return 7
-
-
-def test_a_callable_that_cannot_be_inspected_is_called() -> None:
-    """Whether it is a coroutine function is asked before each call: an error of the answer is no error of the call."""
-    assert bulkhead(1).call(Proxy()) == bulkhead(1).try_call(Proxy()).unwrap() == 7
