@@ -78,7 +78,8 @@ class Explanation:
 
         warnings: Pairs of policies in an order that does not work.
 
-        notes: Facts beyond the options: the law of a timeout, the reach of a deadline, the policies left out.
+        notes: Facts beyond the options: the law of a timeout, the reach of a deadline, a timeout that never fires, the
+            policies left out.
     """
 
     name: str | None
@@ -149,7 +150,8 @@ def explain(name: str | None, policies: Sequence[Policy[Any]]) -> Explanation:
     shown = [(part, policy) for policy in policies for part in policy._seen_through()]
     steps = tuple(_step(position, part, policy) for position, (part, policy) in enumerate(shown, 1))
     switch = note()
-    notes = (*([] if switch is None else [switch]), *_notes(part for part, _ in shown))
+    parts = [part for part, _ in shown]
+    notes = (*([] if switch is None else [switch]), *_notes(parts), *_unreachable(parts))
     return Explanation(name=name, steps=steps, warnings=tuple(lint(policies)), notes=notes)
 
 
@@ -159,6 +161,15 @@ def _notes(parts: Iterable[Policy[Any]]) -> Iterator[str]:
         text = None if explained is None else explained()
         if text is not None:
             yield f"{part.kind} ({position}): {text}"
+
+
+def _unreachable(parts: Sequence[Policy[Any]]) -> Iterator[str]:
+    """Yield a note for each fixed timeout that never ends an attempt, as a deadline around it is no longer."""
+    for (outer_at, outer), (at, part) in combinations(enumerate(parts, 1), 2):
+        total = part.config.total if part.kind == "timeout" else None
+        if outer.kind == "deadline" and isinstance(total, float) and outer.config.seconds <= total:
+            deadline = f"deadline ({outer_at}) of {outer.config.seconds:g} s"
+            yield f"timeout ({at}): {total:g} s never end an attempt, since the {deadline} ends the call before"
 
 
 def seen_through(policies: Sequence[Policy[Any]]) -> list[Policy[Any]]:

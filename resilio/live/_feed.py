@@ -19,7 +19,10 @@ from resilio.live._http import check_sendable
 from resilio.live._journal import KEPT
 from resilio.live._sampler import Tick
 
-__all__ = ["Remote", "events_in", "picture"]
+__all__ = ["CONNECTING", "Remote", "events_in", "picture"]
+
+CONNECTING = "connecting"
+"""The message of a source whose first connection is being made."""
 
 _SILENCE = 20.0  # seconds without a byte after which the connection is dead: a comment comes every five
 _PAUSE = 1.0  # seconds between two attempts to connect
@@ -67,7 +70,7 @@ class Remote:
         free_lock(self, "_lock")
         self._stop: threading.Event | None = None
         self._sock: socket.socket | None = None
-        self._problem: str | None = "connecting"
+        self._problem: str | None = CONNECTING
         self._ids = itertools.count(1)  # of events: the other process's ids restart with it, these do not
         self._forget()
 
@@ -113,7 +116,7 @@ class Remote:
             stop.set()
         with self._lock:
             sock, self._sock = self._sock, None
-            self._problem = "connecting"
+            self._problem = CONNECTING
             self._forget()
         if sock is not None:
             with suppress(OSError):  # it was closed already

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import socket
 import threading
@@ -26,7 +27,7 @@ def listen(host: str, port: int) -> socket.socket:
     Return a listening socket; port 0 picks a free one.
 
     Raises:
-        OSError: The address is in use, or is not of this machine.
+        OSError: The address is in use, or is not of this machine; the message names the remedy.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
@@ -34,8 +35,13 @@ def listen(host: str, port: int) -> socket.socket:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((host, port))
         sock.listen(128)
-    except BaseException:
+    except BaseException as error:
         sock.close()
+        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+            taken = (
+                f"port {port} of {host} is in use, for example by the page of another worker: port 0 takes a free one"
+            )
+            raise OSError(error.errno, taken) from None
         raise
     return sock
 

@@ -11,7 +11,7 @@ from time import sleep
 from typing import Any
 
 from resilio._options.validators import seconds_of_argument
-from resilio.live._feed import picture
+from resilio.live._feed import CONNECTING, picture
 from resilio.live._journal import Journal
 from resilio.live._keys import quit_key
 from resilio.live._sampler import Sampler
@@ -20,7 +20,8 @@ from resilio.live._targets import TargetError, is_address, load, remote
 __all__ = ["main"]
 
 SORTS = ("problems", "name", "calls", "failures", "rejections", "p99")
-_PATIENCE = 10  # maximum number of readings with --once, which needs two that succeed
+_PATIENCE = 10.0  # seconds that --once waits for a connection which is neither made nor rejected
+_PAUSE = 0.05
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -95,17 +96,25 @@ def _look(source: Any) -> tuple[dict[str, Any], str | None]:
 
 def _once(source: Any, screen: Any, interval: float, target: str) -> int:
     """Print a table of one interval: rates need two readings."""
-    problem: str | None = None
-    good = 0
-    for _ in range(_PATIENCE):
-        seen, problem = _look(source)
-        good += problem is None
-        if good == 2:
-            screen.print(seen)
-            return 0
+    seen, problem = _found(source)
+    if problem is None:
         sleep(interval)
+        seen, problem = _look(source)
+    if problem is None:
+        screen.print(seen)
+        return 0
     print(f"resilio top: no live page can be read at {target}: {problem}", file=sys.stderr)
     return 1
+
+
+def _found(source: Any) -> tuple[dict[str, Any], str | None]:
+    """Return the first state, or the first error; no error of a connection is tried again."""
+    for _ in range(round(_PATIENCE / _PAUSE)):
+        seen, problem = _look(source)
+        if problem != CONNECTING:
+            return seen, problem
+        sleep(_PAUSE)
+    return {}, f"no answer within {_PATIENCE:g} s"
 
 
 def _follow(source: Any, screen: Any, interval: float) -> int:

@@ -17,6 +17,7 @@ from resilio import (
     Outcome,
     bulkhead,
     circuit_breaker,
+    deadline,
     fallback,
     keyed,
     override,
@@ -223,6 +224,19 @@ def test_a_stack_computes_the_time_of_an_attempt() -> None:
     assert override(stack, timeout=5.0).policies[-1].config.ceiling is None
     with pytest.raises(TypeError, match=r"with timeout=.*len.*nothing can interrupt it"):
         stack(str.upper)
+
+
+def test_a_timeout_beyond_the_deadline_is_noted() -> None:
+    """`standard(timeout=60, deadline=2)` looked as if attempts had a minute; the deadline ends each call long before."""
+    explained = " ".join(str(standard("beyond", on="http", timeout=60, deadline=2).explain()).split())
+    assert "timeout (5): 60 s never end an attempt, since the deadline (1) of 2 s ends the call before" in explained
+    for reached in ({"timeout": 1.9, "deadline": 2}, {"deadline": 2}, {"timeout": 60, "deadline": None}):
+        stack = standard(f"reached {reached}", on="http", **reached)
+        assert not any("never end" in note for note in stack.explain().notes)
+    alone = pipeline(deadline(2.0), timeout(2.0), timeout("p99*3", ceiling=60.0), timeout(idle=60.0))
+    assert [note for note in alone.explain().notes if "never end" in note] == [
+        "timeout (2): 2 s never end an attempt, since the deadline (1) of 2 s ends the call before"
+    ]
 
 
 def test_override_makes_a_learned_timeout_a_fixed_one() -> None:

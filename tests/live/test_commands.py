@@ -169,6 +169,31 @@ def test_top_of_another_process(capsys: pytest.CaptureFixture[str]) -> None:
     assert f"resilio top: no live page can be read at http://127.0.0.1:{port}/: " in capsys.readouterr().err
 
 
+def test_top_once_says_at_once_that_nothing_is_there(capsys: pytest.CaptureFixture[str]) -> None:
+    """It tried again for ten intervals before it named the error; a connection that is rejected ends it."""
+    pytest.importorskip("rich", reason="rich is not installed")
+    with listen("127.0.0.1", 0) as sock:
+        port = sock.getsockname()[1]
+    assert _top.main([f"http://127.0.0.1:{port}/", "--once", "--interval", "3600"]) == 1
+    assert "Connection refused" in capsys.readouterr().err
+
+
+def test_top_once_waits_for_a_connection_that_is_being_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not made at the first look; one that is never made is an error in the end."""
+
+    class Silent:
+        def read(self) -> None:
+            raise ConnectionError("connecting")
+
+        def snapshot(self) -> dict[str, Any]:
+            return {}
+
+    naps: list[float] = []
+    monkeypatch.setattr(_top, "sleep", naps.append)
+    assert _top._found(Silent()) == ({}, "no answer within 10 s")
+    assert sum(naps) == pytest.approx(10.0)
+
+
 def test_top_follows_until_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
     """It draws at each interval, and gives the terminal back."""
     pytest.importorskip("rich", reason="rich is not installed")

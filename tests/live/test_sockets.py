@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
 import json
 import socket
@@ -260,9 +261,13 @@ def _problem(source: Remote) -> str:
 
 
 def test_a_port_that_is_taken_is_an_error_and_no_server() -> None:
-    """The address is bound before anything else starts."""
-    with listen("127.0.0.1", 0) as sock, pytest.raises(OSError, match=r"."):
+    """The address is bound before anything else starts; the second worker of a machine reads what to do."""
+    with (
+        listen("127.0.0.1", 0) as sock,
+        pytest.raises(OSError, match=r"is in use, .*: port 0 takes a free one") as found,
+    ):
         listen("127.0.0.1", sock.getsockname()[1])
+    assert found.value.errno == errno.EADDRINUSE
 
 
 def test_a_server_that_does_not_start_is_an_error() -> None:
