@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from resilio._failures.retry_trail import RetryTrail, trail_of
 from resilio._native import clock
 from resilio._native.core import ambient_deadline
 
@@ -53,6 +54,14 @@ async def until_deadline(gate: DeadlineGate, rest: InnerCall) -> Any:
         return await rest()
     left = max(0, ambient.until_ns - clock.now_ns()) / 1e9
     rest.cut = scope = trio.CancelScope(deadline=trio.current_time() + left)
+    trail: RetryTrail | None = None  # of a retry inside that the deadline has cut off
     with scope:
-        return await rest()
-    raise gate.passed()
+        try:
+            return await rest()
+        except trio.Cancelled as error:
+            trail = trail_of(error)
+            raise
+    passed = gate.passed()
+    if trail is not None:
+        passed.resilio = trail  # type: ignore[attr-defined]
+    raise passed

@@ -110,17 +110,20 @@ def note_segments(error: BaseException, segments: Segments, gate: Gate | None = 
 
 def pass_on(cancellation: BaseException, error: Exception) -> Exception:
     """
-    Return the exception that replaces a cancellation by which the library ended a call, with the call's ledger.
+    Return the exception that replaces a cancellation by which the library ended a call, with what that has of the call.
+
+    These are the ledger, the trail of a retry, and their notes, which name the policy.
 
     Args:
         cancellation: The cancellation that has left the call.
         error: The exception to raise instead.
     """
-    segments: Segments | None = getattr(cancellation, "resilio_segments", None)
-    if segments is not None:
-        error.resilio_segments = segments  # type: ignore[attr-defined]
-        if [name for name, _, _ in segments.trail] != ["attempt"]:
-            note_segments(error, segments)
+    for name in ("resilio", "resilio_segments"):
+        if (found := getattr(cancellation, name, None)) is not None:
+            setattr(error, name, found)
+    for note in getattr(cancellation, "__notes__", ()):
+        if note.startswith("resilio: "):
+            error.add_note(note)
     return error
 
 

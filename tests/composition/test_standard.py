@@ -227,7 +227,7 @@ def test_a_stack_computes_the_time_of_an_attempt() -> None:
 
 
 def test_a_timeout_beyond_the_deadline_is_noted() -> None:
-    """`standard(timeout=60, deadline=2)` looked as if attempts had a minute; the deadline ends each call long before."""
+    """`standard(timeout=60, deadline=2)` looked as if attempts had a minute; the deadline ends each call before."""
     explained = " ".join(str(standard("beyond", on="http", timeout=60, deadline=2).explain()).split())
     assert "timeout (5): 60 s never end an attempt, since the deadline (1) of 2 s ends the call before" in explained
     for reached in ({"timeout": 1.9, "deadline": 2}, {"deadline": 2}, {"timeout": 60, "deadline": None}):

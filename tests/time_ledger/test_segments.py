@@ -24,6 +24,7 @@ from resilio import (
     rate_limit,
     retry,
     timeout,
+    trail_of,
 )
 from resilio._native.core import SEGMENTS
 
@@ -400,7 +401,31 @@ async def test_a_deadline_around_a_block_says_where_its_time_went(vt: Any) -> No
                 await late(0)
             assert told(caught.value.resilio_segments) == {"queue": 0.5}
             (note,) = caught.value.__notes__
-            assert re.fullmatch("resilio: (deadline '.*sleep': )?0.50s = queue 0.50", note)
+            assert re.fullmatch("resilio: (deadline|bulkhead) '.*sleep': 0.50s = queue 0.50", note)
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize("around", ["block", "stage"])
+def test_a_deadline_that_cuts_a_retry_off_has_its_trail(vt: Any, backend: str, around: str) -> None:
+    """Two attempts were made, and `trail_of` the deadline's error was None."""
+    again = retry(on=OSError, backoff=0.1, budget=None, name="again")
+
+    @again
+    async def work() -> None:
+        await sleep(0.2 if current().attempt == 1 else 9)
+        raise OSError("busy")
+
+    async def main() -> Any:
+        with pytest.raises(DeadlineExceededError) as caught:
+            await (within(0.5, work) if around == "block" else deadline(0.5)(work))()
+        return caught.value
+
+    error = vt.run(main, backend=backend)
+    trail = trail_of(error)
+    assert (len(trail.attempts), trail.stop_reason) == (2, "deadline")
+    assert trail.attempts[0].error == "OSError('busy')"
+    if around == "block":
+        assert error.__notes__[0].startswith("resilio: retry 'again': 2 attempts in 0.5 s, no other: deadline")
 
 
 def within(seconds: float, function: Any) -> Any:

@@ -44,6 +44,15 @@ class Details:
         self.segments = getattr(error, "resilio_segments", None)
 
 
+def _own(error: BaseException, name: str) -> Any:
+    """Return what a policy has left on the exception itself or its cause: a deadline around a call raises its own."""
+    for holder in (error, error.__cause__):
+        found = getattr(holder, name, None)
+        if found is not None and getattr(found, "total", True):  # our errors have empty segments by default
+            return found
+    return None
+
+
 def details_of(error: Any) -> Details | None:
     """Return the record of the call that an exception ended; None if no policy guarded it."""
     for _ in range(_MOST_CAUSES):
@@ -70,13 +79,14 @@ def rejection_of(error: BaseException) -> RejectedError | None:
 
 def trail_of(error: BaseException) -> RetryTrail | None:
     """
-    Return the attempts that were made before an SDK's exception; None if the policy has no retry.
+    Return the attempts that were made before an SDK's exception; None if there was one attempt or no retry.
 
     Args:
-        error: The exception of a call.
+        error: The exception of a call, or the DeadlineExceededError of a deadline around it.
     """
     details = details_of(error)
-    return None if details is None else details.trail
+    found: RetryTrail | None = _own(error, "resilio") if details is None else details.trail
+    return found
 
 
 def partial_of(error: BaseException) -> bool:
@@ -98,4 +108,5 @@ def segments_of(error: BaseException) -> Segments | None:
         error: The exception of a call, or of an iteration of its stream.
     """
     details = details_of(error)
-    return None if details is None else details.segments
+    found: Segments | None = _own(error, "resilio_segments") if details is None else details.segments
+    return found

@@ -17,7 +17,9 @@ from servers.models import OpenAI, answers, cuts, fails, hangs, provide
 from servers.sdks import SDKS, Sdk
 
 from resilio import (
+    DeadlineExceededError,
     RateLimitedError,
+    Segments,
     bulkhead,
     circuit_breaker,
     constant,
@@ -31,6 +33,7 @@ from resilio import (
     standard,
     timeout,
 )
+from resilio._failures.retry_trail import attach
 from resilio._native import clock
 from resilio.integrations.llm import (
     InnerRetryWarning,
@@ -38,6 +41,7 @@ from resilio.integrations.llm import (
     meaning_of,
     partial_of,
     rejection_of,
+    segments_of,
     token_rate,
     trail_of,
 )
@@ -526,3 +530,18 @@ def test_old_httpx_is_served_too(server: Misbehaving) -> None:
     with sdk.llm.guard(sdk.bare(server, is_async=False, http_client=httpx.Client()), quickly()) as client:
         assert sdk.text(sdk.ask(client)) == "old"
     assert server.total == 2
+
+
+def test_a_deadline_around_a_call_has_its_trail_and_segments() -> None:
+    """A block that passes raises its own error, of which `trail_of` and `segments_of` were None."""
+    error = DeadlineExceededError(0.5, 0.0)
+    assert (trail_of(error), segments_of(error)) == (None, None)
+    attach(error, OSError("late"), "deadline", [(OSError("busy"), 1, 2)], 0, 3)
+    error.resilio_segments = Segments(attempt=0.5)  # type: ignore[attr-defined]
+    outer = RuntimeError("what an app makes of it")
+    outer.__cause__ = error
+    for shown in (error, outer):
+        trail = trail_of(shown)
+        assert trail is not None
+        assert (len(trail.attempts), trail.stop_reason) == (2, "deadline")
+        assert segments_of(shown) == Segments(attempt=0.5)

@@ -297,6 +297,8 @@ cdef class RetryGate(Gate):
                 tries.leave()
                 if not end.called:      # cancelled while it waited
                     tries.give_back()
+                else:
+                    tries.cut_off(error, end)
             return RS_PASS
         if tries is not None and tries.releasing:
             tries.releasing = False

@@ -195,6 +195,12 @@ cdef class Tries:
             add_advice(self.shown, self.gate)
         return 0
 
+    cdef int cut_off(self, object error, rs_end *end) except -1:
+        """Attach the trail to a cancellation after the deadline: the error that replaces it takes it over."""
+        if self.ended is not None and end.deadline_ns <= end.now_ns:
+            attach(error, error, STOP_REASONS[RETRY_DEADLINE], self.ended, self.began_ns, end.now_ns, gate=self.gate)
+        return 0
+
     cdef object last_own(self, object error):
         for earlier, _, _ in reversed(self.ended or ()):
             if earlier is not None and not isinstance(earlier, (RejectedError, DeadlineExceededError)):

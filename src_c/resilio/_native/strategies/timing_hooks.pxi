@@ -77,6 +77,9 @@ cdef int _replace(rs_end *end, object new) except -1:
     """Raise *new* in place of the cancellation that the stage sent."""
     old = <object>end.error
     new.__cause__ = new.__context__ = old
+    trail = getattr(old, "resilio", None)   # of a retry inside that the deadline has cut off
+    if trail is not None:
+        new.resilio = trail
     Py_INCREF(new)
     Py_DECREF(old)
     end.error = <PyObject *>new
