@@ -21,6 +21,7 @@ from resilio._native.core import AmbientDeadline, AmbientPriority, ambient_deadl
 from resilio._policies.load_shed import load_shed
 from resilio._policy.base import Policy
 from resilio._policy.factory import takes
+from resilio.integrations._servers.busy_threads import watched
 from resilio.integrations._servers.middleware import TENANT, Hints, Server, ServerOptions, tenant_of
 from resilio.integrations._servers.wsgi_request import RequestContext, TimedRequestContext, around
 from resilio.integrations._shared.headers import ignored_headers
@@ -79,6 +80,7 @@ class Middleware:
         self.app: App = options.app
         self.policy: Policy[Any] = options.policy or load_shed(name="wsgi")
         self._server = Server.of(options, self.policy, _address_of)
+        self._threads = watched(self.policy)
         self._variables = {_variable(name): what for name, what in self._server.headers.items()}
         self._request = TimedRequestContext if options.server_timing else RequestContext
 
@@ -89,6 +91,9 @@ class Middleware:
             return self.app(environ, start_response)
         request = self._request(server, environ, start_response)
         context = self._context_of(environ)
+        threads = self._threads
+        if threads is not None and threads.note():
+            self._threads = None
         try:
             if context is None:
                 request.permit = self.policy.acquire(environ)

@@ -18,11 +18,13 @@ from resilio import (
     current_priority,
     deadline,
     keyed,
+    load_shed,
     pipeline,
     rate_limit,
     remaining,
     retry,
 )
+from resilio.integrations._servers import busy_threads
 from resilio.integrations._shared import held_permits
 from resilio.integrations.wsgi import Middleware, ignored_headers, tenant_of
 
@@ -612,3 +614,54 @@ def test_a_start_response_that_raises_is_the_servers_to_see() -> None:
     with pytest.raises(AssertionError, match="two starts"):
         Exchange().to(Middleware(app, gate))
     assert counts(gate) == (0, 1, 0, 0)
+
+
+@pytest.mark.parametrize("idle", [0, 1])
+def test_a_shedder_with_more_room_than_the_server_has_threads_is_reported(
+    idle: int, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    16 threads behind `load_shed(max_concurrent=16)`: requests waited in the server for 5 s, and none was rejected.
+
+    One line names it once every thread is busy each time; there is none while a thread is idle.
+    """
+    released, ready = threading.Event(), threading.Semaphore(0)
+
+    def app(environ: Any, start: Any) -> list[bytes]:
+        start("200 OK", [])
+        if environ["PATH_INFO"] == "/slow":
+            ready.release()
+            released.wait()
+        return [b"ok"]
+
+    served = Middleware(app, pipeline(circuit_breaker(), load_shed(max_concurrent=16, name="api")))
+
+    def serve(path: str) -> None:
+        Exchange(path).begin(served).body.close()
+
+    def rest() -> None:
+        serve("/")
+        ready.release()
+        released.wait()
+
+    workers = [threading.Thread(target=serve, args=["/slow"]) for _ in range(3)]
+    workers += [threading.Thread(target=rest) for _ in range(idle)]
+    monkeypatch.setattr(busy_threads, "_EVERY", 1)  # each thread is seen at its first request
+    for worker in workers:
+        worker.start()
+    for _ in workers:
+        ready.acquire()
+    with caplog.at_level("WARNING", logger="resilio"):
+        for _ in range(40):
+            serve("/")
+    released.set()
+    for worker in workers:
+        worker.join()
+    found = [record.getMessage() for record in caplog.records]
+    assert len(found) == 1 - idle, found
+    assert idle or "load_shed 'api' rejects nothing though all 4 threads of the server are busy" in found[0]
+
+
+def test_a_middleware_without_a_shedder_counts_no_threads() -> None:
+    """A bulkhead has the queue that its user has chosen; nothing is counted for it."""
+    assert Middleware(answers(), bulkhead(1))._threads is None
