@@ -899,3 +899,33 @@ def test_a_waiter_put_out_and_cancelled_in_one_tick_is_lost_once(vt):
         vt.run(main)
         assert (shed._gate.used, shed.snapshot().queued, shed.snapshot().inflight) == (0, 0, 0)
     assert_no_leaks()
+
+
+def test_a_priority_elsewhere_changes_nothing_for_callers_without_one(vt):
+    """While any context has one, the others are looked at as well: their calls must not become those of one task."""
+
+    async def flooded():
+        serve, ended = serving(load_shed(max_concurrent=1)), []
+
+        async def one(number):
+            try:
+                await serve(number)
+                ended.append((number, "served"))
+            except OverloadedError as rejection:
+                ended.append((number, rejection.reason))
+
+        async with anyio.create_task_group() as group:
+            for number in range(600):
+                group.start_soon(one, number)
+                await anyio.sleep(0.01)
+        return ended
+
+    async def main():
+        alone = await flooded()
+        with priority("critical", task="elsewhere"):
+            elsewhere = asyncio.create_task(asyncio.Event().wait())
+        assert await flooded() == alone
+        assert elsewhere.cancel()
+        assert {reason for _, reason in alone} > {"served"}
+
+    vt.run(main)
