@@ -26,7 +26,7 @@ enum { RS_LAW_WATCH, RS_LAW_DIP, RS_LAW_SETTLE, RS_LAW_CLIMBING, RS_LAW_RISING }
 
 /* The guard's sums over consecutive ends: the first opens the window, the others count. */
 typedef struct rs_law_window {
-    double ends, answers, level, latency; /* their number, and sums over them */
+    double ends, answers, level, latency; /* their number, and sums: of levels, and of latencies of answers */
     double begun, last, gap;              /* its first end, its last, the longest gap between two */
     double earliest, latest;              /* arrival of those calls */
 } rs_law_window;
@@ -42,6 +42,7 @@ typedef struct rs_law {
     uint8_t phase;                            /* RS_LAW_WATCH, ... */
     uint8_t climb, stages;                    /* a climb is due; its steps */
     uint8_t too_many;                         /* drops in the last round: this round does not raise the cap */
+    uint8_t mute, regains;                    /* the last round had no answer; since then the cap doubles in a round */
     uint8_t fresh;                            /* no conclusion yet: the first rise, without a cut */
     uint8_t queued;                           /* the gate has a queue of its own */
     double knee, root, least, most;           /* workers; their square root, and the limits that follow from it */

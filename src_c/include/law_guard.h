@@ -2,7 +2,8 @@
  *
  * By Little's law a call that arrives now takes (calls in flight) / (rate of answers). So the guard knows that a call
  * will miss its caller's patience long before the call ends. A queue, unlike a lull in the answers, shows in one of two
- * more signs: calls end further apart than they arrived, or have already taken most of the patience. With either sign
+ * more signs: calls end further apart than they arrived, or answers have already taken most of the patience. How long
+ * failures take is no sign, and a window without answers gives no rate: they may wait for what hangs. With either sign
  * the limit is cut to the calls that are answered within half of the callers' patience, and rises again from there.
  *
  * Without a queue, calls in flight and answers fall together. So a cut that reduces the rate was wrong, and is undone.
@@ -61,12 +62,11 @@ static inline int rs_law_judge(rs_law *law, double level, double rate, int queue
 static inline int rs_law_end_of_window(rs_law *law)
 {
     rs_law_window seen = law->window;
-    double elapsed = rs_law_max(law->now - seen.begun, 1), rate = rs_law_max(seen.answers, 1) / elapsed,
-           ends = seen.ends - 1;
+    double elapsed = rs_law_max(law->now - seen.begun, 1), rate = seen.answers / elapsed, ends = seen.ends - 1;
     int queued = elapsed > RS_LAW_APART * (seen.latest - seen.earliest)
-                 || seen.latency > RS_LAW_LATE * law->patience * ends;
+                 || seen.latency > RS_LAW_LATE * law->patience * seen.answers;
     law->window.ends = 0;
-    if (seen.gap > RS_LAW_STEADY * elapsed)
+    if (seen.gap > RS_LAW_STEADY * elapsed || seen.answers == 0)
         return 0;
     return rs_law_judge(law, rs_law_min(law->present, seen.level / ends), rate, queued);
 }
@@ -83,7 +83,7 @@ static inline int rs_law_guard(rs_law *law, double latency, double inflight, int
     else {
         window->answers += !dropped;
         window->level += inflight;
-        window->latency += latency;
+        window->latency += dropped ? 0 : latency;
         window->gap = rs_law_max(window->gap, now - window->last);
         window->earliest = rs_law_min(window->earliest, came);
         window->latest = rs_law_max(window->latest, came);

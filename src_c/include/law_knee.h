@@ -19,7 +19,10 @@
  * workers, more only delay. A gate with a queue of its own, whose order is better, needs 4 at most.
  *
  * Drops. Calls that time out or are rejected with few in flight are not caused by the limit: with heavy tails some are
- * dropped at any load. The limit is cut, once a round, if the share of drops is well above that background.
+ * dropped at any load. The limit is cut, once a round, if the share of drops is well above that background. A gate with
+ * a queue counts only drops at a limit that is reached: one that holds no call back has caused none. A round without an
+ * answer cannot tell a queue from a callee that hangs. It cuts the limit too, for a server may work for callers who
+ * have left, but with the next answer the limit rises as it had never been cut: by one for each answer.
  *
  * If no queue shows at all, the limit is below the knee: the law climbs by half at a time while latency stays flat. At
  * first, while nothing is known, it rises (law_rise.h). The guard (law_guard.h) reacts within a few ends.
@@ -291,8 +294,11 @@ static inline void rs_law_count_drops(rs_law *law, double inflight, int dropped)
     if (law->answers < RS_LAW_ROUND || law->answers < law->learned)
         return;
     law->too_many = law->drops > law->answers * rs_law_min(RS_LAW_MOST_DROPS, RS_LAW_DROPS + 2 * law->background);
-    if (law->too_many)
+    law->mute = law->queued && law->drops == law->answers;
+    if (law->too_many) {
         law->cap = rs_law_max(law->floor, RS_LAW_BACKOFF * law->learned);
+        law->regains = 0;
+    }
     law->answers = law->drops = 0;
 }
 
@@ -300,10 +306,16 @@ static inline void rs_law_regain(rs_law *law, double inflight)
 {
     if (law->cap >= RS_LAW_UNCAPPED)
         return;
+    if (law->mute) {
+        law->answers = law->drops = law->mute = law->too_many = 0;
+        law->regains = 1;
+    }
     if (inflight + 1 > law->cap && !law->too_many)
-        law->cap += rs_law_max(1, RS_LAW_REGAIN * law->cap) / law->cap;
-    if (law->cap > law->most)
+        law->cap += law->regains ? 1 : rs_law_max(1, RS_LAW_REGAIN * law->cap) / law->cap;
+    if (law->cap > law->most) {
         law->cap = RS_LAW_UNCAPPED;
+        law->regains = 0;
+    }
 }
 
 static inline void rs_law_answered(rs_law *law, double latency, double inflight)
@@ -325,7 +337,7 @@ static inline void rs_law_answered(rs_law *law, double latency, double inflight)
 
 static inline void rs_law_default(rs_law *law, double latency, double inflight, int dropped)
 {
-    rs_law_count_drops(law, inflight, dropped);
+    rs_law_count_drops(law, inflight, dropped && (!law->queued || rs_law_is_pressed(law)));
     if (rs_law_guard(law, latency, inflight, dropped)) {
         law->climb = 0;
         rs_law_new_cycle(law);

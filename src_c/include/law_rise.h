@@ -117,7 +117,8 @@ static inline int rs_law_rising(rs_law *law, double latency, double inflight)
         return 0;
     rs_law_weigh_rise(law, latency, inflight);
     int follows = rs_law_follows(law), pressed = rs_law_is_pressed(law);
-    if ((follows > 0 && pressed && law->slower < 1) || law->learned >= law->ceiling || law->cap <= law->learned) {
+    int stopped = law->learned >= law->ceiling || (law->cap <= law->learned && !law->regains);
+    if (stopped || (follows > 0 && pressed && law->slower < 1)) {
         rs_law_risen(law);
         return 1;
     }

@@ -42,7 +42,8 @@
 #define RS_SHED_LEAST 2           /* the least room */
 #define RS_SHED_SAMPLES 64        /* window of the mean, in calls */
 #define RS_SHED_SLOWEST 0.1       /* share of successes: a failure as slow as these counts as a lost answer */
-#define RS_SHED_QUEUED 1.5        /* times the latency without queueing: the call has queued */
+#define RS_SHED_RECENT 8          /* window of the latest latencies, in successes */
+#define RS_SHED_QUEUED 1.5        /* times the latency without queueing: answers queue */
 #define RS_SHED_STALE_NS INT64_C(600000000000) /* a pause of this length discards the learnt state */
 #define RS_SHED_UNKNOWN_NS INT64_C(100000000)  /* assumed time of a call before one has ended */
 #define RS_SHED_SHORTEST_WAIT_NS INT64_C(1000000000)
@@ -52,6 +53,7 @@ typedef struct rs_shed_state {
     double mean_ns;   /* mean time that a permit is held */
     double median_ns; /* latency of successes */
     double slow_ns;   /* 0.9-quantile of the same */
+    double recent_ns; /* mean of the latest RS_SHED_RECENT of them */
     uint64_t samples, successes;
     int64_t target_ns;  /* the longest normal wait; 0: learnt */
     double patience_ns; /* of callers on arrival, a low estimate */
@@ -180,26 +182,24 @@ static inline void rs_shed_learn(rs_shed_state *state, int64_t held_ns, int64_t 
     state->successes++;
     double step = state->successes < 25 ? 0.5 / (double)state->successes : 0.02;
     if (state->successes == 1)
-        state->median_ns = state->slow_ns = latency;
+        state->median_ns = state->slow_ns = state->recent_ns = latency;
     else { /* without a branch: it would be mispredicted half the time */
         state->median_ns *= 1.0 - step + (double)(latency > state->median_ns) * 2.0 * step;
         double quicker = state->slow_ns * (1.0 - 2.0 * step * RS_SHED_SLOWEST),
                slower = state->slow_ns * (1.0 + 2.0 * step);
         state->slow_ns = latency < quicker ? quicker : latency < slower ? latency : slower; /* never above it */
+        state->recent_ns += (latency - state->recent_ns) * (1.0 / RS_SHED_RECENT);
     }
 }
 
-/* True if a failure counts as a lost answer. *alone_ns*: latency without queueing, 0: unknown. Twice the median is
- * enough, but under overload it may exceed the callers' patience. So a failure as slow as the slowest successes counts
- * too, if it has queued, or after a run of failures alone. */
+/* True if a failure counts as a lost answer: it was as slow as slow successes, and answers are slow too, or there are
+ * none. While answers are as quick as ever, a slow failure has another cause. *alone_ns*: latency without queueing, 0:
+ * unknown. */
 static inline int rs_shed_lost(const rs_shed_state *state, int64_t latency_ns, double alone_ns)
 {
-    double latency = (double)latency_ns;
-    if (state->successes == 0)
-        return 0;
-    double alone = alone_ns > 0.0 ? alone_ns : state->median_ns;
-    int queued = state->unanswered >= RS_SHED_UNANSWERED || latency >= RS_SHED_QUEUED * alone;
-    return latency >= 2.0 * state->median_ns || (latency >= state->slow_ns && queued);
+    double latency = (double)latency_ns, alone = alone_ns > 0.0 ? alone_ns : state->median_ns;
+    int queued = state->unanswered >= RS_SHED_UNANSWERED || state->recent_ns >= RS_SHED_QUEUED * alone;
+    return state->successes != 0 && queued && (latency >= 2.0 * state->median_ns || latency >= state->slow_ns);
 }
 
 /* Mean time that a permit is held, ns; > 0. */

@@ -101,6 +101,102 @@ def test_failures_that_take_as_long_as_successes_shrink_nothing(vt):
     assert shed.limit >= 20
 
 
+class UpstreamError(Exception):
+    """What a dependency that is down makes of a request."""
+
+
+async def at_a_time(serve, calls, limit, seconds, *, fails=False):
+    """Make so many calls with a deadline of 2 s, at most *limit* at a time; return the number of answers."""
+    turns, answered = anyio.Semaphore(limit), []
+
+    async def one():
+        async with turns:
+            with contextlib.suppress(UpstreamError, OverloadedError, DeadlineExceededError), deadline(2.0):
+                await serve(seconds() if callable(seconds) else seconds, fails)
+                answered.append(True)
+
+    async with anyio.create_task_group() as group:
+        for _ in range(calls):
+            group.start_soon(one)
+    return len(answered)
+
+
+def waiting_for_a_dependency(shed):
+    """Return a handler of a service that only waits for its dependency."""
+
+    @shed
+    async def serve(seconds, fails):
+        await anyio.sleep(seconds)
+        if fails:
+            raise UpstreamError
+
+    return serve
+
+
+@BACKENDS
+@pytest.mark.parametrize("usual", [0.01, 0.5])
+def test_slow_failures_of_few_calls_do_not_lower_the_limit(vt, backend, usual):
+    """
+    Sixty failures of 1.2 s, ten at a time, left a limit of 1 in an idle service: 385 of the next 600 calls were late.
+
+    Nothing queued, and no call had been held back by the limit of 20.
+    """
+    shed = load_shed()
+    serve = waiting_for_a_dependency(shed)
+
+    async def main():
+        assert await at_a_time(serve, 50, 5, usual) == 50
+        assert await at_a_time(serve, 60, 10, 1.2, fails=True) == 0
+        assert shed.limit >= 20
+        assert await at_a_time(serve, 600, 10, 0.5) == 600
+
+    vt.run(main, backend=backend)
+
+
+@BACKENDS
+def test_a_limit_that_fell_without_an_answer_rises_with_the_first(vt, backend):
+    """
+    Thousands of failures at a limit that is reached may be a server's that works for no caller: the limit falls to 1.
+
+    The dependency is back: within ten answers as many calls are served as before. It took 407 rejections.
+    """
+    shed, draw = load_shed(), random.Random(1)
+    serve = waiting_for_a_dependency(shed)
+
+    async def main():
+        await at_a_time(serve, 500, 15, lambda: draw.expovariate(100))
+        await at_a_time(serve, 3000, 25, lambda: draw.expovariate(1 / 1.2), fails=True)
+        assert shed.limit < 8
+        await at_a_time(serve, 60, 10, 0.5)
+        assert shed.limit >= 10
+        assert await at_a_time(serve, 600, 10, 0.5) == 600
+
+    vt.run(main, backend=backend)
+
+
+@BACKENDS
+@pytest.mark.parametrize(("failing", "takes"), [(0.5, 1.2), (0.3, 0.3)])
+def test_slow_failures_beside_quick_answers_reject_no_call(vt, backend, failing, takes):
+    """A part of the calls fails slowly, the others are as quick as ever: up to a third of these were rejected."""
+    shed, draw, answered = load_shed(), random.Random(1), []
+    serve = waiting_for_a_dependency(shed)
+
+    async def one(fails):
+        with contextlib.suppress(UpstreamError, OverloadedError, DeadlineExceededError), deadline(2.0):
+            await serve(takes if fails else 0.02, fails)
+            answered.append(fails)
+
+    async def main():
+        async with anyio.create_task_group() as group:
+            for number in range(4000):
+                group.start_soon(one, number >= 1000 and draw.random() < failing)
+                await anyio.sleep(draw.expovariate(100))
+
+    vt.run(main, backend=backend)
+    good = 4000 - round(3000 * failing)
+    assert len(answered) >= 0.97 * good
+
+
 @BACKENDS
 def test_a_shedder_serves_all_when_what_it_waits_for_becomes_slow(vt, backend):
     """A dependency goes from 20 ms to 2 s: nothing queues, so no call is rejected.

@@ -10,6 +10,7 @@ cdef extern from "shedding.h" nogil:
         double mean_ns
         double median_ns
         double slow_ns
+        double recent_ns
         uint64_t samples
         uint64_t successes
         int64_t target_ns

@@ -106,7 +106,7 @@ cdef void _set_limit(rs_shedder *s, int64_t limit) noexcept nogil:
 
 
 cdef inline bint _rises(rs_shedder *s) noexcept nogil:
-    return s.learns and s.law.fresh
+    return s.learns and (s.law.fresh or s.law.regains)
 
 
 cdef inline void _learn_limit(rs_shedder *s, rs_slot *slot, int outcome, int64_t latency_ns,

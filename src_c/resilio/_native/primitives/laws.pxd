@@ -21,6 +21,7 @@ cdef extern from "laws.h" nogil:
         uint8_t kind
         uint8_t phase
         uint8_t fresh           # no conclusion yet
+        uint8_t regains         # rises again after a time without answers
 
     void rs_law_init(rs_law *, int kind, double start, double floor, double ceiling)
     void rs_law_queue_before(rs_law *)
