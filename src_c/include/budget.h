@@ -25,6 +25,10 @@
  * The recent attempts are some 32, or as many as there are calls in flight, up to 1024: the failures of
  * a batch return first, or last.
  *
+ * Where nothing answers, savings are kept: when three attempts of other calls have failed since the last success, and
+ * as many as there are calls in flight, only the reserve permits the retry of a slow failure. In an outage it could not
+ * succeed, and the callee may work on it afterwards.
+ *
  * Savings above `initial` decay with a time constant: successes of an hour ago do not pay for a storm now, and a client
  * with one call an hour has the balance of a new client.
  *
@@ -49,6 +53,7 @@
 #define RS_BUDGET_SERVES INT64_C(700000000)    /* up to this failure share, cheap failures have cheap retries */
 #define RS_BUDGET_IS_DOWN INT64_C(900000000)   /* from this failure share on, no retry is cheap */
 #define RS_BUDGET_IS_WELL INT64_C(440000000)   /* below this failure share, failures count as chance */
+#define RS_BUDGET_MUTE 3                       /* failures of other calls in a row: no savings pay for slow ones */
 #define RS_BUDGET_COMES_BACK 3                 /* times the price of the call's retries */
 #define RS_BUDGET_FIRST 3                      /* log2 of the attempts that `failing` averages: in a new budget */
 #define RS_BUDGET_LATEST 5                     /* later, if fewer calls are in flight */
@@ -76,6 +81,7 @@ typedef struct rs_budget {
     int64_t lenders, lent_ns; /* most calls in flight at a withdrawal in the last second, and its time */
     uint64_t deposits, withdrawals, reserved, rejected, refunds; /* reserved: withdrawals by the reserve */
     uint64_t failures, repaid;                                   /* failed attempts; calls repaid for their retries */
+    int64_t row;                                                 /* failures since the last success */
     uint8_t memory, steady_memory;
     uint8_t armed; /* a success since the reserve was last used */
 } rs_budget;
@@ -138,6 +144,7 @@ static inline uint8_t rs_budget_memory(uint64_t seen, uint64_t underway, uint8_t
 static inline void rs_budget_failed(rs_budget *b, int64_t underway)
 {
     uint64_t seen = b->deposits + b->failures++;
+    b->row += b->success_ns != RS_BUDGET_LONG_AGO; /* of a callee that has answered before */
     b->memory = rs_budget_memory(seen, (uint64_t)underway, RS_BUDGET_FIRST, RS_BUDGET_LATEST);
     b->steady_memory = rs_budget_memory(seen, (uint64_t)underway, RS_BUDGET_FIRST_STEADY, RS_BUDGET_STEADY);
     b->failing += (RS_BUDGET_ONE - b->failing) >> b->memory;
@@ -146,6 +153,13 @@ static inline void rs_budget_failed(rs_budget *b, int64_t underway)
 
 /* Return 1 if the failure share is low enough to be chance. */
 static inline int rs_budget_is_well(const rs_budget *b) { return b->steady < RS_BUDGET_IS_WELL; }
+
+/* Return 1 if nothing answers: a row of failures, also of other calls, and one for each of the *underway* calls. *own*:
+ * failures of the call itself; *price*: of its retry, a token if the failure was slow. */
+static inline int rs_budget_is_mute(const rs_budget *b, int64_t price, int64_t underway, int64_t own)
+{
+    return price >= RS_BUDGET_ONE && b->row - own >= RS_BUDGET_MUTE && b->row >= underway;
+}
 
 /* Price of a retry. *share*: cost of the failed attempt relative to a success, 0 to 1; *asked_ns*: the
  * Retry-After, 0 for none. */
@@ -178,6 +192,7 @@ static inline void rs_budget_deposit(rs_budget *b, int64_t now_ns)
     b->steady -= b->steady >> b->steady_memory;
     b->success_ns = now_ns;
     b->armed = 1;
+    b->row = 0;
     b->deposits++;
 }
 
@@ -197,17 +212,17 @@ static inline int rs_budget_take_reserve(rs_budget *b, int64_t now_ns, int well)
 }
 
 /* Withdraw *price* and return 1, or return 0. *lenders*: calls in flight; *quick*: the caller's
- * successes are as quick as usual. */
-static inline int rs_budget_take(rs_budget *b, int64_t now_ns, int64_t price, int64_t lenders, int quick)
+ * successes are as quick as usual; *mute*: from rs_budget_is_mute. */
+static inline int rs_budget_take(rs_budget *b, int64_t now_ns, int64_t price, int64_t lenders, int quick, int mute)
 {
-    int well = quick && rs_budget_is_well(b);
+    int well = quick && !mute && rs_budget_is_well(b);
     rs_budget_age(b, now_ns);
     if (lenders >= b->lenders || now_ns < b->lent_ns || now_ns - b->lent_ns > RS_BUDGET_LENDS_NS) {
         b->lenders = lenders;
         b->lent_ns = now_ns;
     }
     int64_t lend = well ? b->lenders : lenders;
-    if (b->balance >= price || b->balance - price >= -b->ratio * lend)
+    if (!mute && (b->balance >= price || b->balance - price >= -b->ratio * lend))
         b->balance -= price;
     else if (!rs_budget_take_reserve(b, now_ns, well)) {
         b->rejected++;
@@ -221,7 +236,7 @@ static inline int rs_budget_take(rs_budget *b, int64_t now_ns, int64_t price, in
 /* Withdraw one token for a retry or a hedge: 1, or 0 if rejected. */
 static inline int rs_budget_withdraw(rs_budget *b, int64_t now_ns)
 {
-    return rs_budget_take(b, now_ns, RS_BUDGET_ONE, 0, 0);
+    return rs_budget_take(b, now_ns, RS_BUDGET_ONE, 0, 0, 0);
 }
 
 /* Return the unused *price* of a withdrawal to the balance, even if the reserve paid it. A
@@ -254,6 +269,7 @@ static inline void rs_budget_reset(rs_budget *b, int64_t now_ns)
     b->memory = RS_BUDGET_FIRST;
     b->steady_memory = RS_BUDGET_FIRST_STEADY;
     b->success_ns = RS_BUDGET_LONG_AGO;
+    b->row = 0;
     b->armed = 0;
 }
 
@@ -274,7 +290,7 @@ static inline void rs_budget_forget(rs_budget *b)
 {
     b->balance = b->balance < 0 ? 0 : b->balance < b->initial ? b->balance : b->initial;
     b->armed = 0;
-    b->lenders = 0;
+    b->lenders = b->row = 0;
     b->refunds = b->withdrawals; /* refunds in flight are the parent's */
 }
 

@@ -21,7 +21,8 @@ class BudgetOracle:
 
     Calls under way lend. A retry costs what the failed attempt did, more where most of the latest attempts failed.
     While fewer than 44 in 100 of 512 attempts fail, what a call took comes back threefold if it succeeds, the reserve
-    has no gap, and calls that were under way in the last second lend too.
+    has no gap, and calls that were under way in the last second lend too. After three failures of others in a row, and
+    one for each call under way, savings do not pay for slow ones.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class BudgetOracle:
         self.failing, self.memory = Fraction(1, 2), 3
         self.steady, self.steady_memory = Fraction(1, 2), 7
         self.lenders, self.lent_ns = 0, 0
+        self.row, self.answered = 0, False
 
     def advance(self, ns: int) -> None:
         """Let time pass."""
@@ -67,12 +69,14 @@ class BudgetOracle:
         self.failing -= self.failing / 2**self.memory
         self.steady -= self.steady / 2**self.steady_memory
         self.armed = True
+        self.row, self.answered = 0, True
         self.deposits += 1
 
     def attempt_failed(self, underway: int) -> None:
         """An attempt has failed: the share is of 8 attempts at first, later of 32, or of as many as are under way."""
         seen = self.deposits + self.failures
         self.failures += 1
+        self.row += self.answered
         self.memory = self.remembered(min(seen, max(16, underway)), 3)
         self.steady_memory = self.remembered(min(seen, max(256, underway)), 7)
         self.failing += (1 - self.failing) / 2**self.memory
@@ -100,15 +104,19 @@ class BudgetOracle:
 
     def withdraw(self) -> bool:
         """Ask for one retry."""
-        return self.take(Fraction(1), 0, quick=False)
+        return self.take(Fraction(1), 0, quick=False, mute=False)
 
-    def take(self, price: Fraction, lenders: int, *, quick: bool = True) -> bool:
+    def is_mute(self, price: Fraction, underway: int) -> bool:
+        """Whether nothing answers; the call has failed once."""
+        return price >= 1 and self.row > 3 and self.row >= underway
+
+    def take(self, price: Fraction, lenders: int, *, mute: bool, quick: bool = True) -> bool:
         """Ask for what costs so much; if all is well, the most of the calls under way in the last second lend."""
-        well = quick and self.is_well()
+        well = quick and self.is_well() and not mute
         if lenders >= self.lenders or self.now_ns - self.lent_ns > 10**9:
             self.lenders, self.lent_ns = lenders, self.now_ns
         lenders = self.lenders if well else lenders
-        if self.balance >= price or self.balance - price >= -self.ratio * lenders:
+        if not mute and (self.balance >= price or self.balance - price >= -self.ratio * lenders):
             self.balance -= price
         elif self.gap_ns is not None and self.armed and (well or self.gap_is_over()):
             self.armed = False

@@ -91,7 +91,8 @@ class RetryBudget(native.RetryBudget):
 
     That cost is its time as a share of a success's time, at least a twentieth, and 1 if next to nothing succeeds. A
     retry that the dependency asked for by Retry-After takes a quarter at most. A call that succeeds pays back threefold
-    the tokens it has taken, while fewer than 44 in 100 attempts fail. Calls in flight lend `ratio` each.
+    the tokens it has taken, while fewer than 44 in 100 attempts fail. Calls in flight lend `ratio` each. Where other
+    calls fail in a row too, savings do not pay for slow failures.
 
     One budget may serve any number of policies, threads and event loops. The same name and options give the same
     budget; one without a name is always new. In the child of a fork it holds at most `initial`.

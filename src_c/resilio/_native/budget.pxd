@@ -24,7 +24,10 @@ cdef extern from "budget.h":
         uint8_t armed
     void rs_budget_deposit(rs_budget *budget, int64_t now_ns) noexcept nogil
     int rs_budget_withdraw(rs_budget *budget, int64_t now_ns) noexcept nogil
-    int rs_budget_take(rs_budget *budget, int64_t now_ns, int64_t price, int64_t lenders, int quick) noexcept nogil
+    bint rs_budget_is_mute(const rs_budget *budget, int64_t price, int64_t underway, int64_t own) noexcept nogil
+    int rs_budget_take(
+        rs_budget *budget, int64_t now_ns, int64_t price, int64_t lenders, bint quick, bint mute
+    ) noexcept nogil
     void rs_budget_failed(rs_budget *budget, int64_t underway) noexcept nogil
     int rs_budget_is_well(const rs_budget *budget) noexcept nogil
     int64_t rs_budget_price(const rs_budget *budget, int64_t share, int64_t asked_ns) noexcept nogil

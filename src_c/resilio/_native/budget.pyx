@@ -121,7 +121,8 @@ cdef class RetryBudget:
         cdef int64_t now_ns = rs_clock_now(_clock)
         rs_lock_acquire(&self.lock)
         cdef int64_t price = rs_budget_price(&self.budget, <int64_t>(share * RS_BUDGET_ONE), asked_ns)
-        cdef bint taken = rs_budget_take(&self.budget, now_ns, price, underway, True)
+        cdef bint mute = rs_budget_is_mute(&self.budget, price, underway, 1)
+        cdef bint taken = rs_budget_take(&self.budget, now_ns, price, underway, True, mute)
         rs_lock_release(&self.lock)
         return price / 1e9 if taken else None
 

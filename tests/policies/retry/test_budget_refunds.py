@@ -121,6 +121,27 @@ def test_timeouts_take_what_is_saved_and_no_more(vt):
     assert (sent - 1) * 500 <= 5 + 2 + 1  # saved, lent by twenty under way, the reserve
 
 
+def test_a_small_client_keeps_its_savings_where_nothing_answers(vt):
+    """
+    200 small clients spent five tokens each on an outage: two more seconds of work for the server that came back.
+
+    When attempts of other calls have failed in a row, and no more are under way, no savings are spent.
+    """
+    down = False
+    dependency = Dependency(lambda: down, fails_in=1.0)
+    policy = policy_of_defaults()
+    offered(vt, dependency, policy, 1.4, 170)
+    assert policy.budget.balance > 4
+    down = True
+    _, sent = offered(vt, dependency, policy, 1.4, 14)
+    assert (sent - 1) * 14 <= 4
+    assert policy.budget.balance > 1
+    down = False
+    offered(vt, dependency, policy, 1.4, 1)
+    dependency.fails = iter([True, False]).__next__
+    assert offered(vt, dependency, policy, 1.4, 1) == (1, 2)
+
+
 def test_a_dependency_that_rejects_all_is_left_alone_soon(vt):
     """Cheap retries end where nothing is served: of three thousand calls to it fewer than a hundred are tried again."""
     down = False

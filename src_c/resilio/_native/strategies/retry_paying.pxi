@@ -83,7 +83,7 @@ cdef bint pay(RetryGate self, Tries tries, RetryBudget budget, int64_t asked, in
     """Take the cost of the retry, to which calls in flight here lend; return False if the budget is short."""
     cdef rs_gate *gate = <rs_gate *><PyObject *>self
     cdef int64_t lenders, share, price = 0
-    cdef bint quick, taken
+    cdef bint quick, mute, taken
     if budget is not None:
         rs_lock_acquire(&gate.lock)
         lenders = gate.counters.inflight
@@ -92,7 +92,8 @@ cdef bint pay(RetryGate self, Tries tries, RetryBudget budget, int64_t asked, in
         rs_lock_release(&gate.lock)
         budget_acquire(&budget.lock)
         price = rs_budget_price(&budget.budget, share, asked)
-        taken = rs_budget_take(&budget.budget, now, price, lenders, quick)
+        mute = rs_budget_is_mute(&budget.budget, price, lenders, tries.attempt)
+        taken = rs_budget_take(&budget.budget, now, price, lenders, quick, mute)
         budget_release(&budget.lock)
         if not taken:
             return False
