@@ -39,7 +39,7 @@ def files(folder, pattern):
     return sorted(str(path) for path in Path(folder).glob(pattern))
 
 
-HEADERS = files("src_c/include", "*.h") + files(f"{NATIVE}/core", "**/*.h")
+HEADERS = files("src_c/include", "*.h") + files("src_c/algorithms", "**/*.h") + files(f"{NATIVE}/core", "**/*.h")
 
 HELP = """
 resilio-sdk needs {what} to build its native layer.
@@ -55,7 +55,7 @@ def native(name, sources):
     return Extension(
         f"resilio._native.{name}",
         sources,
-        include_dirs=["src_c/include", f"{NATIVE}/core"],
+        include_dirs=["src_c/include", "src_c/algorithms", f"{NATIVE}/core"],
         depends=HEADERS,
         define_macros=MACROS,
         extra_compile_args=[*OPTIMISE, "-std=gnu11", "-fvisibility=hidden", *WARNINGS, *SANITIZERS],

@@ -78,6 +78,7 @@ def test_sdist_holds_what_was_written_by_hand_and_nothing_generated(tree: Path, 
         str(path.relative_to(tree))
         for folder, pattern in (
             ("src_c/include", "*.h"),
+            ("src_c/algorithms", "**/*.h"),
             ("src_c/resilio/_native/core", "*.[ch]"),
             ("src_c/resilio", "*.p[yx]*"),
             ("resilio", "*.py*"),

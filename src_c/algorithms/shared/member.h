@@ -1,0 +1,56 @@
+/* A worker's place in a region of shared memory, as the shared algorithms see it. No Python.h.
+ *
+ * A worker holds a slot. What it takes (permits, leases) carries its owner word: the slot and the number of times that
+ * the slot has changed hands. So what is freed for a dead worker can only be the dead worker's.
+ */
+#ifndef RS_SHARED_MEMBER_H
+#define RS_SHARED_MEMBER_H
+#include "atomics.h"
+
+#define RS_WORKERS 64 /* slots of a region */
+#define RS_LINE 64    /* bytes of a cache line */
+#define RS_SLOT_BITS 8
+
+/* In shared memory, one line a worker. */
+typedef struct rs_worker {
+    _Alignas(RS_LINE) rs_word32 epoch; /* how often the slot has changed hands */
+    rs_word32 pid;                     /* for people */
+    rs_word64 since_ns, beat_ns;       /* since the region's epoch; `beat` once a second */
+} rs_worker;
+
+/* In shared memory, read-mostly: which slots have a living worker. */
+typedef struct rs_roll {
+    _Alignas(RS_LINE) rs_word64 living; /* bit i: slot i */
+} rs_roll;
+
+/* In the memory of one process. */
+typedef struct rs_member {
+    rs_roll *roll;
+    rs_worker *workers;
+    int64_t epoch_ns; /* the region's epoch, in the time of the gates: shared times are since it */
+    uint32_t owner;   /* the owner word; 0: no slot, the policy is then the process's own */
+    uint32_t slot;    /* 0 to RS_WORKERS - 1, if there is an owner word */
+} rs_member;
+
+static inline uint32_t rs_owner(uint32_t slot, uint32_t epoch) { return (slot + 1) | epoch << RS_SLOT_BITS; }
+
+/* The slot of an owner word that is not 0. */
+static inline uint32_t rs_owner_slot(uint32_t owner) { return (owner & ((1u << RS_SLOT_BITS) - 1)) - 1; }
+
+/* How many workers live, at least 1. */
+static inline uint32_t rs_member_peers(const rs_member *me)
+{
+    uint32_t n = (uint32_t)__builtin_popcountll(rs_atomic_load(&me->roll->living));
+    return n ? n : 1;
+}
+
+typedef enum {
+    RS_CELL_LIMIT = 1,
+    RS_CELL_WINDOW = 2,
+    RS_CELL_KEYS = 3,
+    RS_CELL_PERMITS = 4,
+    RS_CELL_ADAPTIVE = 5,
+    RS_CELL_BREAKER = 6,
+    RS_CELL_BUDGET = 7
+} rs_cell_kind;
+#endif
