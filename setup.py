@@ -71,6 +71,7 @@ CYTHON = (
     "gates",
     "keyed",
     "primitives",
+    "shared",
     "simulation",
     "sse",
     "strategies",

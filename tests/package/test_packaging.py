@@ -25,6 +25,7 @@ NATIVE = (
     "gates",
     "keyed",
     "primitives",
+    "shared",
     "simulation",
     "sse",
     "strategies",

@@ -1,0 +1,25 @@
+/* What a dead worker held, freed in every cell: each kind of cell has its own way. */
+#ifndef RS_SHARED_REAP_H
+#define RS_SHARED_REAP_H
+#include "region.h"
+
+/* Called with the lock of the slot's byte held: the worker is dead, and no other has the slot. */
+static inline void rs_cell_reap(rs_cell_head *cell, uint32_t slot)
+{
+    switch (cell->kind) { /* rs_shared_<kind>_reap(rs_cell_body(cell), slot), where a kind leaves something behind */
+    default:
+        (void)slot;
+        break;
+    }
+}
+
+static inline void rs_region_reap(rs_region *region, uint32_t slot)
+{
+    for (uint32_t i = 0; i < RS_REGION_ENTRIES; i++) {
+        uint64_t word = rs_atomic_load(&region->entry[i]);
+        rs_cell_head *cell = word ? rs_region_at(region, word) : NULL;
+        if (cell)
+            rs_cell_reap(cell, slot);
+    }
+}
+#endif

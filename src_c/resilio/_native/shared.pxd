@@ -1,0 +1,76 @@
+"""Regions of shared memory, for gates that share what they count (src_c/algorithms/shared/)."""
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+cdef extern from "shared/member.h" nogil:
+    enum:
+        RS_WORKERS
+        RS_CELL_LIMIT
+        RS_CELL_WINDOW
+        RS_CELL_KEYS
+        RS_CELL_PERMITS
+        RS_CELL_ADAPTIVE
+        RS_CELL_BREAKER
+        RS_CELL_BUDGET
+    ctypedef enum rs_role:
+        RS_LEARNER
+    ctypedef struct rs_roll:
+        uint64_t living
+    ctypedef struct rs_worker:
+        uint32_t epoch
+        uint32_t pid
+        uint64_t since_ns
+        uint64_t beat_ns
+    ctypedef struct rs_member:
+        rs_roll *roll
+        rs_worker *workers
+        int64_t epoch_ns
+        uint32_t owner
+        uint32_t slot
+    uint32_t rs_member_owner(rs_member *)
+    uint32_t rs_member_peers(const rs_member *)
+    bint rs_member_leads(rs_member *, rs_role)
+    uint32_t rs_owner_slot(uint32_t)
+
+cdef extern from "shared/mapping.h" nogil:
+    ctypedef struct rs_region:
+        uint64_t size
+        uint64_t key[2]
+        rs_worker worker[64]
+    ctypedef struct rs_mapping:
+        rs_member member
+        rs_region *region
+        char *path
+        int fd
+        uint64_t size
+        uint64_t device
+        uint64_t inode
+        uint32_t trouble
+        uint64_t reaped
+
+
+cdef class Region:
+    cdef rs_mapping *mapping
+    cdef readonly Member member         # of this process
+    cdef object __weakref__
+
+
+cdef class Member:
+    cdef rs_member *it                  # that of the region, or `own`
+    cdef rs_member own
+    cdef readonly Region region
+
+
+cdef class Cell:
+    """
+    The part of a region that one policy uses. A gate keeps it as long as it uses `body` and `member`.
+
+    `key` is the region's secret for hashes.
+    """
+
+    cdef rs_member *member
+    cdef void *body                     # on a line of its own; zeroes when it is new
+    cdef const uint64_t *key
+    cdef readonly Region region
+    cdef readonly int kind
+    cdef readonly str name
