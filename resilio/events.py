@@ -23,6 +23,7 @@ from resilio._events.records import (
     Rejected,
     Retried,
     Settled,
+    SharingChanged,
     StateChanged,
 )
 from resilio._events.subscriptions import Subscription, add, errors, kinds_of
@@ -41,6 +42,7 @@ __all__ = [
     "Rejected",
     "Retried",
     "Settled",
+    "SharingChanged",
     "StateChanged",
     "listener_errors",
     "subscribe",
@@ -75,8 +77,8 @@ def subscribe(
         policy: The policy (or pipeline: all its policies) to listen to; None for all, later ones included.
 
         kinds: Some of :class:`StateChanged`, :class:`Rejected`, :class:`Settled`, :class:`Retried`, :class:`GaveUp`,
-            :class:`HedgeStarted`, :class:`HedgeWon` and :class:`LimitChanged`. Their cost: :class:`Rejected` on every
-            rejection; :class:`Settled` on every call; :class:`Retried` and :class:`GaveUp` on every failure in a retry;
+            :class:`HedgeStarted`, :class:`HedgeWon`, :class:`LimitChanged` and :class:`SharingChanged`. Their cost:
+            :class:`Rejected` on every rejection; :class:`Settled` on every call; :class:`Retried` and :class:`GaveUp` on every failure in a retry;
             those of hedges on every copy.
 
         capture: Called in the thread and task that caused an event, which need not be the one that delivers it. Its

@@ -204,6 +204,7 @@ def test_no_slot_is_patched_and_no_c_function_is_dug_out() -> None:
 
 FLOORS = (
     ("_support", "_backends.protocols", "_native.build_facts", "_native.clock", "_native.proofs"),
+    ("_native.shared",),
     ("_native.core", "_native.budget", "_options"),
     ("errors", "_events", "_private_names"),
     ("_failures", "_registry"),
@@ -212,7 +213,7 @@ FLOORS = (
     ("_policies.retry.backoff",),
     ("_native",),
     ("laws", "_backends", "_policy"),
-    ("gates", "registry", "_context.deadline", "_strategies"),
+    ("gates", "registry", "sharing", "_context.deadline", "_strategies"),
     ("_policies", "testing", "integrations._shared"),
     ("_composition", "integrations._aiohttp", "integrations._grpc", "integrations._httpx", "integrations._servers"),
     ("", "integrations", "integrations.llm"),

@@ -16,6 +16,7 @@ __all__ = [
     "Rejected",
     "Retried",
     "Settled",
+    "SharingChanged",
     "StateChanged",
 ]
 
@@ -188,6 +189,23 @@ class LimitChanged(_HappenedToKey):
     new: float
 
 
-Event = StateChanged | Rejected | Settled | Retried | GaveUp | HedgeStarted | HedgeWon | LimitChanged
+@attrs.frozen(kw_only=True)
+class SharingChanged(_Happened):
+    """
+    This process shares its policies with others no more, or again; `kind` is "host", `name` that of the group.
+
+    It belongs to no policy: listeners of all policies receive it, those of one do not.
+
+    Attributes:
+        old: Why it did not share, before; None: it did.
+
+        new: Why it does not share: "no_slot", "no_region", ...; None: it does.
+    """
+
+    old: str | None
+    new: str | None
+
+
+Event = StateChanged | Rejected | Settled | Retried | GaveUp | HedgeStarted | HedgeWon | LimitChanged | SharingChanged
 
 OUTCOMES = ("success", "failure", "ignored")

@@ -26,6 +26,7 @@ from resilio._events.records import (
     Rejected,
     Retried,
     Settled,
+    SharingChanged,
     StateChanged,
 )
 from resilio._support.after_fork import free_lock
@@ -60,8 +61,9 @@ LISTEN = {
     HedgeStarted: 16,
     HedgeWon: 32,
     LimitChanged: 64,
+    SharingChanged: 0,
 }
-"""The bits of a gate's `listening` (RS_LISTEN_* of gate.h); state changes are always recorded."""
+"""The bits of a gate's `listening` (RS_LISTEN_* of gate.h); changes of states and of sharing are always recorded."""
 
 
 class Subscription:

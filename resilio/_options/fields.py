@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, dataclass_transfo
 import attrs
 
 from resilio._options import validators
+from resilio._options.scope import Scope, ScopeName, checked_scope
 from resilio._options.validators import parse_duration, positive_int, reject, seconds, total_seconds
 
 __all__ = [
@@ -21,6 +22,8 @@ __all__ = [
     "GateOptions",
     "NamedFirstOptions",
     "NamedOptions",
+    "ScopedOptions",
+    "SharedGateOptions",
     "Unset",
     "Window",
     "changed",
@@ -195,6 +198,20 @@ class EnforcedOptions:
 @record
 class GateOptions(EnforcedOptions, NamedOptions):
     """Options of a gate."""
+
+
+@record
+class ScopedOptions:
+    """Options of policies whose state may be shared with other processes."""
+
+    scope: ScopeName | Scope | None = option(checked_scope, default=None, none_ok=True)
+
+
+@record
+class SharedGateOptions(GateOptions):
+    """Options of a gate whose state may be shared with other processes."""
+
+    scope: ScopeName | Scope | None = option(checked_scope, default=None, none_ok=True)
 
 
 def default_of(config: type[Any], name: str) -> Any:

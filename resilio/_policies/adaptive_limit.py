@@ -20,7 +20,7 @@ import attrs
 from resilio._failures.outcome import Judge, Outcome, judge_error, judge_value
 from resilio._native.gates import AdaptiveGate
 from resilio._native.primitives import LAWS
-from resilio._options.fields import GateOptions, check_wait, option, record
+from resilio._options.fields import SharedGateOptions, check_wait, option, record
 from resilio._options.validators import choice, exceptions, function, positive_int, reject, seconds
 from resilio._policy.base import Policy, make
 from resilio._policy.factory import makes
@@ -38,7 +38,7 @@ MOST = 1_000_000
 
 
 @record
-class AdaptiveLimitConfig(GateOptions):
+class AdaptiveLimitConfig(SharedGateOptions):
     """
     The options of an adaptive limit, checked; :func:`adaptive_limit` documents each.
 
@@ -167,6 +167,8 @@ def adaptive_limit(config: AdaptiveLimitConfig, name: str | None) -> AdaptiveLim
         failed_if: Results that are drops (a response 429 or 503): a predicate `result -> bool | Outcome`.
         name: What it is called; the same name and options give the same limit.
         enforce: False: reject nothing and count what would have been rejected; 0 to 1: enforce for this share.
+        scope: "host": one state for all processes of the service on this host, found by name; or what
+            :func:`resilio.sharing.host` returns. None: as the variable `RESILIO_SCOPE` says, "process" by default.
 
     Raises:
         TypeError: An option of a wrong type; the message names it and the value.

@@ -23,10 +23,11 @@ from resilio._failures.outcome import judge_error, judge_value, judging_for
 from resilio._native import core
 from resilio._native.custom import latency_of
 from resilio._options.arity import check_for_calls
+from resilio._options.scope import PROCESS, wanted
 from resilio._options.validators import policy_name
 from resilio._policy.blocks import UsedAsBlock
 from resilio._policy.rules import ClientRule, client_rule, resolved
-from resilio._policy.snapshot import Health, Snapshot
+from resilio._policy.snapshot import Health, Sharing, Snapshot
 from resilio._registry import names
 from resilio._registry.changes import changed
 from resilio._registry.definitions import obtain
@@ -59,6 +60,7 @@ class Policy(UsedAsBlock, Generic[C]):
     """The states in which every call made now is rejected."""
     _client_rule: ClassVar[ClientRule] = ClientRule.FAILING
     """The rule that judges answers in a client's pipeline if the policy has no `failed_if` of its own."""
+    _link: Any = None  # to the scope that it is shared in, of resilio.sharing
     _trouble: str | None = None  # shown in red on the live page: a predicate that raises
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
@@ -101,6 +103,7 @@ class Policy(UsedAsBlock, Generic[C]):
             gate.name = name
             self._judge_by(config)
             attach(gate)
+            self._share(config)
 
     @property
     def name(self) -> str | None:
@@ -167,7 +170,12 @@ class Policy(UsedAsBlock, Generic[C]):
 
     def _snapshot(self, state: str | None, counters: Mapping[str, Any]) -> Snapshot:
         known = {key: value for key, value in counters.items() if key in _COUNTERS}
-        return Snapshot(kind=self.kind, name=self.name, state=state, limit=self._limit(), **known)
+        more = {"limit": self._limit(), "sharing": self._sharing()}
+        return Snapshot(kind=self.kind, name=self.name, state=state, **more, **known)
+
+    def _sharing(self) -> Sharing | None:
+        """Return how the state is shared with other processes, None if it is not."""
+        return None if self._link is None else cast("Sharing", self._link.sharing())
 
     def _state(self) -> str | None:
         """Return the state now, for policies that have one."""
@@ -231,6 +239,16 @@ class Policy(UsedAsBlock, Generic[C]):
         self._apply(config)
         self._judge_by(config)
         self._config = config
+        self._share(config)
+
+    def _share(self, config: Any) -> None:
+        """Share the state in the scope of the options, if that is wider than the process or was."""
+        if self._link is not None or (hasattr(config, "scope") and wanted(config.scope) != PROCESS):
+            core.hook("share")(self, self._sharing_gate(), config)
+
+    def _sharing_gate(self) -> Any:
+        """Return what is shared: the gate."""
+        return self._gate
 
     def _redefine(self, config: C, different: str) -> bool:  # noqa: ARG002
         """
@@ -331,7 +349,14 @@ class Policy(UsedAsBlock, Generic[C]):
         return self
 
 
-_COUNTERS = frozenset(field.name for field in attrs.fields(Snapshot)) - {"kind", "name", "state", "limit", "parts"}
+_COUNTERS = frozenset(field.name for field in attrs.fields(Snapshot)) - {
+    "kind",
+    "name",
+    "state",
+    "limit",
+    "parts",
+    "sharing",
+}
 
 
 def make(cls: type[P], name: object, config: Any) -> P:

@@ -16,7 +16,7 @@ from typing import Any, Concatenate, ForwardRef, NoReturn, ParamSpec, Protocol, 
 
 import attrs
 
-from resilio._options.fields import EnforcedOptions, NamedFirstOptions, NamedOptions, options_of
+from resilio._options.fields import NamedFirstOptions, NamedOptions, options_of
 from resilio._options.suggestions import reject_unknown
 from resilio._policy.rules import is_preset_name
 from resilio._policy.types import Converted
@@ -238,7 +238,7 @@ def _signature(config: Any) -> Signature:
     if issubclass(config, NamedOptions):
         first = issubclass(config, NamedFirstOptions)
         kind = Parameter.POSITIONAL_OR_KEYWORD if first else Parameter.KEYWORD_ONLY
-        last = len(taken) - issubclass(config, EnforcedOptions)
+        last = len(taken) - sum(one.name in ("enforce", "scope") for one in taken)
         taken.insert(0 if first else last, Parameter("name", kind, default=None, annotation="str | None"))
     return Signature(sorted(taken, key=lambda one: one.kind))
 

@@ -6,7 +6,31 @@ import attrs
 
 from resilio._context.process_switch import switched_off
 
-__all__ = ["Health", "Snapshot"]
+__all__ = ["Health", "Sharing", "Snapshot"]
+
+
+@attrs.frozen(kw_only=True)
+class Sharing:
+    """
+    How a policy shares its state with other processes, at one moment.
+
+    Attributes:
+        scope: The scope and the name of the group: "host:shop".
+
+        peers: Processes that share and live, this one included; 1 if this one does not share.
+
+        leader: True if this process learns for all, where one does (an adaptive limit).
+
+        degraded: Why the policy is this process's own for now: "no_slot", "no_region", ...; None: it is shared.
+
+        since: Seconds since that last changed.
+    """
+
+    scope: str
+    peers: int = 1
+    leader: bool = False
+    degraded: str | None = None
+    since: float = 0.0
 
 
 @attrs.frozen(kw_only=True)
@@ -45,6 +69,8 @@ class Snapshot:
 
         abandoned: Ignored calls whose permit was dropped: streams and blocks that were never closed.
 
+        sharing: How the policy shares its state with other processes; None: it does not, its scope is the process.
+
         disabled: True if `RESILIO_DISABLED` is set for this process: guarded calls run without their policies.
 
         parts: The snapshots of a pipeline's policies, outermost first.
@@ -65,6 +91,7 @@ class Snapshot:
     would_wait: int = 0
     cancelled: int = 0
     abandoned: int = 0
+    sharing: Sharing | None = None
     disabled: bool = attrs.field(factory=switched_off)
     parts: tuple[Snapshot, ...] = ()
 

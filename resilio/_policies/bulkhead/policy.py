@@ -18,7 +18,7 @@ from resilio import _backends
 from resilio._native import clock
 from resilio._native.core import Waiter
 from resilio._native.gates import BulkheadGate
-from resilio._options.fields import GateOptions, check_wait, option, record
+from resilio._options.fields import SharedGateOptions, check_wait, option, record
 from resilio._options.validators import choice, positive_int, reject, seconds, weight
 from resilio._policies.bulkhead.map import BulkheadMap
 from resilio._policy.base import Policy, make
@@ -32,7 +32,7 @@ R = TypeVar("R")
 
 
 @record
-class BulkheadConfig(GateOptions):
+class BulkheadConfig(SharedGateOptions):
     """The options of a bulkhead, checked; :func:`bulkhead` documents each."""
 
     max_concurrent: int = option(positive_int, kw_only=False)
@@ -219,6 +219,8 @@ def bulkhead(config: BulkheadConfig, name: str | None) -> Bulkhead:
             turn has come is not overtaken by lighter ones. If the function raises or returns anything else: 1.
         name: What it is called; the same name and options give the same bulkhead.
         enforce: False: reject nothing and count what would have been rejected; 0 to 1: enforce for this share.
+        scope: "host": one state for all processes of the service on this host, found by name; or what
+            :func:`resilio.sharing.host` returns. None: as the variable `RESILIO_SCOPE` says, "process" by default.
 
     Raises:
         TypeError: An option of a wrong type; the message names it and the value.

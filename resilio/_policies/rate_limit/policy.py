@@ -21,7 +21,7 @@ from collections.abc import Callable
 from typing import Any
 
 from resilio._native.gates import LimiterGate
-from resilio._options.fields import GateOptions, option, record, several
+from resilio._options.fields import SharedGateOptions, option, record, several
 from resilio._options.validators import positive_int, reject, seconds
 from resilio._policies.rate_limit.rate import Rate, cost_of_a_call, parse_rate, tokens
 from resilio._policies.rate_limit.reservation import Reservation
@@ -47,7 +47,7 @@ def _rates(name: str, value: object) -> tuple[str | Rate, ...]:
 
 
 @record
-class RateLimitConfig(GateOptions):
+class RateLimitConfig(SharedGateOptions):
     """The options of a rate limit, checked; :func:`rate_limit` documents each."""
 
     rates: tuple[str | Rate, ...] = several(_rates)
@@ -177,6 +177,8 @@ def rate_limit(config: RateLimitConfig, name: str | None) -> RateLimit:
         max_queued: Calls that may wait, >= 0; they are served in the order they came, large ones too.
         name: What it is called; the same name and options give the same limit.
         enforce: False: reject nothing and count what would have been rejected; 0 to 1: enforce for this share.
+        scope: "host": one state for all processes of the service on this host, found by name; or what
+            :func:`resilio.sharing.host` returns. None: as the variable `RESILIO_SCOPE` says, "process" by default.
 
     Raises:
         TypeError: An option of a wrong type; the message names it and the value.

@@ -29,7 +29,9 @@ from typing import TYPE_CHECKING, Any, Self, cast
 import attrs
 
 from resilio._native import budget as native
-from resilio._options.fields import NamedFirstOptions, option, record
+from resilio._native import core
+from resilio._options.fields import NamedFirstOptions, ScopedOptions, option, record
+from resilio._options.scope import PROCESS, wanted
 from resilio._options.validators import number, policy_name, reject, seconds
 from resilio._policy.factory import Reading, takes
 from resilio._policy.snapshot import Snapshot
@@ -44,7 +46,7 @@ _MOST = 1_000_000
 
 
 @record
-class RetryBudgetConfig(NamedFirstOptions):
+class RetryBudgetConfig(NamedFirstOptions, ScopedOptions):
     """The options of a retry budget, checked; :class:`RetryBudget` documents each."""
 
     ratio: float = option(number, default=0.1, low=0.0, high=1.0)
@@ -111,6 +113,9 @@ class RetryBudget(native.RetryBudget):
         reserve: Withdrawals a second, >= 0, that are possible at any balance, for clients that call too seldom to save:
             a floor, not on top of what the savings pay for. Each needs a success since the one before. 0: none.
 
+        scope: "host": one budget for all processes of the service on this host, found by name; or what
+            :func:`resilio.sharing.host` returns. None: as the variable `RESILIO_SCOPE` says, "process" by default.
+
     Raises:
         TypeError: An option of a wrong type; the message names it and the value.
 
@@ -120,6 +125,7 @@ class RetryBudget(native.RetryBudget):
     kind = "retry_budget"
     Config = RetryBudgetConfig
     _config: RetryBudgetConfig
+    _link: Any  # to the scope that it is shared in, of resilio.sharing
     _name: str | None
 
     __signature__: Signature = _read.signature
@@ -142,6 +148,7 @@ class RetryBudget(native.RetryBudget):
     def _new(cls, config: RetryBudgetConfig, name: str | None) -> Self:
         self = super().__new__(cls)
         self._name = name
+        self._link = None
         self._swap(config)
         self.reset()
         return self
@@ -177,6 +184,15 @@ class RetryBudget(native.RetryBudget):
     def _swap(self, config: RetryBudgetConfig) -> None:
         self._configure(config)
         self._config = config
+        if self._link is not None or wanted(config.scope) != PROCESS:
+            core.hook("share")(self, self, config)
+
+    def _sharing_gate(self) -> Any:
+        return self
+
+    @property
+    def _given(self) -> str | None:
+        return self._name
 
     def _redefine(self, config: RetryBudgetConfig, different: str) -> bool:  # noqa: ARG002
         """Take the options of a repeated definition, as policies do."""
@@ -197,6 +213,7 @@ class RetryBudget(native.RetryBudget):
             successes=status["deposits"],
             rejected=status["rejected"],
             cancelled=status["refunds"],
+            sharing=None if self._link is None else self._link.sharing(),
             balance=status["balance"],
             reserved=status["reserved"],
             failing=status["failing"],

@@ -20,13 +20,15 @@ static struct {
     uint64_t troubles;    /* as reported last: any change is a report */
 } rs_house = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
-static uint64_t rs_house_keep_all(void)
+/* Keep all, and return a hash of their troubles (FNV-1a); of a file that is gone it differs each second. */
+static uint64_t rs_house_keep_all(uint64_t beat)
 {
-    uint64_t troubles = 14695981039346656037u; /* FNV-1a over (mapping, trouble) */
+    uint64_t troubles = UINT64_C(14695981039346656037);
     for (rs_mapping *mapping = rs_house.first; mapping; mapping = mapping->next) {
         rs_mapping_keep(mapping);
-        troubles = (troubles ^ (uint64_t)(uintptr_t)mapping) * 1099511628211u;
-        troubles = (troubles ^ rs_atomic_load(&mapping->trouble)) * 1099511628211u;
+        uint64_t trouble = rs_atomic_load(&mapping->trouble);
+        troubles = (troubles ^ (uint64_t)(uintptr_t)mapping) * UINT64_C(1099511628211);
+        troubles = (troubles ^ (trouble == RS_GONE ? trouble + beat / 4 * 8 : trouble)) * UINT64_C(1099511628211);
     }
     return troubles;
 }
@@ -34,9 +36,9 @@ static uint64_t rs_house_keep_all(void)
 static void *rs_house_run(void *unused)
 {
     (void)unused;
-    for (;;) {
+    for (uint64_t beat = 0;; beat++) {
         pthread_mutex_lock(&rs_house.lock);
-        uint64_t troubles = rs_house_keep_all();
+        uint64_t troubles = rs_house_keep_all(beat);
         void (*report)(void) = troubles != rs_house.troubles ? rs_house.report : NULL;
         rs_house.troubles = troubles;
         pthread_mutex_unlock(&rs_house.lock);

@@ -1,0 +1,66 @@
+"""
+The option `scope`: which callers have one state of a policy together.
+
+A policy is one state for its scope: the process, or the host, whose processes share memory. `resilio.sharing` makes the
+wider ones; a policy that is not shared never imports it.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Literal
+
+from resilio._options.validators import reject
+
+__all__ = ["HOST", "PROCESS", "SWITCH", "Scope", "ScopeName", "checked_scope", "is_shared", "wanted"]
+
+SWITCH = "RESILIO_SCOPE"
+"""The environment variable with the scope of policies that name none."""
+
+ScopeName = Literal["process", "host"]
+PROCESS: ScopeName = "process"
+HOST: ScopeName = "host"
+_NAMES = (PROCESS, HOST)
+
+
+class Scope:
+    """A scope wider than the process, as :func:`resilio.sharing.host` returns it."""
+
+    __slots__ = ()
+
+
+def checked_scope(name: str, value: object, *, none_ok: bool = True) -> ScopeName | Scope | None:  # noqa: ARG001 - a check's signature
+    """Return the scope of an option: "process", "host", what `host()` returns, or None: as `SWITCH` says."""
+    if value is None or isinstance(value, Scope):
+        return value
+    if value not in _NAMES:
+        error = ValueError if isinstance(value, str) else TypeError
+        reject(name, value, "'process', 'host', or what resilio.sharing.host() returns", error)
+    return value  # type: ignore[return-value]
+
+
+def wanted(value: ScopeName | Scope | None) -> ScopeName | Scope:
+    """Return the scope in force: that of the option, or of the environment."""
+    if value is not None:
+        return value
+    found = os.environ.get(SWITCH, "").strip().lower() or PROCESS
+    if found not in _NAMES:
+        reject(f"environment variable {SWITCH}", found, "'process' or 'host'")
+    return found  # type: ignore[return-value]
+
+
+def is_shared(kind: str, name: str | None, config: Any) -> bool:
+    """
+    Return True if the policy of this record is to be shared; not if only the environment asks and it has no name.
+
+    Raises:
+        ValueError: The code asks for it, and the policy has no name.
+    """
+    if not hasattr(config, "scope") or wanted(config.scope) == PROCESS:
+        return False
+    if name is None and config.scope is not None:
+        raise ValueError(
+            f"scope must be 'process' for a {kind} without a name, not {config.scope!r}: processes find each other's "
+            f"policies by name, so give it one, name='...'; in keyed(...), give name and scope to keyed"
+        )
+    return name is not None
