@@ -78,8 +78,8 @@ def subscribe(
 
         kinds: Some of :class:`StateChanged`, :class:`Rejected`, :class:`Settled`, :class:`Retried`, :class:`GaveUp`,
             :class:`HedgeStarted`, :class:`HedgeWon`, :class:`LimitChanged` and :class:`SharingChanged`. Their cost:
-            :class:`Rejected` on every rejection; :class:`Settled` on every call; :class:`Retried` and :class:`GaveUp` on every failure in a retry;
-            those of hedges on every copy.
+            :class:`Rejected` on every rejection; :class:`Settled` on every call; :class:`Retried` and :class:`GaveUp`
+            on every failure in a retry; those of hedges on every copy.
 
         capture: Called in the thread and task that caused an event, which need not be the one that delivers it. Its
             result is the second argument of `listener`, None if it raised. None: there is no second argument.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, dataclass_transfo
 import attrs
 
 from resilio._options import validators
-from resilio._options.scope import Scope, ScopeName, checked_scope
+from resilio._options.scope import Scope, checked_scope
 from resilio._options.validators import parse_duration, positive_int, reject, seconds, total_seconds
 
 __all__ = [
@@ -204,14 +204,14 @@ class GateOptions(EnforcedOptions, NamedOptions):
 class ScopedOptions:
     """Options of policies whose state may be shared with other processes."""
 
-    scope: ScopeName | Scope | None = option(checked_scope, default=None, none_ok=True)
+    scope: Literal["process", "host"] | Scope | None = option(checked_scope, default=None, none_ok=True)
 
 
 @record
 class SharedGateOptions(GateOptions):
     """Options of a gate whose state may be shared with other processes."""
 
-    scope: ScopeName | Scope | None = option(checked_scope, default=None, none_ok=True)
+    scope: Literal["process", "host"] | Scope | None = option(checked_scope, default=None, none_ok=True)
 
 
 def default_of(config: type[Any], name: str) -> Any:

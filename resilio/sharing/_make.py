@@ -7,7 +7,7 @@ from pathlib import Path
 
 from resilio._options.validators import policy_name, positive_int, reject
 from resilio.sharing._host import Host, hosts
-from resilio.sharing._naming import default_directory, default_name, file_name
+from resilio.sharing._naming import default_directory, default_name
 
 __all__ = ["host"]
 

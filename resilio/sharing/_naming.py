@@ -12,6 +12,7 @@ import hashlib
 import os
 import re
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 __all__ = ["DIRECTORY", "LAYOUT", "NAME", "application", "default_directory", "default_name", "file_name"]
@@ -40,7 +41,7 @@ def default_directory() -> Path:
 
 
 def default_name() -> str:
-    """Return the name of the group that this process belongs to: `RESILIO_HOST_NAME`, or one made of the application."""
+    """Return the name of this process's group: `RESILIO_HOST_NAME`, or one made of the application."""
     given = os.environ.get(NAME)
     return given or f"{os.geteuid()}-{hashlib.sha256(repr(application()).encode()).hexdigest()[:16]}"
 
@@ -59,7 +60,7 @@ def application() -> tuple[str, ...]:
 
 def _naming(arguments: list[str]) -> list[str]:
     """Return the arguments that name an application."""
-    after = [value for flag, value in zip(arguments, arguments[1:], strict=False) if flag in _BEFORE_APPLICATION]
+    after = [value for flag, value in pairwise(arguments) if flag in _BEFORE_APPLICATION]
     return [*after, *(one for one in arguments if _APPLICATION.fullmatch(one) and one not in after)]
 
 

@@ -5,16 +5,13 @@ from __future__ import annotations
 import sys
 import warnings
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from resilio._events import log
 from resilio._events.delivery import dispatch, queue
 from resilio._events.records import SharingChanged
 from resilio._native import clock
 from resilio._support.call_site import outside
-
-if TYPE_CHECKING:
-    from resilio.sharing._host import Host
 
 __all__ = ["SharingWarning", "changed", "full", "unnamed", "warn"]
 
@@ -41,11 +38,11 @@ class _Group:
     entry = None
     gates = ()
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Any) -> None:
         self.name = host.name
 
 
-def changed(host: Host, before: str | None, degraded: str | None, why: str) -> None:
+def changed(host: Any, before: str | None, degraded: str | None, why: str) -> None:
     """Log that this process shares no more, or again, and tell listeners."""
     fields = {"policy": "host", "policy_name": host.name, "reason": degraded or "shared", "path": str(host.path)}
     if degraded is None:
@@ -58,7 +55,7 @@ def changed(host: Host, before: str | None, degraded: str | None, why: str) -> N
     dispatch()
 
 
-def warn(host: Host, degraded: str, why: str) -> None:
+def warn(host: Any, degraded: str, why: str) -> None:
     """Warn, once for each group, that policies are not shared from the beginning; at the line that makes the first."""
     if host.name not in _warned:
         _warned.add(host.name)
@@ -66,7 +63,7 @@ def warn(host: Host, degraded: str, why: str) -> None:
         warnings.warn(text, SharingWarning, stacklevel=outside(sys._getframe())[0])
 
 
-def full(host: Host, policy: Any, error: Exception) -> None:
+def full(host: Any, policy: Any, error: Exception) -> None:
     """Log that one policy has no room in the region."""
     fields = {"policy": policy.kind, "policy_name": policy.name, "reason": "region_full"}
     text = "%s: not shared, %s has no room: %s; give host(...) a larger size"
