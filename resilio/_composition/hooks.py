@@ -37,7 +37,7 @@ _HOOKS: dict[str, tuple[str, ...]] = {
     "resilio._strategies.streams": ("aretried", "retried"),
     "resilio._strategies.threads": ("Threads",),
     "resilio._strategies.time_limit": ("run_within",),
-    "resilio.sharing._attach": ("share",),
+    "resilio.sharing._attach": ("share", "share_keys"),
     "resilio.errors": tuple(errors.__all__),
     "resilio.events": ("deliver", "rejected", "settled"),
 }

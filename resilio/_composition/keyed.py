@@ -29,9 +29,11 @@ from resilio._composition.keyed_options import (
 from resilio._composition.pipeline import Pipeline
 from resilio._events.delivery import postponed
 from resilio._events.subscriptions import attach, detach
+from resilio._native import core
 from resilio._native.keyed import ByKey, Entry, KeyedGate, KeyedTable
 from resilio._options.differences import differences
 from resilio._options.fields import changed
+from resilio._options.scope import PROCESS, wanted
 from resilio._options.validators import show
 from resilio._policy.base import Policy, make, policies_made
 from resilio._policy.factory import makes
@@ -181,10 +183,11 @@ class Keyed(ByKey, Policy[KeyedConfig[Any]], Generic[P]):
     def _redefine(self, config: KeyedConfig[Any], different: str) -> bool:
         """Keep the keys if factory and key are the same; options changed since then stay too."""
         mine = self._config
-        if differences(changed(mine, max_keys=config.max_keys, idle=config.idle, overrides={}), config):
+        own = {"max_keys": config.max_keys, "idle": config.idle, "scope": config.scope}
+        if differences(changed(mine, **own, overrides={}), config):
             return False
         if different:
-            self._swap(changed(mine, max_keys=config.max_keys, idle=config.idle))
+            self._swap(changed(mine, **own))
         return True
 
     def _apply(self, config: KeyedConfig[Any]) -> None:
@@ -197,9 +200,16 @@ class Keyed(ByKey, Policy[KeyedConfig[Any]], Generic[P]):
         if self._config.overrides:
             policy._swap(policy._checked(self._config.overrides))
             policy.gates[0].entry.keep_configs()
+            if self._link is not None:
+                self._link.give_key(self, policy, policy.gates[0].entry.key)
 
     def _apply_shared(self, config: KeyedConfig[Any]) -> None:
         """Do nothing: judges and `enforce` belong to the keys' policies."""
+
+    def _share(self, config: KeyedConfig[Any]) -> None:
+        """Share the policies of all keys, those made later too, in the scope of the options."""
+        if self._link is not None or wanted(config.scope) != PROCESS:
+            core.hook("share_keys")(self, config)
 
     def _all(self) -> list[P]:
         return [*self._table.all().values(), self.overflow]
@@ -307,6 +317,8 @@ class Keyed(ByKey, Policy[KeyedConfig[Any]], Generic[P]):
             detach(part.gates[0])
             self._share_config(part)
         self._name_policy(made)
+        if self._link is not None:
+            self._link.give_key(self, made, key)
         return made
 
     def _share_config(self, part: Policy[Any]) -> None:
@@ -363,6 +375,9 @@ def keyed(config: KeyedConfig[P], name: str | None) -> Keyed[P]:
         idle: Seconds after which an unused key is forgotten if its policy is as new: a closed breaker with nothing in
             its window, a bulkhead without calls, a full bucket. Counters and latencies are kept in the sum.
         name: What it is called, and all its policies; metrics show the sum under this name.
+        scope: "host": one state for each key in all processes of the service on this host; or what
+            :func:`resilio.sharing.host` returns. None: as the variable `RESILIO_SCOPE` says, "process" by default. What
+            the factory makes has no scope of its own.
 
     Raises:
         TypeError: An option of a wrong type, a factory that makes no policy, or one with a key inside.

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from resilio._composition.pipeline import Pipeline
 from resilio._options.fields import NamedOptions, changed, kept, option, record
+from resilio._options.scope import Scope, checked_scope
 from resilio._options.validators import function, positive_int, reject, seconds, show
 from resilio._policy.base import Policy
 from resilio._policy.types import Seconds
@@ -19,7 +20,7 @@ NOT_NEW = (
     "factory must make a new policy for each key, and returned one twice: write it as a function that makes one, like "
     "`lambda: circuit_breaker()`, and put one that keys share around the keyed one"
 )
-OWN = frozenset({"max_keys", "idle"})
+OWN = frozenset({"max_keys", "idle", "scope"})
 
 
 def _factory(name: str, value: Any) -> Any:
@@ -51,6 +52,7 @@ class KeyedConfig(NamedOptions, Generic[P]):
     key: str | Callable[..., Any] = option(_key)
     max_keys: int = option(positive_int, default=10_000)
     idle: Seconds = option(seconds, default=600.0)
+    scope: Literal["process", "host"] | Scope | None = option(checked_scope, default=None, none_ok=True)
     overrides: dict[str, Any] = kept(factory=dict)
 
     def changed(self, values: Mapping[str, Any]) -> KeyedConfig[P]:

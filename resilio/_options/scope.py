@@ -12,7 +12,18 @@ from typing import Any, Literal
 
 from resilio._options.validators import reject
 
-__all__ = ["HOST", "PROCESS", "SWITCH", "Scope", "ScopeName", "checked_scope", "is_shared", "wanted"]
+__all__ = [
+    "HOST",
+    "PROCESS",
+    "SWITCH",
+    "Scope",
+    "ScopeName",
+    "checked_scope",
+    "is_private",
+    "is_shared",
+    "set_private",
+    "wanted",
+]
 
 SWITCH = "RESILIO_SCOPE"
 """The environment variable with the scope of policies that name none."""
@@ -21,6 +32,7 @@ ScopeName = Literal["process", "host"]
 PROCESS: ScopeName = "process"
 HOST: ScopeName = "host"
 _NAMES = (PROCESS, HOST)
+_private: set[str] = set()
 
 
 class Scope:
@@ -64,3 +76,20 @@ def is_shared(kind: str, name: str | None, config: Any) -> bool:
             f"policies by name, so give it one, name='...'; in keyed(...), give name and scope to keyed"
         )
     return name is not None
+
+
+def set_private(why: str, *, on: bool) -> None:
+    """
+    Let each host be this process alone, for this reason, or no longer for it: in tests, in virtual time.
+
+    Tests must not meet a service that runs on the machine, and times of a virtual clock mean nothing to others.
+    """
+    if on:
+        _private.add(why)
+    else:
+        _private.discard(why)
+
+
+def is_private() -> bool:
+    """Return True if each host is this process alone."""
+    return bool(_private)

@@ -244,7 +244,7 @@ class Policy(UsedAsBlock, Generic[C]):
     def _share(self, config: Any) -> None:
         """Share the state in the scope of the options, if that is wider than the process or was."""
         if self._link is not None or (hasattr(config, "scope") and wanted(config.scope) != PROCESS):
-            core.hook("share")(self, self._sharing_gate(), config)
+            core.hook("share")(self, config)
 
     def _sharing_gate(self) -> Any:
         """Return what is shared: the gate."""

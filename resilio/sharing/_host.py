@@ -14,41 +14,19 @@ from pathlib import Path
 from typing import Any
 
 from resilio._native import clock
-from resilio._native.shared import NotShared, Region, SharedFull, on_trouble
-from resilio._options.scope import Scope
+from resilio._native.shared import NotShared, Region, on_trouble
+from resilio._options.scope import Scope, is_private
 from resilio._policy.snapshot import Sharing
 from resilio._support.after_fork import free_lock
-from resilio.sharing import _modes, _report
+from resilio.sharing import _report
 from resilio.sharing._directory import prepared
+from resilio.sharing._links import Link
 from resilio.sharing._naming import file_name
 
-__all__ = ["Host", "Link", "hosts"]
+__all__ = ["Host", "hosts", "move_all", "start_over"]
 
 hosts: dict[Path, Host] = {}
 """The hosts of this process by the paths of their files."""
-
-
-class Link:
-    """
-    The tie of one policy to its host.
-
-    Attributes:
-        wanted: What the gate asked for: kind, stock, size.
-
-        trouble: Why this policy alone does not share: "region_full"; None: it does if its host does.
-    """
-
-    __slots__ = ("host", "trouble", "wanted")
-
-    def __init__(self, host: Host, wanted: tuple[int, bytes, int]) -> None:
-        """Tie a policy that wants this to its host."""
-        self.host = host
-        self.wanted = wanted
-        self.trouble: str | None = None
-
-    def sharing(self) -> Sharing:
-        """Return how the policy shares now."""
-        return self.host.sharing(self.trouble)
 
 
 class Host(Scope):
@@ -63,6 +41,8 @@ class Host(Scope):
         workers: The most processes that share.
 
         size: Bytes of a new file.
+
+        lock: Held while its region changes.
     """
 
     __slots__ = (
@@ -70,7 +50,7 @@ class Host(Scope):
         "_degraded",
         "_left",
         "_links",
-        "_lock",
+        "lock",
         "_region",
         "_since_ns",
         "_why",
@@ -86,14 +66,14 @@ class Host(Scope):
         self.path = directory / file_name(name)
         self.workers = workers
         self.size = size
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         self._links: weakref.WeakKeyDictionary[Any, Link] = weakref.WeakKeyDictionary()
         self._region: Region | None = None
         self._left: Region | None = None  # its file is gone, and there is no other yet
         self._degraded: str | None = None
         self._why = ""
         self._since_ns = clock.now_ns()
-        free_lock(self, "_lock")
+        free_lock(self, "lock")
 
     def __repr__(self) -> str:
         return f"host({self.name!r})"
@@ -121,52 +101,35 @@ class Host(Scope):
             since=max(0, clock.now_ns() - self._since_ns) / 1e9,
         )
 
-    def tie(self, policy: Any, gate: Any) -> Link:
-        """
-        Give the policy a cell of this host's region, or say why it has none.
-
-        Args:
-            policy: The policy; it has a name.
-
-            gate: What has the methods `cell_wanted` and `share`.
-        """
-        with self._lock:
+    def tie(self, policy: Any, link: Link) -> None:
+        """Give the policy what it wants of this host's region, or say why it gets nothing."""
+        with self.lock:
             if self._region is None and self._left is None:
                 self._open()
                 if self._degraded is not None:
                     _report.warn(self, self._degraded, self._why)
-            link = Link(self, gate.cell_wanted())
             self._links[policy] = link
-            self._give(policy, gate, link)
-            return link
+            link.give(policy, self._region)
 
-    def untie(self, policy: Any, gate: Any) -> None:
+    def untie(self, policy: Any, link: Link) -> None:
         """Let the policy be the process's own again."""
-        with self._lock:
+        with self.lock:
             self._links.pop(policy, None)
-            gate.share(None)
+            link.give(policy, None)
 
-    def _give(self, policy: Any, gate: Any, link: Link) -> None:
-        link.trouble = None
-        if self._region is None:
-            gate.share(None)
-            return
-        kind, stock, size = link.wanted
-        try:
-            cell = self._region.cell(kind, policy.name, stock, size)
-        except SharedFull as error:
-            link.trouble = "region_full"
-            gate.share(None)
-            _report.full(self, policy, error)
-            return
-        gate.share(cell)
+    def close(self) -> None:
+        """Give back this process's slot, for good; between two tests."""
+        with self.lock:
+            old, self._region, self._left = self._region or self._left, None, None
+            if old is not None:
+                old.close()
 
     # ---- the region
 
     def _open(self) -> None:
         """Open the region; if that fails, `degraded` says why."""
         try:
-            if _modes.is_private():
+            if is_private():
                 self._region = Region.private(self.size)
             else:
                 prepared(self.path.parent)
@@ -184,13 +147,13 @@ class Host(Scope):
 
     def move(self) -> None:
         """Go over to another region: the file has been removed, or time has become virtual or real."""
-        with self._lock:
+        with self.lock:
             old, self._region, self._left = self._region or self._left, None, None
             if old is None and not self._links:
                 return
             self._open()
             for policy, link in list(self._links.items()):
-                self._give(policy, policy._sharing_gate(), link)
+                link.give(policy, self._region)
             if self._region is None:
                 self._left = old  # the housekeeper goes on to report it, and so it is tried again
             elif old is not None:
@@ -198,12 +161,25 @@ class Host(Scope):
 
     def look(self) -> None:
         """Handle what the housekeeper has found; it runs in a thread of its own."""
-        with self._lock:
+        with self.lock:
             region = self._region or self._left
             if region is not None and region.trouble == "gone":
                 self.move()
             elif self._region is not None:
                 self._say(self._region.trouble)
+
+
+def move_all() -> None:
+    """Go over to other regions: those of this process alone, or back to those of all."""
+    for one in list(hosts.values()):
+        one.move()
+
+
+def start_over(known: dict[Path, Host]) -> None:
+    """Forget all hosts but these, which begin anew; between two tests."""
+    for path in [path for path in hosts if path not in known]:
+        hosts.pop(path).close()
+    move_all()
 
 
 def _look() -> None:

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 from resilio._context import variables
 from resilio._options import validators
+from resilio._options.scope import set_private
 from resilio._policy.types import Time
 from resilio._support.after_fork import free_lock, in_child
 from resilio.testing._asyncio_loop import VirtualEventLoop
@@ -183,12 +184,22 @@ def virtual_time(*, patience: Time = 30.0) -> Iterator[VirtualTime]:
             raise RuntimeError("virtual_time() cannot be nested or used by two threads at once: it is on already")
         vt = _active = VirtualTime(seconds)
         variables.parking = partial(park, vt._timeline)
+        _share_alone(on=True)
     try:
         yield vt
     finally:
         with _entering:
             _active = variables.parking = None
             vt._timeline.close()
+            _share_alone(on=False)
+
+
+def _share_alone(*, on: bool) -> None:
+    """Let policies that are shared be this process's own while its time is, which others do not have."""
+    set_private("virtual time", on=on)
+    sharing = sys.modules.get("resilio.sharing._host")
+    if sharing is not None:
+        sharing.move_all()
 
 
 def _after_fork() -> None:

@@ -7,11 +7,15 @@ options, and are reset, budgets included. `resilio_reset = false` in the ini fil
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from resilio import registry
+from resilio._options.scope import set_private
 from resilio._registry import names
 from resilio.testing._leaks import assert_no_leaks
 from resilio.testing._recorder import RecordedEvents, record_events
@@ -25,16 +29,45 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini("resilio_reset", "Forget and reset resilio's policies after each test.", type="bool", default=True)
 
 
+def pytest_configure(config: pytest.Config) -> None:  # noqa: ARG001 - a hook's signature
+    """Share policies with no other process: tests do not meet each other, nor a service that runs here."""
+    set_private("pytest", on=True)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:  # noqa: ARG001 - a hook's signature
+    """End what `pytest_configure` began."""
+    set_private("pytest", on=False)
+
+
 @pytest.fixture(autouse=True)
 def _resilio_reset(request: pytest.FixtureRequest) -> Iterator[None]:
     """Isolate the test's policies from the next test's."""
     if not request.config.getini("resilio_reset"):
         yield
         return
+    known = dict(_hosts())
     with registry.isolated():
         yield
+    if _hosts() or known:
+        sys.modules["resilio.sharing._host"].start_over(known)
     for policy in names.everything():  # budgets too: tokens spent in one test would be missing in the next
         policy._start_over()
+
+
+def _hosts() -> dict[Any, Any]:
+    """Return the hosts of this process; none as long as nothing is shared."""
+    sharing = sys.modules.get("resilio.sharing._host")
+    return {} if sharing is None else sharing.hosts
+
+
+@pytest.fixture
+def resilio_shared_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Real sharing for the test, with processes that it starts: `scope="host"` is a group of the test's own."""
+    monkeypatch.setenv("RESILIO_SHARED_DIR", str(tmp_path / "resilio"))
+    monkeypatch.setenv("RESILIO_HOST_NAME", "test")
+    set_private("pytest", on=False)
+    yield tmp_path / "resilio"
+    set_private("pytest", on=True)
 
 
 @pytest.fixture

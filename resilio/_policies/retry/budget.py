@@ -185,9 +185,10 @@ class RetryBudget(native.RetryBudget):
         self._configure(config)
         self._config = config
         if self._link is not None or wanted(config.scope) != PROCESS:
-            core.hook("share")(self, self, config)
+            core.hook("share")(self, config)
 
     def _sharing_gate(self) -> Any:
+        """Return what is shared: the budget itself."""
         return self
 
     @property
