@@ -10,6 +10,7 @@ import attrs
 from resilio._composition.pipeline import Pipeline, Stack
 from resilio._composition.standard import Standard, _Part
 from resilio._options.fields import options_of
+from resilio._options.scope import PROCESS
 from resilio._options.validators import meant, reject
 from resilio._policies.deadline import Deadline
 from resilio._policy.base import Policy, make
@@ -32,7 +33,7 @@ def override(policy: P, **changes: Any) -> P:
     """
     Return a copy of a policy with changed options; of a pipeline or a standard stack, with changed parts.
 
-    The new policy has no name. The unchanged parts of a pipeline are the same objects, with their state: an endpoint
+    The new policy has no name, so it is not shared with other processes. The unchanged parts of a pipeline are the same objects, with their state: an endpoint
     that needs another timeout still shares the dependency's breaker.
 
     Args:
@@ -56,7 +57,7 @@ def override(policy: P, **changes: Any) -> P:
         parts = _by_part(changes) if isinstance(policy, Standard) else changes
         config: Any = attrs.evolve(policy.config, policies=_replaced(policy.policies, parts))
     else:
-        config = policy._checked(changes)
+        config = policy._checked({"scope": PROCESS, **changes} if hasattr(policy.config, "scope") else changes)
     kind: Any = type(policy)  # not listed: a stack of decorators, and a deadline that is no stage
     made: P = kind(config) if isinstance(policy, (Stack, Deadline)) else make(kind, None, config)
     return made

@@ -9,7 +9,7 @@ When not: if one pattern is enough, or the right numbers are known. The stack is
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import attrs
 
@@ -18,6 +18,7 @@ from resilio._composition.pipeline import Pipeline, PipelineConfig, Stack
 from resilio._composition.standard_timeout import PerAttempt, per_attempt, reject_plain, timeout_config
 from resilio._failures.outcome import judge_error, judge_value
 from resilio._options.fields import EnforcedOptions, Unset, changed, default_of, kept, option, record
+from resilio._options.scope import Scope, checked_scope
 from resilio._options.validators import flag, policy_name, positive_int, reject, seconds
 from resilio._policies.bulkhead.policy import bulkhead
 from resilio._policies.circuit_breaker.policy import circuit_breaker
@@ -103,6 +104,7 @@ class StandardConfig(EnforcedOptions):
     rates: Rates = option(_rates, default=())
     max_concurrent: int | None = option(positive_int, default=MOST_CONCURRENT, none_ok=True)
     timeout: PerAttempt | None = option(_of_preset(per_attempt), default=OF_PRESET, unit="seconds")
+    scope: Literal["process", "host"] | Scope | None = option(checked_scope, default=None, none_ok=True)
     policies: tuple[Policy[Any], ...] = kept(factory=tuple, eq=False)
     defaults: tuple[Policy[Any], ...] = kept(factory=tuple, eq=False)
 
@@ -225,6 +227,9 @@ def standard(config: StandardConfig, _: str | None) -> Standard:
             function of the call's arguments that returns a time: at most the preset's time. A :func:`resilio.timeout`,
             or a mapping of its options like `{"total": "p99*3", "ceiling": 20.0}`. None for no limit. The default is
             "p99.9*3", at least one second and at most the preset's time.
+        scope: "host": breaker, limits and budget are one for all processes of the service on this host, `rates` and
+            `max_concurrent` too; or what :func:`resilio.sharing.host` returns. None: as the variable `RESILIO_SCOPE`
+            says, "process" by default.
         enforce: False: no part rejects anything, and each counts what it would have rejected; 0 to 1: this share.
 
     Raises:
@@ -243,10 +248,11 @@ def standard(config: StandardConfig, _: str | None) -> Standard:
 
 def _policies(config: StandardConfig) -> tuple[Policy[Any], ...]:
     """Return the parts of the stack, outermost first."""
-    name, enforce, preset = config.name, config.enforce, _preset(config.on)
+    name, preset = config.name, _preset(config.on)
+    shared: dict[str, Any] = {"enforce": config.enforce, "scope": config.scope}
     whole = preset.deadline if config.deadline is OF_PRESET else config.deadline
     asked = config.deadline is not OF_PRESET
-    paid = RetryBudget(f"{name}.budget") if config.budget is OF_PRESET else config.budget
+    paid = RetryBudget(f"{name}.budget", scope=config.scope) if config.budget is OF_PRESET else config.budget
     tries: dict[str, Any] = {"attempts": config.attempts, "backoff": config.backoff, "budget": paid}
     most, attempt = config.max_concurrent, timeout_config(preset, config.timeout)
     parts: list[Policy[Any] | None] = [
@@ -254,9 +260,9 @@ def _policies(config: StandardConfig) -> tuple[Policy[Any], ...]:
         None if whole is None else _deadline(f"{name}.deadline", whole, asked=asked),
         retry(on=preset, idempotent=config.idempotent, **tries, name=f"{name}.retry"),
         hedge(idempotent=True, on=preset, name=f"{name}.hedge") if config.idempotent else None,
-        _limit(name, config.rates, preset.max_wait, enforce),
-        circuit_breaker(f"{name}.circuit_breaker", on=preset, enforce=enforce),
-        None if most is None else bulkhead(most, name=f"{name}.bulkhead", enforce=enforce),
+        _limit(name, config.rates, preset.max_wait, shared),
+        circuit_breaker(f"{name}.circuit_breaker", on=preset, **shared),
+        None if most is None else bulkhead(most, name=f"{name}.bulkhead", **shared),
         None if attempt is None else make(Timeout, f"{name}.timeout", attempt),
     ]
     return tuple(part for part in parts if part is not None)
@@ -271,6 +277,6 @@ def _deadline(name: str, seconds: Time, *, asked: bool) -> Deadline:
     return stage
 
 
-def _limit(name: str, rates: Any, max_wait: float, enforce: float) -> Policy[Any] | None:
-    options: dict[str, Any] = {"max_wait": max_wait, "max_queued": MOST_CONCURRENT, "enforce": enforce}
+def _limit(name: str, rates: Any, max_wait: float, shared: dict[str, Any]) -> Policy[Any] | None:
+    options: dict[str, Any] = {"max_wait": max_wait, "max_queued": MOST_CONCURRENT, **shared}
     return rate_limit(*rates, **options, name=f"{name}.rate_limit") if rates else None
