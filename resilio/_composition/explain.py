@@ -161,6 +161,11 @@ def _notes(parts: Iterable[Policy[Any]]) -> Iterator[str]:
         text = None if explained is None else explained()
         if text is not None:
             yield f"{part.kind} ({position}): {text}"
+        sharing = part._sharing()
+        if sharing is not None:
+            alone = f"the process's own for now ({sharing.degraded}), not shared in {sharing.scope}"
+            text = f"shared by {sharing.peers} of {sharing.scope}" if sharing.degraded is None else alone
+            yield f"{part.kind} ({position}): {text}"
 
 
 def _unreachable(parts: Sequence[Policy[Any]]) -> Iterator[str]:

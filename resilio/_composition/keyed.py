@@ -349,6 +349,11 @@ class KeyedStage:
         return self._owner.label
 
     @property
+    def _link(self) -> Any:
+        """How its owner is shared with other processes."""
+        return self._owner._link
+
+    @property
     def latency(self) -> LatencyHistogram:
         """The latencies of all keys."""
         return self.gates[0].latency()

@@ -33,8 +33,8 @@ def override(policy: P, **changes: Any) -> P:
     """
     Return a copy of a policy with changed options; of a pipeline or a standard stack, with changed parts.
 
-    The new policy has no name, so it is not shared with other processes. The unchanged parts of a pipeline are the same objects, with their state: an endpoint
-    that needs another timeout still shares the dependency's breaker.
+    The new policy has no name, so it is not shared with other processes. The unchanged parts of a pipeline are the
+    same objects, with their state: an endpoint that needs another timeout still shares the dependency's breaker.
 
     Args:
         policy: Any policy.

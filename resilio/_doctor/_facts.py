@@ -42,6 +42,7 @@ def facts(*, of_clients: bool = False) -> dict[str, Any]:
         },
         "platform": platform.platform(),
         "disabled": note(),
+        "sharing": _sharing(),
         "build": dict(build_facts()),
         "clock": {"source": source, "why": why},
         "loops": {"asyncio": platform.python_version(), **_versions(["uvloop", "trio"])},
@@ -52,6 +53,16 @@ def facts(*, of_clients: bool = False) -> dict[str, Any]:
             for entry in (PRIVATE_NAMES if of_clients else INTERPRETER)
         ],
     }
+
+
+def _sharing() -> dict[str, Any]:
+    """Return where policies of `scope="host"` are shared, why they cannot be, and the workers of each group there."""
+    from resilio.sharing._groups import groups, problem_of
+    from resilio.sharing._naming import default_directory
+
+    directory = default_directory()
+    found = {group.name: len(group.workers) for group in groups(directory)}
+    return {"directory": str(directory), "problem": problem_of(directory), "groups": found}
 
 
 def _clock() -> tuple[str, str]:

@@ -23,6 +23,7 @@ def describe(facts: Mapping[str, Any]) -> Iterator[str]:
     yield f"{'clock':<9}{clock['source']}: {clock['why']}"
     if facts["disabled"]:
         yield from _wrapped("switch", f"{facts['disabled']}; the checks below run without it")
+    yield from _wrapped("sharing", _sharing(facts["sharing"]))
     for title in ("loops", "needs", "clients"):
         listed = ", ".join(name if name == "asyncio" else f"{name} {number}" for name, number in facts[title].items())
         yield from _wrapped(title, listed or "none found")
@@ -31,6 +32,14 @@ def describe(facts: Mapping[str, Any]) -> Iterator[str]:
 
 def _wrapped(title: str, text: str) -> list[str]:
     return textwrap.wrap(f"{title:<9}{text}", 100, subsequent_indent=" " * 9)
+
+
+def _sharing(found: Mapping[str, Any]) -> str:
+    """Return a sentence about policies that the processes of this host have together."""
+    if found["problem"] is not None:
+        return f'not possible, scope="host" is the process alone: {found["problem"]}'
+    groups = ", ".join(f"{name} ({n} {'worker' if n == 1 else 'workers'})" for name, n in found["groups"].items())
+    return f"possible in {found['directory']}; groups there: {groups or 'none'}"
 
 
 def _private(names: Sequence[Mapping[str, str]]) -> str:

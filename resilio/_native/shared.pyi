@@ -2,7 +2,7 @@ import os
 from collections.abc import Callable
 from typing import Final
 
-__all__ = ["Cell", "Member", "NotShared", "Region", "SharedFull", "on_trouble"]
+__all__ = ["Cell", "Member", "NotShared", "Region", "SharedFull", "find", "on_trouble"]
 
 TROUBLES: Final[tuple[str | None, ...]]
 
@@ -12,6 +12,7 @@ class NotShared(Exception):  # noqa: N818
     reason: str
     def __init__(self, reason: str, text: str) -> None: ...
 
+def find(path: str | os.PathLike[str]) -> Region | None: ...
 def on_trouble(listener: Callable[[], object] | None) -> None: ...
 
 class Region:

@@ -114,6 +114,7 @@ class Row:
             "name": policy.name or "unnamed",
             "state": _state_of(policy),
             "limit": _finite(policy._limit()),
+            "shared": _shared(policy),
             "since": past.since,
             "opened": past.opened,
             "why": past.why,
@@ -140,6 +141,12 @@ def _state_of(policy: Policy[Any]) -> Any:
     """Return the state; for a keyed policy the number of keys by state; None for a policy without states."""
     states = getattr(policy, "_states", None)
     return states(policy.gates[0]) if states is not None else policy._state()
+
+
+def _shared(policy: Policy[Any]) -> Fields | None:
+    """Return how the state is shared with other processes; None if it is not."""
+    sharing = policy._sharing()
+    return None if sharing is None else {"peers": sharing.peers, "degraded": sharing.degraded}
 
 
 def _finite(value: float | None) -> float | None:

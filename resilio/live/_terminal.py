@@ -45,13 +45,13 @@ _RECENT = 10.0  # seconds for which a rejection is shown
 
 
 def severity(policy: dict[str, Any]) -> int:
-    """Return how much a policy needs a look: 3 open, shut, in error; 2 rejects; 1 over 5 % failures; 0 healthy."""
+    """Return how much a policy needs a look: 3 open, shut, in error; 2 rejects; 1 failures, not shared; 0 healthy."""
     tones = [_TONES.get(state, "") for state in _states(policy)]
     if policy.get("trouble") or "bold red" in tones:
         return 3
     if policy.get("rejected_s") or "yellow" in tones:
         return 2
-    return int(_failing(policy) > 0.05)
+    return int(_failing(policy) > 0.05 or bool((policy.get("shared") or {}).get("degraded")))
 
 
 def _failing(policy: dict[str, Any]) -> float:
@@ -175,7 +175,7 @@ def _cells(policy: dict[str, Any]) -> dict[str, Text]:
     load = f"{policy['inflight']}" if limit is None else f"{policy['inflight']}/{limit:g}"
     return {
         "state": _state(policy),
-        "policy": Text(indent + policy["name"]).append(f"  {policy['kind']}", "dim"),
+        "policy": _who(policy, indent),
         "in flight": Text(load),
         "queue": Text(str(policy["queued"] or "")),
         "calls/s": Text(_number(policy["calls_s"])),
@@ -184,6 +184,17 @@ def _cells(policy: dict[str, Any]) -> dict[str, Text]:
         **{f"{name} ms": Text(_number(policy[name])) for name in ("p50", "p95", "p99")},
         "last rejection": Text(_why(policy.get("why")), "red"),
     }
+
+
+def _who(policy: dict[str, Any], indent: str) -> Text:
+    """Return the name and the kind, and the processes that share it."""
+    text = Text(indent + policy["name"]).append(f"  {policy['kind']}", "dim")
+    shared = policy.get("shared")
+    if shared is None:
+        return text
+    if shared["degraded"]:
+        return text.append(f"  not shared: {shared['degraded'].replace('_', ' ')}", "yellow")
+    return text.append(f"  {shared['peers']} {'worker' if shared['peers'] == 1 else 'workers'}", "dim")
 
 
 def _state(policy: dict[str, Any]) -> Text:

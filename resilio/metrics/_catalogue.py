@@ -120,6 +120,8 @@ _ALL = (
     _counter("fallbacks", "What a fallback did when the primary had failed", "result", unit="{call}"),
     _counter("fallback_targets", "Calls of a fallback's targets", "target", "outcome", unit="{call}"),
     _gauge("fallback_resting", "Targets that are tried last, because they failed of late", "target", unit="{target}"),
+    _gauge("shared_peers", "Processes of the host that share it and live", unit="{process}", merge="max"),
+    _gauge("shared_degraded", "1 if it is not shared for now, by the reason", "reason", merge="max"),
     _gauge("keys", "Keys that a keyed policy has policies for", unit="{key}"),
     _gauge("keys_limit", "Keys that it may have", unit="{key}"),
     _counter("keys_evicted", "Keys forgotten because their policy was as new", unit="{key}"),

@@ -179,6 +179,15 @@ PANELS: tuple[Row | Number | Graph, ...] = (
     ),
     Row("Housekeeping"),
     Graph(
+        "Workers that share",
+        "short",
+        {
+            "{{policy}}": by("kind, policy", series("shared_peers"), "max"),
+            "{{policy}} alone: {{reason}}": by("kind, policy, reason", series("shared_degraded")),
+        },
+        "Processes of a host with one state of a policy, and those that have their own for now.",
+    ),
+    Graph(
         "Keys",
         "short",
         {

@@ -47,10 +47,22 @@ def read_policy(shown: Any, choose: Chooser) -> Sheet:
         sheet = _common(sums, own, choose(*own), latency_of(sums))
         put(sheet, numbers, own)
         put(sheet, table, ("keyed", own[1]))
+        _shared(sheet, shown, own)
         return sheet
     sheet = _common(gate, own, choose(*own), shown.latency)
     put(sheet, specific(shown, gate), own)
+    _shared(sheet, shown, own)
     return sheet
+
+
+def _shared(sheet: Sheet, shown: Any, own: tuple[str, str]) -> None:
+    """Add how the state is shared with other processes, if it is."""
+    link = getattr(shown, "_link", None)
+    if link is not None:
+        sharing = link.sharing()
+        sheet.gauges["shared_peers", own] = sharing.peers
+        if sharing.degraded is not None:
+            sheet.gauges["shared_degraded", (*own, sharing.degraded)] = 1
 
 
 def _common(gate: Any, own: tuple[str, str], bounds: tuple[float, ...], latency: LatencyHistogram) -> Sheet:
@@ -85,6 +97,7 @@ def read_budget(budget: Any, users: Iterable[tuple[str, str]]) -> Sheet:
     own = ("retry_budget", (budget.name or users[0][1])[:LONGEST_LABEL])
     for event in BUDGET_EVENTS:
         sheet.counters["retry_budget_events", (*own, event)] = status[BUDGET_EVENTS[event]]
+    _shared(sheet, budget, own)
     return sheet
 
 

@@ -143,7 +143,7 @@ def _strategies(vt: Any) -> Iterator[Any]:
 
 # ---- the exposition --------------------------------------------------------------------------------------------------
 
-SELDOM = {"changes_lost"}
+SELDOM = {"changes_lost", "shared_degraded", "shared_peers"}
 """What the scene above need not show."""
 
 

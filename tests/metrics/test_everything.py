@@ -58,6 +58,7 @@ TOLD = {
     "targets": "fallback_targets",
     "defaulted": "fallbacks",
     "exhausted": "fallbacks",
+    "sharing": "shared_peers",
     # keyed
     "keys": "keys",
     "states": "state",

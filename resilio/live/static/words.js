@@ -44,7 +44,9 @@ export function chipOf(policy) {
 }
 export const isWorried = (policy) => !unusual(policy).length && Boolean(worry(policy));
 
-export const kindOf = (policy) => words(policy.of ? `${policy.kind} ${policy.of}` : policy.kind);
+export const kindOf = (policy) => words(policy.of ? `${policy.kind} ${policy.of}` : policy.kind) + sharedText(policy.shared);
+// How many processes of the host have it together, or why this one has its own.
+const sharedText = (shared) => !shared ? "" : shared.degraded ? `, not shared: ${words(shared.degraded)}` : `, ${shared.peers} ${shared.peers === 1 ? "worker" : "workers"}`;
 export const now = () => Date.now() / 1000 + store.skew;
 export function age(seconds) {
   if (seconds < 1) return "now";

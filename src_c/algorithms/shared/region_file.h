@@ -132,6 +132,10 @@ static inline rs_open_result rs_region_make(rs_mapping *mapping, uint64_t size, 
 {
     char name[4096];
     struct stat there, old;
+    if (size == 0) { /* none is to be made */
+        errno = ENOENT;
+        return RS_OPEN_FAILED;
+    }
     if (rs_name_new(name, sizeof name, mapping->path) < 0)
         return RS_OPEN_FAILED;
     int fd = open(name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600), done = 0;
@@ -201,7 +205,7 @@ static inline rs_open_result rs_region_take(rs_mapping *mapping, uint64_t size)
     return result;
 }
 
-/* Open the region at this path, or make one of *size* bytes. The caller has made sure that this process does not have
+/* Open the region at this path, or make one of *size* bytes, if that is not 0. The caller has made sure that this process does not have
    the file open already: its slot would be lost when either descriptor is closed. NULL: *result says why, with errno. */
 static inline rs_mapping *rs_mapping_open(const char *path, uint64_t size, uint32_t workers, rs_open_result *result)
 {

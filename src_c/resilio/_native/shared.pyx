@@ -16,7 +16,7 @@ import os
 
 from resilio._native.clock cimport rs_clock, rs_clock_import, rs_clock_now
 
-__all__ = ["Cell", "Member", "NotShared", "Region", "SharedFull", "on_trouble"]
+__all__ = ["Cell", "Member", "NotShared", "Region", "SharedFull", "find", "on_trouble"]
 
 cdef extern from "shared/region_file.h" nogil:
     ctypedef struct rs_cell_wanted:
@@ -365,6 +365,11 @@ cdef class Member:
 
 cdef class Cell:
     """The part of a region that one policy uses."""
+
+
+def find(path):
+    """Return the region in this file if this process has it open, else None."""
+    return _opened(path)
 
 
 cdef Region _opened(path):
