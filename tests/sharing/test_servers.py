@@ -1,0 +1,217 @@
+"""Real servers of several workers, and multiprocessing: workers find each other however they are started."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import pytest
+from servers.processes import die_with_parent
+from serving.sharing_app import GATES_SHARE
+from serving.sockets import listening
+from workers_of_host import until
+
+from resilio._native.shared import Region
+
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="shared memory of hosts is for Linux"),
+    pytest.mark.once,
+]
+
+WORKERS = 3
+_GUNICORN = ("gunicorn", "--workers", str(WORKERS), "--log-level", "error", "--bind", "fd://{fd}")
+_WSGI, _ASGI = "serving.sharing_app:wsgi", "serving.sharing_app:asgi"
+KINDS = {
+    "gunicorn-sync": (*_GUNICORN, _WSGI),
+    "gunicorn-gthread": (*_GUNICORN, "--threads", "4", _WSGI),
+    "gunicorn-gevent": (*_GUNICORN, "-k", "gevent", _WSGI),
+    "gunicorn-uvicorn": (*_GUNICORN, "-k", "uvicorn.workers.UvicornWorker", _ASGI),
+    "gunicorn-preload": (*_GUNICORN, "--preload", _WSGI),
+    "gunicorn-max-requests": (*_GUNICORN, "--preload", "--max-requests", "20", _WSGI),
+    "uvicorn": ("uvicorn", "--workers", str(WORKERS), "--log-level", "error", "--fd", "{fd}", _ASGI),
+}
+NEEDS = {"gunicorn-gevent": "gevent", "gunicorn-uvicorn": "uvicorn"}
+needs_gates = pytest.mark.skipif(not GATES_SHARE, reason="rate limits and bulkheads cannot be shared yet")
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """A directory for regions, in memory if the machine has such a place."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None) as name:
+        yield Path(name)
+
+
+class Server:
+    """A server that answers on a socket of the test's own."""
+
+    def __init__(self, process: subprocess.Popen[bytes], port: int) -> None:
+        self.process = process
+        self.port = port
+
+    def ask(self, path: str = "/") -> dict[str, Any]:
+        """What a worker says, whichever has answered."""
+        with urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=600) as response:
+            return json.loads(response.read())  # type: ignore[no-any-return]
+
+    def all(self) -> dict[int, dict[str, Any]]:
+        """What each worker has said last, by process id, once all have answered."""
+        said: dict[int, dict[str, Any]] = {}
+
+        def enough() -> bool:
+            with ThreadPoolExecutor(2 * WORKERS) as pool, suppress(URLError, OSError):
+                said.update((one["pid"], one) for one in pool.map(self.ask, ["/"] * 2 * WORKERS))
+            return len(said) >= WORKERS
+
+        until(enough, f"{WORKERS} workers have answered")
+        return said
+
+
+@contextmanager
+def served(kind: str, directory: Path) -> Iterator[Server]:
+    """Serve until the block ends."""
+    for module in (KINDS[kind][0], NEEDS.get(kind, "json")):
+        if find_spec(module) is None:
+            pytest.skip(f"{module} is not installed")
+    listener = listening()
+    paths = [str(Path(__file__).parents[1]), *filter(None, sys.path)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "RESILIO_SHARED_DIR": str(directory)}
+    environment.pop("RESILIO_HOST_NAME", None)
+    command = [sys.executable, "-m", *(part.format(fd=listener.fileno()) for part in KINDS[kind])]
+    with (directory / "log").open("wb") as log:
+        process = subprocess.Popen(
+            command,
+            env={**environment, "PYTHONWARNINGS": "ignore"},
+            stdout=log,
+            stderr=log,
+            pass_fds=[listener.fileno()],
+            preexec_fn=die_with_parent,  # noqa: PLW1509 - it calls the kernel, and nothing of Python's
+        )
+    server = Server(process, listener.getsockname()[1])
+    try:
+        yield server
+    except BaseException:
+        print((directory / "log").read_text())
+        raise
+    finally:
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(20)
+        process.kill()
+        process.wait()
+        listener.close()
+
+
+def region_of(directory: Path) -> Region:
+    """The one region that the server's processes have made."""
+    (path,) = directory.glob("resilio-h1-*")
+    return Region.open(path, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_workers_of_a_server_find_each_other(kind: str, directory: Path) -> None:
+    """
+    They share one file by default, each with a slot; the parent, which makes no calls, is no worker.
+
+    A worker that is killed is found, and the one that the server starts in its place is one of them.
+    """
+    with served(kind, directory) as server:
+        first = server.all()
+        until(lambda: server.ask()["peers"] == WORKERS, "all share")
+        assert {one["degraded"] for one in first.values()} == {None}
+        assert len({one["group"] for one in first.values()}) == 1
+        region = region_of(directory)
+        assert server.process.pid not in {pid for _, pid, *_ in region.workers()}
+        victim = next(iter(first))
+        os.kill(victim, signal.SIGKILL)
+        until(lambda: victim not in {pid for _, pid, *_ in region.workers()}, "the dead worker's slot is free")
+        until(lambda: victim not in server.all() and server.ask()["peers"] == WORKERS, "another has taken its place")
+        region.close()
+
+
+@needs_gates
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_limit_of_a_server_admits_its_rate_over_all_workers(kind: str, directory: Path) -> None:
+    """Users of gunicorn ask why "100/s" admits 300 with three workers: over all of them it admits 100."""
+    with served(kind, directory) as server:
+        server.all()
+        begun = time.monotonic()
+        with ThreadPoolExecutor(8) as pool:
+            said = list(pool.map(server.ask, ["/limit"] * 600))
+        most = 100 + 100 * (time.monotonic() - begun)
+        passed = [one for one in said if one["passed"]]
+        assert len({one["pid"] for one in passed}) > 1, "the load went to one worker"
+        assert 100 <= len(passed) <= most
+
+
+@needs_gates
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["gunicorn-sync", "gunicorn-uvicorn", "uvicorn"])
+def test_permits_of_a_killed_worker_are_free_again(kind: str, directory: Path) -> None:
+    """nginx and litellm leak here: what a worker held when it was killed stays taken until all are restarted."""
+    with served(kind, directory) as server:
+        workers = server.all()
+        with ThreadPoolExecutor(4) as pool:
+            held = [pool.submit(server.ask, "/hold") for _ in range(3)]
+            until(lambda: not server.ask("/permit")["passed"], "all permits are taken")
+            for pid in workers:
+                os.kill(pid, signal.SIGKILL)
+            until(lambda: server.ask("/permit")["passed"], "the permits of the dead are free")
+            for one in held:
+                one.cancel()
+
+
+@pytest.mark.parametrize("way", ["fork", "spawn", "forkserver"])
+def test_processes_of_multiprocessing_find_each_other(way: str, directory: Path, tmp_path: Path) -> None:
+    """A child of a fork takes a slot of its own, a spawned process finds the group by the same name."""
+    program = tmp_path / "program.py"
+    program.write_text(_PROGRAM.format(way=way))
+    paths = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, sys.path)])
+    environment = {**os.environ, "PYTHONPATH": paths, "RESILIO_SHARED_DIR": str(directory), "PYTHONWARNINGS": "ignore"}
+    environment.pop("RESILIO_HOST_NAME", None)
+    result = subprocess.run(
+        [sys.executable, str(program)], env=environment, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert result.returncode == 0, result.stderr
+    said = json.loads(result.stdout)
+    assert sorted(one["slot"] for one in said) == [0, 1, 2]
+    assert len({one["group"] for one in said}) == 1
+    assert len(list(directory.glob("resilio-h1-*"))) == 1
+
+
+_PROGRAM = """
+import json, multiprocessing
+from serving.sharing_app import worker
+
+def child(pipe):
+    pipe.send(worker.call())
+    pipe.recv()
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context({way!r})
+    said, children = [worker.call()], []
+    for _ in range(2):
+        mine, theirs = context.Pipe()
+        one = context.Process(target=child, args=(theirs,))
+        one.start()
+        said.append(mine.recv())
+        children.append((one, mine))
+    print(json.dumps(said))
+    for one, pipe in children:
+        pipe.send(None)
+        one.join()
+"""
