@@ -24,6 +24,7 @@ __all__ = [
     "NamedOptions",
     "ScopedOptions",
     "SharedGateOptions",
+    "SharedOptions",
     "Unset",
     "Window",
     "changed",
@@ -208,10 +209,15 @@ class ScopedOptions:
 
 
 @record
-class SharedGateOptions(GateOptions):
-    """Options of a gate whose state may be shared with other processes."""
+class SharedOptions(EnforcedOptions):
+    """Options of policies that may be enforced for a share of the calls, and shared with other processes."""
 
     scope: Literal["process", "host"] | Scope | None = option(checked_scope, default=None, none_ok=True)
+
+
+@record
+class SharedGateOptions(SharedOptions, NamedOptions):
+    """Options of a gate whose state may be shared with other processes."""
 
 
 def default_of(config: type[Any], name: str) -> Any:

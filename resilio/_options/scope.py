@@ -42,13 +42,13 @@ class Scope:
 
 
 def checked_scope(name: str, value: object, *, none_ok: bool = True) -> ScopeName | Scope | None:  # noqa: ARG001 - a check's signature
-    """Return the scope of an option: "process", "host", what `host()` returns, or None: as `SWITCH` says."""
+    """Return the scope of an option: "process", "host", what `host()` returns, or None: as `SWITCH` is set."""
     if value is None or isinstance(value, Scope):
         return value
     if value not in _NAMES:
         error = ValueError if isinstance(value, str) else TypeError
         reject(name, value, "'process', 'host', or what resilio.sharing.host() returns", error)
-    return value  # type: ignore[return-value]
+    return value
 
 
 def wanted(value: ScopeName | Scope | None) -> ScopeName | Scope:
@@ -58,7 +58,7 @@ def wanted(value: ScopeName | Scope | None) -> ScopeName | Scope:
     found = os.environ.get(SWITCH, "").strip().lower() or PROCESS
     if found not in _NAMES:
         reject(f"environment variable {SWITCH}", found, "'process' or 'host'")
-    return found  # type: ignore[return-value]
+    return found
 
 
 def is_shared(kind: str, name: str | None, config: Any) -> bool:

@@ -170,8 +170,8 @@ class Policy(UsedAsBlock, Generic[C]):
 
     def _snapshot(self, state: str | None, counters: Mapping[str, Any]) -> Snapshot:
         known = {key: value for key, value in counters.items() if key in _COUNTERS}
-        more = {"limit": self._limit(), "sharing": self._sharing()}
-        return Snapshot(kind=self.kind, name=self.name, state=state, **more, **known)
+        limit, sharing = self._limit(), self._sharing()
+        return Snapshot(kind=self.kind, name=self.name, state=state, limit=limit, sharing=sharing, **known)
 
     def _sharing(self) -> Sharing | None:
         """Return how the state is shared with other processes, None if it is not."""

@@ -47,7 +47,7 @@ class Worker:
 @attrs.frozen
 class Stock:
     """
-    What policies of one kind, name and stock have together.
+    The stock that policies of one kind, name and options have together.
 
     Attributes:
         kind: One of `KINDS`.

@@ -2,7 +2,7 @@
 The processes of a host that share, and the policies of this process that do.
 
 A `Host` opens its region with its first policy, and gives each policy a cell in it. If that is not possible, or not any
-more, the policy is the process's own, and says why. The native housekeeper finds out what changes; what it finds is
+more, the policy is the process's own, and the reason is kept. The native housekeeper finds out what changes; what it finds is
 handled here: another file, another slot, the way back.
 """
 
@@ -13,6 +13,7 @@ import weakref
 from pathlib import Path
 from typing import Any
 
+from resilio._events.delivery import postponed
 from resilio._native import clock
 from resilio._native.shared import NotShared, Region, on_trouble
 from resilio._options.scope import Scope, is_private
@@ -102,8 +103,8 @@ class Host(Scope):
         )
 
     def tie(self, policy: Any, link: Link) -> None:
-        """Give the policy what it wants of this host's region, or say why it gets nothing."""
-        with self.lock:
+        """Give the policy what it wants of this host's region, or its own state, with the reason."""
+        with postponed(), self.lock:
             if self._region is None and self._left is None:
                 self._open()
                 if self._degraded is not None:
@@ -113,12 +114,12 @@ class Host(Scope):
 
     def untie(self, policy: Any, link: Link) -> None:
         """Let the policy be the process's own again."""
-        with self.lock:
+        with postponed(), self.lock:
             self._links.pop(policy, None)
             link.give(policy, None)
 
     def close(self) -> None:
-        """Give back this process's slot, for good; between two tests."""
+        """Give back this process's slot and use no region any more; between two tests."""
         with self.lock:
             old, self._region, self._left = self._region or self._left, None, None
             if old is not None:
@@ -126,8 +127,8 @@ class Host(Scope):
 
     # ---- the region
 
-    def _open(self) -> None:
-        """Open the region; if that fails, `degraded` says why."""
+    def _open(self) -> Region | None:
+        """Open the region and return it; None if that fails, and `degraded` is the reason."""
         try:
             if is_private():
                 self._region = Region.private(self.size)
@@ -138,6 +139,7 @@ class Host(Scope):
             self._say(error.reason, str(error))
         else:
             self._say(self._region.trouble)
+        return self._region
 
     def _say(self, degraded: str | None, why: str = "") -> None:
         before, self._degraded, self._why = self._degraded, degraded, why
@@ -147,21 +149,21 @@ class Host(Scope):
 
     def move(self) -> None:
         """Go over to another region: the file has been removed, or time has become virtual or real."""
-        with self.lock:
+        with postponed(), self.lock:
             old, self._region, self._left = self._region or self._left, None, None
             if old is None and not self._links:
                 return
-            self._open()
+            new = self._open()
             for policy, link in list(self._links.items()):
-                link.give(policy, self._region)
-            if self._region is None:
+                link.give(policy, new)
+            if new is None:
                 self._left = old  # the housekeeper goes on to report it, and so it is tried again
             elif old is not None:
                 old.close()
 
     def look(self) -> None:
         """Handle what the housekeeper has found; it runs in a thread of its own."""
-        with self.lock:
+        with postponed(), self.lock:
             region = self._region or self._left
             if region is not None and region.trouble == "gone":
                 self.move()

@@ -90,7 +90,7 @@ class KeyedLink(Link):
             self.give_key(policy, one, key)
 
     def give_key(self, keyed: Any, one: Any, key: Any) -> None:
-        """Give the policy of one key what it wants; a key that other processes could not tell apart stays here."""
+        """Give the policy of one key what it wants; a key without a form that all agree on stays here."""
         text = canonical(key)
         with self.host.lock:  # the region stays while a key is given its part
             self._give_parts(keyed, one, text)

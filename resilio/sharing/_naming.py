@@ -1,7 +1,7 @@
 """
 The group of processes that share, by default: its directory and its name.
 
-Workers of one service find each other without being told, and two services of one user do not meet. So the name is made
+Workers of one service find each other without configuration, and two services of one user do not meet. So the name is made
 of the user, the interpreter, the application and the working directory: what workers have in common however they were
 started, by fork or by spawn.
 """

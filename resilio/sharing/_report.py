@@ -1,4 +1,4 @@
-"""What is said of a change: one log line, one event, and one warning for what does not work from the beginning."""
+"""Reports of a change: one log line, one event, and one warning for a group that cannot share from the beginning."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class SharingWarning(RuntimeWarning):
 
 
 class _Group:
-    """What stands for a gate where an event belongs to no policy."""
+    """Stand-in for the gate of an event that belongs to no policy."""
 
     kind = "host"
     policy = None
@@ -43,7 +43,7 @@ class _Group:
 
 
 def changed(host: Any, before: str | None, degraded: str | None, why: str) -> None:
-    """Log that this process shares no more, or again, and tell listeners."""
+    """Log that this process shares no more, or again, and deliver the event."""
     fields = {"policy": "host", "policy_name": host.name, "reason": degraded or "shared", "path": str(host.path)}
     if degraded is None:
         log.say(log.INFO, "%s: policies are shared again", log.describe("host", host.name), fields=fields)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Literal, get_args
 
-from resilio._options.fields import NamedFirstOptions, SharedGateOptions, Window, option, parse_window, record
+from resilio._options.fields import NamedFirstOptions, SharedOptions, Window, option, parse_window, record
 from resilio._options.validators import (
     choice,
     exceptions,
@@ -98,7 +98,7 @@ def _window(name: str, value: object) -> Window:
 
 
 @record
-class CircuitBreakerConfig(SharedGateOptions, NamedFirstOptions):
+class CircuitBreakerConfig(SharedOptions, NamedFirstOptions):
     """
     The options of a circuit breaker, checked; :func:`circuit_breaker` documents each.
 

@@ -94,7 +94,7 @@ static inline void rs_slot_clear(rs_region *region, uint32_t slot)
     rs_atomic_and(&region->roll.living, ~(UINT64_C(1) << slot));
 }
 
-/* Take a free slot, the lowest: the owner word; 0: the process has no slot, and `trouble` says why. */
+/* Take a free slot, the lowest: the owner word; 0: the process has no slot, and `trouble` is the reason. */
 static inline uint32_t rs_mapping_take_slot(rs_mapping *mapping)
 {
     rs_trouble trouble = RS_NO_SLOT;
@@ -111,7 +111,7 @@ static inline uint32_t rs_mapping_take_slot(rs_mapping *mapping)
     return 0;
 }
 
-/* Have no slot any more, and say why. What the process holds of the region stays held: its calls may go on. */
+/* Have no slot any more, for this reason. What the process holds of the region stays held: its calls may go on. */
 static inline void rs_mapping_lose_slot(rs_mapping *mapping, rs_trouble trouble)
 {
     rs_atomic_store(&mapping->member.owner, 0);
@@ -207,7 +207,9 @@ static inline void rs_mapping_keep(rs_mapping *mapping)
     struct stat file;
     if (!mapping->joined || rs_atomic_load(&mapping->trouble) == RS_GONE)
         return;
-    if (stat(mapping->path, &file) != 0 || !rs_mapping_is_file(&file, mapping)) {
+    /* A server that has given up its rights since may not see the directory any more: then the file is still there. */
+    int is_seen = stat(mapping->path, &file) == 0;
+    if (is_seen ? !rs_mapping_is_file(&file, mapping) : errno == ENOENT || errno == ENOTDIR) {
         rs_mapping_lose_slot(mapping, RS_GONE);
         return;
     }

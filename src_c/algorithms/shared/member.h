@@ -1,7 +1,7 @@
 /* A worker's place in a region of shared memory, as the shared algorithms see it. No Python.h.
  *
  * A worker holds a slot. What it takes (permits, leases) carries its owner word: the slot and the number of times that
- * the slot has changed hands. So what is freed for a dead worker can only be the dead worker's. What a call gives back
+ * the slot has changed hands. So only what the dead worker held is freed for it. What a call gives back
  * it gives back by a compare-and-swap from the owner word that it took it with: a worker that has lost its slot (all
  * its descriptors were closed) may have been taken for dead meanwhile.
  */
@@ -38,7 +38,7 @@ struct rs_member {
     int64_t epoch_ns; /* the region's epoch, in the time of the gates: shared times are since it */
     rs_word32 owner;  /* the owner word; 0: no slot, the policy is then the process's own */
     uint32_t slot;    /* 0 to RS_WORKERS - 1, if there is an owner word */
-    /* Takes a slot, and returns the owner word, 0 if it got none; NULL: it is of no use to try. Without the GIL. */
+    /* Takes a slot, and returns the owner word, 0 if it got none; NULL: do not try. Without the GIL. */
     uint32_t (*join)(rs_member *);
 };
 

@@ -1,11 +1,11 @@
 /* A region: memory that the workers of a host map, and the cells in it. No Python.h, no lock, offsets and no pointers.
  *
- *   header       what it is, the epoch of its times, a secret for hashes, the bytes in use, the roll of the living
- *   workers      a line each
- *   entries      where the cells are: one word each, hash | offset, so that a cell is published by one swap
- *   cells        one after the other; nothing is ever freed
+ *   header       magic, layout, the epoch of its times, a secret for hashes, the bytes in use. The roll of the living.
+ *   workers      a line each.
+ *   entries      where the cells are: one word each, hash | offset, so that a cell is published by one swap.
+ *   cells        one after the other. Nothing is ever freed.
  *
- * A cell is the stock of one policy: its head says of which, its body is the business of its kind. A body is zero when
+ * A cell is the stock of one policy: its head names the policy, its body is the business of its kind. A body is zero when
  * it is allocated, and zero is a legal state of every kind. A worker that dies between allocation and publication
  * loses the cell's bytes, nothing else.
  */

@@ -2,7 +2,7 @@
  *
  * A new one is made under another name, allocated whole (a full tmpfs is an error here, not SIGBUS later), filled in,
  * and published by link(2): it is either absent or complete. An old one is taken only if it is a regular file of this
- * user that no other may write to, on a file system of this machine, and a region. A file that a boot has outlived is
+ * user that no other may write to. It must be a region, on a file system of this machine. A file that a boot has outlived is
  * replaced: its workers are gone.
  */
 #ifndef RS_SHARED_REGION_FILE_H
@@ -45,7 +45,7 @@ static inline int rs_is_local(int fd)
     return 0;
 }
 
-/* The kernel's id of this boot; zeroes if it tells none. */
+/* The kernel's id of this boot; zeroes if there is none. */
 static inline void rs_boot_id(uint8_t boot[16])
 {
     char text[40] = "";
@@ -206,7 +206,7 @@ static inline rs_open_result rs_region_take(rs_mapping *mapping, uint64_t size)
 }
 
 /* Open the region at this path, or make one of *size* bytes, if that is not 0. The caller has made sure that this process does not have
-   the file open already: its slot would be lost when either descriptor is closed. NULL: *result says why, with errno. */
+   the file open already: its slot would be lost when either descriptor is closed. NULL: *result is the reason, with errno. */
 static inline rs_mapping *rs_mapping_open(const char *path, uint64_t size, uint32_t workers, rs_open_result *result)
 {
     rs_mapping *mapping = calloc(1, sizeof *mapping);

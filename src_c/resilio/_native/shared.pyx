@@ -2,7 +2,7 @@
 """
 Regions of memory that the processes of a host share, and the cells in them.
 
-A thin layer over the headers of src_c/algorithms/shared/: region.h (what is in a region), mapping.h (this process's slot
+A thin layer over the headers of src_c/algorithms/shared/: region.h (the parts of a region), mapping.h (this process's slot
 in it), region_file.h (how a file is opened) and housekeeper.h (the thread). `resilio.sharing` is its public face.
 """
 
@@ -348,7 +348,7 @@ cdef class Member:
 
     @property
     def peers(self):
-        """How many workers live, at least 1."""
+        """The number of workers that live, at least 1."""
         return rs_member_peers(self.it)
 
     @property
