@@ -2,6 +2,8 @@ import os
 from collections.abc import Callable
 from typing import Final
 
+from typing_extensions import disjoint_base
+
 __all__ = ["Cell", "Member", "NotShared", "Region", "SharedFull", "find", "on_trouble"]
 
 TROUBLES: Final[tuple[str | None, ...]]
@@ -15,6 +17,7 @@ class NotShared(Exception):  # noqa: N818
 def find(path: str | os.PathLike[str]) -> Region | None: ...
 def on_trouble(listener: Callable[[], object] | None) -> None: ...
 
+@disjoint_base
 class Region:
     @property
     def member(self) -> Member: ...
@@ -41,6 +44,7 @@ class Region:
     def workers(self) -> list[tuple[int, int, float, float]]: ...
     def cells(self) -> list[tuple[int, str, bytes, int]]: ...
 
+@disjoint_base
 class Member:
     @property
     def region(self) -> Region: ...
@@ -54,6 +58,7 @@ class Member:
     def leads(self) -> bool: ...
     def leave(self) -> None: ...
 
+@disjoint_base
 class Cell:
     @property
     def region(self) -> Region: ...

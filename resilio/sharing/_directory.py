@@ -1,14 +1,23 @@
-"""The directory of regions: made if it is missing, refused if others could put files in the place of ours."""
+"""
+The directory of regions: made if it is missing, refused if others could put files in the place of ours.
+
+A process that is killed while it makes a region leaves a file that no other looks at; the next one removes it.
+"""
 
 from __future__ import annotations
 
 import os
 import stat
+import time
+from contextlib import suppress
 from pathlib import Path
 
 from resilio._native.shared import NotShared
 
-__all__ = ["prepared"]
+__all__ = ["cleared", "prepared"]
+
+OLD = 60.0
+"""Seconds after which an unfinished region is not being made any more."""
 
 
 def prepared(directory: Path) -> Path:
@@ -28,3 +37,13 @@ def prepared(directory: Path) -> Path:
     if about.st_mode & 0o022 and not about.st_mode & stat.S_ISVTX:
         raise NotShared("foreign", f"{directory}: others may write to it; make its mode 0700")
     return directory
+
+
+def cleared(path: Path) -> Path:
+    """Return the path of a region, after removing what killed processes have left of making it."""
+    for unfinished in path.parent.glob(f"{path.name}.*.new"):
+        with suppress(OSError):
+            age = time.time() - unfinished.stat().st_mtime  # wall clock: a file has no other
+            if age > OLD:
+                unfinished.unlink()
+    return path

@@ -2,7 +2,7 @@
 The processes of a host that share, and the policies of this process that do.
 
 A `Host` opens its region with its first policy, and gives each policy a cell in it. If that is not possible, or not any
-more, the policy is the process's own, and the reason is kept. The native housekeeper finds out what changes; what it finds is
+more, the policy is the process's own, and the reason is kept. The native housekeeper notices changes, and they are
 handled here: another file, another slot, the way back.
 """
 
@@ -20,7 +20,7 @@ from resilio._options.scope import Scope, is_private
 from resilio._policy.snapshot import Sharing
 from resilio._support.after_fork import free_lock
 from resilio.sharing import _report
-from resilio.sharing._directory import prepared
+from resilio.sharing._directory import cleared, prepared
 from resilio.sharing._links import Link
 from resilio.sharing._naming import file_name
 
@@ -134,7 +134,7 @@ class Host(Scope):
                 self._region = Region.private(self.size)
             else:
                 prepared(self.path.parent)
-                self._region = Region.open(self.path, self.size, self.workers)
+                self._region = Region.open(cleared(self.path), self.size, self.workers)
         except NotShared as error:
             self._say(error.reason, str(error))
         else:

@@ -1,9 +1,9 @@
 """
 The group of processes that share, by default: its directory and its name.
 
-Workers of one service find each other without configuration, and two services of one user do not meet. So the name is made
-of the user, the interpreter, the application and the working directory: what workers have in common however they were
-started, by fork or by spawn.
+Workers of one service find each other without configuration, and two services of one user do not meet. So the name is
+made of the user, the interpreter, the application and the working directory: what workers have in common however they
+were started, by fork or by spawn.
 """
 
 from __future__ import annotations

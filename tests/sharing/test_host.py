@@ -346,6 +346,19 @@ def test_virtual_time_has_a_region_of_its_own(directory: Path) -> None:
     assert policy.cells[-1].region.path == str(host().path)  # type: ignore[union-attr]
 
 
+@linux
+def test_what_a_killed_process_left_of_a_new_region_is_removed(directory: Path) -> None:
+    """A region is made under another name: a process killed meanwhile left 4 MiB of memory for good."""
+    group = host()
+    directory.mkdir(mode=0o700)
+    old, young = (directory / f"{group.path.name}.{label}.new" for label in ("00000001", "00000002"))
+    for path in (old, young):
+        path.write_bytes(b"")
+    os.utime(old, (0, 0))
+    _attach.share(Counting(), options(scope=group))
+    assert (old.exists(), young.exists(), group.path.exists()) == (False, True, True)
+
+
 def test_a_host_prints_as_it_is_made() -> None:
     """It stands in messages."""
     assert repr(host("shop")) == "host('shop')"

@@ -308,6 +308,17 @@ def test_memory_that_is_not_there_is_refused_at_once(path: Path) -> None:
     assert [*path.parent.iterdir()] == []
 
 
+def test_a_file_system_that_is_not_known_to_be_local_is_refused() -> None:
+    """On a network file system another machine's workers would have other locks, and other memory."""
+    queues = Path("/dev/mqueue")
+    if not os.access(queues, os.W_OK):
+        pytest.skip("no writable file system here that is not in the list")
+    with pytest.raises(NotShared, match="network file system") as refused:
+        Region.open(queues / f"resilio-test-{os.getpid()}", SIZE)
+    assert refused.value.reason == "remote"
+    assert not (queues / f"resilio-test-{os.getpid()}").exists()
+
+
 def test_a_directory_that_is_not_there_is_named(path: Path) -> None:
     """The reason names the file."""
     with pytest.raises(NotShared, match=r"nowhere/region: No such file"):

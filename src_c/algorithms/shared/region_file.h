@@ -109,6 +109,8 @@ static inline rs_open_result rs_region_fill(rs_mapping *mapping, int fd, uint64_
 {
     struct stat file;
     uint64_t key[2];
+    if (!rs_is_local(fd))
+        return RS_OPEN_REMOTE;
     int failed = posix_fallocate(fd, 0, (off_t)size);
     if (failed) {
         errno = failed;
@@ -116,8 +118,6 @@ static inline rs_open_result rs_region_fill(rs_mapping *mapping, int fd, uint64_
     }
     if (fchmod(fd, 0600) != 0 || fstat(fd, &file) != 0 || getrandom(key, sizeof key, 0) != sizeof key)
         return RS_OPEN_FAILED;
-    if (!rs_is_local(fd))
-        return RS_OPEN_REMOTE;
     rs_open_result result = rs_mapping_map(mapping, fd, &file);
     if (result == RS_OPENED) {
         rs_boot_id(mapping->region->boot);
