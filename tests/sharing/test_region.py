@@ -340,6 +340,10 @@ def test_a_private_region_has_members_that_come_and_go() -> None:
     region = Region.private()
     other = region.join()
     assert (region.member.slot, other.slot, other.peers, region.member.leads, other.leads) == (0, 1, 2, True, False)
+    cell = region.cell(1, "orders", b"", 64, other)
+    assert (cell.worker is other, region.cell(1, "orders", b"", 64).worker is region.member) == (True, True)
+    region.member.leave()
+    assert (other.peers, other.leads, region.member.slot) == (1, True, None)
     other.leave()
-    assert (other.slot, region.member.peers) == (None, 1)
+    assert other.slot is None
     assert region.path is None

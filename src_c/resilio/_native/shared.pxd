@@ -52,6 +52,7 @@ cdef extern from "shared/mapping.h" nogil:
 cdef class Region:
     cdef rs_mapping *mapping
     cdef readonly Member member         # of this process
+    cdef list members                   # of a private region: all that have a slot
     cdef object __weakref__
 
 
@@ -72,5 +73,6 @@ cdef class Cell:
     cdef void *body                     # on a line of its own; zeroes when it is new
     cdef const uint64_t *key
     cdef readonly Region region
+    cdef readonly Member worker         # whose `member` it is
     cdef readonly int kind
     cdef readonly str name

@@ -6,15 +6,17 @@ A thin layer over the headers of src_c/algorithms/shared/: region.h (the parts o
 in it), region_file.h (how a file is opened) and housekeeper.h (the thread). `resilio.sharing` is its public face.
 """
 
-cimport cython
 from libc.errno cimport errno
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memset
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 import atexit
 import os
+import sys
+import threading
 
 from resilio._native.clock cimport rs_clock, rs_clock_import, rs_clock_now
+
+from resilio._support.after_fork import free_lock
 
 __all__ = ["Cell", "Member", "NotShared", "Region", "SharedFull", "find", "on_trouble"]
 
@@ -106,6 +108,7 @@ cdef extern from *:
 
 cdef rs_clock *_clock = rs_clock_import()
 cdef object _listener = None
+_opening = threading.Lock()
 _open = {}          # (device, inode) to the region: a process opens a file once
 
 TROUBLES = (None, "no_slot", "no_locks", "no_thread", "gone")
@@ -176,16 +179,20 @@ cdef class Region:
             NotShared: The file cannot be used, and why.
         """
         cdef rs_open_result result
-        cdef Region region = _opened(path)
-        if region is not None:
-            return region
-        region = Region.__new__(Region)
-        raw = os.fsencode(path)
-        region.mapping = rs_mapping_open(raw, size, workers, &result)
-        if region.mapping == NULL:
-            raise NotShared(_REFUSALS[<int>result], _why(path, <int>result, errno))
-        _adopt(region)
-        _open[region.mapping.device, region.mapping.inode] = region
+        cdef Region region
+        cdef bytes raw = os.fsencode(path)
+        cdef int number
+        with _opening:
+            region = _opened(path)
+            if region is not None:
+                return region
+            region = Region.__new__(Region)
+            region.mapping = rs_mapping_open(raw, size, workers, &result)
+            number = errno
+            if region.mapping == NULL:
+                raise NotShared(_REFUSALS[<int>result], _why(path, <int>result, number))
+            _adopt(region)
+            _open[region.mapping.device, region.mapping.inode] = region
         return region
 
     @staticmethod
@@ -208,7 +215,7 @@ cdef class Region:
         if region.mapping == NULL:
             raise MemoryError("no memory for a region")
         _adopt(region)
-        _enter(region, &region.mapping.member)
+        _enter(region, region.member)
         return region
 
     def close(self):
@@ -217,9 +224,10 @@ cdef class Region:
 
         Not for a region that other policies use.
         """
-        _open.pop((self.mapping.device, self.mapping.inode), None)
-        with nogil:
-            rs_house_remove(self.mapping)
+        with _opening:
+            _open.pop((self.mapping.device, self.mapping.inode), None)
+            with nogil:
+                rs_house_remove(self.mapping)
 
     def cell(self, int kind, str name, bytes stock, uint64_t size, Member member=None):
         """
@@ -250,9 +258,10 @@ cdef class Region:
             free = self.mapping.region.size - rs_shared_used(self.mapping.region)
             raise SharedFull(f"{name!r} needs {size} bytes, and the region has {free} of {self.mapping.size} left")
         cell.region, cell.kind, cell.name = self, kind, name
+        cell.worker = self.member if member is None else member
         cell.body = rs_cell_body(found)
         cell.key = self.mapping.region.key
-        cell.member = self.member.it if member is None else member.it
+        cell.member = cell.worker.it
         return cell
 
     def join(self):
@@ -264,7 +273,7 @@ cdef class Region:
         member = Member.__new__(Member)
         member.region, member.it = self, &member.own
         member.own = self.mapping.member
-        _enter(self, member.it)
+        _enter(self, member)
         return member
 
     def reap(self):
@@ -361,6 +370,9 @@ cdef class Member:
         if self.it.owner and self.region.mapping.path == NULL:
             slot, self.it.owner = self.it.slot, 0
             rs_slot_clear(self.region.mapping.region, slot)
+            self.region.members.remove(self)
+            if self.region.members:
+                _take_roles(self.region.members[0])
 
 
 cdef class Cell:
@@ -384,19 +396,27 @@ cdef int _adopt(Region region) except -1:
     cdef Member member = Member.__new__(Member)
     member.region, member.it = region, &region.mapping.member
     region.member = member
+    region.members = []
     rs_house_add(region.mapping)
     return 0
 
 
-cdef int _enter(Region region, rs_member *me) except -1:
+cdef int _enter(Region region, Member member) except -1:
     """Take a free slot of a private region."""
     cdef uint64_t living = rs_shared_living(region.mapping.region)
     for slot in range(RS_WORKERS):
         if not living >> slot & 1:
-            rs_slot_enter(me, region.mapping.region, slot, me.epoch_ns)
-            rs_member_take_roles(me, region.mapping.region, me.epoch_ns)
+            rs_slot_enter(member.it, region.mapping.region, slot, member.it.epoch_ns)
+            region.members.append(member)
+            _take_roles(member)
             return 0
     raise SharedFull(f"all {RS_WORKERS} slots of the region are taken")
+
+
+cdef int _take_roles(Member member) except -1:
+    """Take the roles of a private region that no member has; none of them ever falls silent."""
+    rs_member_take_roles(member.it, member.region.mapping.region, member.it.epoch_ns)
+    return 0
 
 
 cdef str _why(path, int result, int number):
@@ -414,5 +434,6 @@ cdef str _why(path, int result, int number):
     )[result]
 
 
+free_lock(sys.modules[__name__], "_opening")
 rs_shared_begin(&_call_listener)
 atexit.register(_end)
