@@ -193,6 +193,43 @@ def test_processes_of_multiprocessing_find_each_other(way: str, directory: Path,
     assert len(list(directory.glob("resilio-h1-*"))) == 1
 
 
+@pytest.mark.slow
+def test_children_of_celery_find_each_other(directory: Path, tmp_path: Path) -> None:
+    """The prefork pool forks after the application is loaded; its parent takes no slot."""
+    pytest.importorskip("celery", reason="celery is not installed")
+    paths = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, sys.path)])
+    environment = {
+        **os.environ,
+        "PYTHONPATH": paths,
+        "PYTHONWARNINGS": "ignore",
+        "RESILIO_SHARED_DIR": str(directory),
+        "RESILIO_TEST_FOLDER": str(tmp_path),
+    }
+    environment.pop("RESILIO_HOST_NAME", None)
+    command = ["celery", "-A", "serving.sharing_tasks", "worker", "--pool", "prefork", "--concurrency", str(WORKERS)]
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *command, "--without-gossip", "--without-mingle"],
+            env=environment,
+            stdout=log,
+            stderr=log,
+            preexec_fn=die_with_parent,  # noqa: PLW1509 - it calls the kernel, and nothing of Python's
+        )
+    try:
+        until(lambda: len(list(tmp_path.glob("child-*"))) == WORKERS, "all children have started")
+        region = region_of(directory)
+        until(lambda: len(region.workers()) == WORKERS, "each has a slot")
+        children = {int(path.name.removeprefix("child-")) for path in tmp_path.glob("child-*")}
+        assert {pid for _, pid, *_ in region.workers()} == children
+        region.close()
+    finally:
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(20)
+        process.kill()
+        process.wait()
+
+
 _PROGRAM = """
 import json, multiprocessing
 from serving.sharing_app import worker
