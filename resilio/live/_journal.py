@@ -1,5 +1,5 @@
 """
-Recent history of policies: the last 200 changes of state and limit, and each policy's last rejection.
+Recent history of policies: the last 200 changes of state, limit and sharing, and each policy's last rejection.
 
 It listens from the moment the page is made, so that a viewer also sees events from before it connected.
 """
@@ -64,7 +64,7 @@ class Journal:
         me: weakref.ref[Journal] = weakref.ref(self)
         self._rejections = Samples(_weakly(me, Journal._rejected), (events.Rejected,))
         weakref.finalize(self, self._rejections.end)
-        tap = Tap(_weakly(me, Journal._changed), (events.StateChanged, events.LimitChanged))
+        tap = Tap(_weakly(me, Journal._changed), (events.StateChanged, events.LimitChanged, events.SharingChanged))
         weakref.finalize(self, tap.end)
 
     def forked(self) -> None:
@@ -78,7 +78,7 @@ class Journal:
             past = self._past.setdefault(policy, Past())
         return past
 
-    def add(self, what: str, policy: Policy[Any], **fields: Any) -> None:
+    def add(self, what: str, policy: Any, **fields: Any) -> None:
         """Record an event."""
         now = time.time()  # wall clock: people read it
         event = {"at": round(now, 3), "what": what, "kind": policy.kind, "name": policy.name, **fields}
@@ -99,7 +99,11 @@ class Journal:
         text = show(key)
         return text if self._show_keys else "#" + blake2s(text.encode(), key=self._secret, digest_size=3).hexdigest()
 
-    def _changed(self, event: events.StateChanged | events.LimitChanged, gate: Gate) -> None:
+    def _changed(self, event: events.StateChanged | events.LimitChanged | events.SharingChanged, gate: Any) -> None:
+        if isinstance(event, events.SharingChanged):
+            old, new = ("shared" if why is None else "alone" for why in (event.old, event.new))
+            self.add("sharing", gate, old=old, new=new, reason=event.new or event.old)
+            return
         policy = owner_of(gate)
         if policy is None:
             return

@@ -36,6 +36,7 @@ NAMES = {
     events.HedgeStarted: "resilio.hedge_started",
     events.HedgeWon: "resilio.hedge_won",
     events.LimitChanged: "resilio.limit_changed",
+    events.SharingChanged: "resilio.sharing_changed",
 }
 FIELDS = (
     "old",

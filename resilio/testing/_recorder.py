@@ -17,12 +17,13 @@ from resilio.events import (
     Rejected,
     Retried,
     Settled,
+    SharingChanged,
     StateChanged,
 )
 
 __all__ = ["RecordedEvents", "record_events"]
 
-E = TypeVar("E", StateChanged, Rejected, Settled, Retried, GaveUp, HedgeStarted, HedgeWon, LimitChanged)
+E = TypeVar("E", StateChanged, Rejected, Settled, Retried, GaveUp, HedgeStarted, HedgeWon, LimitChanged, SharingChanged)
 
 
 class RecordedEvents(list[Event]):
