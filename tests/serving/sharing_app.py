@@ -43,7 +43,7 @@ class Policies:
 
     def __init__(self) -> None:
         self.orders = rate_limit("100/s", burst=100, name="orders", scope="host")
-        self.database = bulkhead(3, name="database", scope="host")
+        self.database = bulkhead(2, name="database", scope="host")
 
     def answer(self, path: str) -> dict[str, Any]:
         try:
