@@ -20,10 +20,10 @@ from urllib.request import urlopen
 
 import pytest
 from servers.processes import die_with_parent
-from serving.sharing_app import GATES_SHARE
 from serving.sockets import listening
 from workers_of_host import until
 
+from resilio._native.gates import BulkheadGate, LimiterGate
 from resilio._native.shared import Region
 
 pytestmark = [
@@ -54,7 +54,10 @@ KINDS = {
     "uvicorn": ("uvicorn", "--workers", str(WORKERS), "--log-level", "error", "--fd", "{fd}", _ASGI),
 }
 NEEDS = {"gunicorn-gevent": "gevent", "gunicorn-uvicorn": "uvicorn"}
-needs_gates = pytest.mark.skipif(not GATES_SHARE, reason="rate limits and bulkheads cannot be shared yet")
+needs_gates = pytest.mark.skipif(
+    not (hasattr(LimiterGate, "share") and hasattr(BulkheadGate, "share")),
+    reason="rate limits and bulkheads cannot be shared yet",
+)
 
 
 @pytest.fixture
