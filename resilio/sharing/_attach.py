@@ -18,7 +18,7 @@ def share(policy: Any, config: Any) -> None:
     Tie a policy to the scope of its options, or untie it; without effect if nothing has changed.
 
     Args:
-        policy: The policy; its attribute `_link` is its tie, its method `_sharing_gate` returns what is shared.
+        policy: The policy; its attribute `_link` is its tie, its method `_sharing_gate` returns the object to share.
 
         config: Its options.
 

@@ -1,5 +1,5 @@
 """
-The directory of regions: made if it is missing, refused if others could put files in the place of ours.
+The directory of regions: made if it is missing, rejected if others could put files in the place of ours.
 
 A process that is killed while it makes a region leaves a file that no other looks at; the next one removes it.
 """
