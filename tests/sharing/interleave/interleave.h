@@ -22,7 +22,8 @@
  *         return interleave_failed;
  *     }
  *
- * A worker keeps its own data on its stack (16 KiB) or in `all`, nothing on the heap.
+ * Values that are dead, yet still in a register, make many states of one. So let a worker call a function that is
+ * INTERLEAVE_APART for each of its operations. A worker keeps its own data on its stack (8 KiB) or in `all`, nothing on the heap.
  *
  * A test that cannot fail is a defect. The comment at the head of NAME.c lists mutants, each of which must be caught:
  *
@@ -61,13 +62,28 @@ static void interleave_step(void);
 #ifdef INTERLEAVE_TORN_ADD
 #undef rs_atomic_add
 #undef rs_atomic_sub
-#define rs_atomic_add(word, value) ({ RS_STEP(); __auto_type was = *(word) + 0; RS_STEP(); *(word) = was + (value); was; })
-#define rs_atomic_sub(word, value) ({ RS_STEP(); __auto_type was = *(word) + 0; RS_STEP(); *(word) = was - (value); was; })
+#define rs_atomic_add(word, value)                                                                                     \
+    ({                                                                                                                 \
+        RS_STEP();                                                                                                     \
+        __auto_type was = *(word) + 0;                                                                                 \
+        RS_STEP();                                                                                                     \
+        *(word) = was + (value);                                                                                       \
+        was;                                                                                                           \
+    })
+#define rs_atomic_sub(word, value)                                                                                     \
+    ({                                                                                                                 \
+        RS_STEP();                                                                                                     \
+        __auto_type was = *(word) + 0;                                                                                 \
+        RS_STEP();                                                                                                     \
+        *(word) = was - (value);                                                                                       \
+        was;                                                                                                           \
+    })
 #endif
 
+#define INTERLEAVE_APART __attribute__((noinline))
 #define INTERLEAVE_WORKERS 4
 #define INTERLEAVE_ACTORS (2 * INTERLEAVE_WORKERS) /* each worker, and behind them its reaper */
-#define INTERLEAVE_STACK 16384
+#define INTERLEAVE_STACK 8192
 #define INTERLEAVE_STATES (1u << 24) /* at most: a larger case is a defect of the case */
 
 typedef struct interleave_case {
@@ -104,6 +120,7 @@ static struct {
     interleave_actor actor[INTERLEAVE_ACTORS];
     ucontext_t scheduler;
     uint8_t status[INTERLEAVE_ACTORS];
+    uint32_t used[INTERLEAVE_ACTORS]; /* bytes of its stack */
     int deaths, running, actors;
     /* The states seen: an open hash table of their hashes, and for each state where each actor's next step leads. */
     uint64_t *seen;
@@ -149,9 +166,10 @@ static inline bool interleave_is_live(int actor)
     return interleaver.status[actor] == RUNNING || interleaver.status[actor] == WAITING;
 }
 
-/* Bytes of the stack in use; the rest, and registers without a meaning, are set to zero: equal states are equal bytes. */
-static inline uint32_t interleave_used(interleave_actor *actor)
+/* Set all that has no meaning, of the stack and of the registers, to zero: then equal states are equal bytes. */
+static inline void interleave_clean(int index)
 {
+    interleave_actor *actor = &interleaver.actor[index];
 #if defined(__x86_64__) && defined(__linux__)
     greg_t *registers = actor->context.uc_mcontext.gregs; /* in the order of <sys/ucontext.h>: REG_RSP is number 15 */
     char *top = (char *)registers[15];
@@ -164,7 +182,7 @@ static inline uint32_t interleave_used(interleave_actor *actor)
     char *top = actor->stack;
 #endif
     memset(actor->stack, 0, (size_t)(top - actor->stack));
-    return (uint32_t)(actor->stack + INTERLEAVE_STACK - top);
+    interleaver.used[index] = (uint32_t)(actor->stack + INTERLEAVE_STACK - top);
 }
 
 static inline char *interleave_put(char *to, const void *from, size_t size)
@@ -173,13 +191,19 @@ static inline char *interleave_put(char *to, const void *from, size_t size)
     return to + size;
 }
 
+static inline const char *interleave_get(const char *from, void *to, size_t size)
+{
+    memcpy(to, from, size);
+    return from + size;
+}
+
 static interleave_saved *interleave_save(void)
 {
     size_t size = interleaver.now->size;
     uint32_t used[INTERLEAVE_ACTORS] = {0};
     for (int i = 0; i < interleaver.actors; i++)
         if (interleave_is_live(i))
-            size += sizeof(ucontext_t) + (used[i] = interleave_used(&interleaver.actor[i]));
+            size += sizeof(mcontext_t) + (used[i] = interleaver.used[i]);
     interleave_saved *saved = calloc(1, sizeof *saved + size + 8);
     memcpy(saved->status, interleaver.status, sizeof saved->status);
     memcpy(saved->used, used, sizeof used);
@@ -188,7 +212,7 @@ static interleave_saved *interleave_save(void)
     char *to = interleave_put(saved->bytes, interleaver.now->memory, interleaver.now->size);
     for (int i = 0; i < interleaver.actors; i++)
         if (used[i]) {
-            to = interleave_put(to, &interleaver.actor[i].context, sizeof(ucontext_t));
+            to = interleave_put(to, &interleaver.actor[i].context.uc_mcontext, sizeof(mcontext_t));
             to = interleave_put(to, interleaver.actor[i].stack + INTERLEAVE_STACK - used[i], used[i]);
         }
     return saved;
@@ -196,17 +220,14 @@ static interleave_saved *interleave_save(void)
 
 static void interleave_restore(const interleave_saved *saved)
 {
-    const char *from = saved->bytes;
+    const char *from = interleave_get(saved->bytes, interleaver.now->memory, interleaver.now->size);
     memcpy(interleaver.status, saved->status, sizeof saved->status);
+    memcpy(interleaver.used, saved->used, sizeof saved->used);
     interleaver.deaths = saved->deaths;
-    memcpy(interleaver.now->memory, from, interleaver.now->size);
-    from += interleaver.now->size;
     for (int i = 0; i < interleaver.actors; i++)
         if (saved->used[i]) {
-            memcpy(&interleaver.actor[i].context, from, sizeof(ucontext_t));
-            memcpy(interleaver.actor[i].stack + INTERLEAVE_STACK - saved->used[i], from + sizeof(ucontext_t),
-                   saved->used[i]);
-            from += sizeof(ucontext_t) + saved->used[i];
+            from = interleave_get(from, &interleaver.actor[i].context.uc_mcontext, sizeof(mcontext_t));
+            from = interleave_get(from, interleaver.actor[i].stack + INTERLEAVE_STACK - saved->used[i], saved->used[i]);
         }
 }
 
@@ -281,6 +302,8 @@ static void interleave_resume(int actor)
     interleaver.running = actor;
     interleaver.status[actor] = RUNNING;
     swapcontext(&interleaver.scheduler, &a->context);
+    if (interleave_is_live(actor))
+        interleave_clean(actor);
     interleaver.running = -1;
     interleaver.steps++;
 }

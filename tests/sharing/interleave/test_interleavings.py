@@ -14,7 +14,7 @@ HERE = Path(__file__).parent
 ALGORITHMS = HERE.parents[2] / "src_c" / "algorithms"
 CASES = sorted(HERE.glob("*.c"))
 COMPILER = next(filter(shutil.which, [(sysconfig.get_config_var("CC") or "cc").split()[0], "cc", "gcc", "clang"]), None)
-OPTIONS = ["-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", "-Wno-unused-function"]
+OPTIONS = ["-std=gnu11", "-O2", "-g", "-Wall", "-Wextra", "-Wno-unused-function"]
 TORN = {"swap": "-DINTERLEAVE_TORN_SWAP", "add": "-DINTERLEAVE_TORN_ADD"}
 
 pytestmark = [
@@ -38,7 +38,7 @@ def _run(case: Path, folder: Path, *options: str, algorithms: Path = ALGORITHMS)
     if "ucontext.h" in built.stderr:
         pytest.skip("NOT TESTED: the shared algorithms; this system has no <ucontext.h>")
     assert built.returncode == 0, built.stderr
-    assert "warning" not in built.stderr, built.stderr
+    assert algorithms is not ALGORITHMS or "warning" not in built.stderr, built.stderr
     return subprocess.run([str(program)], capture_output=True, text=True, check=False)
 
 

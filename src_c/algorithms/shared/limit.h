@@ -1,0 +1,291 @@
+/* A token bucket that several processes share: one word that admits, and one that gives waiting calls their times.
+ *
+ * `taken` counts the units ever taken. The units that have come in since the region's epoch are known from the time
+ * alone, so nothing accumulates and nothing has to tick:
+ *
+ *     in(now) = floor(now * rate)
+ *     take n:   base = max(taken, in); granted <=> base + n <= in + burst; then taken = base + n
+ *
+ * That is gcra.h in token space. A unit is 2^-shift of a token, as fine as 2^62 units for ten years allow. A zero word
+ * is a full bucket.
+ *
+ * `tickets` is the same word as it will be when all calls that wait now have been served. A call that has to wait moves
+ * it, and so knows its time; it takes its units when that has come. While tickets are ahead of what is taken, a new call
+ * has to move both words: it does not pass those that wait. A ticket is a forecast and no right: where a waiting call
+ * has left, two may have one time. Then one of them waits a little longer.
+ *
+ * L1  In any time t at most `burst + rate * t` are taken, net of what is given back, however workers race, stop or die;
+ *     plus `rate` times the difference of two processes' clocks.
+ * L2  Waiting calls of all processes are served in the order in which they came, without a wake-up between processes.
+ * L3  A worker that dies has taken what it has taken: its purse is lost. Its tickets delay those behind them, once.
+ *
+ * A purse is a batch of units that one process takes at once and spends without touching a word. Its units keep their
+ * places in token space: when what has come in passes them, they lapse. So L1 holds for calls as it does for units. A
+ * purse lives in the process's own memory and dies with it. No Python.h.
+ */
+#ifndef RS_SHARED_LIMIT_H
+#define RS_SHARED_LIMIT_H
+#include <math.h>
+#include "member.h"
+
+#define RS_UNITS_DEEPEST (INT64_C(1) << 61) /* no debt, no cost and no burst is larger */
+#define RS_UNITS_A_NS 14.0                  /* at most: 2^62 in ten years */
+#define RS_UNITS_SHIFT 43                   /* at most: a millionth's part of a token is then computed in 64 bits */
+#define RS_RATE_BITS 60
+#define RS_TOKEN_MILLIONTHS 1000000
+
+/* In shared memory. Signed: below zero after more was given back than taken, a full bucket. */
+typedef struct rs_shared_bucket {
+    _Alignas(RS_LINE) rs_word64 taken;
+    rs_word64 tickets;
+} rs_shared_bucket;
+
+/* In the memory of one process: the rate. */
+typedef struct rs_tokens {
+    uint64_t rate; /* units a nanosecond, in 2^-60 */
+    int64_t burst; /* units */
+    int shift;     /* a token is 2^shift units */
+} rs_tokens;
+
+/* In the memory of one process; the owner locks. */
+typedef struct rs_purse {
+    int64_t next, end;       /* units left, as places in token space */
+    int64_t calls, since_ns; /* served from the latest batch, and when it was taken */
+} rs_purse;
+
+/* The units of a cost in millionths of a token, rounded up. */
+static inline int64_t rs_tokens_units(const rs_tokens *tokens, int64_t millionths)
+{
+    int64_t whole = millionths / RS_TOKEN_MILLIONTHS, part = millionths % RS_TOKEN_MILLIONTHS;
+    if (whole >= RS_UNITS_DEEPEST >> tokens->shift)
+        return RS_UNITS_DEEPEST;
+    return (whole << tokens->shift) + ((part << tokens->shift) + RS_TOKEN_MILLIONTHS - 1) / RS_TOKEN_MILLIONTHS;
+}
+
+/* Millionths of a token, rounded down. */
+static inline int64_t rs_tokens_millionths(const rs_tokens *tokens, int64_t units)
+{
+    return (int64_t)((__int128)units * RS_TOKEN_MILLIONTHS >> tokens->shift);
+}
+
+/* *amount* and *burst* in millionths of a token. 0, or -1: a rate that no word can count. */
+static inline int rs_tokens_init(rs_tokens *tokens, double amount, int64_t period_ns, int64_t burst)
+{
+    long double a_ns = (long double)amount / RS_TOKEN_MILLIONTHS / (long double)period_ns;
+    long double most = (long double)burst / RS_TOKEN_MILLIONTHS + 1;
+    if (!(a_ns > 0 && a_ns <= RS_UNITS_A_NS && burst > 0))
+        return -1;
+    tokens->shift = RS_UNITS_SHIFT;
+    while (tokens->shift > 0
+           && (ldexpl(a_ns, tokens->shift) > RS_UNITS_A_NS || ldexpl(most, tokens->shift) > RS_UNITS_DEEPEST))
+        tokens->shift--;
+    tokens->rate = (uint64_t)floorl(ldexpl(a_ns, tokens->shift + RS_RATE_BITS));
+    tokens->burst = (int64_t)((__int128)burst * ((__int128)1 << tokens->shift) / RS_TOKEN_MILLIONTHS);
+    return tokens->rate > 0 ? 0 : -1;
+}
+
+/* The units that have come in by *now_ns*, since the epoch. */
+static inline int64_t rs_tokens_in(const rs_tokens *tokens, int64_t now_ns)
+{
+    return now_ns > 0 ? (int64_t)((unsigned __int128)tokens->rate * (uint64_t)now_ns >> RS_RATE_BITS) : 0;
+}
+
+/* When *units* will have come in. */
+static inline int64_t rs_tokens_when(const rs_tokens *tokens, int64_t units)
+{
+    if (units <= 0)
+        return 0;
+    unsigned __int128 ns = (((unsigned __int128)(uint64_t)units << RS_RATE_BITS) + tokens->rate - 1) / tokens->rate;
+    return ns < (unsigned __int128)INT64_MAX ? (int64_t)ns : INT64_MAX;
+}
+
+static inline int64_t rs_later(int64_t a, int64_t b) { return a > b ? a : b; }
+
+/* Move a word on from *base* at least to *most* at most, by *least* to *n* units: where it ends, or -1. *seen*: what it
+   held. *n*: by how many. */
+static inline int64_t rs_word_reach(rs_word64 *word, uint64_t seen, int64_t base, int64_t least, int64_t *n,
+                                    int64_t most)
+{
+    for (;;) {
+        int64_t from = rs_later((int64_t)seen, base), room = most - from;
+        if (room < least)
+            return -1;
+        *n = room < *n ? room - room % least : *n;
+        if (rs_atomic_swap(word, &seen, (uint64_t)(from + *n)))
+            return from + *n;
+    }
+}
+
+/* The same by *n* units: 1, or 0 with nothing changed. */
+static inline int rs_word_move(rs_word64 *word, uint64_t seen, int64_t base, int64_t n, int64_t most)
+{
+    return rs_word_reach(word, seen, base, n, &n, most) >= 0;
+}
+
+/* True if calls wait whose time has not come. */
+static inline int rs_tickets_ahead(uint64_t tickets, uint64_t taken, int64_t in)
+{
+    return (int64_t)tickets > (int64_t)taken && (int64_t)tickets > in;
+}
+
+/* Take *n* > 0 units for a call whose time has come: 1, or 0 with nothing changed. */
+static inline int rs_shared_take_due(rs_shared_bucket *bucket, const rs_tokens *tokens, int64_t now_ns, int64_t n)
+{
+    int64_t in = rs_tokens_in(tokens, now_ns);
+    return rs_word_move(&bucket->taken, rs_atomic_load(&bucket->taken), in, n, in + tokens->burst);
+}
+
+/* Take *n* > 0 units behind all calls that wait: 1, or 0 with nothing changed. */
+static inline int rs_shared_take(rs_shared_bucket *bucket, const rs_tokens *tokens, int64_t now_ns, int64_t n)
+{
+    int64_t in = rs_tokens_in(tokens, now_ns), most = in + tokens->burst;
+    uint64_t taken = rs_atomic_load(&bucket->taken), tickets = rs_atomic_load(&bucket->tickets);
+    int behind = rs_tickets_ahead(tickets, taken, in);
+    if (behind && !rs_word_move(&bucket->tickets, tickets, in, n, most))
+        return 0;
+    if (rs_word_move(&bucket->taken, taken, in, n, most))
+        return 1;
+    if (behind)
+        rs_atomic_sub(&bucket->tickets, (uint64_t)n);
+    return 0;
+}
+
+/* Queue for *n* > 0 units, for at most *wait_ns*: the time of the call, 0 if it is past; or -1 with nothing changed. */
+static inline int64_t rs_shared_join(rs_shared_bucket *bucket, const rs_tokens *tokens, int64_t now_ns, int64_t n,
+                                     int64_t wait_ns)
+{
+    int64_t in = rs_tokens_in(tokens, now_ns);
+    int64_t latest = rs_tokens_in(tokens, wait_ns < INT64_MAX - now_ns ? now_ns + wait_ns : INT64_MAX);
+    int64_t most = (latest - in < RS_UNITS_DEEPEST ? latest : in + RS_UNITS_DEEPEST) + tokens->burst;
+    int64_t base = rs_later((int64_t)rs_atomic_load(&bucket->taken), in);
+    uint64_t seen = rs_atomic_load(&bucket->tickets);
+    for (;;) {
+        int64_t end = rs_later((int64_t)seen, base) + n;
+        if (end > most)
+            return -1;
+        if (rs_atomic_swap(&bucket->tickets, &seen, (uint64_t)end))
+            return rs_tokens_when(tokens, end - tokens->burst);
+    }
+}
+
+/* Return the ticket of a call that leaves the queue. */
+static inline void rs_shared_leave(rs_shared_bucket *bucket, int64_t n)
+{
+    rs_atomic_sub(&bucket->tickets, (uint64_t)n);
+}
+
+/* Take *n* units whether they are there or not: beyond the burst they are a debt. */
+static inline void rs_shared_debit(rs_shared_bucket *bucket, const rs_tokens *tokens, int64_t now_ns, int64_t n)
+{
+    int64_t in = rs_tokens_in(tokens, now_ns);
+    if (n > 0)
+        rs_word_move(&bucket->taken, rs_atomic_load(&bucket->taken), in, n, in + RS_UNITS_DEEPEST);
+}
+
+/* Undo one withdrawal of *n* units; the last of those that wait now has an earlier time. */
+static inline void rs_shared_give_back(rs_shared_bucket *bucket, int64_t n)
+{
+    if (n <= 0)
+        return;
+    int64_t left = (int64_t)rs_atomic_sub(&bucket->taken, (uint64_t)n) - n;
+    if ((int64_t)rs_atomic_load(&bucket->tickets) > left + n)
+        rs_atomic_sub(&bucket->tickets, (uint64_t)n);
+}
+
+/* Leave at most *left* units at *at_ns*; less stays less. Now: another counter has seen more calls. Later: nothing
+   passes before. */
+static inline void rs_shared_lower(rs_shared_bucket *bucket, const rs_tokens *tokens, int64_t at_ns, int64_t left)
+{
+    int64_t taken = rs_tokens_in(tokens, at_ns) + tokens->burst - left;
+    uint64_t seen = rs_atomic_load(&bucket->taken);
+    while ((int64_t)seen < taken && !rs_atomic_swap(&bucket->taken, &seen, (uint64_t)taken))
+        ;
+}
+
+/* Fill the bucket, and forget all tickets. */
+static inline void rs_shared_fill(rs_shared_bucket *bucket)
+{
+    rs_atomic_store(&bucket->tickets, 0);
+    rs_atomic_store(&bucket->taken, 0);
+}
+
+/* The units available; below zero: a debt. */
+static inline int64_t rs_shared_available(rs_shared_bucket *bucket, const rs_tokens *tokens, int64_t now_ns)
+{
+    int64_t in = rs_tokens_in(tokens, now_ns);
+    return in + tokens->burst - rs_later((int64_t)rs_atomic_load(&bucket->taken), in);
+}
+
+/* Nanoseconds until *n* units are available; *behind*: to a call behind all that wait. */
+static inline int64_t rs_shared_wait(rs_shared_bucket *bucket, const rs_tokens *tokens, int64_t now_ns, int64_t n,
+                                     int behind)
+{
+    int64_t base = rs_later((int64_t)rs_atomic_load(&bucket->taken), rs_tokens_in(tokens, now_ns));
+    if (behind)
+        base = rs_later((int64_t)rs_atomic_load(&bucket->tickets), base);
+    return rs_later(rs_tokens_when(tokens, base + n - tokens->burst) - now_ns, 0);
+}
+
+/* ---- a purse --------------------------------------------------------------------------------------------------- */
+
+#define RS_PURSE_FROM_NS 100000 /* batches are taken where calls are less than this apart: more than 10,000 a second */
+#define RS_PURSE_NS 1000000     /* the calls of this time are one batch */
+#define RS_PURSE_SHARE 4        /* of the burst, for the purses of all workers */
+
+/* The place of the first unit that has not lapsed. */
+static inline int64_t rs_purse_next(const rs_purse *purse, int64_t in) { return rs_later(purse->next, in); }
+
+/* Units left in the purse. */
+static inline int64_t rs_purse_left(const rs_purse *purse, const rs_tokens *tokens, int64_t now_ns)
+{
+    int64_t left = purse->end - rs_purse_next(purse, rs_tokens_in(tokens, now_ns));
+    return left > 0 ? left : 0;
+}
+
+/* The units of the next batch, for calls of *n*: those of a millisecond. In a full bucket also what comes in meanwhile,
+   which would otherwise lapse sooner. */
+static inline int64_t rs_purse_batch(const rs_purse *purse, const rs_tokens *tokens, int64_t now_ns, int64_t n,
+                                     int full, const rs_member *me)
+{
+    int64_t took_ns = now_ns - purse->since_ns;
+    if (n <= 0 || took_ns >= RS_PURSE_FROM_NS * purse->calls)
+        return n;
+    int64_t most = tokens->burst / RS_PURSE_SHARE / rs_member_peers(me);
+    int64_t calls = purse->calls * RS_PURSE_NS / (took_ns > 0 ? took_ns : 1);
+    int64_t units = n * (calls < 2 * purse->calls ? calls : 2 * purse->calls);
+    int64_t comes_in = full ? rs_tokens_in(tokens, RS_PURSE_NS) : 0;
+    units = units > comes_in ? units : comes_in;
+    units = units < most ? units : most;
+    return units > n ? units : n;
+}
+
+/* Return what is left in the purse, and take the next batch: no batch while calls wait. */
+static __attribute__((noinline)) int rs_purse_refill(rs_purse *purse, rs_shared_bucket *bucket, const rs_tokens *tokens,
+                                                     int64_t now_ns, int64_t n, const rs_member *me)
+{
+    int64_t in = rs_tokens_in(tokens, now_ns), left = purse->end - rs_purse_next(purse, in);
+    purse->end = 0;
+    rs_shared_give_back(bucket, left);
+    uint64_t taken = rs_atomic_load(&bucket->taken);
+    if (rs_tickets_ahead(rs_atomic_load(&bucket->tickets), taken, in))
+        return rs_shared_take(bucket, tokens, now_ns, n);
+    int64_t units = rs_purse_batch(purse, tokens, now_ns, n, (int64_t)taken <= in, me);
+    int64_t end = rs_word_reach(&bucket->taken, taken, in, n, &units, in + tokens->burst);
+    if (end < 0)
+        return 0;
+    *purse = (rs_purse){end - units + n, end, 1, now_ns};
+    return 1;
+}
+
+/* Take *n* units, from the purse or with the next batch: 1, or 0 with nothing changed. */
+static inline int rs_purse_take(rs_purse *purse, rs_shared_bucket *bucket, const rs_tokens *tokens, int64_t now_ns,
+                                int64_t n, const rs_member *me)
+{
+    int64_t next = rs_purse_next(purse, rs_tokens_in(tokens, now_ns));
+    if (next + n > purse->end)
+        return rs_purse_refill(purse, bucket, tokens, now_ns, n, me);
+    purse->next = next + n;
+    purse->calls++;
+    return 1;
+}
+#endif
