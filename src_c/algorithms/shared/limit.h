@@ -259,18 +259,31 @@ static inline int64_t rs_purse_batch(const rs_purse *purse, const rs_tokens *tok
     return units > n ? units : n;
 }
 
-/* Return what is left in the purse, and take the next batch: no batch while calls wait. */
+/* Complete what is left in the purse to *n* units, if no other process has taken any since. Otherwise it is dropped: to
+   give it back could be late, after it has lapsed. */
+static inline int rs_purse_complete(rs_purse *purse, rs_shared_bucket *bucket, uint64_t taken, int64_t next, int64_t n,
+                                    int64_t most)
+{
+    if ((int64_t)taken != purse->end || next >= purse->end || next + n > most
+        || !rs_atomic_swap(&bucket->taken, &taken, (uint64_t)(next + n)))
+        return 0;
+    purse->next = purse->end = next + n;
+    purse->calls++;
+    return 1;
+}
+
+/* Take *n* units and the next batch; no batch while calls wait. */
 static __attribute__((noinline)) int rs_purse_refill(rs_purse *purse, rs_shared_bucket *bucket, const rs_tokens *tokens,
                                                      int64_t now_ns, int64_t n, const rs_member *me)
 {
-    int64_t in = rs_tokens_in(tokens, now_ns), left = purse->end - rs_purse_next(purse, in);
-    purse->end = 0;
-    rs_shared_give_back(bucket, left);
+    int64_t in = rs_tokens_in(tokens, now_ns), most = in + tokens->burst;
     uint64_t taken = rs_atomic_load(&bucket->taken);
     if (rs_tickets_ahead(rs_atomic_load(&bucket->tickets), taken, in))
         return rs_shared_take(bucket, tokens, now_ns, n);
+    if (rs_purse_complete(purse, bucket, taken, rs_purse_next(purse, in), n, most))
+        return 1;
     int64_t units = rs_purse_batch(purse, tokens, now_ns, n, (int64_t)taken <= in, me);
-    int64_t end = rs_word_reach(&bucket->taken, taken, in, n, &units, in + tokens->burst);
+    int64_t end = rs_word_reach(&bucket->taken, taken, in, n, &units, most);
     if (end < 0)
         return 0;
     *purse = (rs_purse){end - units + n, end, 1, now_ns};
