@@ -1,13 +1,15 @@
 /* Several rates from which a call takes together: from all of them or from none; and the next free time of a queue.
  *
  * A rate is a token bucket (gcra.h) or, if it has a log, an exact sliding window (sliding_log.h). Unlike in gcra.h a
- * cost of zero tokens is not free: it waits while a bucket is in debt. No Python.h; the owner locks.
+ * cost of zero tokens is not free: it waits while a bucket is in debt. Where the host shares the rates, all that is
+ * counted is in its cell (shared/rates.h), and the rates here are only read for their burst. No Python.h; the owner locks.
  */
 #ifndef RS_BUCKETS_H
 #define RS_BUCKETS_H
 #include <string.h>
 #include "gcra.h"
 #include "sliding_log.h"
+#include "shared/rates.h"
 
 #define RS_MOST_RATES 8
 
@@ -16,12 +18,15 @@ typedef struct rs_buckets {
     int logs;                      /* number of sliding windows */
     rs_gcra bucket[RS_MOST_RATES]; /* of a window only `burst` is used: its limit */
     rs_log *log[RS_MOST_RATES];    /* owned; NULL: a token bucket */
+    rs_host_rates *host;           /* owned; NULL: the rates are the process's own */
 } rs_buckets;
+_Static_assert(RS_HOST_RATES >= RS_MOST_RATES, "each rate can be shared");
 
 /* The cost of one call, by rate: kept if it is not the default cost. */
 typedef struct rs_claim {
     uint32_t version; /* of the configuration that the tokens belong to */
     int64_t plan_ns;  /* the time of its admission, planned or past */
+    int ticket;       /* it waits with a ticket of the host's queue; plan_ns is the ticket's */
     int64_t cost[RS_MOST_RATES];
 } rs_claim;
 
@@ -46,17 +51,23 @@ static inline int rs_bucket_take(rs_gcra *bucket, int64_t now_ns, int64_t n)
 
 static inline int64_t rs_rate_wait(rs_buckets *buckets, int i, int64_t now_ns, int64_t n)
 {
+    if (buckets->host)
+        return rs_host_wait(buckets->host, i, now_ns, n, 0);
     return buckets->log[i] ? rs_log_wait(buckets->log[i], now_ns, n) : rs_bucket_wait(&buckets->bucket[i], now_ns, n);
 }
 
 static inline int64_t rs_rate_available(rs_buckets *buckets, int i, int64_t now_ns)
 {
+    if (buckets->host)
+        return rs_host_available(buckets->host, i, now_ns);
     return buckets->log[i] ? rs_log_available(buckets->log[i], now_ns) : rs_gcra_available(&buckets->bucket[i], now_ns);
 }
 
 static inline void rs_rate_debit(rs_buckets *buckets, int i, int64_t now_ns, int64_t n)
 {
-    if (buckets->log[i])
+    if (buckets->host)
+        rs_host_debit(buckets->host, i, now_ns, n);
+    else if (buckets->log[i])
         rs_log_debit(buckets->log[i], now_ns, n);
     else
         rs_gcra_debit(&buckets->bucket[i], now_ns, n);
@@ -65,7 +76,9 @@ static inline void rs_rate_debit(rs_buckets *buckets, int i, int64_t now_ns, int
 /* *taken_ns*: the latest time at which they may have been taken. */
 static inline void rs_rate_give_back(rs_buckets *buckets, int i, int64_t taken_ns, int64_t n)
 {
-    if (buckets->log[i])
+    if (buckets->host)
+        rs_host_give_back(buckets->host, i, taken_ns, n);
+    else if (buckets->log[i])
         rs_log_give_back(buckets->log[i], taken_ns, n);
     else
         rs_gcra_give_back(&buckets->bucket[i], n);
@@ -85,6 +98,15 @@ static inline void rs_rate_fill(rs_buckets *buckets, int i, int64_t now_ns)
         rs_log_clear(buckets->log[i]);
     else
         rs_gcra_fill(&buckets->bucket[i], now_ns);
+}
+
+/* Lower the tokens to at most *left*. */
+static inline void rs_rate_lower(rs_buckets *buckets, int i, int64_t now_ns, int64_t left)
+{
+    if (buckets->host)
+        rs_host_lower(buckets->host, i, now_ns, left);
+    else
+        rs_rate_debit(buckets, i, now_ns, rs_rate_available(buckets, i, now_ns) - left);
 }
 
 /* Set the tokens at *now_ns*, up to the rate's burst; a negative number is a debt. */
@@ -123,6 +145,8 @@ static inline int rs_buckets_take_at_once(rs_buckets *buckets, int64_t now_ns, i
 /* Take from all rates: 1; or 0 with nothing changed. */
 static inline int rs_buckets_take(rs_buckets *buckets, int64_t now_ns, const int64_t *cost)
 {
+    if (buckets->host)
+        return rs_host_take(buckets->host, now_ns, cost);
     if (buckets->n == 1)
         return buckets->logs ? rs_log_take(buckets->log[0], now_ns, cost[0])
                              : rs_bucket_take(&buckets->bucket[0], now_ns, cost[0]);

@@ -42,7 +42,7 @@ typedef struct rs_shared_bucket {
 
 /* In the memory of one process: the rate. */
 typedef struct rs_tokens {
-    uint64_t rate; /* units a nanosecond, in 2^-60 */
+    uint64_t rate; /* units a nanosecond, in 2^-60, rounded up: a quarter of a unit in ten years */
     int64_t burst; /* units */
     int shift;     /* a token is 2^shift units */
 } rs_tokens;
@@ -79,7 +79,7 @@ static inline int rs_tokens_init(rs_tokens *tokens, double amount, int64_t perio
     while (tokens->shift > 0
            && (ldexpl(a_ns, tokens->shift) > RS_UNITS_A_NS || ldexpl(most, tokens->shift) > RS_UNITS_DEEPEST))
         tokens->shift--;
-    tokens->rate = (uint64_t)floorl(ldexpl(a_ns, tokens->shift + RS_RATE_BITS));
+    tokens->rate = (uint64_t)ceill(ldexpl(a_ns, tokens->shift + RS_RATE_BITS));
     tokens->burst = (int64_t)((__int128)burst * ((__int128)1 << tokens->shift) / RS_TOKEN_MILLIONTHS);
     return tokens->rate > 0 ? 0 : -1;
 }

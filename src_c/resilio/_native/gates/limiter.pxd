@@ -3,6 +3,10 @@
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from resilio._native.gate cimport RS_MOST_RATES, Gate, rs_claim, rs_gate, rs_queue, rs_slot
+from resilio._native.shared cimport Cell, rs_member
+
+cdef extern from "shared/siphash.h" nogil:
+    uint64_t rs_siphash(const uint64_t *, const void *, size_t)
 
 cdef extern from "buckets.h" nogil:
     ctypedef struct rs_gcra:
@@ -24,11 +28,34 @@ cdef extern from "buckets.h" nogil:
     int64_t rs_log_paced_at(const rs_log *, int64_t, int64_t)
     int64_t rs_log_memory(const rs_log *)
 
+    ctypedef struct rs_purse:
+        int64_t end
+    ctypedef struct rs_host_rates:
+        rs_member *member
+        int n
+        rs_purse purse
+    int rs_host_add_bucket(rs_host_rates *, double, int64_t, int64_t)
+    void rs_host_add_window(rs_host_rates *, int64_t, int64_t, int64_t)
+    size_t rs_host_size(const rs_host_rates *)
+    void rs_host_begin(rs_host_rates *, rs_member *, void *)
+    size_t rs_host_keys_size(const rs_host_rates *, uint64_t)
+    void rs_host_begin_key(rs_host_rates *, rs_member *, void *, uint64_t, uint64_t)
+    bint rs_host_is_bucket(const rs_host_rates *)
+    int64_t rs_host_wait(rs_host_rates *, int, int64_t, int64_t, bint)
+    bint rs_host_take_at_once(rs_host_rates *, int64_t, int64_t)
+    void rs_host_hold(rs_host_rates *, int64_t)
+    bint rs_host_sees(rs_host_rates *, int64_t *)
+    void rs_host_fill(rs_host_rates *)
+    int64_t rs_host_join(rs_host_rates *, int64_t, int64_t)
+    void rs_host_leave(rs_host_rates *, int64_t)
+    bint rs_host_take_due(rs_host_rates *, int64_t, int64_t)
+
     ctypedef struct rs_buckets:
         int n
         int logs
         rs_gcra bucket[RS_MOST_RATES]
         rs_log *log[RS_MOST_RATES]
+        rs_host_rates *host
     int64_t rs_bucket_wait(rs_gcra *, int64_t, int64_t)
     int64_t rs_rate_available(rs_buckets *, int, int64_t)
     void rs_rate_debit(rs_buckets *, int, int64_t, int64_t)
@@ -36,6 +63,7 @@ cdef extern from "buckets.h" nogil:
     void rs_rate_hold(rs_buckets *, int, int64_t, int64_t)
     void rs_rate_fill(rs_buckets *, int, int64_t)
     void rs_rate_set(rs_buckets *, int, int64_t, int64_t)
+    void rs_rate_lower(rs_buckets *, int, int64_t, int64_t)
     int64_t rs_buckets_wait(rs_buckets *, int64_t, const int64_t *)
     void rs_buckets_debit(rs_buckets *, int64_t, const int64_t *)
     bint rs_buckets_take(rs_buckets *, int64_t, const int64_t *)
@@ -92,3 +120,6 @@ cdef class LimiterGate(Gate):
     cdef uint64_t bad_costs
     cdef tuple units                # of every rate; read and replaced under the lock
     cdef tuple functions            # of every rate its cost function or None; likewise
+    cdef tuple rates                # as configured
+    cdef uint64_t max_keys          # of the keyed policy of which this is one key
+    cdef Cell cell                  # of the host's region; None: the state is the gate's own

@@ -3,8 +3,8 @@
 The rate limit as a gate: a token bucket or a sliding window for each rate, and a fair queue.
 
 A call takes its tokens from all rates or from none. The state machine is in limiter_queue.pxi, limiter_admission.pxi
-and limiter_end.pxi, the costs of calls in limiter_costs.pxi and limiter_amounts.pxi; this file has the options and the
-class. Tokens are counted in millionths: rates, bursts and costs may be fractions, and every sum is exact.
+and limiter_end.pxi, the costs of calls in limiter_costs.pxi and limiter_amounts.pxi, what the processes of a host share
+in limiter_host.pxi; this file has the options and the class. Tokens are counted in millionths: rates, bursts and costs may be fractions, and every sum is exact.
 """
 
 cimport cython
@@ -18,6 +18,7 @@ from libc.string cimport memcpy, memset
 from resilio._native import clock
 from resilio._native.gate cimport *
 from resilio._native.options cimport ns_of
+from resilio._native.shared cimport RS_CELL_KEYS, RS_CELL_LIMIT, Cell, rs_member_owner
 
 cdef extern from "Python.h":
     object PyObject_Vectorcall(object, PyObject *const *, size_t, PyObject *)
@@ -38,6 +39,9 @@ cdef double _TOKEN = 1e6
 cdef void *_amounts_type = NULL                 # the class Amounts, known at the end of this module
 
 
+cdef rs_gate_ops LIMITER_OPS                        # field by field: a struct made at once leaves the others undefined
+cdef rs_gate_ops HOST_LIMITER_OPS                   # of a limit that the processes of a host share
+
 cdef extern from *:
     """
     static RS_APART int rs_limiter_decide(rs_gate *, rs_slot *, const rs_request *, int64_t, rs_rejection *);
@@ -47,6 +51,7 @@ cdef extern from *:
 include "limiter_queue.pxi"
 include "limiter_admission.pxi"
 include "limiter_end.pxi"
+include "limiter_host.pxi"
 include "limiter_costs.pxi"
 
 
@@ -62,7 +67,6 @@ cdef int _limiter_pristine(rs_gate *gate, int64_t now_ns) noexcept nogil:
     return True
 
 
-cdef rs_gate_ops LIMITER_OPS                        # field by field: a struct made at once leaves the others undefined
 LIMITER_OPS.kind = "rate_limit"
 LIMITER_OPS.segment = RS_RATE_LIMIT
 LIMITER_OPS.error = "RateLimitedError"
@@ -75,6 +79,9 @@ LIMITER_OPS.settle = _limiter_settle
 LIMITER_OPS.forget = _limiter_forget
 LIMITER_OPS.leave = _leave_unasked
 LIMITER_OPS.pristine = _limiter_pristine
+HOST_LIMITER_OPS = LIMITER_OPS
+HOST_LIMITER_OPS.admit = _host_admit
+HOST_LIMITER_OPS.pristine = _host_pristine
 
 
 include "limiter_amounts.pxi"
@@ -125,6 +132,7 @@ cdef class LimiterGate(Gate):
         cdef int i
         for i in range(RS_MOST_RATES):
             rs_log_free(self.limiter.buckets.log[i])
+        free(self.limiter.buckets.host)
 
     def __sizeof__(self):
         """Return the bytes held, logs of sliding windows included."""
@@ -158,6 +166,7 @@ cdef class LimiterGate(Gate):
         cdef tuple functions = tuple([rate[4] if callable(rate[4]) else None for rate in rates])
         cdef tuple old_units = self.units, old_functions = self.functions   # freed after the lock is released
         cdef bint variable = any(functions), other_units = units != old_units
+        cdef bint same_stock = self.rates is not None and _stock(self.rates) == _stock(tuple(rates))
         cdef int n = len(rates)
         memset(setting, 0, sizeof(setting))
         try:
@@ -168,10 +177,46 @@ cdef class LimiterGate(Gate):
         rs_lock_acquire(&self.lock)
         self.units = units
         self.functions = functions
+        if not same_stock:
+            _leave_host(<rs_gate *><PyObject *>self, now_ns)
         _install(<rs_gate *><PyObject *>self, setting, n, other_units, variable, max_queued, max_wait_ns, now_ns)
         rs_lock_release(&self.lock)
         _free_logs(setting)
+        self.rates = tuple(rates)
         self.deliver()
+
+    def cell_wanted(self):
+        """Return what the limit needs of a region: the kind of cell, the options that define its stock, the bytes."""
+        cdef rs_host_rates host
+        _describe(&host, self.rates)
+        return RS_CELL_LIMIT, _stock(self.rates), rs_host_size(&host)
+
+    def share(self, Cell cell):
+        """
+        Count in this cell from now on, with all processes that do.
+
+        Args:
+            cell: As :meth:`cell_wanted` describes it; None: the state is the gate's own, with the tokens of now.
+        """
+        cdef rs_host_rates *host = NULL
+        if cell is not None:
+            host = _host_of(self.rates)
+            rs_host_begin(host, cell.member, cell.body)
+        _change_host(self, cell, host)
+
+    def keys_wanted(self, uint64_t max_keys):
+        """Return what a table needs that has a limit like this one for each of twice *max_keys* keys."""
+        cdef rs_host_rates host
+        self.max_keys = max_keys
+        _describe(&host, _of_keys(self.rates))
+        return RS_CELL_KEYS, _stock(_of_keys(self.rates)) + b" %d" % max_keys, rs_host_keys_size(&host, 2 * max_keys)
+
+    def share_key(self, Cell cell, bytes key):
+        """Count in this table from now on, as :meth:`keys_wanted` has described it, for *key* in its canonical form."""
+        cdef const char *raw = key
+        cdef rs_host_rates *host = _host_of(_of_keys(self.rates))
+        rs_host_begin_key(host, cell.member, cell.body, 2 * self.max_keys, rs_siphash(cell.key, raw, <size_t>len(key)))
+        _change_host(self, cell, host)
 
     def amounts(self, tuple args=(), dict kwargs=None, dict given=None):
         """

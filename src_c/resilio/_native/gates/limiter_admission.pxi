@@ -112,11 +112,13 @@ cdef int _reject_paused(rs_limiter *m, const rs_request *request, const int64_t 
     return RS_REJECTED
 
 
-cdef int _enqueue(rs_limiter *m, rs_slot *slot, const int64_t *cost, rs_waiter *waiter, int64_t now_ns,
+cdef int _enqueue(rs_gate *gate, rs_limiter *m, rs_slot *slot, const int64_t *cost, rs_waiter *waiter, int64_t now_ns,
                   int64_t wait_ns, int64_t gives_up_ns, rs_rejection *rejection) noexcept nogil:
     cdef rs_claim *claim = _claim_of(m, slot, cost, now_ns + wait_ns)
     if claim == NULL:                       # no memory: no place to wait
         return _limiter_reject(m, LIMITER_QUEUE_FULL, cost, now_ns, wait_ns, rejection)
+    if _has_tickets(m):
+        _take_ticket(gate, m, claim, now_ns)
     slot.wake_ns = claim.plan_ns
     if _is_planned(m):
         rs_plan_add(&m.plan, claim.plan_ns, cost)
@@ -149,7 +151,7 @@ cdef int _short(rs_gate *gate, rs_limiter *m, rs_slot *slot, const rs_request *r
         return _limiter_reject(m, obstacle if obstacle != LIMITER_NONE else RATE, cost, now_ns, wait_ns, rejection)
     if rs_gate_cannot_finish(gate, request, now_ns, wait_ns, rejection):
         return _reject_paused(m, request, cost, now_ns, wait_ns, rejection) if paused else RS_REJECTED
-    return _enqueue(m, slot, cost, request.waiter, now_ns, wait_ns, gives_up_ns, rejection)
+    return _enqueue(gate, m, slot, cost, request.waiter, now_ns, wait_ns, gives_up_ns, rejection)
 
 
 cdef int _limiter_admit(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now_ns,
@@ -198,6 +200,8 @@ cdef int _limiter_poll(rs_gate *gate, rs_slot *slot, int64_t now_ns, rs_rejectio
         slot.wake_ns = waiter.deadline_ns
         if m.queue.head == waiter:
             wait_ns = max(_pause_left(m, now_ns), rs_buckets_wait(&m.buckets, now_ns, cost))
+            if waiter.claim.ticket:
+                wait_ns = max(wait_ns, waiter.claim.plan_ns - now_ns)
             slot.wake_ns = min(slot.wake_ns, now_ns + wait_ns)
         return RS_WAIT
     if waiter.state == RS_WAITER_QUEUED:

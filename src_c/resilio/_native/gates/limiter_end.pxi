@@ -21,6 +21,7 @@ cdef inline void _refund(rs_gate *gate, rs_limiter *m, uint32_t version, const i
     """Give back the tokens taken, unless the configuration has changed since: then they no longer exist."""
     if version == m.version:
         rs_buckets_give_back(&m.buckets, taken_ns, cost)
+        _move_up(m, now_ns)
         m.planned = False
         _sooner(gate, m, now_ns)
 
@@ -54,6 +55,8 @@ cdef void _limiter_forget(rs_gate *gate, int64_t now_ns) noexcept nogil:
     cdef rs_limiter *m = _limiter_of(gate)
     memset(&m.queue, 0, sizeof(m.queue))
     m.planned = False
+    if m.buckets.host != NULL:
+        m.buckets.host.purse.end = 0        # the parent's
 
 
 cdef void _adjust(rs_gate *gate, uint32_t mask, int64_t amount, bint back, int64_t taken_ns,
@@ -68,6 +71,7 @@ cdef void _adjust(rs_gate *gate, uint32_t mask, int64_t amount, bint back, int64
                 rs_rate_debit(&m.buckets, i, now_ns, amount)
     m.planned = False
     if back:
+        _move_up(m, now_ns)
         _sooner(gate, m, now_ns)
 
 
@@ -89,6 +93,7 @@ cdef void _correct(rs_gate *gate, rs_slot *slot, uint32_t mask, const int64_t *a
             rs_rate_debit(&m.buckets, i, now_ns, actual[i] - held[i])
             rs_rate_give_back(&m.buckets, i, _taken_ns(slot), held[i] - actual[i])
             held[i] = actual[i]
+    _move_up(m, now_ns)
     m.planned = False
     _sooner(gate, m, now_ns)
 
@@ -99,7 +104,7 @@ cdef void _lower(rs_gate *gate, uint32_t mask, const int64_t *remaining, int64_t
     cdef int i
     for i in range(m.buckets.n):
         if mask >> i & 1:
-            rs_rate_debit(&m.buckets, i, now_ns, rs_rate_available(&m.buckets, i, now_ns) - remaining[i])
+            rs_rate_lower(&m.buckets, i, now_ns, remaining[i])
     m.planned = False
 
 
@@ -108,6 +113,10 @@ cdef void _hold(rs_gate *gate, int64_t until_ns, int64_t now_ns) noexcept nogil:
     cdef rs_limiter *m = _limiter_of(gate)
     cdef rs_waiter *waiter = m.queue.head
     cdef int i
+    if m.buckets.host != NULL:
+        rs_host_hold(m.buckets.host, until_ns)
+        _host_see(gate, m, now_ns)
+        return
     if until_ns > max(now_ns, m.paused_until_ns):
         m.paused_until_ns = until_ns
         while waiter != NULL:
@@ -121,6 +130,8 @@ cdef void _hold(rs_gate *gate, int64_t until_ns, int64_t now_ns) noexcept nogil:
 cdef void _fill(rs_gate *gate, int64_t now_ns) noexcept nogil:
     cdef rs_limiter *m = _limiter_of(gate)
     cdef int i
+    if m.buckets.host != NULL:
+        _host_fill(m, now_ns)
     for i in range(m.buckets.n):
         rs_rate_fill(&m.buckets, i, now_ns)
     m.paused_until_ns = 0
@@ -152,6 +163,7 @@ cdef void _reassess(rs_gate *gate, rs_limiter *m, bint other_units) noexcept nog
         m.queue.amount += claim.cost[0] - waiter.amount
         waiter.amount = claim.cost[0]
         if rs_buckets_too_small(&m.buckets, claim.cost) >= 0:
+            _drop_ticket(m, waiter)
             rs_queue_remove(&m.queue, waiter)
             waiter.state = RS_WAITER_REJECTED
             waiter.reason = TOO_LARGE
@@ -192,10 +204,13 @@ cdef void _change_paused(rs_limiter *m, int i, rs_setting *setting, int64_t now_
 
 cdef void _install(rs_gate *gate, rs_setting *setting, int rates, bint other_units, bint variable,
                    int64_t most_queued, int64_t max_wait_ns, int64_t now_ns) noexcept nogil:
+    """A shared limit keeps its rates: others are another cell, and the gate has left this one before."""
     cdef rs_limiter *m = _limiter_of(gate)
     cdef int i
     for i in range(rates):
         m.cost[i] = setting[i].cost
+        if m.buckets.host != NULL:
+            continue
         if setting[i].kept and now_ns < m.paused_until_ns and (m.buckets.log[i] == NULL or setting[i].log == NULL):
             _change_paused(m, i, &setting[i], now_ns)
         elif setting[i].kept:

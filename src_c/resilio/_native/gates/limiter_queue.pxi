@@ -21,6 +21,7 @@ cdef rs_claim *_claim(uint32_t version, const int64_t *cost, int64_t at_ns) noex
     if claim != NULL:
         claim.version = version
         claim.plan_ns = at_ns
+        claim.ticket = 0
         memcpy(claim.cost, cost, sizeof(claim.cost))
     return claim
 
@@ -38,8 +39,8 @@ cdef inline const int64_t *_cost_of(rs_waiter *waiter) noexcept nogil:
 
 
 cdef inline bint _is_planned(rs_limiter *m) noexcept nogil:
-    """True if waits are found by simulating the queue: with several rates, or a sliding window."""
-    return m.buckets.n > 1 or m.buckets.logs != 0
+    """True if waits are found by simulating the queue: with several rates, or a sliding window, of the process alone."""
+    return (m.buckets.n > 1 or m.buckets.logs != 0) and m.buckets.host == NULL
 
 
 cdef int64_t _last_ns(rs_limiter *m, int i, rs_waiter *last) noexcept nogil:
@@ -103,6 +104,8 @@ cdef int64_t _wait_behind(rs_limiter *m, const int64_t *cost, int64_t now_ns) no
     leaves the queue, gives back tokens or is admitted late. In a very long queue the delays must add up to TOLERANCE_NS
     before it is simulated again.
     """
+    if m.buckets.host != NULL:
+        return max(_pause_left(m, now_ns), _host_wait_behind(m, cost, now_ns))
     if not _is_planned(m):
         return max(_pause_left(m, now_ns), rs_bucket_wait(&m.buckets.bucket[0], now_ns, m.queue.amount + cost[0]))
     if not m.planned or m.queue.head == NULL or m.late_ns > (0 if m.queue.length <= LONG_QUEUE else TOLERANCE_NS):
@@ -126,11 +129,15 @@ cdef void _pump(rs_gate *gate, rs_limiter *m, int64_t now_ns, rs_waiter *here) n
     """
     cdef rs_waiter *waiter = m.queue.head
     cdef bint moved = False, due, expired
+    if m.buckets.host != NULL:
+        _host_see(gate, m, now_ns)
     while waiter != NULL:
         expired = rs_waiter_expired(waiter, now_ns)
-        due = not expired and _take(m, now_ns, _cost_of(waiter))
+        due = not expired and _take_turn(m, now_ns, waiter.claim)
         if not due and not expired and now_ns < waiter.deadline_ns:
             break
+        if not due:
+            _drop_ticket(m, waiter)
         rs_queue_remove(&m.queue, waiter)
         if due:
             waiter.state = RS_WAITER_GRANTED
@@ -156,6 +163,7 @@ cdef void _sooner(rs_gate *gate, rs_limiter *m, int64_t now_ns) noexcept nogil:
 
 cdef void _limiter_leave(rs_gate *gate, rs_limiter *m, rs_waiter *waiter, int64_t now_ns) noexcept nogil:
     cdef bint first = m.queue.head == waiter
+    _drop_ticket(m, waiter)
     rs_queue_remove(&m.queue, waiter)
     m.planned = False
     if first:

@@ -1,0 +1,241 @@
+/* A rate limit for each of many keys, shared by several processes: 16 bytes a key, and no memory is ever freed.
+ *
+ * A key is a 64-bit hash under the region's secret. Its entry is in one of eight places, two cache lines: the hash, and
+ * one word that is all of the limit's state. An entry whose word equals a new one is reused for another key by one
+ * compare-and-swap; that is the rule of `keyed` as well. A key that finds all eight in use shares one more word with
+ * the others that do: the set's overflow.
+ *
+ * A token bucket's word is `taken` of limit.h. A window of a period counts in quarters of it: a call counts for the
+ * quarter in which it was made and four more. So any period is covered, and a call is forgotten after one to one and a
+ * quarter of it. The word holds the number of the quarter and five counts, of up to 1023.
+ *
+ * K1  A key's word admits what limit.h does (L1), a window's at most `limit` in any period.
+ * K2  But two workers that insert one key at once may both let it pass as new, once; and a call that is made while its
+ *     key's entry is reused may be charged to the other key, once.
+ * K3  A worker that dies leaves entries that are used up like any other.
+ *
+ * No Python.h.
+ */
+#ifndef RS_SHARED_KEYS_H
+#define RS_SHARED_KEYS_H
+#include "limit.h"
+
+#define RS_KEY_PLACES 8
+#define RS_KEY_QUARTERS 5 /* the current one and four before it */
+#define RS_KEY_COUNT_BITS 10
+#define RS_KEY_MOST ((1 << RS_KEY_COUNT_BITS) - 1)
+#define RS_KEY_NUMBER_SHIFT (RS_KEY_QUARTERS * RS_KEY_COUNT_BITS)
+#define RS_KEY_NUMBERS (1 << (64 - RS_KEY_NUMBER_SHIFT)) /* of quarters, then from 0 again */
+
+/* In shared memory. */
+typedef struct rs_key_set {
+    struct {
+        _Alignas(16) rs_word64 hash; /* 0: free */
+        rs_word64 word;
+    } place[RS_KEY_PLACES];
+} rs_key_set;
+
+/* In the memory of one process. */
+typedef struct rs_keys {
+    rs_key_set *set;
+    rs_word64 *overflow;   /* one word a set */
+    rs_word64 *overflowed; /* calls that had to use one */
+    uint64_t sets;         /* a power of two */
+    rs_tokens tokens;
+    int64_t quarter_ns; /* of a window; 0: a token bucket */
+    int64_t limit;      /* of a window */
+} rs_keys;
+
+static inline uint64_t rs_keys_sets(uint64_t keys)
+{
+    uint64_t sets = 1;
+    while (sets * RS_KEY_PLACES < keys)
+        sets *= 2;
+    return sets;
+}
+
+/* Bytes for this number of sets, whole lines. */
+static inline size_t rs_keys_size(uint64_t sets)
+{
+    size_t size = sets * (sizeof(rs_key_set) + sizeof(rs_word64)) + RS_LINE;
+    return (size + RS_LINE - 1) & ~(size_t)(RS_LINE - 1);
+}
+
+/* Use the table of this number of sets at *body*. */
+static inline void rs_keys_begin(rs_keys *keys, uint64_t sets, void *body)
+{
+    keys->sets = sets;
+    keys->overflowed = (rs_word64 *)body;
+    keys->set = (rs_key_set *)((char *)body + RS_LINE);
+    keys->overflow = (rs_word64 *)(keys->set + sets);
+}
+
+/* ---- a window in quarters ---------------------------------------------------------------------------------------- */
+
+static inline uint64_t rs_key_quarter(const rs_keys *keys, int64_t now_ns)
+{
+    return now_ns > 0 ? (uint64_t)(now_ns / keys->quarter_ns) % RS_KEY_NUMBERS : 0;
+}
+
+/* The word as it is in the quarter *number*: what is older than four quarters is forgotten. A clock that is behind
+   changes nothing. */
+static inline uint64_t rs_key_advanced(uint64_t word, uint64_t number)
+{
+    uint64_t passed = (number - (word >> RS_KEY_NUMBER_SHIFT)) % RS_KEY_NUMBERS;
+    if (passed > RS_KEY_NUMBERS / 2)
+        return word;
+    uint64_t counts = word & ((UINT64_C(1) << RS_KEY_NUMBER_SHIFT) - 1);
+    counts = passed < RS_KEY_QUARTERS ? counts << passed * RS_KEY_COUNT_BITS : 0;
+    return (counts & ((UINT64_C(1) << RS_KEY_NUMBER_SHIFT) - 1)) | number << RS_KEY_NUMBER_SHIFT;
+}
+
+static inline int64_t rs_key_sum(uint64_t word)
+{
+    int64_t sum = 0;
+    for (int i = 0; i < RS_KEY_QUARTERS; i++)
+        sum += (int64_t)(word >> i * RS_KEY_COUNT_BITS & RS_KEY_MOST);
+    return sum;
+}
+
+/* ---- the table --------------------------------------------------------------------------------------------------- */
+
+/* True if the word equals that of a new key. */
+static inline int rs_key_is_new(const rs_keys *keys, uint64_t word, int64_t now_ns)
+{
+    if (keys->quarter_ns)
+        return rs_key_sum(rs_key_advanced(word, rs_key_quarter(keys, now_ns))) == 0;
+    return (int64_t)word <= rs_tokens_in(&keys->tokens, now_ns);
+}
+
+/* Insert the key in a place that is free, or whose key is as new: the place, or -1. */
+static inline int rs_key_insert(rs_keys *keys, rs_key_set *set, uint64_t hash, int64_t now_ns)
+{
+    for (int reuse = 0; reuse < 2; reuse++)
+        for (int i = 0; i < RS_KEY_PLACES; i++) {
+            uint64_t seen = rs_atomic_load(&set->place[i].hash);
+            if (seen == hash)
+                return i;
+            int free = seen == 0 || (reuse && rs_key_is_new(keys, rs_atomic_load(&set->place[i].word), now_ns));
+            if (free && rs_atomic_swap(&set->place[i].hash, &seen, hash))
+                return i;
+        }
+    return -1;
+}
+
+/* The word of the key, which is inserted if it has none. If another worker has inserted it before this one, its place
+   is the lower one of two, and this one is given up. */
+static inline rs_word64 *rs_keys_word(rs_keys *keys, uint64_t hash, int64_t now_ns)
+{
+    uint64_t at = hash & (keys->sets - 1);
+    rs_key_set *set = &keys->set[at];
+    for (int i = 0; i < RS_KEY_PLACES; i++)
+        if (rs_atomic_load(&set->place[i].hash) == hash)
+            return &set->place[i].word;
+    int mine = rs_key_insert(keys, set, hash, now_ns);
+    if (mine < 0) {
+        rs_atomic_add(keys->overflowed, 1);
+        return &keys->overflow[at];
+    }
+    for (int i = 0; i < mine; i++)
+        if (rs_atomic_load(&set->place[i].hash) == hash) {
+            rs_atomic_swap(&set->place[mine].hash, &hash, 0);
+            return &set->place[i].word;
+        }
+    return &set->place[mine].word;
+}
+
+/* ---- what a key's calls do --------------------------------------------------------------------------------------- */
+
+/* Count *n* more, or fewer, in the quarter of *at_ns*, with at most *most* in all: 1, or 0 with nothing changed. */
+static inline int rs_key_count(const rs_keys *keys, rs_word64 *word, int64_t now_ns, int64_t at_ns, int64_t n,
+                               int64_t most)
+{
+    uint64_t seen = rs_atomic_load(word), number = rs_key_quarter(keys, now_ns);
+    uint64_t ago = (number - rs_key_quarter(keys, at_ns)) % RS_KEY_NUMBERS;
+    for (;;) {
+        uint64_t next = rs_key_advanced(seen, number);
+        if (ago >= RS_KEY_QUARTERS || rs_key_sum(next) + n > most)
+            return 0;
+        int64_t count = (int64_t)(next >> ago * RS_KEY_COUNT_BITS & RS_KEY_MOST), changed = count + n;
+        changed = changed < 0 ? 0 : changed > RS_KEY_MOST ? RS_KEY_MOST : changed;
+        next += (uint64_t)(changed - count) << ago * RS_KEY_COUNT_BITS;
+        if (rs_atomic_swap(word, &seen, next))
+            return 1;
+    }
+}
+
+static inline int rs_key_take(rs_keys *keys, uint64_t hash, int64_t now_ns, int64_t n)
+{
+    rs_word64 *word = rs_keys_word(keys, hash, now_ns);
+    if (keys->quarter_ns)
+        return rs_key_count(keys, word, now_ns, now_ns, n, keys->limit);
+    int64_t in = rs_tokens_in(&keys->tokens, now_ns);
+    return rs_word_move(word, rs_atomic_load(word), in, n, in + keys->tokens.burst);
+}
+
+static inline void rs_key_debit(rs_keys *keys, uint64_t hash, int64_t now_ns, int64_t n)
+{
+    rs_word64 *word = rs_keys_word(keys, hash, now_ns);
+    if (keys->quarter_ns)
+        rs_key_count(keys, word, now_ns, now_ns, n, INT64_MAX / 2);
+    else {
+        int64_t in = rs_tokens_in(&keys->tokens, now_ns);
+        rs_word_move(word, rs_atomic_load(word), in, n, in + RS_UNITS_DEEPEST);
+    }
+}
+
+/* Undo a call of *taken_ns*. */
+static inline void rs_key_give_back(rs_keys *keys, uint64_t hash, int64_t now_ns, int64_t taken_ns, int64_t n)
+{
+    rs_word64 *word = rs_keys_word(keys, hash, now_ns);
+    if (keys->quarter_ns)
+        rs_key_count(keys, word, now_ns, taken_ns, -n, INT64_MAX / 2);
+    else
+        rs_atomic_sub(word, (uint64_t)n);
+}
+
+static inline int64_t rs_key_available(rs_keys *keys, uint64_t hash, int64_t now_ns)
+{
+    uint64_t word = rs_atomic_load(rs_keys_word(keys, hash, now_ns));
+    if (keys->quarter_ns)
+        return keys->limit - rs_key_sum(rs_key_advanced(word, rs_key_quarter(keys, now_ns)));
+    int64_t in = rs_tokens_in(&keys->tokens, now_ns);
+    return in + keys->tokens.burst - rs_later((int64_t)word, in);
+}
+
+/* Nanoseconds until *n* are available. */
+static inline int64_t rs_key_wait(rs_keys *keys, uint64_t hash, int64_t now_ns, int64_t n)
+{
+    uint64_t word = rs_atomic_load(rs_keys_word(keys, hash, now_ns)), number = rs_key_quarter(keys, now_ns);
+    if (!keys->quarter_ns) {
+        int64_t base = rs_later((int64_t)word, rs_tokens_in(&keys->tokens, now_ns));
+        return rs_later(rs_tokens_when(&keys->tokens, base + n - keys->tokens.burst) - now_ns, 0);
+    }
+    word = rs_key_advanced(word, number);
+    int64_t quarters = 0;
+    while (quarters < RS_KEY_QUARTERS && rs_key_sum(rs_key_advanced(word, (number + (uint64_t)quarters) % RS_KEY_NUMBERS)) + n > keys->limit)
+        quarters++;
+    return quarters ? (now_ns / keys->quarter_ns + quarters) * keys->quarter_ns - now_ns : 0;
+}
+
+/* Leave at most *left* at *at_ns*. */
+static inline void rs_key_lower(rs_keys *keys, uint64_t hash, int64_t now_ns, int64_t at_ns, int64_t left)
+{
+    rs_word64 *word = rs_keys_word(keys, hash, now_ns);
+    if (keys->quarter_ns) {
+        int64_t more = rs_key_available(keys, hash, now_ns) - left;
+        if (more > 0)
+            rs_key_count(keys, word, now_ns, now_ns, more, INT64_MAX / 2);
+        return;
+    }
+    int64_t taken = rs_tokens_in(&keys->tokens, at_ns) + keys->tokens.burst - left;
+    uint64_t seen = rs_atomic_load(word);
+    while ((int64_t)seen < taken && !rs_atomic_swap(word, &seen, (uint64_t)taken))
+        ;
+}
+
+static inline void rs_key_fill(rs_keys *keys, uint64_t hash, int64_t now_ns)
+{
+    rs_atomic_store(rs_keys_word(keys, hash, now_ns), 0);
+}
+#endif
