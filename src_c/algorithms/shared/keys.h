@@ -213,7 +213,8 @@ static inline int64_t rs_key_wait(rs_keys *keys, uint64_t hash, int64_t now_ns, 
     }
     word = rs_key_advanced(word, number);
     int64_t quarters = 0;
-    while (quarters < RS_KEY_QUARTERS && rs_key_sum(rs_key_advanced(word, (number + (uint64_t)quarters) % RS_KEY_NUMBERS)) + n > keys->limit)
+    while (quarters < RS_KEY_QUARTERS
+           && rs_key_sum(rs_key_advanced(word, (number + (uint64_t)quarters) % RS_KEY_NUMBERS)) + n > keys->limit)
         quarters++;
     return quarters ? (now_ns / keys->quarter_ns + quarters) * keys->quarter_ns - now_ns : 0;
 }

@@ -242,21 +242,19 @@ static inline int64_t rs_purse_left(const rs_purse *purse, const rs_tokens *toke
     return left > 0 ? left : 0;
 }
 
-/* The units of the next batch, for calls of *n*: those of a millisecond. In a full bucket also what comes in meanwhile,
-   which would otherwise lapse sooner. */
+/* The units of the next batch, for calls of *n*: those of a millisecond, at most what comes in meanwhile. From a full
+   bucket it is that much, which would otherwise lapse sooner. A rate of less than 10,000 calls a second has no batches. */
 static inline int64_t rs_purse_batch(const rs_purse *purse, const rs_tokens *tokens, int64_t now_ns, int64_t n,
                                      int full, const rs_member *me)
 {
-    int64_t took_ns = now_ns - purse->since_ns;
-    if (n <= 0 || took_ns >= RS_PURSE_FROM_NS * purse->calls)
+    int64_t took_ns = now_ns - purse->since_ns, comes_in = rs_tokens_in(tokens, RS_PURSE_NS);
+    if (n <= 0 || took_ns >= RS_PURSE_FROM_NS * purse->calls || comes_in / n < RS_PURSE_NS / RS_PURSE_FROM_NS)
         return n;
-    int64_t most = tokens->burst / RS_PURSE_SHARE / rs_member_peers(me);
+    int64_t share = tokens->burst / RS_PURSE_SHARE / rs_member_peers(me);
     int64_t calls = purse->calls * RS_PURSE_NS / (took_ns > 0 ? took_ns : 1);
-    int64_t units = n * (calls < 2 * purse->calls ? calls : 2 * purse->calls);
-    int64_t comes_in = full ? rs_tokens_in(tokens, RS_PURSE_NS) : 0;
-    units = units > comes_in ? units : comes_in;
-    units = units < most ? units : most;
-    return units > n ? units : n;
+    int64_t units = full ? comes_in : n * (calls < 2 * purse->calls ? calls : 2 * purse->calls);
+    units = units < comes_in ? units : comes_in;
+    return rs_later(units < share ? units : share, n);
 }
 
 /* Complete what is left in the purse to *n* units, if no other process has taken any since. Otherwise it is dropped: to

@@ -40,7 +40,10 @@ typedef struct rs_host_rates {
     rs_host_rate rate[RS_HOST_RATES];
 } rs_host_rates;
 
-static inline int64_t rs_host_time(const rs_host_rates *host, int64_t now_ns) { return now_ns - host->member->epoch_ns; }
+static inline int64_t rs_host_time(const rs_host_rates *host, int64_t now_ns)
+{
+    return now_ns - host->member->epoch_ns;
+}
 
 /* Add a token bucket: 0, or -1 if no word can count it. */
 static inline int rs_host_add_bucket(rs_host_rates *host, double amount, int64_t period_ns, int64_t burst)
