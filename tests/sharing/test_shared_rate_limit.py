@@ -322,11 +322,11 @@ def test_keys_beyond_the_table_share_what_is_left() -> None:
         assert sum(admitted([of(str(key))], 20) for key in range(8, 16)) == 10
 
 
-def test_a_keyed_limit_is_shared_by_its_scope() -> None:
-    """`keyed(..., scope="host")` keeps the limit of a key in the host's table: that of the process may go."""
+def test_a_limit_of_a_key_outlives_its_policy() -> None:
+    """`keyed(..., scope="host")` keeps a key's tokens in the host's table: its policy may go, though it is not full."""
     with virtual_time():
-        users = keyed(lambda: rate_limit("10/s"), key="user", name="users of a test", scope="host")
+        users = keyed(lambda: rate_limit("10/s"), key="user", name="users of a test", scope="host", max_keys=1)
         assert admitted([users["ada"]], 7) == 7
-        users.reset()
-        assert admitted([users["ada"]], 7) == 3
         assert admitted([users["bob"]], 20) == 10
+        assert list(users) == ["bob"]
+        assert admitted([users["ada"]], 7) == 3

@@ -42,7 +42,7 @@ typedef struct rs_shared_bucket {
 
 /* In the memory of one process: the rate. */
 typedef struct rs_tokens {
-    uint64_t rate; /* units a nanosecond, in 2^-60, rounded up: a quarter of a unit in ten years */
+    uint64_t rate; /* units a nanosecond, in 2^-60, rounded up: half of a unit more in ten years */
     int64_t burst; /* units */
     int shift;     /* a token is 2^shift units */
 } rs_tokens;
@@ -79,7 +79,7 @@ static inline int rs_tokens_init(rs_tokens *tokens, double amount, int64_t perio
     while (tokens->shift > 0
            && (ldexpl(a_ns, tokens->shift) > RS_UNITS_A_NS || ldexpl(most, tokens->shift) > RS_UNITS_DEEPEST))
         tokens->shift--;
-    tokens->rate = (uint64_t)ceill(ldexpl(a_ns, tokens->shift + RS_RATE_BITS));
+    tokens->rate = (uint64_t)ldexpl(a_ns, tokens->shift + RS_RATE_BITS) + 2; /* what is due is there, to the ns */
     tokens->burst = (int64_t)((__int128)burst * ((__int128)1 << tokens->shift) / RS_TOKEN_MILLIONTHS);
     return tokens->rate > 0 ? 0 : -1;
 }
@@ -254,7 +254,8 @@ static inline int64_t rs_purse_batch(const rs_purse *purse, const rs_tokens *tok
     int64_t calls = purse->calls * RS_PURSE_NS / (took_ns > 0 ? took_ns : 1);
     int64_t units = full ? comes_in : n * (calls < 2 * purse->calls ? calls : 2 * purse->calls);
     units = units < comes_in ? units : comes_in;
-    return rs_later(units < share ? units : share, n);
+    units = units < share ? units : share;
+    return rs_later(units - units % n, n);
 }
 
 /* Complete what is left in the purse to *n* units, if no other process has taken any since. Otherwise it is dropped: to
