@@ -18,6 +18,7 @@ OPTIONS = ["-std=gnu11", "-O2", "-g", "-Wall", "-Wextra", "-Wno-unused-function"
 TORN = {"swap": "-DINTERLEAVE_TORN_SWAP", "add": "-DINTERLEAVE_TORN_ADD"}
 
 pytestmark = [
+    pytest.mark.once,
     pytest.mark.skipif(COMPILER is None, reason="NOT TESTED: the shared algorithms, for want of a C compiler"),
     pytest.mark.skipif(not ALGORITHMS.exists(), reason="NOT TESTED: the shared algorithms, whose source is not here"),
 ]

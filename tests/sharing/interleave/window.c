@@ -12,7 +12,7 @@
 #define MOMENTS 3
 
 static const int64_t clock_of[MOMENTS] = {5, 9, 15}; /* a period is 10 */
-static const rs_window_rule rule = {.period_ns = 10, .limit = 2};
+static rs_window_rule rule = {.period_ns = 10, .limit = 2};
 
 static struct {
     rs_shared_window window;
@@ -90,9 +90,9 @@ static void take_and_give_back(int me)
 {
     uint32_t then = take(me, 1);
     if (me == 0)
-        give_back(then);
-    else
-        take(me, 1);
+        return give_back(then);
+    take(me, 1);
+    take(me, 2);
 }
 
 /* W2: without time, and after all have ended, what fits is what is free. */
@@ -126,8 +126,10 @@ int main(void)
 {
     INTERLEAVE(.name = "two take in time, one of them two at once", .memory = &all, .size = sizeof all, .workers = 3,
                .run = take_in_time, .always = bound_holds);
+    rule.limit = 3;
     INTERLEAVE(.name = "two take, one gives back", .memory = &all, .size = sizeof all, .workers = 2,
                .run = take_and_give_back, .always = bound_holds, .at_end = nothing_is_lost);
+    rule.limit = 2;
     INTERLEAVE(.name = "two take, one dies", .memory = &all, .size = sizeof all, .workers = 2, .run = take_two,
                .always = bound_holds, .at_end = one_is_lost, .deaths = 1);
     INTERLEAVE(.name = "calls leave the window", .memory = &all, .size = sizeof all, .workers = 3, .run = take_in_turn,
