@@ -90,7 +90,7 @@ class Storm:
 
 
 def _blow(storm: Storm, seconds: float, kills: int) -> tuple[int, float]:
-    """Kill, stop and start workers for so long, and until there were so many kills; return calls admitted, seconds."""
+    """Kill, stop and start workers for these seconds, or longer for these kills; return calls admitted and seconds."""
     draw = random.Random(1)
     began = time.monotonic()
     for i in range(WORKERS):

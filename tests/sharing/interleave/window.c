@@ -107,7 +107,7 @@ static const char *nothing_is_lost(void)
     return NULL;
 }
 
-/* One call made at each of two times; then, a period after the first, exactly one more fits, whoever takes it. */
+/* One call made at each of two times; then, a period after the first, exactly one more fits. */
 static void take_in_turn(int me)
 {
     if (me == 1)
