@@ -52,21 +52,21 @@ static inline int rs_bucket_take(rs_gcra *bucket, int64_t now_ns, int64_t n)
 static inline int64_t rs_rate_wait(rs_buckets *buckets, int i, int64_t now_ns, int64_t n)
 {
     if (buckets->host)
-        return rs_host_wait(buckets->host, i, now_ns, n, 0);
+        return rs_rates_wait(buckets->host, i, now_ns, n, 0);
     return buckets->log[i] ? rs_log_wait(buckets->log[i], now_ns, n) : rs_bucket_wait(&buckets->bucket[i], now_ns, n);
 }
 
 static inline int64_t rs_rate_available(rs_buckets *buckets, int i, int64_t now_ns)
 {
     if (buckets->host)
-        return rs_host_available(buckets->host, i, now_ns);
+        return rs_rates_available(buckets->host, i, now_ns);
     return buckets->log[i] ? rs_log_available(buckets->log[i], now_ns) : rs_gcra_available(&buckets->bucket[i], now_ns);
 }
 
 static inline void rs_rate_debit(rs_buckets *buckets, int i, int64_t now_ns, int64_t n)
 {
     if (buckets->host)
-        rs_host_debit(buckets->host, i, now_ns, n);
+        rs_rates_debit(buckets->host, i, now_ns, n);
     else if (buckets->log[i])
         rs_log_debit(buckets->log[i], now_ns, n);
     else
@@ -77,7 +77,7 @@ static inline void rs_rate_debit(rs_buckets *buckets, int i, int64_t now_ns, int
 static inline void rs_rate_give_back(rs_buckets *buckets, int i, int64_t taken_ns, int64_t n)
 {
     if (buckets->host)
-        rs_host_give_back(buckets->host, i, taken_ns, n);
+        rs_rates_give_back(buckets->host, i, taken_ns, n);
     else if (buckets->log[i])
         rs_log_give_back(buckets->log[i], taken_ns, n);
     else
@@ -104,7 +104,7 @@ static inline void rs_rate_fill(rs_buckets *buckets, int i, int64_t now_ns)
 static inline void rs_rate_lower(rs_buckets *buckets, int i, int64_t now_ns, int64_t left)
 {
     if (buckets->host)
-        rs_host_lower(buckets->host, i, now_ns, left);
+        rs_rates_lower(buckets->host, i, now_ns, left);
     else
         rs_rate_debit(buckets, i, now_ns, rs_rate_available(buckets, i, now_ns) - left);
 }
@@ -146,7 +146,7 @@ static inline int rs_buckets_take_at_once(rs_buckets *buckets, int64_t now_ns, i
 static inline int rs_buckets_take(rs_buckets *buckets, int64_t now_ns, const int64_t *cost)
 {
     if (buckets->host)
-        return rs_host_take(buckets->host, now_ns, cost);
+        return rs_rates_take(buckets->host, now_ns, cost);
     if (buckets->n == 1)
         return buckets->logs ? rs_log_take(buckets->log[0], now_ns, cost[0])
                              : rs_bucket_take(&buckets->bucket[0], now_ns, cost[0]);

@@ -40,13 +40,13 @@ typedef struct rs_host_rates {
     rs_host_rate rate[RS_HOST_RATES];
 } rs_host_rates;
 
-static inline int64_t rs_host_time(const rs_host_rates *host, int64_t now_ns)
+static inline int64_t rs_rates_time(const rs_host_rates *host, int64_t now_ns)
 {
     return now_ns - host->member->epoch_ns;
 }
 
 /* Add a token bucket: 0, or -1 if no word can count it. */
-static inline int rs_host_add_bucket(rs_host_rates *host, double amount, int64_t period_ns, int64_t burst)
+static inline int rs_rates_add_bucket(rs_host_rates *host, double amount, int64_t period_ns, int64_t burst)
 {
     rs_host_rate *rate = &host->rate[host->n];
     memset(rate, 0, sizeof *rate);
@@ -54,7 +54,7 @@ static inline int rs_host_add_bucket(rs_host_rates *host, double amount, int64_t
 }
 
 /* Add a window of *limit* millionths, counted in entries of *entry* millionths. */
-static inline void rs_host_add_window(rs_host_rates *host, int64_t limit, int64_t period_ns, int64_t entry)
+static inline void rs_rates_add_window(rs_host_rates *host, int64_t limit, int64_t period_ns, int64_t entry)
 {
     rs_host_rate *rate = &host->rate[host->n++];
     memset(rate, 0, sizeof *rate);
@@ -62,22 +62,22 @@ static inline void rs_host_add_window(rs_host_rates *host, int64_t limit, int64_
     rate->entry = entry;
 }
 
-static inline size_t rs_host_rate_size(const rs_host_rate *rate)
+static inline size_t rs_rates_rate_size(const rs_host_rate *rate)
 {
     return rate->entry ? rs_shared_window_size(rate->rule.limit) : sizeof(rs_shared_bucket);
 }
 
 /* Bytes of the cell. */
-static inline size_t rs_host_size(const rs_host_rates *host)
+static inline size_t rs_rates_size(const rs_host_rates *host)
 {
     size_t size = sizeof(rs_shared_pause);
     for (int i = 0; i < host->n; i++)
-        size += rs_host_rate_size(&host->rate[i]);
+        size += rs_rates_rate_size(&host->rate[i]);
     return size;
 }
 
 /* Use the cell at *body*. */
-static inline void rs_host_begin(rs_host_rates *host, rs_member *member, void *body)
+static inline void rs_rates_begin(rs_host_rates *host, rs_member *member, void *body)
 {
     char *at = (char *)body + sizeof(rs_shared_pause);
     host->member = member;
@@ -88,18 +88,18 @@ static inline void rs_host_begin(rs_host_rates *host, rs_member *member, void *b
             rate->window = (rs_shared_window *)at;
         else
             rate->bucket = (rs_shared_bucket *)at;
-        at += rs_host_rate_size(rate);
+        at += rs_rates_rate_size(rate);
     }
 }
 
 /* Bytes of the tables for a limit of each of this number of keys. */
-static inline size_t rs_host_keys_size(const rs_host_rates *host, uint64_t keys)
+static inline size_t rs_rates_keys_size(const rs_host_rates *host, uint64_t keys)
 {
     return (size_t)host->n * rs_keys_size(rs_keys_sets(keys));
 }
 
 /* Use the tables at *body*, for the key of this hash. */
-static inline void rs_host_begin_key(rs_host_rates *host, rs_member *member, void *body, uint64_t keys, uint64_t hash)
+static inline void rs_rates_begin_key(rs_host_rates *host, rs_member *member, void *body, uint64_t keys, uint64_t hash)
 {
     host->member = member;
     host->pause = &host->own_pause;
@@ -114,18 +114,18 @@ static inline void rs_host_begin_key(rs_host_rates *host, rs_member *member, voi
 }
 
 /* True if a single token bucket is shared: then waiting calls have tickets, and frequent ones a purse. */
-static inline int rs_host_is_bucket(const rs_host_rates *host) { return host->n == 1 && host->rate[0].bucket != NULL; }
+static inline int rs_rates_is_bucket(const rs_host_rates *host) { return host->n == 1 && host->rate[0].bucket != NULL; }
 
 /* A cost in the units or the entries of a rate, rounded up. */
-static inline int64_t rs_host_units(const rs_host_rate *rate, int64_t n)
+static inline int64_t rs_rates_units(const rs_host_rate *rate, int64_t n)
 {
     return rate->entry ? (n + rate->entry - 1) / rate->entry : rs_tokens_units(&rate->tokens, n);
 }
 
-static inline int64_t rs_host_available(rs_host_rates *host, int i, int64_t now_ns)
+static inline int64_t rs_rates_available(rs_host_rates *host, int i, int64_t now_ns)
 {
     rs_host_rate *rate = &host->rate[i];
-    int64_t now = rs_host_time(host, now_ns);
+    int64_t now = rs_rates_time(host, now_ns);
     if (rate->keys.sets) {
         int64_t left = rs_key_available(&rate->keys, host->hash, now);
         return rate->entry ? rate->entry * left : rs_tokens_millionths(&rate->tokens, left);
@@ -137,10 +137,10 @@ static inline int64_t rs_host_available(rs_host_rates *host, int i, int64_t now_
 }
 
 /* Nanoseconds until *n* are available; *behind*: to a call behind all that wait. */
-static inline int64_t rs_host_wait(rs_host_rates *host, int i, int64_t now_ns, int64_t n, int behind)
+static inline int64_t rs_rates_wait(rs_host_rates *host, int i, int64_t now_ns, int64_t n, int behind)
 {
     rs_host_rate *rate = &host->rate[i];
-    int64_t now = rs_host_time(host, now_ns), units = rs_host_units(rate, n);
+    int64_t now = rs_rates_time(host, now_ns), units = rs_rates_units(rate, n);
     if (rate->keys.sets)
         return rs_key_wait(&rate->keys, host->hash, now, units);
     if (!rate->window)
@@ -151,10 +151,10 @@ static inline int64_t rs_host_wait(rs_host_rates *host, int i, int64_t now_ns, i
     return rs_later(rs_later(fits, paced) - now, 0);
 }
 
-static inline int rs_host_take_one(rs_host_rates *host, int i, int64_t now_ns, int64_t n)
+static inline int rs_rates_take_one(rs_host_rates *host, int i, int64_t now_ns, int64_t n)
 {
     rs_host_rate *rate = &host->rate[i];
-    int64_t now = rs_host_time(host, now_ns), units = rs_host_units(rate, n);
+    int64_t now = rs_rates_time(host, now_ns), units = rs_rates_units(rate, n);
     if (rate->keys.sets)
         return rs_key_take(&rate->keys, host->hash, now, units);
     if (rate->window)
@@ -162,74 +162,74 @@ static inline int rs_host_take_one(rs_host_rates *host, int i, int64_t now_ns, i
     return rs_shared_take(rate->bucket, &rate->tokens, now, units);
 }
 
-static inline void rs_host_debit(rs_host_rates *host, int i, int64_t now_ns, int64_t n)
+static inline void rs_rates_debit(rs_host_rates *host, int i, int64_t now_ns, int64_t n)
 {
     rs_host_rate *rate = &host->rate[i];
     if (rate->keys.sets && n > 0)
-        rs_key_debit(&rate->keys, host->hash, rs_host_time(host, now_ns), rs_host_units(rate, n));
+        rs_key_debit(&rate->keys, host->hash, rs_rates_time(host, now_ns), rs_rates_units(rate, n));
     else if (rate->window && n > 0)
-        rs_window_debit(rate->window, &rate->rule, rs_host_time(host, now_ns), rs_host_units(rate, n));
+        rs_window_debit(rate->window, &rate->rule, rs_rates_time(host, now_ns), rs_rates_units(rate, n));
     else if (n > 0)
-        rs_shared_debit(rate->bucket, &rate->tokens, rs_host_time(host, now_ns), rs_host_units(rate, n));
+        rs_shared_debit(rate->bucket, &rate->tokens, rs_rates_time(host, now_ns), rs_rates_units(rate, n));
 }
 
-static inline void rs_host_give_back(rs_host_rates *host, int i, int64_t taken_ns, int64_t n)
+static inline void rs_rates_give_back(rs_host_rates *host, int i, int64_t taken_ns, int64_t n)
 {
     rs_host_rate *rate = &host->rate[i];
-    int64_t taken = rs_host_time(host, taken_ns);
+    int64_t taken = rs_rates_time(host, taken_ns);
     if (rate->keys.sets && n > 0)
-        rs_key_give_back(&rate->keys, host->hash, taken, taken, rs_host_units(rate, n));
+        rs_key_give_back(&rate->keys, host->hash, taken, taken, rs_rates_units(rate, n));
     else if (rate->window && n > 0)
-        rs_window_give_back(rate->window, &rate->rule, taken, rs_host_units(rate, n));
+        rs_window_give_back(rate->window, &rate->rule, taken, rs_rates_units(rate, n));
     else if (n > 0)
-        rs_shared_give_back(rate->bucket, rs_host_units(rate, n));
+        rs_shared_give_back(rate->bucket, rs_rates_units(rate, n));
 }
 
 /* Take *n* from a single token bucket, by the purse. */
-static inline int rs_host_take_at_once(rs_host_rates *host, int64_t now_ns, int64_t n)
+static inline int rs_rates_take_at_once(rs_host_rates *host, int64_t now_ns, int64_t n)
 {
     if (n != host->asked) {
-        host->units = rs_host_units(&host->rate[0], n);
+        host->units = rs_rates_units(&host->rate[0], n);
         host->asked = n;
     }
-    return rs_purse_take(&host->purse, host->rate[0].bucket, &host->rate[0].tokens, rs_host_time(host, now_ns),
+    return rs_purse_take(&host->purse, host->rate[0].bucket, &host->rate[0].tokens, rs_rates_time(host, now_ns),
                          host->units, host->member);
 }
 
 /* Take the call's cost from all rates: 1, or 0 with nothing changed. */
-static inline int rs_host_take(rs_host_rates *host, int64_t now_ns, const int64_t *cost)
+static inline int rs_rates_take(rs_host_rates *host, int64_t now_ns, const int64_t *cost)
 {
-    if (rs_host_is_bucket(host))
-        return rs_host_take_at_once(host, now_ns, cost[0]);
+    if (rs_rates_is_bucket(host))
+        return rs_rates_take_at_once(host, now_ns, cost[0]);
     for (int i = 0; i < host->n; i++)
-        if (!rs_host_take_one(host, i, now_ns, cost[i])) {
+        if (!rs_rates_take_one(host, i, now_ns, cost[i])) {
             while (i-- > 0)
-                rs_host_give_back(host, i, now_ns, cost[i]);
+                rs_rates_give_back(host, i, now_ns, cost[i]);
             return 0;
         }
     return 1;
 }
 
 /* Lower what is available to at most *left*. */
-static inline void rs_host_lower(rs_host_rates *host, int i, int64_t now_ns, int64_t left)
+static inline void rs_rates_lower(rs_host_rates *host, int i, int64_t now_ns, int64_t left)
 {
     rs_host_rate *rate = &host->rate[i];
     if (rate->keys.sets)
-        rs_key_lower(&rate->keys, host->hash, rs_host_time(host, now_ns), rs_host_time(host, now_ns),
-                     rs_host_units(rate, left));
+        rs_key_lower(&rate->keys, host->hash, rs_rates_time(host, now_ns), rs_rates_time(host, now_ns),
+                     rs_rates_units(rate, left));
     else if (rate->window)
-        rs_host_debit(host, i, now_ns, rs_host_available(host, i, now_ns) - left);
+        rs_rates_debit(host, i, now_ns, rs_rates_available(host, i, now_ns) - left);
     else {
         host->purse.end = 0;
-        rs_shared_lower(rate->bucket, &rate->tokens, rs_host_time(host, now_ns), rs_host_units(rate, left));
+        rs_shared_lower(rate->bucket, &rate->tokens, rs_rates_time(host, now_ns), rs_rates_units(rate, left));
     }
 }
 
 /* Let nothing pass before *until_ns* but in order, one by one, from then on. Buckets first: a pause that is seen is
    complete. */
-static inline void rs_host_hold(rs_host_rates *host, int64_t until_ns)
+static inline void rs_rates_hold(rs_host_rates *host, int64_t until_ns)
 {
-    int64_t until = rs_later(rs_host_time(host, until_ns), 1);
+    int64_t until = rs_later(rs_rates_time(host, until_ns), 1);
     host->purse.end = 0;
     for (int i = 0; i < host->n; i++)
         if (host->rate[i].keys.sets)
@@ -242,7 +242,7 @@ static inline void rs_host_hold(rs_host_rates *host, int64_t until_ns)
 }
 
 /* 1 if a pause has begun or ended that this process had not seen; *until_ns*: its end, 0 if there is none. */
-static inline int rs_host_sees(rs_host_rates *host, int64_t *until_ns)
+static inline int rs_rates_sees(rs_host_rates *host, int64_t *until_ns)
 {
     int64_t paused = (int64_t)rs_atomic_load(host->pause);
     if (paused == host->paused)
@@ -254,7 +254,7 @@ static inline int rs_host_sees(rs_host_rates *host, int64_t *until_ns)
 }
 
 /* Fill all rates, and end the pause. */
-static inline void rs_host_fill(rs_host_rates *host)
+static inline void rs_rates_fill(rs_host_rates *host)
 {
     host->purse.end = 0;
     for (int i = 0; i < host->n; i++)
@@ -270,23 +270,23 @@ static inline void rs_host_fill(rs_host_rates *host)
 /* ---- waiting at a single token bucket --------------------------------------------------------------------------- */
 
 /* Queue behind all calls of the host: the time of the call. */
-static inline int64_t rs_host_join(rs_host_rates *host, int64_t now_ns, int64_t n)
+static inline int64_t rs_rates_join(rs_host_rates *host, int64_t now_ns, int64_t n)
 {
     rs_host_rate *rate = &host->rate[0];
-    int64_t now = rs_host_time(host, now_ns);
-    int64_t at = rs_shared_join(rate->bucket, &rate->tokens, now, rs_host_units(rate, n), INT64_MAX);
+    int64_t now = rs_rates_time(host, now_ns);
+    int64_t at = rs_shared_join(rate->bucket, &rate->tokens, now, rs_rates_units(rate, n), INT64_MAX);
     return at > now ? at + host->member->epoch_ns : now_ns;
 }
 
-static inline void rs_host_leave(rs_host_rates *host, int64_t n)
+static inline void rs_rates_leave(rs_host_rates *host, int64_t n)
 {
-    rs_shared_leave(host->rate[0].bucket, rs_host_units(&host->rate[0], n));
+    rs_shared_leave(host->rate[0].bucket, rs_rates_units(&host->rate[0], n));
 }
 
 /* Take the cost of a call whose time has come. */
-static inline int rs_host_take_due(rs_host_rates *host, int64_t now_ns, int64_t n)
+static inline int rs_rates_take_due(rs_host_rates *host, int64_t now_ns, int64_t n)
 {
     rs_host_rate *rate = &host->rate[0];
-    return rs_shared_take_due(rate->bucket, &rate->tokens, rs_host_time(host, now_ns), rs_host_units(rate, n));
+    return rs_shared_take_due(rate->bucket, &rate->tokens, rs_rates_time(host, now_ns), rs_rates_units(rate, n));
 }
 #endif

@@ -34,21 +34,21 @@ cdef extern from "buckets.h" nogil:
         rs_member *member
         int n
         rs_purse purse
-    int rs_host_add_bucket(rs_host_rates *, double, int64_t, int64_t)
-    void rs_host_add_window(rs_host_rates *, int64_t, int64_t, int64_t)
-    size_t rs_host_size(const rs_host_rates *)
-    void rs_host_begin(rs_host_rates *, rs_member *, void *)
-    size_t rs_host_keys_size(const rs_host_rates *, uint64_t)
-    void rs_host_begin_key(rs_host_rates *, rs_member *, void *, uint64_t, uint64_t)
-    bint rs_host_is_bucket(const rs_host_rates *)
-    int64_t rs_host_wait(rs_host_rates *, int, int64_t, int64_t, bint)
-    bint rs_host_take_at_once(rs_host_rates *, int64_t, int64_t)
-    void rs_host_hold(rs_host_rates *, int64_t)
-    bint rs_host_sees(rs_host_rates *, int64_t *)
-    void rs_host_fill(rs_host_rates *)
-    int64_t rs_host_join(rs_host_rates *, int64_t, int64_t)
-    void rs_host_leave(rs_host_rates *, int64_t)
-    bint rs_host_take_due(rs_host_rates *, int64_t, int64_t)
+    int rs_rates_add_bucket(rs_host_rates *, double, int64_t, int64_t)
+    void rs_rates_add_window(rs_host_rates *, int64_t, int64_t, int64_t)
+    size_t rs_rates_size(const rs_host_rates *)
+    void rs_rates_begin(rs_host_rates *, rs_member *, void *)
+    size_t rs_rates_keys_size(const rs_host_rates *, uint64_t)
+    void rs_rates_begin_key(rs_host_rates *, rs_member *, void *, uint64_t, uint64_t)
+    bint rs_rates_is_bucket(const rs_host_rates *)
+    int64_t rs_rates_wait(rs_host_rates *, int, int64_t, int64_t, bint)
+    bint rs_rates_take_at_once(rs_host_rates *, int64_t, int64_t)
+    void rs_rates_hold(rs_host_rates *, int64_t)
+    bint rs_rates_sees(rs_host_rates *, int64_t *)
+    void rs_rates_fill(rs_host_rates *)
+    int64_t rs_rates_join(rs_host_rates *, int64_t, int64_t)
+    void rs_rates_leave(rs_host_rates *, int64_t)
+    bint rs_rates_take_due(rs_host_rates *, int64_t, int64_t)
 
     ctypedef struct rs_buckets:
         int n

@@ -80,8 +80,8 @@ LIMITER_OPS.forget = _limiter_forget
 LIMITER_OPS.leave = _leave_unasked
 LIMITER_OPS.pristine = _limiter_pristine
 HOST_LIMITER_OPS = LIMITER_OPS
-HOST_LIMITER_OPS.admit = _host_admit
-HOST_LIMITER_OPS.pristine = _host_pristine
+HOST_LIMITER_OPS.admit = _limiter_host_admit
+HOST_LIMITER_OPS.pristine = _limiter_host_pristine
 
 
 include "limiter_amounts.pxi"
@@ -178,7 +178,7 @@ cdef class LimiterGate(Gate):
         self.units = units
         self.functions = functions
         if not same_stock:
-            _leave_host(<rs_gate *><PyObject *>self, now_ns)
+            _limiter_leave_host(<rs_gate *><PyObject *>self, now_ns)
         _install(<rs_gate *><PyObject *>self, setting, n, other_units, variable, max_queued, max_wait_ns, now_ns)
         rs_lock_release(&self.lock)
         _free_logs(setting)
@@ -189,7 +189,7 @@ cdef class LimiterGate(Gate):
         """Return what the limit needs of a region: the kind of cell, the options that define its stock, the bytes."""
         cdef rs_host_rates host
         _describe(&host, self.rates)
-        return RS_CELL_LIMIT, _stock(self.rates), rs_host_size(&host)
+        return RS_CELL_LIMIT, _stock(self.rates), rs_rates_size(&host)
 
     def share(self, Cell cell):
         """
@@ -200,23 +200,23 @@ cdef class LimiterGate(Gate):
         """
         cdef rs_host_rates *host = NULL
         if cell is not None:
-            host = _host_of(self.rates)
-            rs_host_begin(host, cell.member, cell.body)
-        _change_host(self, cell, host)
+            host = _limiter_host_of(self.rates)
+            rs_rates_begin(host, cell.member, cell.body)
+        _limiter_change_host(self, cell, host)
 
     def keys_wanted(self, uint64_t max_keys):
         """Return what a table needs that has a limit like this one for each of twice *max_keys* keys."""
         cdef rs_host_rates host
         self.max_keys = max_keys
         _describe(&host, _of_keys(self.rates))
-        return RS_CELL_KEYS, _stock(_of_keys(self.rates)) + b" %d" % max_keys, rs_host_keys_size(&host, 2 * max_keys)
+        return RS_CELL_KEYS, _stock(_of_keys(self.rates)) + b" %d" % max_keys, rs_rates_keys_size(&host, 2 * max_keys)
 
     def share_key(self, Cell cell, bytes key):
         """Count in this table from now on, as :meth:`keys_wanted` has described it, for *key* in its canonical form."""
         cdef const char *raw = key
-        cdef rs_host_rates *host = _host_of(_of_keys(self.rates))
-        rs_host_begin_key(host, cell.member, cell.body, 2 * self.max_keys, rs_siphash(cell.key, raw, <size_t>len(key)))
-        _change_host(self, cell, host)
+        cdef rs_host_rates *host = _limiter_host_of(_of_keys(self.rates))
+        rs_rates_begin_key(host, cell.member, cell.body, 2 * self.max_keys, rs_siphash(cell.key, raw, <size_t>len(key)))
+        _limiter_change_host(self, cell, host)
 
     def amounts(self, tuple args=(), dict kwargs=None, dict given=None):
         """

@@ -114,7 +114,7 @@ cdef void _hold(rs_gate *gate, int64_t until_ns, int64_t now_ns) noexcept nogil:
     cdef rs_waiter *waiter = m.queue.head
     cdef int i
     if m.buckets.host != NULL:
-        rs_host_hold(m.buckets.host, until_ns)
+        rs_rates_hold(m.buckets.host, until_ns)
         _host_see(gate, m, now_ns)
         return
     if until_ns > max(now_ns, m.paused_until_ns):

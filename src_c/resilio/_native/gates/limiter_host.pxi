@@ -10,7 +10,7 @@ several rates, and at a window, the head of the queue asks when it could be its 
 """
 
 cdef inline bint _has_tickets(rs_limiter *m) noexcept nogil:
-    return m.buckets.host != NULL and rs_host_is_bucket(m.buckets.host)
+    return m.buckets.host != NULL and rs_rates_is_bucket(m.buckets.host)
 
 
 cdef int64_t _host_wait_behind(rs_limiter *m, const int64_t *cost, int64_t now_ns) noexcept nogil:
@@ -19,14 +19,14 @@ cdef int64_t _host_wait_behind(rs_limiter *m, const int64_t *cost, int64_t now_n
     cdef int64_t amount, longest = 0
     cdef int i
     if _has_tickets(m):
-        return rs_host_wait(m.buckets.host, 0, now_ns, cost[0], True)
+        return rs_rates_wait(m.buckets.host, 0, now_ns, cost[0], True)
     for i in range(m.buckets.n):
         amount = cost[i]
         waiter = m.queue.head
         while waiter != NULL:
             amount += waiter.claim.cost[i]
             waiter = waiter.next
-        longest = max(longest, rs_host_wait(m.buckets.host, i, now_ns, amount, False))
+        longest = max(longest, rs_rates_wait(m.buckets.host, i, now_ns, amount, False))
     return longest
 
 
@@ -35,7 +35,7 @@ cdef inline bint _take_turn(rs_limiter *m, int64_t now_ns, rs_claim *claim) noex
     if not claim.ticket:
         return _take(m, now_ns, claim.cost)
     return (now_ns >= claim.plan_ns and now_ns >= m.paused_until_ns
-            and rs_host_take_due(m.buckets.host, now_ns, claim.cost[0]))
+            and rs_rates_take_due(m.buckets.host, now_ns, claim.cost[0]))
 
 
 cdef int64_t _hand_down(rs_waiter *waiter, int64_t plan_ns) noexcept nogil:
@@ -54,7 +54,7 @@ cdef int64_t _hand_down(rs_waiter *waiter, int64_t plan_ns) noexcept nogil:
 
 cdef void _take_ticket(rs_gate *gate, rs_limiter *m, rs_claim *claim, int64_t now_ns) noexcept nogil:
     """Join the host's queue. A call of another process may have left it: then the first of this gate moves up."""
-    cdef int64_t plan_ns = rs_host_join(m.buckets.host, now_ns, claim.cost[0])
+    cdef int64_t plan_ns = rs_rates_join(m.buckets.host, now_ns, claim.cost[0])
     claim.ticket = 1
     claim.plan_ns = plan_ns
     if m.queue.tail != NULL and plan_ns < m.queue.tail.claim.plan_ns:
@@ -68,7 +68,7 @@ cdef void _drop_ticket(rs_limiter *m, rs_waiter *waiter) noexcept nogil:
     if claim.ticket:
         claim.ticket = 0
         _hand_down(waiter.next, claim.plan_ns)
-        rs_host_leave(m.buckets.host, claim.cost[0])
+        rs_rates_leave(m.buckets.host, claim.cost[0])
 
 
 cdef void _move_up(rs_limiter *m, int64_t now_ns) noexcept nogil:
@@ -85,44 +85,44 @@ cdef void _host_delay(rs_gate *gate, rs_limiter *m, int64_t now_ns) noexcept nog
         claim = waiter.claim
         waiter.deadline_ns = max(waiter.deadline_ns, _gives_up_ns(m, waiter.expires_ns != 0, now_ns))
         if claim.ticket and claim.plan_ns < m.paused_until_ns:
-            rs_host_leave(m.buckets.host, claim.cost[0])
-            claim.plan_ns = rs_host_join(m.buckets.host, now_ns, claim.cost[0])
+            rs_rates_leave(m.buckets.host, claim.cost[0])
+            claim.plan_ns = rs_rates_join(m.buckets.host, now_ns, claim.cost[0])
         waiter = waiter.next
 
 
 cdef inline void _host_see(rs_gate *gate, rs_limiter *m, int64_t now_ns) noexcept nogil:
     """Find out about a pause that another process has begun or ended."""
-    if rs_host_sees(m.buckets.host, &m.paused_until_ns):
+    if rs_rates_sees(m.buckets.host, &m.paused_until_ns):
         _host_delay(gate, m, now_ns)
 
 
 cdef void _host_fill(rs_limiter *m, int64_t now_ns) noexcept nogil:
     """Fill the rates of the host. All tickets are void: queued calls ask at once."""
     cdef rs_waiter *waiter = m.queue.head
-    rs_host_fill(m.buckets.host)
-    rs_host_sees(m.buckets.host, &m.paused_until_ns)
+    rs_rates_fill(m.buckets.host)
+    rs_rates_sees(m.buckets.host, &m.paused_until_ns)
     while waiter != NULL:
         waiter.claim.ticket = 0
         waiter.claim.plan_ns = now_ns
         waiter = waiter.next
 
 
-cdef int _host_admit(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now_ns,
+cdef int _limiter_host_admit(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now_ns,
                      rs_rejection *rejection) noexcept nogil:
     """Fast path: a call of default cost takes its tokens, mostly from the purse, if no call waits here."""
     cdef rs_limiter *m = _limiter_of(gate)
     rs_member_owner(m.buckets.host.member)      # the first shared call makes the process a worker
     _host_see(gate, m, now_ns)
     if (slot.limiter.version != 0 or m.queue.head != NULL or now_ns < m.paused_until_ns
-            or not rs_host_is_bucket(m.buckets.host)
-            or not rs_host_take_at_once(m.buckets.host, now_ns, m.cost[0])):
+            or not rs_rates_is_bucket(m.buckets.host)
+            or not rs_rates_take_at_once(m.buckets.host, now_ns, m.cost[0])):
         return _limiter_decide(gate, slot, request, now_ns, rejection)
     slot.limiter.cost = m.cost[0]
     slot.limiter.version = m.version
     return RS_ADMITTED
 
 
-cdef int _host_pristine(rs_gate *gate, int64_t now_ns) noexcept nogil:
+cdef int _limiter_host_pristine(rs_gate *gate, int64_t now_ns) noexcept nogil:
     """Return True if no call waits: the tokens are kept by the host."""
     return _limiter_of(gate).queue.head == NULL
 
@@ -140,8 +140,8 @@ cdef int _describe(rs_host_rates *host, tuple rates) except -1:
     memset(host, 0, sizeof(host[0]))
     for unit, amount, period_ns, burst, cost, window in rates:
         if window:
-            rs_host_add_window(host, _millionths(burst), period_ns, _entry_of(cost))
-        elif rs_host_add_bucket(host, amount * _TOKEN, period_ns, _millionths(burst)) < 0:
+            rs_rates_add_window(host, _millionths(burst), period_ns, _entry_of(cost))
+        elif rs_rates_add_bucket(host, amount * _TOKEN, period_ns, _millionths(burst)) < 0:
             raise ValueError(f"{amount:g} {unit} every {period_ns / 1e9:g} s is too fast to be shared")
     return 0
 
@@ -152,7 +152,7 @@ cdef bytes _stock(tuple rates):
                  for unit, amount, period_ns, burst, cost, window in rates]).encode()
 
 
-cdef void _leave_host(rs_gate *gate, int64_t now_ns) noexcept nogil:
+cdef void _limiter_leave_host(rs_gate *gate, int64_t now_ns) noexcept nogil:
     """Count for the process alone from now on, with the tokens that the host has now."""
     cdef rs_limiter *m = _limiter_of(gate)
     cdef rs_host_rates *host = m.buckets.host
@@ -175,7 +175,7 @@ cdef void _leave_host(rs_gate *gate, int64_t now_ns) noexcept nogil:
     gate.ops = &LIMITER_OPS
 
 
-cdef void _join_host(rs_gate *gate, rs_host_rates *host, int64_t now_ns) noexcept nogil:
+cdef void _limiter_join_host(rs_gate *gate, rs_host_rates *host, int64_t now_ns) noexcept nogil:
     """Count in the host's cell from now on; calls that wait here queue behind those of the host."""
     cdef rs_limiter *m = _limiter_of(gate)
     cdef rs_waiter *waiter = m.queue.head
@@ -183,16 +183,16 @@ cdef void _join_host(rs_gate *gate, rs_host_rates *host, int64_t now_ns) noexcep
     m.version += 1
     gate.ops = &HOST_LIMITER_OPS
     if now_ns < m.paused_until_ns:
-        rs_host_hold(host, m.paused_until_ns)
+        rs_rates_hold(host, m.paused_until_ns)
     while waiter != NULL and _has_tickets(m):
         waiter.claim.ticket = 1
-        waiter.claim.plan_ns = rs_host_join(host, now_ns, waiter.claim.cost[0])
+        waiter.claim.plan_ns = rs_rates_join(host, now_ns, waiter.claim.cost[0])
         waiter = waiter.next
     _host_see(gate, m, now_ns)
     _sooner(gate, m, now_ns)
 
 
-cdef rs_host_rates *_host_of(tuple rates) except NULL:
+cdef rs_host_rates *_limiter_host_of(tuple rates) except NULL:
     """The rates of a host's limit, without its cell; owned by the caller."""
     cdef rs_host_rates *host = <rs_host_rates *>malloc(sizeof(rs_host_rates))
     if host == NULL:
@@ -211,15 +211,15 @@ cdef tuple _of_keys(tuple rates):
                   for unit, amount, period_ns, burst, cost, window in rates])
 
 
-cdef int _change_host(LimiterGate self, Cell cell, rs_host_rates *host) except -1:
+cdef int _limiter_change_host(LimiterGate self, Cell cell, rs_host_rates *host) except -1:
     """Leave the cell, if there is one, and count in the other one, if there is one."""
     cdef int64_t now_ns = clock.now_ns()
     cdef Cell left = self.cell              # freed after the lock is released
     rs_lock_acquire(&self.lock)
-    _leave_host(<rs_gate *><PyObject *>self, now_ns)
+    _limiter_leave_host(<rs_gate *><PyObject *>self, now_ns)
     self.cell = cell
     if host != NULL:
-        _join_host(<rs_gate *><PyObject *>self, host, now_ns)
+        _limiter_join_host(<rs_gate *><PyObject *>self, host, now_ns)
     rs_lock_release(&self.lock)
     self.deliver()
     return 0
