@@ -239,7 +239,7 @@ static inline void rs_mapping_free(rs_mapping *mapping)
 }
 
 /* A region of zeroes in memory of this process, for one or several members; NULL: no memory. */
-static inline rs_mapping *rs_mapping_private(uint64_t size, int64_t epoch_ns, const uint64_t key[2])
+static inline rs_mapping *rs_mapping_private(uint64_t size, int64_t epoch_ns, const uint64_t key[RS_HASH_KEY])
 {
     rs_mapping *mapping = calloc(1, sizeof *mapping);
     void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

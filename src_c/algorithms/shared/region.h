@@ -27,7 +27,7 @@ typedef struct rs_region {
     uint8_t boot[16];       /* of the kernel's boot_id: memory on a disk outlives its workers */
     int64_t time_offset_ns; /* of the time namespace */
     int64_t epoch_ns;       /* CLOCK_MONOTONIC when it was made: times are since it */
-    uint64_t key[2];        /* of SipHash */
+    uint64_t key[RS_HASH_KEY];        /* of SipHash */
     _Alignas(RS_LINE) rs_word64 used; /* bytes */
     _Alignas(RS_LINE) rs_roll roll;
     _Alignas(RS_REGION_PAGE) rs_worker worker[RS_WORKERS];
@@ -55,7 +55,7 @@ typedef struct rs_cell_wanted {
 typedef enum { RS_CELL_FOUND, RS_CELL_NO_ROOM, RS_CELL_NO_ENTRY } rs_cell_result;
 
 /* Make a region of zeroes one without cells. Not published yet: plain stores. */
-static inline void rs_region_init(rs_region *region, uint64_t size, int64_t epoch_ns, const uint64_t key[2])
+static inline void rs_region_init(rs_region *region, uint64_t size, int64_t epoch_ns, const uint64_t key[RS_HASH_KEY])
 {
     memcpy(region->magic, RS_REGION_MAGIC, sizeof region->magic);
     region->layout = RS_REGION_LAYOUT;

@@ -108,7 +108,7 @@ static inline int rs_name_new(char *name, size_t size, const char *path)
 static inline rs_open_result rs_region_fill(rs_mapping *mapping, int fd, uint64_t size)
 {
     struct stat file;
-    uint64_t key[2];
+    uint64_t key[RS_HASH_KEY];
     if (!rs_is_local(fd))
         return RS_OPEN_REMOTE;
     int failed = posix_fallocate(fd, 0, (off_t)size);

@@ -6,6 +6,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#define RS_HASH_KEY 2 /* words of a key */
+
 static inline uint64_t rs_sip_turn(uint64_t x, int bits) { return x << bits | x >> (64 - bits); }
 
 static inline void rs_sip_round(uint64_t v[4])
@@ -23,7 +25,7 @@ static inline void rs_sip_word(uint64_t v[4], uint64_t word)
     v[0] ^= word;
 }
 
-static inline uint64_t rs_siphash(const uint64_t key[2], const void *bytes, size_t size)
+static inline uint64_t rs_siphash(const uint64_t key[RS_HASH_KEY], const void *bytes, size_t size)
 {
     uint64_t v[4] = {key[0] ^ UINT64_C(0x736f6d6570736575), key[1] ^ UINT64_C(0x646f72616e646f6d),
                      key[0] ^ UINT64_C(0x6c7967656e657261), key[1] ^ UINT64_C(0x7465646279746573)};

@@ -33,10 +33,12 @@ cdef extern from "shared/member.h" nogil:
     uint32_t rs_owner_slot(uint32_t)
 
 cdef extern from "shared/mapping.h" nogil:
+    enum:
+        RS_HASH_KEY
     ctypedef struct rs_region:
         uint64_t size
-        uint64_t key[2]
-        rs_worker worker[64]
+        uint64_t key[RS_HASH_KEY]
+        rs_worker worker[RS_WORKERS]
     ctypedef struct rs_mapping:
         rs_member member
         rs_region *region

@@ -206,7 +206,7 @@ cdef class Region:
             epoch_ns: The time on resilio's clock since which its times are; None: now.
         """
         cdef Region region = Region.__new__(Region)
-        cdef uint64_t key[2]
+        cdef uint64_t key[RS_HASH_KEY]
         cdef bytes secret = os.urandom(16)
         cdef int64_t now_ns = rs_clock_now(_clock)
         key[0] = int.from_bytes(secret[:8], "little")
