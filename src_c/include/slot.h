@@ -94,7 +94,7 @@ typedef struct rs_slot {
         } fallback;
     };
     uint8_t state;       /* rs_slot_state */
-    uint8_t flags;       /* RS_RESOLVED, RS_TO_UNDO, RS_LEFT; 0 before `prepare` unless resolved */
+    uint8_t flags;       /* RS_RESOLVED, RS_TO_UNDO, RS_LEFT, RS_ASKS; 0 before `prepare` unless resolved */
     int64_t admitted_ns; /* set by core */
     int64_t first_ns;    /* first item of a stream, 0 if none; set by core */
     int64_t wake_ns;     /* with WAIT: latest time to poll, RS_NEVER for no limit; set by the gate */
@@ -105,6 +105,7 @@ typedef struct rs_slot {
 #define RS_RESOLVED 1u
 #define RS_TO_UNDO 2u /* call `leave` though `extra` is NULL; set by `prepare`, cleared by a gate's `admit` */
 #define RS_LEFT 4u    /* ignored because the caller left: cancelled from outside, or out of time; set by core */
+#define RS_ASKS 8u    /* with WAIT: `wake_ns` is when to ask again, and the wait ends at the waiter's `deadline_ns` */
 #define RS_OF_STREAM UINT32_MAX
 
 _Static_assert(sizeof(void *) != 8 || sizeof(rs_slot) == 72, "a slot is nine words");

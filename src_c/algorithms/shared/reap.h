@@ -1,12 +1,16 @@
 /* What a dead worker held, freed in every cell: each kind of cell has its own way. */
 #ifndef RS_SHARED_REAP_H
 #define RS_SHARED_REAP_H
+#include "adaptive.h"
+#include "permits.h"
 #include "region.h"
 
 /* Called with the lock of the slot's byte held: the worker is dead, and no other has the slot. */
 static inline void rs_cell_reap(rs_cell_head *cell, uint32_t slot)
 {
     switch (cell->kind) { /* rs_shared_<kind>_reap(rs_cell_body(cell), slot), where a kind leaves something behind */
+    case RS_CELL_PERMITS: rs_shared_permits_reap(rs_cell_body(cell), cell->size, slot); break;
+    case RS_CELL_ADAPTIVE: rs_shared_adaptive_reap(rs_cell_body(cell), cell->size, slot); break;
     default:
         (void)slot;
         break;

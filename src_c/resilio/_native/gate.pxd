@@ -27,6 +27,7 @@ cdef extern from "waiters.h" nogil:
     const uint8_t RS_NO_LATENCY
     const uint8_t RS_TO_UNDO
     const uint8_t RS_LEFT
+    const uint8_t RS_ASKS
     const uint32_t RS_OF_STREAM
     const uint32_t RS_LISTEN_LIMIT
     enum:
@@ -165,6 +166,7 @@ cdef extern from "waiters.h" nogil:
         rs_lock lock
         uint32_t changes
         uint32_t listening
+        uint32_t enforce_share
         uint64_t rejected[RS_REJECTIONS]
         int64_t spent_ns[RS_SPENT]
         int64_t waited_ns

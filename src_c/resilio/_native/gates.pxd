@@ -1,3 +1,4 @@
+include "gates/host.pxd"
 include "gates/breaker.pxd"
 include "gates/bulkhead.pxd"
 include "gates/limiter.pxd"

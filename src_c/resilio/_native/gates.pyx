@@ -1,5 +1,6 @@
 """Gates: parts of a policy that admit a call or reject it without waiting for I/O."""
 
+include "gates/host.pxi"
 include "gates/breaker.pxi"
 include "gates/bulkhead.pxi"
 include "gates/limiter.pxi"

@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from oracles.bulkhead import BulkheadOracle
 from oracles.stepping import StepLoop
-from resilio._policies.bulkhead.policy import bulkhead
+from resilio._policies.bulkhead.policy import Bulkhead, bulkhead
 from resilio.errors import BulkheadFullError
 
 MS = 1_000_000
@@ -29,7 +29,7 @@ class BulkheadMachine(RuleBasedStateMachine):
     )
     def begin(self, capacity: int, max_queued: int, max_wait_ms: int, order: Any) -> None:
         self.loop = StepLoop()
-        self.limit = bulkhead(
+        self.limit = self._made(
             capacity,
             max_queued=max_queued,
             max_wait=max_wait_ms / 1e3 if max_queued else None,
@@ -40,6 +40,9 @@ class BulkheadMachine(RuleBasedStateMachine):
         self.tasks: dict[int, asyncio.Future[Any]] = {}
         self.rejected = 0
         self.keys = iter(range(10**9))
+
+    def _made(self, *args: Any, **options: Any) -> Bulkhead:
+        return bulkhead(*args, **options)
 
     def teardown(self) -> None:
         if hasattr(self, "loop"):

@@ -1,6 +1,7 @@
 """State of an adaptive limit."""
 
-from libc.stdint cimport int64_t, uint64_t
+from cpython.object cimport PyObject
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from resilio._native.gate cimport Gate, rs_gate, rs_queue
 from resilio._native.primitives cimport rs_law
 
@@ -14,6 +15,10 @@ ctypedef struct rs_adaptive:
     double reported             # the limit that was last reported to listeners
     double moved[2]         # a move not yet reported: from, to
     rs_queue queue
+    uint64_t rules          # by the options; those of the host may have been changed elsewhere
+    rs_host *host           # the permits are the host's; NULL: this process's own
+    rs_host_law *learning   # with it: what the host has learned
+    int64_t limit           # of the host, as this worker has last seen it
 
 # Memory layout of an AdaptiveGate for C code, which must not touch a reference count; checked at import.
 ctypedef struct rs_adaptive_object:
@@ -22,3 +27,6 @@ ctypedef struct rs_adaptive_object:
 
 cdef class AdaptiveGate(Gate):
     cdef rs_adaptive adaptive
+    cdef PyObject *cell     # keeps `adaptive.host` and `.learning` valid; owned, see host.pxi
+    cdef bytes stock        # of the cell that it wants, or has
+    cdef uint32_t room      # permits in that cell

@@ -9,6 +9,9 @@ of calls in flight at admission, the call itself included.
 In shadow mode a call that would have been rejected runs all the same, and the others wait for it. So the law counts it
 (`passing`) and learns from it; only the permits leave it out. Without it, the law would take the latency of ten calls
 for that of five.
+
+If the permits are the host's (adaptive_host.pxi), the law is too: `law` is then what this worker has last seen of it,
+and `used` counts the calls of this process.
 """
 
 from cpython.object cimport PyObject
@@ -20,6 +23,7 @@ from resilio._native import clock
 from resilio._native.gate cimport *
 from resilio._native.primitives cimport *
 from resilio._native.options cimport ns_of
+from resilio._native.shared cimport RS_CELL_ADAPTIVE, Cell
 
 cdef enum AdaptiveReason:
     LIMIT, ADAPTIVE_QUEUE_FULL, ADAPTIVE_TOO_LATE, ADAPTIVE_NONE, MOVED = 3
@@ -44,20 +48,42 @@ cdef inline bint _is_free(rs_adaptive *a) noexcept nogil:
     return <double>(a.used + 1) <= a.law.limit
 
 
+cdef inline bint _adaptive_take(rs_adaptive *a) noexcept nogil:
+    """Take a permit if there is one."""
+    cdef int64_t free = -1 if a.host == NULL else rs_host_take(a.host, a.used, 1)
+    if free < 0:
+        free = _is_free(a)
+    a.used += free
+    return free
+
+
+cdef inline int64_t _adaptive_enter(rs_gate *gate, rs_adaptive *a) noexcept nogil:
+    """Return the number of calls in flight, with the one that has just taken a permit."""
+    return a.used + a.passing if a.host == NULL else _host_enter(gate, a)
+
+
 # ---- the queue -------------------------------------------------------------------------------------------------------
+
+cdef inline void _adaptive_unqueue(rs_gate *gate, rs_adaptive *a, rs_waiter *waiter) noexcept nogil:
+    rs_queue_remove(&a.queue, waiter)
+    if a.host != NULL:
+        rs_host_unqueued(gate, a.host, &a.queue, waiter, False)
+
 
 cdef void _adaptive_grant(rs_gate *gate, rs_adaptive *a, int64_t now_ns) noexcept nogil:
     """Move free permits to the longest waiting calls, and wake them."""
     cdef rs_waiter *waiter = a.queue.head
-    while waiter != NULL and _is_free(a):
-        rs_queue_remove(&a.queue, waiter)
+    while waiter != NULL and (a.host != NULL or _is_free(a)):
         if rs_waiter_expired(waiter, now_ns):
+            _adaptive_unqueue(gate, a, waiter)
             waiter.state = RS_WAITER_REJECTED
             waiter.reason = RS_EXPIRED
-        else:
+        elif _adaptive_take(a):
+            _adaptive_unqueue(gate, a, waiter)
             waiter.state = RS_WAITER_GRANTED
-            a.used += 1
-            waiter.amount = a.used + a.passing
+            waiter.amount = _adaptive_enter(gate, a)
+        else:
+            return
         rs_gate_wake(gate, waiter)
         waiter = a.queue.head
 
@@ -95,7 +121,7 @@ cdef inline int64_t _turn_ns(rs_adaptive *a) noexcept nogil:
 
 cdef int _adaptive_reject(rs_adaptive *a, int reason, rs_rejection *rejection) noexcept nogil:
     rejection.reason = reason
-    rejection.measured = a.used
+    rejection.measured = a.used if a.host == NULL else _adaptive_used_by_all(a)
     rejection.limit = <double><int64_t>a.law.limit
     rejection.retry_after_ns = -1 if a.law.mean == 0 else <int64_t>a.law.mean + _turn_ns(a)
     if reason == ADAPTIVE_QUEUE_FULL:
@@ -112,7 +138,7 @@ cdef int _pass(rs_gate *gate, rs_adaptive *a, rs_slot *slot, int obstacle) noexc
     gate.counters.inflight -= 1             # core counts it as a holder of a permit
     a.passing += 1
     slot.adaptive.flags = PASSING
-    slot.adaptive.inflight = a.used + a.passing
+    slot.adaptive.inflight = a.used + a.passing if a.host == NULL else _host_pass(a)
     return RS_ADMITTED
 
 
@@ -134,6 +160,9 @@ cdef int _adaptive_queue(rs_gate *gate, rs_adaptive *a, rs_slot *slot, const rs_
     waiter.deadline_ns = now_ns + a.max_wait_ns
     rs_queue_push(&a.queue, waiter, now_ns)
     slot.wake_ns = waiter.deadline_ns
+    if a.host != NULL:
+        rs_host_queued(a.host, waiter, now_ns)
+        rs_host_wait(a.host, slot, waiter)
     return RS_WAIT
 
 
@@ -152,11 +181,15 @@ cdef int _adaptive_admit(rs_gate *gate, rs_slot *slot, const rs_request *request
 cdef int _adaptive_poll(rs_gate *gate, rs_slot *slot, int64_t now_ns, rs_rejection *rejection) noexcept nogil:
     cdef rs_adaptive *a = _adaptive_of(gate)
     cdef rs_waiter *waiter = slot.waiter
+    if a.host != NULL and waiter.state == RS_WAITER_QUEUED and rs_host_asks(a.host, waiter, now_ns):
+        _adaptive_ask(gate, a, now_ns)
     if waiter.state == RS_WAITER_QUEUED:
         if now_ns < waiter.deadline_ns:
             slot.wake_ns = waiter.deadline_ns
+            if a.host != NULL:
+                rs_host_wait(a.host, slot, waiter)
             return RS_WAIT
-        rs_queue_remove(&a.queue, waiter)
+        _adaptive_unqueue(gate, a, waiter)
         _adaptive_reject(a, ADAPTIVE_TOO_LATE, rejection)
         rejection.measured = (now_ns - waiter.enqueued_ns) / 1e9
         rejection.limit = (waiter.deadline_ns - waiter.enqueued_ns) / 1e9
@@ -182,13 +215,20 @@ cdef inline void _give_back(rs_gate *gate, rs_adaptive *a, rs_slot *slot) noexce
 cdef void _adaptive_cancel(rs_gate *gate, rs_slot *slot, int64_t now_ns) noexcept nogil:
     cdef rs_adaptive *a = _adaptive_of(gate)
     if slot.state == RS_SLOT_HELD:
+        if a.host != NULL:
+            _host_leave(a, slot.adaptive.flags)
         _give_back(gate, a, slot)
     elif slot.waiter.state == RS_WAITER_GRANTED:
         slot.waiter.state = RS_WAITER_IDLE
+        if a.host != NULL:
+            _host_leave(a, PLAIN_CALL)
         a.used -= 1
     elif slot.waiter.state == RS_WAITER_QUEUED:
-        rs_queue_remove(&a.queue, slot.waiter)
-    _adaptive_grant(gate, a, now_ns)
+        _adaptive_unqueue(gate, a, slot.waiter)
+    if a.host != NULL:
+        _adaptive_host_end(gate, a, now_ns)
+    else:
+        _adaptive_grant(gate, a, now_ns)
 
 
 cdef void _adaptive_settle(rs_gate *gate, rs_slot *slot, int outcome, int64_t latency_ns,
@@ -215,11 +255,17 @@ cdef void _adaptive_forget(rs_gate *gate, int64_t now_ns) noexcept nogil:
     cdef rs_adaptive *a = _adaptive_of(gate)
     a.used = a.passing = 0
     memset(&a.queue, 0, sizeof(a.queue))
+    if a.host != NULL:
+        rs_host_forget(a.host)
 
 
 cdef int _adaptive_pristine(rs_gate *gate, int64_t now_ns) noexcept nogil:
     cdef rs_adaptive *a = _adaptive_of(gate)
-    return a.used == 0 and a.passing == 0 and a.queue.head == NULL and rs_law_untouched(&a.law)
+    return (a.host == NULL and a.used == 0 and a.passing == 0 and a.queue.head == NULL
+            and rs_law_untouched(&a.law))
+
+
+include "adaptive_host.pxi"
 
 
 cdef rs_gate_ops ADAPTIVE_OPS                        # field by field: a struct made at once leaves the others undefined
@@ -234,6 +280,10 @@ ADAPTIVE_OPS.settle = _adaptive_settle
 ADAPTIVE_OPS.first_item = _adaptive_first_item
 ADAPTIVE_OPS.forget = _adaptive_forget
 ADAPTIVE_OPS.pristine = _adaptive_pristine
+cdef rs_gate_ops HOST_ADAPTIVE = ADAPTIVE_OPS
+HOST_ADAPTIVE.admit = _adaptive_host_admit
+HOST_ADAPTIVE.settle = _adaptive_host_settle
+HOST_ADAPTIVE.first_item = _adaptive_host_first_item
 
 
 cdef class AdaptiveGate(Gate):
@@ -249,6 +299,10 @@ cdef class AdaptiveGate(Gate):
         if <void *>&seen.adaptive != <void *>&self.adaptive:
             raise SystemError("resilio._native.gates was built against another gate.h")
         self.ops = &ADAPTIVE_OPS
+
+    def __dealloc__(self):
+        rs_host_free(self.adaptive.host)
+        Py_XDECREF(self.cell)
 
     def __init__(self, config):
         """Make a gate without learned state, with the options of *config*, an `AdaptiveLimitConfig`."""
@@ -274,6 +328,7 @@ cdef class AdaptiveGate(Gate):
             a.generation += 1
         a.law.start = start
         rs_law_bound(&a.law, floor, ceiling)
+        _set_rules(a, rs_rules(kind=kind, start=config.start, floor=config.floor, ceiling=config.ceiling))
         a.most_queued = max_queued
         a.max_wait_ns = max_wait_ns
         _note(gate, a, now_ns)
@@ -288,6 +343,8 @@ cdef class AdaptiveGate(Gate):
         rs_lock_acquire(&self.lock)
         rs_law_reset(&self.adaptive.law)
         self.adaptive.generation += 1
+        if self.adaptive.host != NULL:
+            _host_reset(&self.adaptive, now_ns)
         _note(gate, &self.adaptive, now_ns)
         _adaptive_grant(gate, &self.adaptive, now_ns)
         rs_lock_release(&self.lock)
@@ -306,6 +363,7 @@ cdef class AdaptiveGate(Gate):
         """Return `(limit, learned, baseline_ns, mean_ns, used, passing)`, read at one moment; 0 ns: unknown."""
         cdef rs_adaptive seen
         rs_lock_acquire(&self.lock)
+        _adaptive_look(&self.adaptive)
         seen = self.adaptive
         rs_lock_release(&self.lock)
         return (seen.law.limit, seen.law.learned, rs_law_baseline(&seen.law), seen.law.mean, seen.used, seen.passing)
@@ -313,9 +371,67 @@ cdef class AdaptiveGate(Gate):
     @property
     def limit(self):
         """The limit in force."""
-        return self.adaptive.law.limit
+        rs_lock_acquire(&self.lock)
+        _adaptive_follow(&self.adaptive)
+        cdef double limit = self.adaptive.law.limit
+        rs_lock_release(&self.lock)
+        return limit
 
     @property
     def used(self):
         """Permits held, or granted to a waiter that has not come for them yet."""
         return self.adaptive.used
+
+    @property
+    def used_by_host(self):
+        """The same in all workers of the host; in this process if its permits are its own."""
+        rs_lock_acquire(&self.lock)
+        cdef double used = _adaptive_used_by_all(&self.adaptive)
+        rs_lock_release(&self.lock)
+        return <int64_t>used
+
+    def cell_wanted(self):
+        """
+        Return the kind, stock and size in bytes of the cell that the limit needs in a region of the host.
+
+        It is the cell that the gate has, as long as there is room for its ceiling.
+        """
+        cdef rs_host *host = self.adaptive.host
+        cdef rs_rules rules = rs_rules_of(self.adaptive.rules)
+        if host == NULL or rules.ceiling > host.hold.room:
+            self.stock = b"%d,%d,%d,%d,%d" % (rules.kind, rules.start, rules.floor, rules.ceiling, sizeof(rs_law))
+            self.room = _room_for(rules.ceiling)
+        return RS_CELL_ADAPTIVE, self.stock, rs_host_law_size(self.room)
+
+    def share(self, Cell cell):
+        """
+        Learn and admit together with all workers of *cell*; None: alone again, from what was learned.
+
+        Calls that hold a permit keep it, and are not counted among the host's.
+        """
+        cdef rs_gate *gate = <rs_gate *><PyObject *>self
+        cdef rs_adaptive *a = &self.adaptive
+        cdef rs_host_law *learning = NULL if cell is None else <rs_host_law *>cell.body
+        cdef rs_host *host
+        cdef rs_host *old
+        cdef PyObject *new
+        cdef PyObject *before
+        cdef int64_t now_ns = clock.now_ns()
+        host = _host_of(cell, NULL if learning == NULL else rs_host_law_permits(learning), self.room)
+        new = _owned(cell)
+        if learning != NULL:
+            rs_host_law_init(learning, rs_rules_of(a.rules))
+        rs_lock_acquire(&self.lock)
+        _adaptive_look(a)
+        old, a.host = a.host, host
+        a.learning = learning
+        before, self.cell = self.cell, new
+        self.ops = &ADAPTIVE_OPS if host == NULL else &HOST_ADAPTIVE
+        a.generation += 1
+        if a.queue.head != NULL and host != NULL:
+            rs_host_queued(host, a.queue.head, now_ns)
+        rs_host_free(old)
+        _adaptive_grant(gate, a, now_ns)
+        rs_lock_release(&self.lock)
+        Py_XDECREF(before)
+        self.deliver()

@@ -1,6 +1,7 @@
 """The state of a bulkhead."""
 
-from libc.stdint cimport int64_t, uint8_t, uint64_t
+from cpython.object cimport PyObject
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from resilio._native.gate cimport Gate, rs_gate, rs_queue, rs_waiter
 
 ctypedef struct rs_bulkhead:
@@ -15,6 +16,8 @@ ctypedef struct rs_bulkhead:
     rs_queue queue
     int64_t patient         # queued waiters without a limit, which the bound does not count
     rs_queue idlers         # woken when no permit is held and no call waits
+    int64_t configured      # permits by the options: `capacity`, unless the host's limit was moved elsewhere
+    rs_host *host           # the permits are the host's; NULL: this process's own
 
 # The memory of a BulkheadGate seen from C, where nothing may touch a reference count; checked at import.
 ctypedef struct rs_bulkhead_object:
@@ -25,4 +28,7 @@ cdef class BulkheadGate(Gate):
     cdef rs_bulkhead bulkhead
     cdef uint64_t bad_weights
     cdef object weigher         # a function, or None; read and replaced under the lock
+    cdef PyObject *cell         # keeps `bulkhead.host` valid; owned, see host.pxi
     cdef set watching
+    cdef bytes stock            # of the cell that it wants, or has
+    cdef uint32_t room          # permits in that cell

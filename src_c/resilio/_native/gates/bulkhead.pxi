@@ -15,6 +15,7 @@ from libc.string cimport memset
 from resilio._native import clock
 from resilio._native.gate cimport *
 from resilio._native.options cimport ns_of
+from resilio._native.shared cimport RS_CELL_PERMITS, Cell
 
 cdef extern from "Python.h":
     object PyObject_Vectorcall(object, PyObject *const *, size_t, PyObject *)
@@ -52,6 +53,7 @@ cdef PyObject *_patient = <PyObject *>PATIENT
 
 
 include "bulkhead_machine.pxi"
+include "bulkhead_host.pxi"
 
 
 # ---- weights ---------------------------------------------------------------------------------------------------------
@@ -102,6 +104,17 @@ BULKHEAD_PLAIN.forget = _bulkhead_forget
 BULKHEAD_PLAIN.pristine = _bulkhead_pristine
 cdef rs_gate_ops WEIGHED = BULKHEAD_PLAIN
 WEIGHED.prepare = _bulkhead_prepare
+cdef rs_gate_ops HOST_BULKHEAD = BULKHEAD_PLAIN
+HOST_BULKHEAD.admit = _bulkhead_host_admit
+HOST_BULKHEAD.settle = _bulkhead_host_settle
+cdef rs_gate_ops HOST_WEIGHED = HOST_BULKHEAD
+HOST_WEIGHED.prepare = _bulkhead_prepare
+
+
+cdef const rs_gate_ops *_bulkhead_ops(rs_bulkhead *b) noexcept nogil:
+    if b.host != NULL:
+        return &HOST_BULKHEAD if b.weight != 0 else &HOST_WEIGHED
+    return &BULKHEAD_PLAIN if b.weight != 0 else &WEIGHED
 
 
 cdef class BulkheadGate(Gate):
@@ -118,6 +131,10 @@ cdef class BulkheadGate(Gate):
             raise SystemError("resilio._native.gates was built against another gate.h")
         self.ops = &BULKHEAD_PLAIN
         self.watching = set()
+
+    def __dealloc__(self):
+        rs_host_free(self.bulkhead.host)
+        Py_XDECREF(self.cell)
 
     def __init__(self, config):
         """Make an empty bulkhead with the options of *config*, a `BulkheadConfig`."""
@@ -141,16 +158,57 @@ cdef class BulkheadGate(Gate):
         cdef object weigher = weight if constant == 0 else None
         rs_lock_acquire(&self.lock)
         self.weigher = weigher
-        self.ops = &WEIGHED if constant == 0 else &BULKHEAD_PLAIN
         self.bulkhead.weight = constant
-        self.bulkhead.capacity = max_concurrent
+        self.ops = _bulkhead_ops(&self.bulkhead)
+        _set_capacity(&self.bulkhead, max_concurrent)
         self.bulkhead.most_queued = max_queued
         self.bulkhead.max_wait_ns = max_wait_ns
         self.bulkhead.order = code
         self.bulkhead.chosen = NULL
-        _reject_queued(gate, &self.bulkhead, max_concurrent, TOO_HEAVY)
+        _reject_queued(gate, &self.bulkhead, self.bulkhead.capacity, TOO_HEAVY)
         _bulkhead_grant(gate, &self.bulkhead, now_ns)
         rs_lock_release(&self.lock)
+        self.deliver()
+
+    def cell_wanted(self):
+        """
+        Return the kind, stock and size in bytes of the cell that the permits need in a region of the host.
+
+        It is the cell that the gate has, as long as there is room for its permits.
+        """
+        cdef int64_t permits = self.bulkhead.configured
+        cdef rs_host *host = self.bulkhead.host
+        if host == NULL or permits > host.hold.room:
+            self.stock = b"%d" % permits
+            self.room = _room_for(SPARE_ROOM * permits)
+        return RS_CELL_PERMITS, self.stock, rs_permits_size(self.room)
+
+    def share(self, Cell cell):
+        """
+        Take permits from *cell*, with all its workers; None: from this process's own again.
+
+        Calls that hold a permit keep it, and are not counted among the host's.
+        """
+        cdef rs_gate *gate = <rs_gate *><PyObject *>self
+        cdef rs_bulkhead *b = &self.bulkhead
+        cdef rs_host *host = _host_of(cell, NULL if cell is None else <rs_permits *>cell.body, self.room)
+        cdef rs_host *old
+        cdef PyObject *new = _owned(cell)
+        cdef PyObject *before
+        cdef int64_t now_ns = clock.now_ns()
+        if host != NULL:
+            rs_permits_begin(host.hold.permits, <uint32_t>b.configured)
+        rs_lock_acquire(&self.lock)
+        old, b.host = b.host, host
+        before, self.cell = self.cell, new
+        self.ops = _bulkhead_ops(b)
+        b.capacity = b.configured
+        if b.queue.head != NULL and host != NULL:
+            rs_host_queued(host, b.queue.head, now_ns)
+        rs_host_free(old)
+        _bulkhead_grant(gate, b, now_ns)
+        rs_lock_release(&self.lock)
+        Py_XDECREF(before)
         self.deliver()
 
     def close(self):
@@ -204,13 +262,24 @@ cdef class BulkheadGate(Gate):
 
     @property
     def capacity(self):
-        """The number of permits, free and held."""
+        """The number of permits, free and held; the host's if they are shared."""
+        rs_lock_acquire(&self.lock)
+        _bulkhead_follow(&self.bulkhead)
+        rs_lock_release(&self.lock)
         return self.bulkhead.capacity
 
     @property
     def used(self):
         """Permits held, or granted to a waiter that has not taken them yet."""
         return self.bulkhead.used
+
+    @property
+    def used_by_host(self):
+        """The same in all workers of the host; in this process if its permits are its own."""
+        rs_lock_acquire(&self.lock)
+        cdef double used = _used_by_all(&self.bulkhead)
+        rs_lock_release(&self.lock)
+        return <int64_t>used
 
     @property
     def closed(self):

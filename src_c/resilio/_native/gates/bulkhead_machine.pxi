@@ -4,6 +4,9 @@ The bulkhead's permits and queue, part of bulkhead.pxi: it runs with the gate's 
 A waiter gets its permits when its turn comes (`_bulkhead_grant`), before it is woken. They count as used until it polls
 (takes them) or is cancelled (gives them back). So a newcomer cannot slip in between, and no permit is lost when a
 cancellation meets a grant.
+
+If the permits are the host's (bulkhead_host.pxi), `used` counts what the calls of this process have. Permits are taken
+in `_bulkhead_take` alone.
 """
 
 cdef inline rs_bulkhead *_bulkhead_of(rs_gate *gate) noexcept nogil:
@@ -37,11 +40,24 @@ cdef rs_waiter *_next_in_order(rs_bulkhead *b, int64_t now_ns) noexcept nogil:
     return b.queue.tail
 
 
-cdef inline void _bulkhead_leave(rs_bulkhead *b, rs_waiter *waiter) noexcept nogil:
+cdef inline void _bulkhead_leave(rs_gate *gate, rs_bulkhead *b, rs_waiter *waiter) noexcept nogil:
     rs_queue_remove(&b.queue, waiter)
     b.patient -= waiter.deadline_ns == RS_NEVER
     if b.chosen == waiter:
         b.chosen = NULL
+    if b.host != NULL:
+        rs_host_unqueued(gate, b.host, &b.queue, waiter, b.order == LIFO)
+
+
+cdef int64_t _bulkhead_take(rs_bulkhead *b, int64_t amount) noexcept nogil:
+    """Take *amount* permits, all or none; return how many were free, or *amount* if more were."""
+    cdef int64_t free = -1 if b.host == NULL else rs_host_take(b.host, b.used, amount)
+    if free < 0:
+        free = max(b.capacity - b.used, 0)
+    if free < amount:
+        return free
+    b.used += amount
+    return amount
 
 
 cdef void _wake_idlers(rs_gate *gate, rs_bulkhead *b) noexcept nogil:
@@ -55,20 +71,22 @@ cdef void _wake_idlers(rs_gate *gate, rs_bulkhead *b) noexcept nogil:
 cdef void _bulkhead_grant(rs_gate *gate, rs_bulkhead *b, int64_t now_ns) noexcept nogil:
     """Move free permits to waiters in order, and wake them. The order is decided when permits are free."""
     cdef rs_waiter *waiter
-    while b.queue.head != NULL and b.used < b.capacity:
+    cdef int64_t free
+    while b.queue.head != NULL and (b.host != NULL or b.used < b.capacity):
         waiter = b.chosen if b.chosen != NULL else _next_in_order(b, now_ns)
         if rs_waiter_expired(waiter, now_ns):
-            _bulkhead_leave(b, waiter)
+            _bulkhead_leave(gate, b, waiter)
             waiter.state = RS_WAITER_REJECTED
             waiter.reason = RS_EXPIRED
             rs_gate_wake(gate, waiter)
             continue
-        if waiter.amount > b.capacity - b.used:
-            b.chosen = waiter
+        free = _bulkhead_take(b, waiter.amount)
+        if free < waiter.amount:
+            if free > 0:
+                b.chosen = waiter
             return
-        _bulkhead_leave(b, waiter)
+        _bulkhead_leave(gate, b, waiter)
         waiter.state = RS_WAITER_GRANTED
-        b.used += waiter.amount
         rs_gate_wake(gate, waiter)
     if b.used == 0 and b.idlers.head != NULL:
         _wake_idlers(gate, b)
@@ -80,7 +98,7 @@ cdef void _reject_queued(rs_gate *gate, rs_bulkhead *b, int64_t heavier_than, ui
     while waiter != NULL:
         following = waiter.next
         if waiter.amount > heavier_than:
-            _bulkhead_leave(b, waiter)
+            _bulkhead_leave(gate, b, waiter)
             waiter.state = RS_WAITER_REJECTED
             waiter.reason = reason
             rs_gate_wake(gate, waiter)
@@ -91,7 +109,7 @@ cdef void _reject_queued(rs_gate *gate, rs_bulkhead *b, int64_t heavier_than, ui
 
 cdef int _bulkhead_reject(rs_bulkhead *b, int reason, int64_t amount, rs_rejection *rejection) noexcept nogil:
     rejection.reason = reason
-    rejection.measured = b.used
+    rejection.measured = _used_by_all(b)
     rejection.limit = b.capacity
     rejection.retry_after_ns = -1
     if reason == BULKHEAD_QUEUE_FULL:
@@ -142,17 +160,22 @@ cdef int _bulkhead_queue(rs_gate *gate, rs_bulkhead *b, rs_slot *slot, const rs_
     waiter.deadline_ns = RS_NEVER if patient else now_ns + b.max_wait_ns
     b.patient += patient
     rs_queue_push(&b.queue, waiter, now_ns)
-    slot.wake_ns = waiter.deadline_ns
-    return RS_WAIT
+    if b.host != NULL:
+        rs_host_queued(b.host, waiter, now_ns)
+    return _bulkhead_wait(b, slot, waiter)
+
+
+cdef inline void _bulkhead_weigh(rs_bulkhead *b, rs_slot *slot) noexcept nogil:
+    if b.weight != 0:
+        slot.bulkhead.weight = b.weight
+    elif not 1 <= slot.bulkhead.weight <= BULKHEAD_TOO_MUCH:
+        slot.bulkhead.weight = 1                     # the weigher was set between `prepare` and here
 
 
 cdef int _bulkhead_admit(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now_ns,
                          rs_rejection *rejection) noexcept nogil:
     cdef rs_bulkhead *b = _bulkhead_of(gate)
-    if b.weight != 0:
-        slot.bulkhead.weight = b.weight
-    elif not 1 <= slot.bulkhead.weight <= BULKHEAD_TOO_MUCH:
-        slot.bulkhead.weight = 1                     # the weigher was set between `prepare` and here
+    _bulkhead_weigh(b, slot)
     # Queued calls go first, even if a lighter call would fit.
     if b.queue.head == NULL and slot.bulkhead.weight <= b.capacity - b.used and not b.closed:
         b.used += slot.bulkhead.weight
@@ -163,7 +186,7 @@ cdef int _bulkhead_admit(rs_gate *gate, rs_slot *slot, const rs_request *request
 cdef int _give_up(rs_gate *gate, rs_bulkhead *b, rs_waiter *waiter, int64_t now_ns,
                   rs_rejection *rejection) noexcept nogil:
     cdef int64_t longest = waiter.deadline_ns - waiter.enqueued_ns
-    _bulkhead_leave(b, waiter)
+    _bulkhead_leave(gate, b, waiter)
     _bulkhead_grant(gate, b, now_ns)                 # the calls behind a heavy one may fit
     rejection.reason = BULKHEAD_TOO_LATE
     rejection.measured = (now_ns - waiter.enqueued_ns) / 1e9
@@ -178,8 +201,10 @@ cdef int _bulkhead_poll(rs_gate *gate, rs_slot *slot, int64_t now_ns, rs_rejecti
     if waiter.state == RS_WAITER_QUEUED:
         if now_ns >= waiter.deadline_ns:
             return _give_up(gate, b, waiter, now_ns, rejection)
-        slot.wake_ns = waiter.deadline_ns
-        return RS_WAIT
+        if b.host != NULL and rs_host_asks(b.host, waiter, now_ns):
+            _bulkhead_ask(gate, b, now_ns)
+    if waiter.state == RS_WAITER_QUEUED:
+        return _bulkhead_wait(b, slot, waiter)
     if waiter.state == RS_WAITER_GRANTED:
         waiter.state = RS_WAITER_IDLE
         return RS_ADMITTED
@@ -198,8 +223,11 @@ cdef void _bulkhead_cancel(rs_gate *gate, rs_slot *slot, int64_t now_ns) noexcep
         slot.waiter.state = RS_WAITER_IDLE
         b.used -= slot.waiter.amount
     elif slot.waiter.state == RS_WAITER_QUEUED:
-        _bulkhead_leave(b, slot.waiter)
-    _bulkhead_grant(gate, b, now_ns)
+        _bulkhead_leave(gate, b, slot.waiter)
+    if b.host != NULL:
+        _bulkhead_host_end(gate, b, now_ns)
+    else:
+        _bulkhead_grant(gate, b, now_ns)
 
 
 cdef void _bulkhead_settle(rs_gate *gate, rs_slot *slot, int outcome, int64_t latency_ns,
@@ -217,3 +245,5 @@ cdef void _bulkhead_forget(rs_gate *gate, int64_t now_ns) noexcept nogil:
     b.patient = 0
     memset(&b.queue, 0, sizeof(b.queue))
     memset(&b.idlers, 0, sizeof(b.idlers))
+    if b.host != NULL:
+        rs_host_forget(b.host)

@@ -36,7 +36,8 @@ int rs_run_bypassed(void)
 /* The time at which a wait is polled: now, or under testing.no_wait() the end of the wait. */
 int64_t rs_wait_now(const rs_run *run)
 {
-    int64_t now = rs_clock_now(rs_clk), wake = run->slots[run->cursor].wake_ns;
+    const rs_slot *slot = &run->slots[run->cursor];
+    int64_t now = rs_clock_now(rs_clk), wake = slot->flags & RS_ASKS ? slot->waiter->deadline_ns : slot->wake_ns;
     return wake != RS_NEVER && wake > now && rs_skips_waits() ? wake : now;
 }
 
