@@ -25,10 +25,13 @@ class AdaptiveLimitMachine(RuleBasedStateMachine):
     def begin(self, max_queued: int, max_wait_ms: int) -> None:
         self.loop = StepLoop()
         wait = max_wait_ms / 1e3 if max_queued else None
-        self.limit = adaptive_limit(law="aimd", start=START, ceiling=9, max_queued=max_queued, max_wait=wait)
+        self.limit = self._made(law="aimd", start=START, ceiling=9, max_queued=max_queued, max_wait=wait)
         self.oracle = AdaptiveOracle(Aimd(float(START), 1.0, 9.0), max_queued, max_wait_ms * MS)
         self.tasks: dict[int, asyncio.Future[Any]] = {}
         self.keys = iter(range(10**9))
+
+    def _made(self, **options: Any) -> AdaptiveLimit:
+        return adaptive_limit(**options)
 
     def teardown(self) -> None:
         if hasattr(self, "loop"):

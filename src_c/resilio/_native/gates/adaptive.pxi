@@ -16,7 +16,7 @@ and `used` counts the calls of this process.
 
 from cpython.object cimport PyObject
 from libc.math cimport fabs
-from libc.stdint cimport int64_t, uint8_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from resilio._native import clock
@@ -35,7 +35,10 @@ cdef const char *ADAPTIVE_STATES[2]                  # no real states: recording
 ADAPTIVE_STATES[:] = ["limiting", NULL]
 
 cdef enum Mark:
-    PLAIN_CALL, PASSING = 1, TAUGHT = 2     # bits of slot.adaptive.flags
+    PLAIN_CALL, PASSING = 1, TAUGHT = 2, COUNTED = 4      # bits of slot.adaptive.flags; counted by the host
+
+cdef enum:
+    FLAGS = 3                               # so many
 
 cdef double NOTABLE = 0.2                   # share by which the limit moves before listeners are notified
 
@@ -48,6 +51,11 @@ cdef inline bint _is_free(rs_adaptive *a) noexcept nogil:
     return <double>(a.used + 1) <= a.law.limit
 
 
+cdef inline uint64_t _generation(rs_adaptive *a) noexcept nogil:
+    """Of the learned state: calls that began in an earlier one teach nothing."""
+    return a.generation if a.host == NULL else a.generation + a.learning.resets
+
+
 cdef inline bint _adaptive_take(rs_adaptive *a) noexcept nogil:
     """Take a permit if there is one."""
     cdef int64_t free = -1 if a.host == NULL else rs_host_take(a.host, a.used, 1)
@@ -57,9 +65,10 @@ cdef inline bint _adaptive_take(rs_adaptive *a) noexcept nogil:
     return free
 
 
-cdef inline int64_t _adaptive_enter(rs_gate *gate, rs_adaptive *a) noexcept nogil:
+cdef inline int64_t _adaptive_enter(rs_gate *gate, rs_adaptive *a, uint32_t *flags) noexcept nogil:
     """Return the number of calls in flight, with the one that has just taken a permit."""
-    return a.used + a.passing if a.host == NULL else _host_enter(gate, a)
+    flags[0] = PLAIN_CALL
+    return a.used + a.passing if a.host == NULL else _host_enter(gate, a, flags)
 
 
 # ---- the queue -------------------------------------------------------------------------------------------------------
@@ -73,6 +82,7 @@ cdef inline void _adaptive_unqueue(rs_gate *gate, rs_adaptive *a, rs_waiter *wai
 cdef void _adaptive_grant(rs_gate *gate, rs_adaptive *a, int64_t now_ns) noexcept nogil:
     """Move free permits to the longest waiting calls, and wake them."""
     cdef rs_waiter *waiter = a.queue.head
+    cdef uint32_t flags
     while waiter != NULL and (a.host != NULL or _is_free(a)):
         if rs_waiter_expired(waiter, now_ns):
             _adaptive_unqueue(gate, a, waiter)
@@ -81,7 +91,7 @@ cdef void _adaptive_grant(rs_gate *gate, rs_adaptive *a, int64_t now_ns) noexcep
         elif _adaptive_take(a):
             _adaptive_unqueue(gate, a, waiter)
             waiter.state = RS_WAITER_GRANTED
-            waiter.amount = _adaptive_enter(gate, a)
+            waiter.amount = _adaptive_enter(gate, a, &flags) << FLAGS | flags
         else:
             return
         rs_gate_wake(gate, waiter)
@@ -196,8 +206,9 @@ cdef int _adaptive_poll(rs_gate *gate, rs_slot *slot, int64_t now_ns, rs_rejecti
         return RS_REJECTED
     if waiter.state == RS_WAITER_GRANTED:
         waiter.state = RS_WAITER_IDLE
-        slot.adaptive.inflight = waiter.amount
-        slot.adaptive.generation = a.generation
+        slot.adaptive.inflight = waiter.amount >> FLAGS
+        slot.adaptive.flags = <uint32_t>waiter.amount & ((1 << FLAGS) - 1)
+        slot.adaptive.generation = _generation(a)
         return RS_ADMITTED
     return _adaptive_reject(a, waiter.reason, rejection)
 
@@ -221,7 +232,7 @@ cdef void _adaptive_cancel(rs_gate *gate, rs_slot *slot, int64_t now_ns) noexcep
     elif slot.waiter.state == RS_WAITER_GRANTED:
         slot.waiter.state = RS_WAITER_IDLE
         if a.host != NULL:
-            _host_leave(a, PLAIN_CALL)
+            _host_leave(a, <uint32_t>slot.waiter.amount & ((1 << FLAGS) - 1))
         a.used -= 1
     elif slot.waiter.state == RS_WAITER_QUEUED:
         _adaptive_unqueue(gate, a, slot.waiter)
@@ -328,7 +339,7 @@ cdef class AdaptiveGate(Gate):
             a.generation += 1
         a.law.start = start
         rs_law_bound(&a.law, floor, ceiling)
-        _set_rules(a, rs_rules(kind=kind, start=config.start, floor=config.floor, ceiling=config.ceiling))
+        _set_rules(a, rs_rules(kind=kind, start=config.start, floor=config.floor, ceiling=config.ceiling), now_ns)
         a.most_queued = max_queued
         a.max_wait_ns = max_wait_ns
         _note(gate, a, now_ns)

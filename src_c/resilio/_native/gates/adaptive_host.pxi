@@ -29,7 +29,7 @@ cdef double _adaptive_used_by_all(rs_adaptive *a) noexcept nogil:
     return a.used if a.host == NULL or rs_host_limit(a.host) == 0 else rs_permits_used(a.host.hold.permits)
 
 
-cdef void _set_rules(rs_adaptive *a, rs_rules rules) noexcept nogil:
+cdef void _set_rules(rs_adaptive *a, rs_rules rules, int64_t now_ns) noexcept nogil:
     """Take the options. A worker that gets the same again does not undo what another has changed."""
     cdef uint64_t before = a.rules
     a.rules = rs_rules_word(rules)
@@ -37,51 +37,63 @@ cdef void _set_rules(rs_adaptive *a, rs_rules rules) noexcept nogil:
         rules.ceiling = min(rules.ceiling, a.host.hold.room)
         rules.floor = min(rules.floor, rules.ceiling)
         rs_host_law_set_rules(a.learning, rules)
+        _host_turn(a, rs_hold_owner(&a.host.hold), now_ns)
 
 
 # ---- calls in flight -------------------------------------------------------------------------------------------------
 
-cdef int64_t _host_enter(rs_gate *gate, rs_adaptive *a) noexcept nogil:
-    cdef int64_t inflight = rs_host_law_enter(a.learning)
+cdef int64_t _host_enter(rs_gate *gate, rs_adaptive *a, uint32_t *flags) noexcept nogil:
+    cdef int64_t inflight
+    if rs_hold_owner(&a.host.hold) == 0:
+        return a.used + a.passing
+    flags[0] = COUNTED
+    inflight = rs_host_law_enter(a.learning)
     if gate.enforce_share == UINT32_MAX:
         return inflight
     return inflight + rs_host_law_passing(a.learning, a.host.hold.member)
 
 
-cdef int64_t _host_pass(rs_adaptive *a) noexcept nogil:
-    """A call passes without a permit. The law needs to know of those of all workers."""
+cdef int64_t _host_level(rs_adaptive *a) noexcept nogil:
+    """Calls in flight in the host; without a slot in this process."""
+    if rs_hold_owner(&a.host.hold) == 0:
+        return a.used + a.passing
+    return rs_host_law_inflight(a.learning) + (rs_host_law_passing(a.learning, a.host.hold.member) if a.passing else 0)
+
+
+cdef void _host_set_passing(rs_adaptive *a, int64_t passing) noexcept nogil:
+    """Show to all workers how many calls of this one hold no permit: the law needs to know."""
     cdef uint32_t owner = rs_hold_owner(&a.host.hold)
     if owner != 0:
-        rs_host_law_set_passing(a.learning, owner, <uint32_t>a.passing)
-    return rs_host_law_inflight(a.learning) + rs_host_law_passing(a.learning, a.host.hold.member)
+        rs_host_law_set_passing(a.learning, owner, <uint32_t>passing)
+
+
+cdef int64_t _host_pass(rs_adaptive *a) noexcept nogil:
+    _host_set_passing(a, a.passing)
+    return _host_level(a)
 
 
 cdef int64_t _host_leave(rs_adaptive *a, uint32_t flags) noexcept nogil:
-    """Return the number of calls in flight, with the one that ends."""
-    cdef uint32_t owner
-    if not flags & PASSING:
-        return rs_host_law_leave(a.learning) + (rs_host_law_passing(a.learning, a.host.hold.member) if a.passing else 0)
-    cdef int64_t inflight = rs_host_law_inflight(a.learning) + rs_host_law_passing(a.learning, a.host.hold.member)
-    owner = rs_hold_owner(&a.host.hold)
-    if owner != 0:
-        rs_host_law_set_passing(a.learning, owner, <uint32_t>(a.passing - 1))
-    return inflight
+    """A call with these flags ends. Return the number in flight, with this one."""
+    cdef int64_t level = _host_level(a)
+    if flags & COUNTED:
+        rs_host_law_leave(a.learning)
+    elif flags & PASSING:
+        _host_set_passing(a, a.passing - 1)
+    return level
 
 
 # ---- learning --------------------------------------------------------------------------------------------------------
 
 cdef void _host_turn(rs_adaptive *a, uint32_t owner, int64_t now_ns) noexcept nogil:
     cdef rs_law_words words
-    if rs_host_law_turn(a.learning, a.host.hold.member, owner, now_ns, &words):
+    if owner != 0 and rs_host_law_turn(a.learning, a.host.hold.member, owner, now_ns, &words):
         a.law = words.law
 
 
 cdef void _host_reset(rs_adaptive *a, int64_t now_ns) noexcept nogil:
     """Forget what the host has learned, for all of its workers."""
-    cdef uint32_t owner = rs_hold_owner(&a.host.hold)
     rs_host_law_reset(a.learning)
-    if owner != 0:
-        _host_turn(a, owner, now_ns)
+    _host_turn(a, rs_hold_owner(&a.host.hold), now_ns)
 
 
 cdef void _host_notice(rs_gate *gate, rs_adaptive *a, int64_t now_ns) noexcept nogil:
@@ -99,9 +111,13 @@ cdef void _host_learn(rs_gate *gate, rs_adaptive *a, rs_slot *slot, int64_t late
                       int64_t now_ns) noexcept nogil:
     cdef uint32_t owner = rs_hold_owner(&a.host.hold)
     cdef rs_sample sample
-    if owner == 0 or slot.adaptive.flags & TAUGHT or slot.adaptive.generation != a.generation + a.learning.resets:
+    if slot.adaptive.flags & TAUGHT or slot.adaptive.generation != _generation(a):
         return
     slot.adaptive.flags |= TAUGHT
+    if owner == 0:
+        rs_law_learn(&a.law, latency_ns, slot.adaptive.inflight, present, dropped, now_ns - a.host.hold.member.epoch_ns)
+        _note(gate, a, now_ns)
+        return
     sample.end_ns, sample.latency_ns, sample.dropped = now_ns, latency_ns, dropped
     sample.inflight, sample.present = <uint32_t>slot.adaptive.inflight, <uint32_t>max(present, 1)
     rs_host_law_note(a.learning, a.host.hold.member, owner, &sample)
@@ -129,11 +145,13 @@ cdef void _adaptive_host_end(rs_gate *gate, rs_adaptive *a, int64_t now_ns) noex
 cdef int _adaptive_host_admit(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now_ns,
                               rs_rejection *rejection) noexcept nogil:
     cdef rs_adaptive *a = _adaptive_of(gate)
-    slot.adaptive.generation = a.generation + a.learning.resets
-    slot.adaptive.flags = PLAIN_CALL
+    cdef uint32_t flags = PLAIN_CALL
+    slot.adaptive.generation = _generation(a)
     if a.queue.head == NULL and _adaptive_take(a):
-        slot.adaptive.inflight = _host_enter(gate, a)
+        slot.adaptive.inflight = _host_enter(gate, a, &flags)
+        slot.adaptive.flags = flags
         return RS_ADMITTED
+    slot.adaptive.flags = flags
     _adaptive_follow(a)
     return _adaptive_queue(gate, a, slot, request, now_ns, rejection)
 
@@ -153,6 +171,6 @@ cdef void _adaptive_host_settle(rs_gate *gate, rs_slot *slot, int outcome, int64
 
 cdef void _adaptive_host_first_item(rs_gate *gate, rs_slot *slot, int64_t latency_ns, int64_t now_ns) noexcept nogil:
     cdef rs_adaptive *a = _adaptive_of(gate)
-    _host_learn(gate, a, slot, latency_ns, rs_host_law_inflight(a.learning), False, now_ns)
+    _host_learn(gate, a, slot, latency_ns, _host_level(a), False, now_ns)
     if a.queue.head != NULL:
         _adaptive_grant(gate, a, now_ns)
