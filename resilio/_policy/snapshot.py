@@ -24,6 +24,8 @@ class Sharing:
         degraded: Why the policy is this process's own for now: "no_slot", "no_region", ...; None: it is shared.
 
         since: Seconds since that last changed.
+
+        used: Permits that the calls of all processes hold, of a policy with permits (`limit` is theirs too); else None.
     """
 
     scope: str
@@ -31,6 +33,7 @@ class Sharing:
     leader: bool = False
     degraded: str | None = None
     since: float = 0.0
+    used: int | None = None
 
 
 @attrs.frozen(kw_only=True)

@@ -56,10 +56,14 @@ static inline void rs_host_forget(rs_host *host)
     host->announced = 0;
 }
 
-/* The host's limit; 0: this worker has no slot, or there is none yet. */
-static inline uint32_t rs_host_limit(rs_host *host)
+/* The host's limit; 0: this worker has no slot and gets none, so that its calls are the process's own. To read it makes no
+   worker of a process that has made no call. */
+static inline uint32_t rs_host_limit(const rs_host *host)
 {
-    return rs_hold_owner(&host->hold) ? rs_hold_bounds(&host->hold).limit : 0;
+    const rs_member *me = host->hold.member;
+    int is_apart = atomic_load_explicit(&me->owner, memory_order_relaxed) == 0
+                   && __atomic_load_n(&me->join, __ATOMIC_RELAXED) == NULL;
+    return is_apart ? 0 : rs_hold_bounds(&host->hold).limit;
 }
 
 /* ---- permits --------------------------------------------------------------------------------------------------- */

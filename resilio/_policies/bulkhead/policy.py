@@ -6,13 +6,16 @@ process. When not: if the right number is unknown or changes, an adaptive limit 
 limited, not concurrent requests, use a rate limit. It is not a timeout (a call that hangs keeps its permit until it is
 ended by other means), nor a connection pool.
 
-The limit holds for the process: for all threads and event loops together. Each waiter is woken in its own loop.
+The limit holds for the process: for all threads and event loops together, and with `scope="host"` for all processes of a
+group on the host. Each waiter is woken in its own loop.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from typing import TypeVar, get_args
+
+import attrs
 
 from resilio import _backends
 from resilio._native import clock
@@ -23,6 +26,7 @@ from resilio._options.validators import choice, positive_int, reject, seconds, w
 from resilio._policies.bulkhead.map import BulkheadMap
 from resilio._policy.base import Policy, make
 from resilio._policy.factory import makes
+from resilio._policy.snapshot import Sharing
 from resilio._policy.types import Order, SecondsOrNone, Time
 
 __all__ = ["Bulkhead", "BulkheadConfig", "bulkhead"]
@@ -68,6 +72,10 @@ class Bulkhead(Policy[BulkheadConfig]):
     def _limit(self) -> float:
         return self._gate.capacity
 
+    def _sharing(self) -> Sharing | None:
+        sharing = super()._sharing()
+        return None if sharing is None else attrs.evolve(sharing, used=self._gate.used_by_host)
+
     @property
     def used(self) -> int:
         """Permits held now: the sum of the weights of admitted calls."""
@@ -75,8 +83,8 @@ class Bulkhead(Policy[BulkheadConfig]):
 
     @property
     def available(self) -> int:
-        """Permits free now; below zero after a resize to fewer than are held."""
-        return self._gate.capacity - self._gate.used
+        """Permits free now, of the host if they are shared; below zero after a resize to fewer than are held."""
+        return self._gate.capacity - self._gate.used_by_host
 
     @property
     def weight_errors(self) -> int:

@@ -72,7 +72,6 @@ cdef class Cell:
     """
 
     cdef rs_member *member
-    cdef Member _keeps                  # `member` valid
     cdef void *body                     # on a line of its own; zeroes when it is new
     cdef const uint64_t *key
     cdef readonly Region region
