@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from oracles.adaptive_limit import AdaptiveOracle
 from oracles.laws import Aimd
 from oracles.stepping import StepLoop
-from resilio import OverloadedError, adaptive_limit
+from resilio import AdaptiveLimit, OverloadedError, adaptive_limit
 
 MS = 1_000_000
 START = 3

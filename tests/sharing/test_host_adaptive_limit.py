@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import operator
 import random
 import statistics
 from typing import Any
 
 import anyio
 import pytest
-
 from policies.test_adaptive_limit_machine import AdaptiveLimitMachine
+
 from resilio import adaptive_limit, events
 from resilio._native.shared import Region
 from resilio._policies.adaptive_limit import AdaptiveLimit
@@ -127,12 +129,12 @@ def test_samples_of_all_workers_are_learned_in_the_order_of_their_ends(vt):
             for permit in held.pop(0):
                 permit.failure(TimeoutError()) if drops else permit.success()
     assert workers.limits[0].snapshot().learned == pytest.approx(lone.snapshot().learned, rel=0.1)
-    for permit in sum(held, []):
+    for permit in functools.reduce(operator.iadd, held, []):
         permit.success()
 
 
 def test_a_ring_that_overflows_loses_samples_and_blocks_no_call(vt):
-    """A worker that has no turn for long (another was stopped in its turn) writes until its ring is full, and goes on."""
+    """A worker writes until its ring is full, and goes on; what it has lost is a part of many samples."""
     workers = Workers(2, start=40, law="aimd")
     mine, _ = workers
     for _ in range(500):  # at one moment: a turn each 8 samples, none of them waits
@@ -309,7 +311,7 @@ class Server:
 
 
 def served(vt: Any, limits: list[AdaptiveLimit], rate: float) -> tuple[float, float]:
-    """Return the share of the server's capacity that calls get within 0.1 s, and their median time, after five seconds."""
+    """Return the share of the server's capacity that calls get within 0.1 s, and their median time, after 5 s."""
     rnd, seconds = random.Random(1), 8.0
     times: list[float] = []
 
@@ -337,7 +339,7 @@ def served(vt: Any, limits: list[AdaptiveLimit], rate: float) -> tuple[float, fl
 
 def test_eight_workers_together_keep_the_queue_of_the_server_short(vt):
     """
-    Eight processes before one server, at twice its capacity: each probed its own limit, and what one gave up another took.
+    Eight processes before one server, at twice its capacity: what one limit gave up, the seven others took.
 
     With a limit each their calls take most of the deadline, all of it in a longer run; with one limit of the host they
     take twice the time of a free server, and the server does all that it can.

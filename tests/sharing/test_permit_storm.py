@@ -41,7 +41,9 @@ def storm(place: Path, seconds: float, kills: int, source: Path = SOURCES) -> di
     program = place / "storm"
     options = ["-std=gnu11", "-O2", f"-I{source / 'algorithms'}", f"-I{source / 'include'}", "-lpthread", "-lm"]
     subprocess.run([str(COMPILER), str(HERE / "permit_storm.c"), *options, "-o", str(program)], check=True)
-    ran = subprocess.run([str(program), str(place / "region"), str(seconds), str(kills)], stdout=-1, text=True, check=True)
+    ran = subprocess.run(
+        [str(program), str(place / "region"), str(seconds), str(kills)], stdout=-1, text=True, check=True
+    )
     return {name: int(number) for name, number in map(str.split, ran.stdout.splitlines())}
 
 

@@ -6,7 +6,7 @@ process. When not: if the right number is unknown or changes, an adaptive limit 
 limited, not concurrent requests, use a rate limit. It is not a timeout (a call that hangs keeps its permit until it is
 ended by other means), nor a connection pool.
 
-The limit holds for the process: for all threads and event loops together, and with `scope="host"` for all processes of a
+The limit holds for the process, for all threads and event loops together; with `scope="host"` for all processes of a
 group on the host. Each waiter is woken in its own loop.
 """
 

@@ -47,13 +47,10 @@ cdef extern from "host_law.h" nogil:
         uint32_t inflight
         uint32_t present
         int dropped
-    ctypedef struct rs_ring:
-        uint32_t passing
     ctypedef struct rs_host_law:
         uint64_t rules
         uint64_t resets
         uint64_t mean_ns
-        rs_ring ring[64]
     ctypedef union rs_law_words:
         rs_law law
         uint64_t resets
