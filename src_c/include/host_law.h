@@ -99,9 +99,10 @@ static inline void rs_host_law_note(rs_host_law *host, const rs_member *member, 
     (void)rs_ring_write(&host->ring[rs_owner_slot(owner) % RS_WORKERS], &since);
 }
 
-/* Learn from all samples, if it is nobody's turn, and publish the limit; *words*: the law afterwards. 1: it was done. */
-static RS_SLOW int rs_host_law_turn(rs_host_law *host, const rs_member *member, uint32_t owner, int64_t now_ns,
-                                     rs_law_words *words)
+/* Learn from all samples, unless another worker does, and publish the limit; *words*: the law afterwards. 1: done.
+   *over*: permits that this worker is about to give back. */
+static RS_SLOW int rs_host_law_turn(rs_host_law *host, const rs_member *member, uint32_t owner, uint64_t over,
+                                    int64_t now_ns, rs_law_words *words)
 {
     rs_unread unread[RS_WORKERS];
     uint64_t mine;
@@ -115,7 +116,7 @@ static RS_SLOW int rs_host_law_turn(rs_host_law *host, const rs_member *member, 
         return 0;
     for (int i = 0; i < n; i++)
         rs_ring_read(unread[i].ring, unread[i].from, unread[i].at);
-    rs_host_law_count(host, now_ns);
+    rs_host_law_count(host, over, now_ns);
     rs_permits_set_limit(rs_host_law_permits(host), (uint32_t)rs_law_max(words->law.limit, 1));
     rs_atomic_store(&host->mean_ns, (uint64_t)words->law.mean);
     return rs_learned_end(&host->learned, RS_LAW_WORDS, mine, words->word, now_ns);

@@ -56,8 +56,8 @@ static inline void rs_host_forget(rs_host *host)
     host->announced = 0;
 }
 
-/* The host's limit; 0: this worker has no slot and gets none, so that its calls are the process's own. To read it makes no
-   worker of a process that has made no call. */
+/* The host's limit; 0: this worker has no slot and gets none, so that its calls are the process's own. A process that
+   reads it does not become a worker. */
 static inline uint32_t rs_host_limit(const rs_host *host)
 {
     const rs_member *me = host->hold.member;

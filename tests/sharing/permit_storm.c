@@ -2,8 +2,8 @@
  *
  *     permit_storm FILE SECONDS KILLS
  *
- * Workers are forked, take a slot of the region in FILE like any process, and take permits of weight 1 to 3 from a table
- * of 20. Each permit has a claim: a word that its holder swaps from 0 to its own name, and back before it gives the
+ * Workers are forked, take a slot of the region in FILE like any process, and take one to three permits at a time from a
+ * table of 20. Each permit has a claim: a word that its holder swaps from 0 to its own name, and back before it gives the
  * permit up. A claim that is taken already, by a worker that is not being killed, is a permit given out twice. Every
  * sixteenth victim's permits are watched until they are free. At the end all are killed, and a last worker counts.
  *
@@ -174,7 +174,7 @@ int main(int argc, char **argv)
         die("mmap");
     rs_house_open(nothing);
     rs_permits *permits;
-    rs_mapping *mapping = opened(&permits); /* it makes no calls, so it has no slot, and its child opens the file anew */
+    rs_mapping *mapping = opened(&permits); /* it makes no calls, so it has no slot until the end */
     pid_t pid[WORKERS] = {0};
     uint32_t life[WORKERS] = {0};
     toll t = {0};

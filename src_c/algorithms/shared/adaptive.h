@@ -25,8 +25,9 @@ typedef struct rs_rules {
 typedef struct rs_host_law {
     _Alignas(RS_LINE) rs_word64 rules; /* start 20 | floor 20 | ceiling 20 | kind 4; 0: not set */
     rs_word64 resets;
-    rs_word64 mean_ns;               /* the law's, of latencies */
-    _Alignas(RS_LINE) rs_word64 inflight; /* calls that hold a permit. A worker's death makes it wrong until it is counted */
+    rs_word64 mean_ns; /* the law's, of latencies */
+    /* Calls that hold a permit. The death of a worker makes it wrong until it is counted. */
+    _Alignas(RS_LINE) rs_word64 inflight;
     rs_word64 counted_ns;
     rs_ring ring[RS_WORKERS];
     rs_learned learned; /* with RS_LAW_ROOM words; the permits follow */
@@ -58,9 +59,9 @@ static inline rs_rules rs_rules_of(uint64_t word)
 static inline void rs_host_law_init(rs_host_law *host, rs_rules rules)
 {
     uint64_t unset = 0;
-    uint32_t start = rules.start < rules.floor ? rules.floor : rules.start > rules.ceiling ? rules.ceiling : rules.start;
+    uint32_t limit = rules.start > rules.ceiling ? rules.ceiling : rules.start;
     (void)rs_atomic_swap(&host->rules, &unset, rs_rules_word(rules));
-    rs_permits_begin(rs_host_law_permits(host), start);
+    rs_permits_begin(rs_host_law_permits(host), limit < rules.floor ? rules.floor : limit);
 }
 
 /* Change the options; the next turn obeys. */
@@ -90,14 +91,16 @@ static inline int64_t rs_host_law_inflight(rs_host_law *host) { return (int64_t)
 static inline int64_t rs_host_law_enter(rs_host_law *host) { return (int64_t)rs_atomic_add(&host->inflight, 1) + 1; }
 static inline int64_t rs_host_law_leave(rs_host_law *host) { return (int64_t)rs_atomic_sub(&host->inflight, 1); }
 
-/* Correct the count by the permits that are held. It is wrong for a moment if calls begin or end meanwhile. */
-static inline void rs_host_law_count(rs_host_law *host, int64_t now_ns)
+/* Correct the count by the permits that are held, of which calls that have ended still have *over*. It is wrong for a
+   moment if calls of other workers begin or end meanwhile. */
+static inline void rs_host_law_count(rs_host_law *host, uint64_t over, int64_t now_ns)
 {
     uint64_t counted_ns = rs_atomic_load(&host->counted_ns), before = rs_atomic_load(&host->inflight);
     if (now_ns - (int64_t)counted_ns < RS_RECOUNT_NS)
         return;
     rs_atomic_store(&host->counted_ns, (uint64_t)now_ns);
     uint64_t held = rs_permits_used(rs_host_law_permits(host));
+    held -= over < held ? over : held;
     if (held != before)
         (void)rs_atomic_swap(&host->inflight, &before, held);
 }

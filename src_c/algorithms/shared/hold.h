@@ -13,7 +13,7 @@
 typedef struct rs_hold {
     rs_permits *permits;
     rs_member *member;
-    uint32_t *index; /* memory of the gate, `room` numbers: [0, held) are held, [held, known) given back, latest first */
+    uint32_t *index; /* `room` numbers: [0, held) are held, [held, known) were given back, the latest first */
     uint32_t room, held, known;
     uint32_t owner; /* the word with which they were taken */
 } rs_hold;

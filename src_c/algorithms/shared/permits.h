@@ -56,7 +56,10 @@ static inline rs_word32 *rs_permit(rs_permits *permits, uint32_t i)
 
 static inline rs_bounds rs_bounds_of(uint64_t word) { return (rs_bounds){(uint32_t)word, (uint32_t)(word >> 32)}; }
 static inline uint64_t rs_bounds_word(uint32_t limit, uint32_t reach) { return limit | (uint64_t)reach << 32; }
-static inline rs_bounds rs_permits_bounds(rs_permits *permits) { return rs_bounds_of(rs_atomic_load(&permits->bounds)); }
+static inline rs_bounds rs_permits_bounds(rs_permits *permits)
+{
+    return rs_bounds_of(rs_atomic_load(&permits->bounds));
+}
 
 /* Set the limit of a table that has none. The first worker's counts: all of them have the same stock. */
 static inline void rs_permits_begin(rs_permits *permits, uint32_t limit)

@@ -86,7 +86,8 @@ cdef int64_t _host_leave(rs_adaptive *a, uint32_t flags) noexcept nogil:
 
 cdef void _host_turn(rs_adaptive *a, uint32_t owner, int64_t now_ns) noexcept nogil:
     cdef rs_law_words words
-    if owner != 0 and rs_host_law_turn(a.learning, a.host.hold.member, owner, now_ns, &words):
+    cdef int64_t over = max(<int64_t>a.host.hold.held - a.used, 0)
+    if owner != 0 and rs_host_law_turn(a.learning, a.host.hold.member, owner, over, now_ns, &words):
         a.law = words.law
 
 

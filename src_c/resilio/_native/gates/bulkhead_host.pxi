@@ -66,7 +66,8 @@ cdef int _bulkhead_host_admit(rs_gate *gate, rs_slot *slot, const rs_request *re
     return _bulkhead_queue(gate, b, slot, request, now_ns, rejection)
 
 
-cdef void _bulkhead_host_settle(rs_gate *gate, rs_slot *slot, int outcome, int64_t latency_ns, int64_t now_ns) noexcept nogil:
+cdef void _bulkhead_host_settle(rs_gate *gate, rs_slot *slot, int outcome, int64_t latency_ns,
+                                int64_t now_ns) noexcept nogil:
     cdef rs_bulkhead *b = _bulkhead_of(gate)
     b.used -= slot.bulkhead.weight
     if b.queue.head != NULL or b.idlers.head != NULL:

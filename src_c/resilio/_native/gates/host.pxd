@@ -69,4 +69,5 @@ cdef extern from "host_law.h" nogil:
     bint rs_host_law_look(rs_host_law *, rs_law_words *)
     void rs_host_law_note(rs_host_law *, const rs_member *, uint32_t owner, const rs_sample *)
     bint rs_host_law_is_due(rs_host_law *, const rs_member *, uint32_t owner, int64_t now_ns)
-    bint rs_host_law_turn(rs_host_law *, const rs_member *, uint32_t owner, int64_t now_ns, rs_law_words *)
+    bint rs_host_law_turn(rs_host_law *, const rs_member *, uint32_t owner, uint64_t over, int64_t now_ns,
+                          rs_law_words *)
