@@ -107,6 +107,15 @@ class KeyedLink(Link):
             else:
                 gate.share(self._cell(self.region, keyed, gate.cell_wanted(), f"{name}[{text.decode('latin-1')}]"))
 
+    def _cell(self, region: Region, policy: Any, wanted: Wanted, name: str) -> Any:
+        """Return a cell for a key unless the region is half full: the other half is for policies without keys."""
+        if region.used > region.size // 2 and all(name != there for _, there, _, _ in region.cells()):
+            if self.trouble is None:
+                _report.full(self.host, policy, SharedFull("keys with a cell each may fill half of the region"))
+            self.trouble = "region_full"
+            return None
+        return super()._cell(region, policy, wanted, name)
+
     def take_back(self, keyed: Any) -> None:
         """Let every key be the process's own again."""
         for one in [*(policy for _, policy in keyed.items()), keyed.overflow]:
