@@ -42,7 +42,7 @@ def host(
 
         workers: The most processes that share, 1 to 64; those beyond have a state of their own.
 
-        size: Bytes of the memory, as a number or like "4MiB"; the first process decides. A breaker takes 24 KiB, an
+        size: Bytes of the memory, as a number or like "4MiB"; the first process decides. A breaker takes 9 KiB, an
             adaptive limit 125 KiB, a keyed limit 56 bytes for each of `max_keys`, a bulkhead up to 64 bytes a permit.
 
     Raises:

@@ -32,8 +32,11 @@ typedef struct rs_slot {
     union {
         struct RS_OF_SLOT rs_of_breaker {
             uint64_t generation; /* of the breaker at admission: results of an older one are dropped */
-            int64_t followed;    /* the half-period in which a tracked call began (throttle.h), or 0 */
-            uint32_t number;     /* of a probe its lease, otherwise of the call; 0: passed in shadow mode */
+            union {
+                int64_t followed; /* the half-period in which a tracked call began (throttle.h), or 0 */
+                uint64_t lease;   /* of a probe of a breaker that the host shares */
+            };
+            uint32_t number; /* of a probe its lease, otherwise of the call; 0: passed in shadow mode */
         } breaker;
         struct RS_OF_SLOT rs_of_bulkhead {
             int64_t weight; /* permits taken, or to take */

@@ -184,6 +184,27 @@ static inline void rs_window_record(rs_window *window, int64_t now_ns, int faile
     rs_window_add(window, failed, slow);
 }
 
+/* The last *most* outcomes, at most those in the window. By time only, and beyond 4096, their number is in proportion. */
+static inline rs_window_bucket rs_window_recent(const rs_window *window, uint64_t most)
+{
+    rs_window_bucket recent = {window->total, window->failed, window->slow};
+    if (most >= window->total)
+        return recent;
+    recent = (rs_window_bucket){most, 0, 0};
+    if (window->ring == NULL || most > 4096) {
+        double share = (double)most / (double)window->total;
+        recent.failed = (uint64_t)((double)window->failed * share + 0.5);
+        recent.slow = (uint64_t)((double)window->slow * share + 0.5);
+        return recent;
+    }
+    for (uint64_t at = window->tail + window->total - most; most > 0; most--, at++) {
+        unsigned bits = window->ring[at % window->capacity];
+        recent.failed += (bits & RS_WINDOW_FAILED) != 0;
+        recent.slow += (bits & RS_WINDOW_SLOW) != 0;
+    }
+    return recent;
+}
+
 /* Bytes it holds, its own struct included. */
 static inline size_t rs_window_memory(const rs_window *window)
 {

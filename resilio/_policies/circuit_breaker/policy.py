@@ -63,6 +63,9 @@ class CircuitBreakerSnapshot(Snapshot):
         stale: Results, in total, that were dropped because the state had changed since the call was admitted.
 
         generation: The number of state changes, plus one.
+
+        host_state: The state of all workers of the host, None unless that is shared. While it is closed, `state` is
+            this worker's own.
     """
 
     window_calls: int
@@ -79,6 +82,7 @@ class CircuitBreakerSnapshot(Snapshot):
     probes_lapsed: int
     stale: int
     generation: int
+    host_state: str | None
 
     @property
     def failure_rate(self) -> float | None:
@@ -144,7 +148,7 @@ class CircuitBreaker(Policy[CircuitBreakerConfig]):
 
     def snapshot(self) -> CircuitBreakerSnapshot:
         """Return the state and the counters now, read at one moment."""
-        return CircuitBreakerSnapshot(kind=self.kind, name=self.name, **self._gate.status())
+        return CircuitBreakerSnapshot(kind=self.kind, name=self.name, sharing=self._sharing(), **self._gate.status())
 
     def health(self) -> Health:
         """Return if a call made now can be admitted; an open breaker is ready as soon as a probe may pass."""
@@ -154,6 +158,10 @@ class CircuitBreaker(Policy[CircuitBreakerConfig]):
         return super().health()
 
     def _explained(self) -> str:
+        together = "" if self._link is None else "; all workers of the host by what they see together"
+        return self._law() + together
+
+    def _law(self) -> str:
         config = self._config
         if config.mode == "probabilistic":
             return f"rejects a share of the calls above {config.failure_rate:.0%} of failures; opens where all fail"

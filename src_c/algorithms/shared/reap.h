@@ -2,6 +2,7 @@
 #ifndef RS_SHARED_REAP_H
 #define RS_SHARED_REAP_H
 #include "adaptive.h"
+#include "breaker.h"
 #include "permits.h"
 #include "region.h"
 
@@ -11,9 +12,8 @@ static inline void rs_cell_reap(rs_cell_head *cell, uint32_t slot)
     switch (cell->kind) { /* rs_shared_<kind>_reap(rs_cell_body(cell), slot), where a kind leaves something behind */
     case RS_CELL_PERMITS: rs_shared_permits_reap(rs_cell_body(cell), cell->size, slot); break;
     case RS_CELL_ADAPTIVE: rs_shared_adaptive_reap(rs_cell_body(cell), cell->size, slot); break;
-    default:
-        (void)slot;
-        break;
+    case RS_CELL_BREAKER: rs_shared_breaker_reap(rs_cell_body(cell), slot); break;
+    default: (void)slot; break;
     }
 }
 

@@ -87,6 +87,7 @@ cdef extern from "waiters.h" nogil:
     struct rs_of_breaker:
         uint64_t generation
         int64_t followed
+        uint64_t lease
         uint32_t number
     struct rs_of_bulkhead:
         int64_t weight

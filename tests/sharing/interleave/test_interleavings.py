@@ -34,7 +34,8 @@ MUTANTS = [pytest.param(case, mutant, id=f"{case.stem}: {mutant}") for case in C
 def _run(case: Path, folder: Path, *options: str, algorithms: Path = ALGORITHMS) -> subprocess.CompletedProcess[str]:
     """Compile the case against these algorithms, and run it."""
     program = folder / case.stem
-    command = [str(COMPILER), *OPTIONS, *options, f"-I{HERE}", f"-I{algorithms}", str(case), "-o", str(program), "-lm"]
+    folders = [f"-I{folder}" for folder in (HERE, algorithms, ALGORITHMS.parent / "include")]
+    command = [str(COMPILER), *OPTIONS, *options, *folders, str(case), "-o", str(program), "-lm"]
     built = subprocess.run(command, capture_output=True, text=True, check=False)
     if "ucontext.h" in built.stderr:
         pytest.skip("NOT TESTED: the shared algorithms; this system has no <ucontext.h>")

@@ -2,6 +2,7 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from resilio._native.gate cimport Gate, rs_gate
+from resilio._native.shared cimport Cell, rs_member
 
 cdef extern from "window.h" nogil:
     ctypedef struct rs_window:
@@ -45,6 +46,76 @@ cdef extern from "span.h" nogil:
     uint64_t rs_span_calls(const rs_span *)
     int64_t rs_span_pending(const rs_span *, int64_t)
 
+    ctypedef struct rs_window_bucket:
+        uint64_t total
+        uint64_t failed
+        uint64_t slow
+    rs_window_bucket rs_window_recent(const rs_window *, uint64_t)
+
+cdef extern from "shared/breaker_rows.h" nogil:
+    enum:
+        RS_SHARED_PLACES
+        RS_WORKERS
+    ctypedef uint64_t rs_word64         # atomic
+    ctypedef struct rs_shared_row:
+        rs_word64 calls
+        rs_word64 begun_ns
+        rs_word64 good_ns
+        rs_word64 counts
+        rs_word64 run
+        uint32_t generation
+    ctypedef struct rs_shared_breaker:
+        rs_word64 word
+        rs_word64 trip
+        rs_word64 lease[RS_SHARED_PLACES]
+        rs_shared_row row[RS_WORKERS]
+    ctypedef struct rs_shared_sum:
+        uint64_t total, failed, slow
+        int64_t run
+        uint32_t workers
+    ctypedef struct rs_shared_rule:
+        double failure_rate
+        double slow_rate
+        uint64_t min_calls
+        int64_t consecutive
+        int64_t patience_ns
+        uint8_t by_rate
+        uint8_t sure
+        uint8_t proof
+    enum:
+        RS_SHARED_STAYS
+        RS_SHARED_BY_RUN
+        RS_SHARED_BY_RATE
+        RS_SHARED_BY_SLOWNESS
+    const int64_t RS_SHARED_AHEAD
+    uint64_t rs_atomic_load(const rs_word64 *)
+    void rs_atomic_store(void *, uint64_t)
+    uint32_t rs_shared_state(uint64_t)
+    uint32_t rs_shared_reason(uint64_t)
+    uint32_t rs_shared_reopened(uint64_t)
+    uint32_t rs_shared_until(uint64_t)
+    uint64_t rs_shared_next(uint64_t, uint32_t, uint32_t, uint32_t, uint32_t)
+    uint32_t rs_shared_tick_after(int64_t)
+    int64_t rs_shared_left(uint32_t, int64_t)
+    bint rs_shared_change(rs_shared_breaker *, uint64_t *, uint64_t)
+    bint rs_shared_probed(rs_shared_breaker *, uint64_t *, bint, uint32_t, uint32_t, uint32_t, uint32_t)
+    bint rs_shared_lease_holds(uint64_t, uint64_t, int64_t)
+    uint64_t rs_shared_lease(uint32_t, uint32_t, uint64_t, uint32_t)
+    int rs_shared_lease_take(rs_shared_breaker *, uint64_t, uint64_t, int64_t, uint32_t, uint32_t, int64_t *)
+    bint rs_shared_lease_free(rs_shared_breaker *, uint32_t, uint64_t)
+    uint64_t rs_shared_lease_extend(rs_shared_breaker *, uint32_t, uint64_t, uint32_t)
+    uint64_t rs_shared_counts(uint64_t, uint64_t, uint64_t)
+    uint64_t rs_shared_pair(uint32_t, uint32_t)
+    uint64_t rs_shared_trip(uint64_t, double)
+    double rs_shared_tripped(uint64_t, uint64_t)
+    void rs_shared_row_begin(rs_shared_row *, uint64_t)
+    void rs_shared_row_fail(rs_shared_row *, uint64_t, uint64_t, uint64_t, uint64_t)
+    uint64_t rs_shared_latest_good(rs_shared_breaker *, uint64_t, uint64_t)
+    rs_shared_sum rs_shared_add_up(rs_shared_breaker *, uint64_t, uint64_t, uint64_t)
+    int rs_shared_judge(const rs_shared_sum *, const rs_shared_rule *, uint64_t)
+    size_t rs_shared_breaker_size()
+    bint rs_shared_may_join(const rs_member *)
+
 cdef enum:
     MOST_PROBES = 16
 
@@ -69,7 +140,27 @@ ctypedef struct rs_breaker_options:
     uint32_t throttle       # the probabilistic mode
     uint32_t sure           # the default law: failures open it only if chance cannot explain them
 
+# The breaker of the host, as this worker takes part in it.
+ctypedef struct rs_breaker_of_host:
+    rs_member *member
+    rs_shared_breaker *cell
+    rs_word64 *word         # the cell's; of a worker without a slot its own, which stays 0: closed
+    rs_shared_row *row      # what this worker has seen; without a slot its own as well
+    uint64_t seen           # the word by which this worker acts
+    uint64_t good_ns        # when the successful call that began last began, since the region's epoch
+    uint64_t first_ns       # the same of the row that the host counts: of its first failure, and of its last
+    uint64_t last_ns
+    uint32_t run            # failures in that row
+    uint32_t left           # of them callers that left
+    uint32_t owner          # by which it takes part; 0: not now
+    uint32_t most           # calls of its window that the host counts: its share of a window of calls
+    uint32_t probes         # begun here
+    bint opened             # the last change of the host's state was made here
+    rs_shared_row own_row
+    rs_word64 own_word
+
 ctypedef struct rs_breaker:
+    rs_breaker_of_host *host    # NULL: the state is the process's own
     uint64_t generation     # grows with every change of state: results of calls admitted before are stale
     uint8_t state
     uint8_t passing         # every call is admitted without a look at the clock
@@ -108,3 +199,4 @@ ctypedef struct rs_breaker_object:
 
 cdef class BreakerGate(Gate):
     cdef rs_breaker breaker
+    cdef Cell cell                  # whose body and member `breaker.host` uses; None: the state is the process's own

@@ -2,13 +2,16 @@
 """
 The circuit breaker as a gate: it trips or throttles on outcomes, probes carefully, and drops stale results.
 
-The state machine is in breaker_machine.pxi, what it learns from the ends of calls in breaker_learning.pxi, the evidence
-of failures among overlapping calls in breaker_rows.pxi, the probabilistic mode in breaker_throttle.pxi; this file has
-the options and the class.
+The state machine is in breaker_machine.pxi. breaker_learning.pxi has what it learns from the ends of calls, and
+breaker_rows.pxi the evidence of failures among overlapping calls. breaker_throttle.pxi is the probabilistic mode.
+breaker_host.pxi and breaker_evidence.pxi are the state that the workers of a host share. This file has the options and
+the class.
 """
 
 from libc.math cimport NAN
 from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free
+from libc.string cimport memset
 from posix.unistd cimport getpid
 
 from resilio._support.random_seed import seed64
@@ -19,6 +22,10 @@ from resilio._native.gate cimport (
     rs_rejection, rs_request, rs_slot,
 )
 from resilio._native.options cimport ns_of
+from resilio._native.shared cimport RS_CELL_BREAKER, Cell, rs_member_owner, rs_member_peers
+
+cdef extern from "stdlib.h":
+    void *aligned_alloc(size_t, size_t)
 
 cdef enum BreakerState:
     BREAKER_CLOSED, OPEN, HALF_OPEN, FORCED_OPEN, FORCED_CLOSED, DISABLED
@@ -57,6 +64,8 @@ cdef extern from *:
     """
     static RS_APART int rs_breaker_decide(rs_gate *, rs_slot *, const rs_request *, int64_t, rs_rejection *);
     static RS_APART void rs_breaker_weigh(rs_gate *, rs_slot *, int, int64_t, int64_t);
+    static RS_APART int rs_breaker_host_decide(rs_gate *, rs_slot *, const rs_request *, int64_t, rs_rejection *);
+    static RS_APART void rs_breaker_host_weigh(rs_gate *, rs_slot *, int, int64_t, int64_t);
     """
 
 include "breaker_machine.pxi"
@@ -74,6 +83,16 @@ BREAKER_OPS.settle = _breaker_settle
 BREAKER_OPS.first_item = _breaker_first_item
 BREAKER_OPS.forget = _breaker_forget
 BREAKER_OPS.pristine = _breaker_pristine
+
+cdef rs_gate_ops HOST_BREAKER               # of a breaker that the workers of a host share
+HOST_BREAKER = BREAKER_OPS
+HOST_BREAKER.admit = _host_admit
+HOST_BREAKER.recheck = _host_recheck
+HOST_BREAKER.cancel = _host_cancel
+HOST_BREAKER.settle = _host_settle
+HOST_BREAKER.first_item = _host_first_item
+HOST_BREAKER.forget = _host_forget
+HOST_BREAKER.pristine = _host_pristine
 
 
 # ---- the Python face -------------------------------------------------------------------------------------------------
@@ -104,10 +123,18 @@ cdef object _retry_after(rs_breaker *b, int64_t now_ns):
     return max(0, b.forced_ns - now_ns) / 1e9 if b.state == FORCED_OPEN and b.forced_ns else None
 
 
+cdef object _host_state(rs_breaker *b):
+    """The name of the host's state; None if it is not shared."""
+    if b.host == NULL or (b.host.owner == 0 and not rs_shared_may_join(b.host.member)):
+        return None
+    return _NAMES[rs_shared_state(rs_atomic_load(&b.host.cell.word))]
+
+
 cdef dict _status(rs_breaker *b, rs_counters *counters, int64_t now_ns):
     return {
         "state": _NAMES[b.state],
         "generation": b.generation,
+        "host_state": _host_state(b),
         "window_calls": b.window.total,
         "window_failures": b.window.failed,
         "window_slow": b.window.slow,
@@ -168,9 +195,11 @@ cdef class BreakerGate(Gate):
 
     def __dealloc__(self):
         rs_window_free(&self.breaker.window)
+        free(self.breaker.host)
 
     def __sizeof__(self):
-        return Gate.__sizeof__(self) + rs_window_memory(&self.breaker.window) - sizeof(rs_window)
+        cdef size_t host = 0 if self.breaker.host == NULL else sizeof(rs_breaker_of_host)
+        return Gate.__sizeof__(self) + rs_window_memory(&self.breaker.window) - sizeof(rs_window) + host
 
     def configure(self, config):
         """
@@ -203,11 +232,43 @@ cdef class BreakerGate(Gate):
         if window_calls != self.breaker.options.window_calls or window_ns != self.breaker.options.window_ns:
             self.breaker.window, window = window, self.breaker.window
         self.breaker.options = options
+        if self.breaker.host != NULL:
+            _share_window(&self.breaker, rs_member_peers(self.breaker.host.member))
         if self.breaker.state == THROTTLING and not throttle:
             _move(<rs_gate *><void *>self, &self.breaker, BREAKER_CLOSED, BY_MANUAL, now_ns)
         self.breaker.passing = _passes(&self.breaker)
         rs_lock_release(&self.lock)
         rs_window_free(&window)
+
+    def cell_wanted(self):
+        """Return (kind, stock, size) of the cell to share. Every option is a rule, so there is one cell for a name."""
+        return RS_CELL_BREAKER, b"", rs_shared_breaker_size()
+
+    def share(self, Cell cell):
+        """
+        Share the state with the other workers of a region, from the next call on; None: with none any more.
+
+        A state by hand (`initial`) becomes the state of a new cell; in a cell that others use, theirs counts.
+        """
+        cdef rs_breaker_of_host *host = NULL
+        cdef int64_t now_ns = rs_clock_now(_clock)
+        if cell is not None:
+            host = <rs_breaker_of_host *>aligned_alloc(64, sizeof(rs_breaker_of_host))
+            if host == NULL:
+                raise MemoryError("no memory for a shared breaker")
+            memset(host, 0, sizeof(rs_breaker_of_host))
+            host.member, host.cell = cell.member, <rs_shared_breaker *>cell.body
+        rs_lock_acquire(&self.lock)
+        now_ns = _monotone(&self.breaker, now_ns)
+        if self.breaker.host != NULL:
+            _leave_host(&self.breaker)
+        host, self.breaker.host = self.breaker.host, host
+        if self.breaker.host != NULL:
+            _leave_host(&self.breaker)              # until the next call
+        self.ops = &BREAKER_OPS if self.breaker.host == NULL else &HOST_BREAKER
+        rs_lock_release(&self.lock)
+        self.cell = cell
+        free(host)
 
     def extend_open(self, double seconds):
         """
@@ -224,7 +285,9 @@ cdef class BreakerGate(Gate):
         cdef int64_t now_ns = rs_clock_now(_clock)
         rs_lock_acquire(&self.lock)
         now_ns = _monotone(&self.breaker, now_ns)
-        if self.breaker.state == OPEN:
+        if _is_hosts(&self.breaker):
+            _extend_host(<rs_gate *><void *>self, &self.breaker, now_ns + <int64_t>(seconds * 1e9), now_ns)
+        elif self.breaker.state == OPEN:
             self.breaker.until_ns = max(self.breaker.until_ns, now_ns + <int64_t>(seconds * 1e9))
         rs_lock_release(&self.lock)
 
@@ -246,23 +309,20 @@ cdef class BreakerGate(Gate):
         cdef int64_t now_ns = rs_clock_now(_clock)
         rs_lock_acquire(&self.lock)
         now_ns = _monotone(&self.breaker, now_ns)
-        if to == BREAKER_CLOSED:
-            _close(<rs_gate *><void *>self, &self.breaker, BY_MANUAL, now_ns)
-        elif to == HALF_OPEN and self.breaker.state != HALF_OPEN:
-            _half_open(<rs_gate *><void *>self, &self.breaker, BY_MANUAL, now_ns)
-        elif to != self.breaker.state:
-            _enter(<rs_gate *><void *>self, &self.breaker, to, BY_MANUAL, now_ns)
-        if to == FORCED_OPEN:
-            self.breaker.forced_ns = now_ns + <int64_t>(seconds * 1e9) if seconds > 0 else 0
+        _force(<rs_gate *><void *>self, &self.breaker, to,
+               now_ns + <int64_t>(seconds * 1e9) if seconds > 0 and to == FORCED_OPEN else 0, now_ns)
         rs_lock_release(&self.lock)
 
     @property
     def state(self):
         """closed, open, half_open, forced_open, forced_closed or disabled; open until the first probe."""
+        cdef int64_t now_ns = rs_clock_now(_clock)
         rs_lock_acquire(&self.lock)
-        cdef uint8_t state = self.breaker.state
+        cdef rs_breaker b = self.breaker
+        if b.host != NULL:
+            _view_host(&b, now_ns)
         rs_lock_release(&self.lock)
-        return _NAMES[state]
+        return _NAMES[b.state]
 
     def status(self):
         """The whole state at one moment, as a dict; includes `counters()`."""
@@ -273,6 +333,8 @@ cdef class BreakerGate(Gate):
         now_ns = max(now_ns, self.breaker.last_ns) if now_ns - self.breaker.last_ns > -CLOCK_JUMP_NS else now_ns
         rs_window_advance(&self.breaker.window, now_ns)
         b = self.breaker
+        if b.host != NULL:
+            _view_host(&b, now_ns)
         counters = self.counters
         rs_lock_release(&self.lock)
         return _status(&b, &counters, now_ns)

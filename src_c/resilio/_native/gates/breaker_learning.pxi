@@ -41,6 +41,9 @@ cdef void _trip_if_needed(rs_gate *gate, rs_breaker *b, int64_t now_ns) noexcept
 cdef void _verdict(rs_gate *gate, rs_breaker *b, rs_slot *slot, bint good, int64_t now_ns) noexcept nogil:
     """Apply a probe's result, even after its lease has lapsed: it is as fresh as any other of this round."""
     now_ns = _monotone(b, now_ns)
+    if _is_hosts(b):
+        _host_verdict(gate, b, good, now_ns)
+        return
     if not good:
         _open(gate, b, BY_PROBE_FAILED, now_ns)
         return
@@ -119,7 +122,7 @@ cdef void _weigh "rs_breaker_weigh"(rs_gate *gate, rs_slot *slot, int outcome, i
 cdef void _breaker_first_item(rs_gate *gate, rs_slot *slot, int64_t latency_ns, int64_t now_ns) noexcept nogil:
     """Note the first item of a stream: a probe's verdict does not wait for its end, which may be minutes away."""
     cdef rs_breaker *b = _breaker_of(gate)
-    if slot.breaker.followed and slot.breaker.generation == b.generation:
+    if slot.breaker.followed and slot.breaker.generation == b.generation and b.state != HALF_OPEN:
         _no_longer_followed(b, slot)
         b.overdue.answered += 1
     if slot.breaker.generation != b.generation or b.state != HALF_OPEN:

@@ -99,6 +99,26 @@ cdef void _close(rs_gate *gate, rs_breaker *b, uint8_t reason, int64_t now_ns) n
     _enter(gate, b, BREAKER_CLOSED, reason, now_ns)
 
 
+cdef void _force(rs_gate *gate, rs_breaker *b, uint8_t to, int64_t forced_ns, int64_t now_ns) noexcept nogil:
+    """Change the state by hand, of the host if that shares it; *forced_ns*: until then, 0: without limit."""
+    if b.host != NULL:
+        _heed_host(gate, b, now_ns)
+        if b.host.owner:
+            _force_host(gate, b, to, forced_ns, now_ns)
+            return
+    if to == BREAKER_CLOSED:
+        _close(gate, b, BY_MANUAL, now_ns)
+    elif to == HALF_OPEN and b.state != HALF_OPEN:
+        _half_open(gate, b, BY_MANUAL, now_ns)
+    elif to != b.state:
+        _enter(gate, b, to, BY_MANUAL, now_ns)
+    if to == FORCED_OPEN:
+        b.forced_ns = forced_ns
+
+
+include "breaker_host.pxi"
+
+
 # ---- admission -------------------------------------------------------------------------------------------------------
 
 cdef int _breaker_reject(rs_gate *gate, rs_slot *slot, rs_rejection *rejection, int reason, double measured,
@@ -208,15 +228,17 @@ cdef int _breaker_decide "rs_breaker_decide"(rs_gate *gate, rs_slot *slot, const
     if b.state == OPEN:
         if now_ns < b.until_ns:
             return _breaker_reject(gate, slot, rejection, BY_OPEN, b.trip_measured, b.trip_limit, b.until_ns - now_ns)
-        _half_open(gate, b, BY_ELAPSED, now_ns)
-        slot.breaker.generation = b.generation
+        _elapse(gate, b, now_ns)
+        return _breaker_admit(gate, slot, request, now_ns, rejection)
     if b.state == FORCED_OPEN:
         if hedge or b.forced_ns == 0 or now_ns < b.forced_ns:
             return _breaker_reject(gate, slot, rejection, BY_FORCED_OPEN, NAN, NAN,
                                    max(1, b.forced_ns - now_ns) if b.forced_ns else -1)
-        _half_open(gate, b, BY_ELAPSED, now_ns)
-        slot.breaker.generation = b.generation
+        _elapse(gate, b, now_ns)
+        return _breaker_admit(gate, slot, request, now_ns, rejection)
     if b.state == HALF_OPEN:
+        if _is_hosts(b):
+            return _host_probe(gate, b, slot, now_ns, rejection)
         return _probe(gate, b, slot, now_ns, rejection)
     return _closed(gate, b, slot, hedge, now_ns, rejection)
 
@@ -244,6 +266,9 @@ cdef rs_lease *_lease_of(rs_breaker *b, rs_slot *slot) noexcept nogil:
 
 cdef void _return_lease(rs_breaker *b, rs_slot *slot) noexcept nogil:
     """Return a probe's lease; a lapsed one is gone already, so its place is never freed twice."""
+    if _holds_host_lease(b, slot):
+        _return_host_lease(b, slot)
+        return
     cdef rs_lease *lease = _lease_of(b, slot)
     if lease != NULL:
         b.leases -= 1
@@ -254,6 +279,9 @@ cdef int _recheck(rs_gate *gate, rs_slot *slot, int64_t now_ns, rs_rejection *re
     cdef rs_breaker *b = _breaker_of(gate)
     cdef rs_lease *lease = _lease_of(b, slot)
     slot.admitted_ns = now_ns               # the callee starts only now: exclude waits at other gates from its latency
+    if _holds_host_lease(b, slot):
+        return RS_ADMITTED if _extend_host_lease(gate, b, slot, now_ns) else _breaker_admit(gate, slot, NULL, now_ns,
+                                                                                            rejection)
     if lease != NULL:
         lease.until_ns = _monotone(b, now_ns) + _lease_ns(gate, b)
         return RS_ADMITTED
@@ -264,7 +292,7 @@ cdef int _recheck(rs_gate *gate, rs_slot *slot, int64_t now_ns, rs_rejection *re
 
 cdef void _no_longer_followed(rs_breaker *b, rs_slot *slot) noexcept nogil:
     """Stop following a call that has ended or begun to answer."""
-    if slot.breaker.followed and slot.breaker.generation == b.generation:
+    if slot.breaker.followed and slot.breaker.generation == b.generation and b.state != HALF_OPEN:
         rs_overdue_end(&b.overdue, slot.breaker.followed)
         slot.breaker.followed = 0
 
@@ -284,6 +312,7 @@ cdef void _breaker_cancel(rs_gate *gate, rs_slot *slot, int64_t now_ns) noexcept
 
 include "breaker_rows.pxi"
 include "breaker_learning.pxi"
+include "breaker_evidence.pxi"
 
 
 cdef void _breaker_forget(rs_gate *gate, int64_t now_ns) noexcept nogil:
