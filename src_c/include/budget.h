@@ -40,12 +40,16 @@
  * 1/1024 of the time constant. So a deposit is an addition and two comparisons, and exp() is called at most once a
  * tick. The balance is never more than 0.1 % above the continuous decay, and the ticks do not add up an error in time.
  *
+ * If the host shares it (shared/budget.h), savings and reserve are the host's. `balance` is then this worker's debt, 0 or
+ * below: each worker lends to its own calls, and pays back before it saves. Prices go by what the worker itself has seen.
+ *
  * A clock that goes backwards decays nothing. No Python.h; the owner locks.
  */
 #ifndef RS_BUDGET_H
 #define RS_BUDGET_H
 #include <math.h>
 #include <stdint.h>
+#include "shared/budget.h"
 
 #define RS_BUDGET_ONE INT64_C(1000000000)      /* a withdrawal */
 #define RS_BUDGET_ASKED_FOR INT64_C(250000000) /* a withdrawal for a Retry-After of up to a second */
@@ -66,7 +70,17 @@
 #define RS_BUDGET_NEVER INT64_MAX                /* as tick_ns: no decay; as reserve_gap_ns: no reserve */
 #define RS_BUDGET_LONG_AGO (-(INT64_C(1) << 62)) /* as reserve_ns: none yet */
 
+/* A worker's part in the budget of a host. */
+typedef struct rs_budget_of_host {
+    rs_shared_budget *cell;
+    rs_member *member;
+    rs_savings_rule rule;
+    uint64_t now_ns; /* since the region's epoch, as seen last */
+    int on;          /* the worker has a slot */
+} rs_budget_of_host;
+
 typedef struct rs_budget {
+    rs_budget_of_host *host; /* NULL: the process's own */
     int64_t balance; /* up to cap; below 0: a debt to calls in flight */
     int64_t ratio;   /* of a deposit */
     int64_t cap;
@@ -125,9 +139,33 @@ static inline int64_t rs_budget_times(int64_t amount, int64_t part)
     return (int64_t)((double)amount * ((double)part / (double)RS_BUDGET_ONE));
 }
 
+/* Whether savings are the host's now. A worker that has lost its slot goes on like a new client. */
+static inline int rs_budget_is_shared(rs_budget *b)
+{
+    if (__builtin_expect(b->host == NULL, 1))
+        return 0;
+    int on = rs_member_owner(b->host->member) != 0;
+    if (on != b->host->on) {
+        b->host->on = on;
+        b->balance = b->balance < 0 ? b->balance : on ? 0 : b->initial;
+    }
+    return on;
+}
+
+static inline void rs_budget_note_time(rs_budget *b, int64_t now_ns)
+{
+    int64_t passed_ns = now_ns - b->host->member->epoch_ns;
+    b->host->now_ns = passed_ns > 0 ? (uint64_t)passed_ns : 0;
+}
+
 static inline void rs_budget_add(rs_budget *b, int64_t amount)
 {
     int64_t balance = b->balance + amount;
+    if (rs_budget_is_shared(b)) {
+        if (balance > 0)
+            rs_savings_add(b->host->cell, &b->host->rule, balance, b->host->now_ns);
+        balance = balance < 0 ? balance : 0;
+    }
     b->balance = balance < b->cap ? balance : b->cap;
 }
 
@@ -187,6 +225,10 @@ static inline void rs_budget_repay(rs_budget *b, int64_t taken)
 static inline void rs_budget_deposit(rs_budget *b, int64_t now_ns)
 {
     rs_budget_age(b, now_ns);
+    if (rs_budget_is_shared(b)) {
+        rs_budget_note_time(b, now_ns);
+        rs_reserve_arm(b->host->cell);
+    }
     rs_budget_add(b, b->ratio);
     b->failing -= b->failing >> b->memory;
     b->steady -= b->steady >> b->steady_memory;
@@ -211,6 +253,25 @@ static inline int rs_budget_take_reserve(rs_budget *b, int64_t now_ns, int well)
     return 1;
 }
 
+/* Pay *price* from the host's savings, and what they lack by a debt of at most *room*, unless they are *mute*; or from
+   the reserve. */
+static inline int rs_budget_take_shared(rs_budget *b, int64_t now_ns, int64_t price, int64_t room, int well, int mute)
+{
+    rs_budget_of_host *host = b->host;
+    rs_budget_note_time(b, now_ns);
+    int64_t least = price - (room > 0 ? room : 0);
+    int64_t taken = mute ? -1 : rs_savings_take(host->cell, &host->rule, price, least, host->now_ns);
+    if (taken >= 0) {
+        b->balance -= price - taken;
+        rs_reserve_note(host->cell, host->now_ns);
+    }
+    else if (rs_reserve_take(host->cell, &host->rule, host->now_ns, well))
+        b->reserved++;
+    else
+        return 0;
+    return 1;
+}
+
 /* Withdraw *price* and return 1, or return 0. *lenders*: calls in flight; *quick*: the caller's
  * successes are as quick as usual; *mute*: from rs_budget_is_mute. */
 static inline int rs_budget_take(rs_budget *b, int64_t now_ns, int64_t price, int64_t lenders, int quick, int mute)
@@ -222,7 +283,13 @@ static inline int rs_budget_take(rs_budget *b, int64_t now_ns, int64_t price, in
         b->lent_ns = now_ns;
     }
     int64_t lend = well ? b->lenders : lenders;
-    if (!mute && (b->balance >= price || b->balance - price >= -b->ratio * lend))
+    if (rs_budget_is_shared(b)) {
+        if (!rs_budget_take_shared(b, now_ns, price, b->balance + b->ratio * lend, well, mute)) {
+            b->rejected++;
+            return 0;
+        }
+    }
+    else if (!mute && (b->balance >= price || b->balance - price >= -b->ratio * lend))
         b->balance -= price;
     else if (!rs_budget_take_reserve(b, now_ns, well)) {
         b->rejected++;
@@ -255,13 +322,24 @@ static inline void rs_budget_refund(rs_budget *b) { rs_budget_put_back(b, RS_BUD
 static inline double rs_budget_balance(rs_budget *b, int64_t now_ns)
 {
     rs_budget_age(b, now_ns);
-    return (double)b->balance / (double)RS_BUDGET_ONE;
+    int64_t saved = 0;
+    if (rs_budget_is_shared(b)) {
+        rs_budget_note_time(b, now_ns);
+        saved = rs_savings_at(&b->host->rule, rs_atomic_load(&b->host->cell->savings),
+                              rs_savings_tick(b->host->now_ns, b->host->rule.tick_ns));
+    }
+    return (double)(saved + b->balance) / (double)RS_BUDGET_ONE;
 }
 
 /* Reset to a new budget: `initial` tokens, the reserve ready as soon as a success arms it. The counters stay. */
 static inline void rs_budget_reset(rs_budget *b, int64_t now_ns)
 {
     b->balance = b->initial;
+    if (rs_budget_is_shared(b)) {
+        b->balance = 0;
+        rs_atomic_store(&b->host->cell->reserve, 0);
+        rs_atomic_store(&b->host->cell->savings, 0);
+    }
     b->aged_ns = now_ns;
     b->reserve_ns = RS_BUDGET_LONG_AGO;
     b->lenders = 0;

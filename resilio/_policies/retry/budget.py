@@ -149,8 +149,9 @@ class RetryBudget(native.RetryBudget):
         self = super().__new__(cls)
         self._name = name
         self._link = None
+        self._configure(config)
+        self.reset()  # before it is shared: a worker that begins resets none of the others
         self._swap(config)
-        self.reset()
         return self
 
     @property

@@ -11,11 +11,25 @@ cdef extern from "rs_lock.h":
     void rs_lock_reset(rs_lock *lock) noexcept nogil
 
 
+from resilio._native.shared cimport Cell, rs_member
+
 cdef extern from "budget.h":
+    ctypedef struct rs_shared_budget:
+        pass
+    ctypedef struct rs_savings_rule:
+        pass
+    ctypedef struct rs_budget_of_host:
+        rs_shared_budget *cell
+        rs_member *member
+        rs_savings_rule rule
+        int on
+    rs_savings_rule rs_savings_rule_of(int64_t, int64_t, int64_t, int64_t) noexcept nogil
+    size_t rs_shared_budget_size() noexcept nogil
     const int64_t RS_BUDGET_NEVER
     const int64_t RS_BUDGET_ONE
     const int RS_BUDGET_COMES_BACK
     ctypedef struct rs_budget:
+        rs_budget_of_host *host
         int64_t balance, ratio, cap, initial
         int64_t tick_ns, aged_ns
         int64_t reserve_gap_ns, reserve_ns
@@ -82,3 +96,4 @@ cdef class RetryBudget:
     cdef rs_lock lock
     cdef rs_budget_object *prev
     cdef rs_budget_object *next
+    cdef Cell cell                  # whose body and member `budget.host` uses; None: the budget is the process's own

@@ -7,11 +7,13 @@ The native part of retry budgets (the arithmetic of budget.h, under a lock) and 
 
 cimport cython
 from libc.stdint cimport int64_t, uint64_t
+from libc.stdlib cimport calloc, free
 
 import os
 
 from resilio._native.clock cimport rs_clock, rs_clock_import, rs_clock_now
 from resilio._native.options cimport ns_of
+from resilio._native.shared cimport RS_CELL_BUDGET
 
 from resilio._support.after_fork import in_child
 
@@ -62,6 +64,31 @@ cdef class RetryBudget:
         if self.next != NULL:
             self.next.prev = self.prev
         rs_lock_release(&_live_lock)
+        free(self.budget.host)
+
+    def cell_wanted(self):
+        """Return (kind, stock, size) of the cell to share: the stock is all but what a success pays in."""
+        stock = f"{self.budget.cap} {self.budget.initial} {self.budget.tick_ns} {self.budget.reserve_gap_ns}"
+        return RS_CELL_BUDGET, stock.encode(), rs_shared_budget_size()
+
+    def share(self, Cell cell):
+        """Share savings and reserve with the other workers of a region, from now on; None: with none any more."""
+        cdef rs_budget_of_host *host = NULL
+        if cell is not None:
+            host = <rs_budget_of_host *>calloc(1, sizeof(rs_budget_of_host))
+            if host == NULL:
+                raise MemoryError("no memory for a shared budget")
+            host.member, host.cell = cell.member, <rs_shared_budget *>cell.body
+        rs_lock_acquire(&self.lock)
+        if host != NULL:
+            host.rule = rs_savings_rule_of(self.budget.cap, self.budget.initial, self.budget.tick_ns,
+                                           self.budget.reserve_gap_ns)
+        elif self.budget.host != NULL and self.budget.host.on and self.budget.balance >= 0:
+            self.budget.balance = self.budget.initial
+        host, self.budget.host = self.budget.host, host
+        rs_lock_release(&self.lock)
+        self.cell = cell
+        free(host)
 
     def _configure(self, config):
         """Take the options of *config*, a `RetryBudgetConfig`, all at once and keep the balance, up to the new cap."""
