@@ -32,12 +32,15 @@ class Sample(NamedTuple):
         inflight: Calls in flight when it was admitted, itself included.
 
         dropped: True if it timed out or was rejected.
+
+        present: Calls in flight at its end, itself included; 0: unknown.
     """
 
     now: float
     latency: float
     inflight: float
     dropped: bool = False
+    present: float = 0.0
 
 
 def replay(law: Law, trace: Iterable[Sample | tuple[float, float, float, bool]]) -> list[float]:

@@ -300,3 +300,22 @@ def test_a_ceiling_stops_the_climb() -> None:
     law = Law(ceiling=60)
     serve(law, 500, 20.0, load=1.0, service=lambda _: 0.01, seed=1)
     assert law.learned == 60
+
+
+def test_a_law_may_know_how_many_calls_are_present() -> None:
+    """
+    The rise of the default law ends by calls that wait only where its limit holds calls back.
+
+    A gate knows that from the calls in flight at the end of a call; a law that gets its samples later, from other
+    processes, has to be given the number. Any number is taken.
+    """
+    idle, pressed = Law(), Law()
+    for law, present in ((idle, 1.0), (pressed, 20.0)):
+        for number in range(64):
+            level = 5 + number % 16
+            law.learn(number * 0.01, 0.01 * level, level, False, present)
+    assert idle.limit == pytest.approx(20.0)
+    assert pressed.limit != pytest.approx(20.0)
+    for present in (math.nan, -1.0, math.inf, 0.0):
+        pressed.learn(1.0, 0.01, 1, present=present)
+    assert 1.0 <= pressed.limit <= 1000.0

@@ -50,7 +50,7 @@ cdef class Law:
             raise ValueError(f"start must be a number > 0 and <= {MOST_INFLIGHT}, not {start!r}")
         rs_law_init(&self.law, kind_of(law), start, floor, ceiling)
 
-    def learn(self, double now, double latency, double inflight, bint dropped=False):
+    def learn(self, double now, double latency, double inflight, bint dropped=False, double present=0.0):
         """
         Learn from the end of one call; with any numbers the limit stays finite and within its bounds.
 
@@ -62,17 +62,22 @@ cdef class Law:
             inflight: Calls in flight at its admission, itself included.
 
             dropped: It timed out or was rejected, so its latency is no evidence.
+
+            present: Calls in flight at its end, itself included; less than 1 and NaN: unknown.
         """
         if isnan(latency) or isnan(inflight):
             return
         cdef int64_t latency_ns = 1
         cdef int64_t level = 1
+        cdef int64_t now_present = 0
         if latency > 0:
             latency_ns = <int64_t>min(latency * 1e9, LONGEST_NS)
         if inflight > 1:
             level = <int64_t>min(inflight, <double>MOST_INFLIGHT)
+        if present >= 1:
+            now_present = <int64_t>min(present, <double>MOST_INFLIGHT)
         cdef double now_ns = 0.0 if isnan(now) else max(min(now * 1e9, LONGEST_NS), -LONGEST_NS)
-        rs_law_learn(&self.law, latency_ns, level, 0, dropped, <int64_t>now_ns)
+        rs_law_learn(&self.law, latency_ns, level, now_present, dropped, <int64_t>now_ns)
 
     def reset(self):
         """Forget the learned state."""
