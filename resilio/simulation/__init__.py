@@ -8,17 +8,18 @@ Describe the loads, the server and its faults in a `Scenario`, name the stacks t
 from __future__ import annotations
 
 from resilio.simulation._arrivals import Arrivals, Bursty, Poisson, Regular, Trace
-from resilio.simulation._faults import Cold, Delay, Errors, Fault, Outage, Shrink, Slow, Surge
+from resilio.simulation._faults import Cold, Delay, Errors, Fault, Kill, Outage, Shrink, Slow, Surge
 from resilio.simulation._laws import Constant, Empirical, Exponential, Law, Lognormal, Mixture, Pareto, Uniform
 from resilio.simulation._queues import Queue
 from resilio.simulation._results import Outcome, Result
 from resilio.simulation._scenario import Load, Scenario, Server, Stack
 from resilio.simulation._simulate import Progress, simulate
-from resilio.simulation._work import Job, Request, ServerBusy, ServerDown, ServerError, SimulatedError
+from resilio.simulation._work import ClientKilled, Job, Request, ServerBusy, ServerDown, ServerError, SimulatedError
 
 __all__ = [
     "Arrivals",
     "Bursty",
+    "ClientKilled",
     "Cold",
     "Constant",
     "Delay",
@@ -27,6 +28,7 @@ __all__ = [
     "Exponential",
     "Fault",
     "Job",
+    "Kill",
     "Law",
     "Load",
     "Lognormal",

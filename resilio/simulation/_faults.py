@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import attrs
@@ -10,19 +10,23 @@ import attrs
 from resilio._options.fields import option
 from resilio._options.validators import choice, fraction, number, positive_int, reject, seconds
 
-__all__ = ["Cold", "Delay", "Errors", "Fault", "Outage", "Shrink", "Slow", "Surge"]
+__all__ = ["Cold", "Delay", "Errors", "Fault", "Kill", "Outage", "Shrink", "Slow", "Surge"]
 
 _MODES = ("refuse", "error", "hang", "buffer")
 
 
-def _replicas(name: str, value: object) -> tuple[int, ...] | None:
-    """Check the replicas of a fault: None for all, an index, or several."""
-    if value is None:
-        return None
-    values = value if isinstance(value, (tuple, list)) else (value,)
-    if not values:
-        reject(name, value, "the number of a replica, from 0, a list of such, or None for all")
-    return tuple(positive_int(name, each, zero_ok=True) for each in values)
+def _numbers_of(what: str) -> Callable[[str, object], tuple[int, ...] | None]:
+    """Return a check of the replicas or clients of a fault: None for all, an index, or several."""
+
+    def check(name: str, value: object) -> tuple[int, ...] | None:
+        if value is None:
+            return None
+        values = value if isinstance(value, (tuple, list)) else (value,)
+        if not values:
+            reject(name, value, f"the number of a {what}, from 0, a list of such, or None for all")
+        return tuple(positive_int(name, each, zero_ok=True) for each in values)
+
+    return check
 
 
 @attrs.frozen(kw_only=True)
@@ -47,7 +51,7 @@ class Fault:
 
 @attrs.frozen(kw_only=True)
 class _AtServers(Fault):
-    replicas: int | Sequence[int] | None = option(_replicas, default=None)
+    replicas: int | Sequence[int] | None = option(_numbers_of("replica"), default=None)
 
     def hits(self, replica: int) -> bool:
         """Return True if the fault affects the replica with this index."""
@@ -138,6 +142,21 @@ class Delay(Fault):
     """
 
     seconds: float = option(seconds)
+
+
+@attrs.frozen(kw_only=True)
+class Kill(Fault):
+    """
+    Client processes die with what they hold, and start anew at the end of the fault, with new policies.
+
+    Their calls end as failed with `ClientKilled`. Meanwhile other processes of the host take their tasks, if one lives,
+    else those of other hosts.
+
+    Args:
+        clients: Indexes of the clients, from 0; those of one host follow each other. None for all.
+    """
+
+    clients: int | Sequence[int] | None = option(_numbers_of("client"), default=None)
 
 
 @attrs.frozen(kw_only=True)

@@ -225,7 +225,10 @@ def _finish(
 ) -> bool:
     """Print the figures and write the picture; return False if it could not be written."""
     drawn = True
-    notes = [f"seed {plan.seed}; an answer is in time within {results[0][1].scenario.deadline:g} s"]
+    scenario = results[0][1].scenario
+    notes = [f"seed {plan.seed}; an answer is in time within {scenario.deadline:g} s"]
+    if scenario.clients_per_host > 1:
+        notes[0] += f"; {scenario.clients} clients on {scenario.hosts} host{'s' * (scenario.hosts > 1)}"
     partial = _partial(results, plan, interrupted=interrupted)
     if partial is not None:
         notes.insert(0, f"PARTIAL RESULT: {partial}")

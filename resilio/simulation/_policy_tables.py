@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 from operator import attrgetter
 from typing import Any
@@ -12,6 +13,7 @@ import resilio
 from resilio import CallTimeoutError, DeadlineExceededError, RejectedError, registry
 from resilio._options.validators import show
 from resilio._policy.base import Policy
+from resilio.simulation._hosts import SCOPES, shared
 from resilio.simulation._scenario import Policies
 from resilio.simulation._table import Table
 from resilio.simulation._work import ServerBusy, ServerDown, ServerError, SimulatedError
@@ -34,6 +36,9 @@ _POLICIES = (
     "standard",
     "timeout",
 )
+_SCOPED = ("adaptive_limit", "bulkhead", "circuit_breaker", "keyed", "rate_limit", "standard")
+"""Policies that the processes of a host can share."""
+
 _BACKOFFS = ("constant", "decorrelated_jitter", "equal_jitter", "exponential", "full_jitter")
 _ERRORS: dict[str, tuple[type[Exception], ...]] = {
     "any": (Exception,),
@@ -74,13 +79,20 @@ def policies(owner: Table, key: str, value: Any) -> Policies | None:
 def _one(table: Table) -> Make:
     kind = table.choose("policy", [name for name in _POLICIES if name in resilio.__all__])
     factory = getattr(resilio, kind)
+    scope = _scope(table) if kind in _SCOPED else "process"
     known = _options(factory, kind)
     given = {name: _value(table, name, table.take(name)) for name in known if name in table}
     table.end(known)
     make = _SPECIAL.get(kind, _plain)(table, factory, given)
     with registry.isolated():
         table.checked(make, *given)
-    return make
+    return shared(make) if scope == "host" else make
+
+
+def _scope(table: Table) -> str:
+    if "each" in table.path and "scope" in table:
+        table.reject("scope", "belongs to the policy 'keyed', for all its keys")
+    return table.choose("scope", SCOPES, "process")
 
 
 def _options(factory: Callable[..., Any], kind: str) -> list[str]:
@@ -121,11 +133,13 @@ def _budget(table: Table, value: Any) -> Any:
     if value is False:
         return None
     inner = table.table("budget", value)
+    scope = inner.choose("scope", SCOPES, "process")
     known = [name for name in inspect.signature(resilio.RetryBudget).parameters if name != "name"]
     options = {name: inner.take(name) for name in known if name in inner}
     inner.end(known)
     inner.checked(lambda: resilio.RetryBudget(**options), *options)
-    return lambda: resilio.RetryBudget(**options)
+    make = partial(resilio.RetryBudget, **options)
+    return shared(make) if scope == "host" else make
 
 
 def _plain(table: Table, factory: Callable[..., Any], given: dict[str, Any]) -> Make:  # noqa: ARG001

@@ -156,6 +156,8 @@ class Result(Mapping[str, Outcome]):
             "ended_early": self.ended_early,
             "deadline": self.scenario.deadline,
             "duration": self.scenario.duration,
+            "clients": self.scenario.clients,
+            "hosts": self.scenario.hosts,
             "stacks": {name: attrs.asdict(outcome) for name, outcome in self.outcomes.items()},
         }
 

@@ -12,7 +12,7 @@ from resilio._options.fields import option
 from resilio._options.validators import choice, flag, fraction, positive_int, reject, seconds
 from resilio._policy.base import Policy
 from resilio.simulation._arrivals import Arrivals
-from resilio.simulation._faults import Fault, Surge
+from resilio.simulation._faults import Fault, Kill, Surge
 from resilio.simulation._laws import Law
 from resilio.simulation._queues import QUEUES, Queue
 
@@ -215,7 +215,10 @@ class Scenario:
 
         faults: Faults of the server, the network and the load.
 
-        clients: Number of clients that share the load, each with its own policies.
+        clients: Number of client processes that share the load, each with its own policies.
+
+        clients_per_host: Number of those on one host, which share the policies of scope "host"; the last host may have
+            fewer.
 
         patience: Seconds after which a caller gives up; None: it never does.
 
@@ -235,6 +238,7 @@ class Scenario:
     duration: float = option(seconds, high=LONGEST)
     faults: Sequence[Fault] = option(_faults, default=())
     clients: int = option(positive_int, default=1, high=100_000)
+    clients_per_host: int = option(positive_int, default=1, high=64)
     patience: float | None = option(seconds, none_ok=True, default=None, high=LONGEST)
     warmup: float = option(seconds, zero_ok=True, default=0.0)
     window: float = option(seconds, default=2.0)
@@ -244,6 +248,8 @@ class Scenario:
     def __attrs_post_init__(self) -> None:
         if self.warmup >= self.duration:
             reject("warmup", self.warmup, f"less than duration={self.duration:g}")
+        if self.clients_per_host > self.clients:
+            reject("clients_per_host", self.clients_per_host, f"at most clients={self.clients}")
         expected = self.expected_calls()
         if expected > MOST_CALLS:
             right = f"so short that at most {MOST_CALLS:,} calls are made; {expected:,.0f} would be"
@@ -260,11 +266,19 @@ class Scenario:
         replicas = getattr(fault, "replicas", None) or ()
         if any(number >= self.server.replicas for number in replicas):
             reject(f"{name}.replicas", replicas, f"numbers below the server's replicas={self.server.replicas}")
+        clients = fault.clients if isinstance(fault, Kill) else None
+        if any(number >= self.clients for number in cast("tuple[int, ...]", clients or ())):
+            reject(f"{name}.clients", clients, f"numbers below clients={self.clients}")
 
     @property
     def loads(self) -> tuple[Load, ...]:
         """All loads, as a tuple even if there is one."""
         return cast("tuple[Load, ...]", self.load)
+
+    @property
+    def hosts(self) -> int:
+        """Number of hosts with clients."""
+        return -(-self.clients // self.clients_per_host)
 
     def expected_calls(self) -> float:
         """Return the mean number of calls of all tasks: without retries and hedges, and with surges."""

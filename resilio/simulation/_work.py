@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from resilio._native.simulation import Job, Request
 
-__all__ = ["Job", "Request", "ServerBusy", "ServerDown", "ServerError", "SimulatedError"]
+__all__ = ["ClientKilled", "Job", "Request", "ServerBusy", "ServerDown", "ServerError", "SimulatedError"]
 
 
 class SimulatedError(Exception):
@@ -17,6 +17,10 @@ class ServerError(SimulatedError):
 
 class ServerDown(SimulatedError, ConnectionError):  # noqa: N818 - a state of the server, as seen by callers
     """There is no connection to the server."""
+
+
+class ClientKilled(SimulatedError):  # noqa: N818 - what has happened to the client
+    """The client process was killed before its call had ended."""
 
 
 class ServerBusy(SimulatedError):  # noqa: N818 - an answer of the server

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from random import Random
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
-import resilio
 from resilio._composition.pipeline import pipeline
 from resilio._native.simulation import BEGIN_NS, EventLoop, Request, StandstillError
 from resilio._policy.base import Policy
 from resilio.simulation._book import Book
-from resilio.simulation._faults import Delay, Fault, Surge
+from resilio.simulation._clients import Clients
+from resilio.simulation._faults import Delay, Fault, Kill, Surge
 from resilio.simulation._replica import Replica
 from resilio.simulation._route import router
 from resilio.simulation._scenario import Load, Policies, Scenario, Stack
 from resilio.simulation._tasks import Send, Tasks
 from resilio.simulation._wire import Wire
-
-if TYPE_CHECKING:
-    from resilio._context.priority import PriorityClass
 
 __all__ = ["World"]
 
@@ -71,17 +69,14 @@ class World:
 
     def _add_loads(self, stack: Stack) -> None:
         send = _sender(self.replicas, self._wire, self._scenario, self._random("route"))
-        clients = [_guarded(stack.client, send) for _ in range(self._scenario.clients)]
-        for load in self._scenario.loads:
-            priority = load.priority
-            sends = (
-                clients
-                if priority is None
-                else [resilio.priority(cast("PriorityClass", priority))(client) for client in clients]
-            )
+        scenario, mortal = self._scenario, any(isinstance(fault, Kill) for fault in self._scenario.faults)
+        guard = partial(_guarded, stack.client)
+        self._clients = Clients(scenario.clients, scenario.clients_per_host, guard, send, self.loop, mortal=mortal)
+        for load in scenario.loads:
+            sends = self._clients.sends(load.priority)
             times = load.arrivals.times(self._random(f"arrivals of {load.name}"), self._surges(load))
             owners = self._random(f"owners of {load.name}")
-            self.loads.append(Tasks(self._scenario, load, self.loop, self.book, sends, times, owners))
+            self.loads.append(Tasks(scenario, load, self.loop, self.book, sends, times, owners))
 
     def _surges(self, load: Load) -> Callable[[float], float]:
         surges = [each for each in self._scenario.faults if isinstance(each, Surge) and each.load in (None, load.name)]
@@ -115,6 +110,7 @@ class World:
 
     def close(self) -> None:
         """Count the tasks that have not ended, and end them."""
+        self._clients.close()
         for load in self.loads:
             load.finish()
         with suppress(StandstillError):  # the loop stood still before, and still does
@@ -127,16 +123,25 @@ class World:
             self._wire.extra += fault.seconds
         for replica in self._hit(fault):
             replica.begin(fault)
+        for client in self._killed(fault):
+            self._clients.kill(client)
 
     def _end(self, fault: Fault) -> None:
         if isinstance(fault, Delay) and self._wire is not None:
             self._wire.extra -= fault.seconds
         for replica in self._hit(fault):
             replica.end(fault)
+        for client in self._killed(fault):
+            self._clients.restart(client)
 
     def _hit(self, fault: Fault) -> list[Replica]:
         hits: Any = getattr(fault, "hits", None)
         return [] if hits is None else [replica for replica in self.replicas if hits(replica.number)]
+
+    def _killed(self, fault: Fault) -> Sequence[int]:
+        if not isinstance(fault, Kill):
+            return ()
+        return range(self._scenario.clients) if fault.clients is None else cast("tuple[int, ...]", fault.clients)
 
 
 def _ns(seconds: float) -> int:

@@ -61,11 +61,15 @@ def test_it_lists_what_comes_with_it(capsys):
     names = [line.split()[0] for line in lines]
     assert names == [
         "dead-shard",
+        "killed-worker",
         "metastable",
         "outage",
         "overload",
         "priorities",
         "resend-storm",
+        "shared-breaker",
+        "shared-limit",
+        "shared-outage",
         "slow-tail",
         "whole-tasks",
     ]
