@@ -8,6 +8,8 @@ wider ones; a policy that is not shared never imports it.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any, Literal
 
 from resilio._options.validators import reject
@@ -19,6 +21,7 @@ __all__ = [
     "Scope",
     "ScopeName",
     "checked_scope",
+    "group_here",
     "is_private",
     "is_shared",
     "set_private",
@@ -39,6 +42,10 @@ class Scope:
     """A scope wider than the process, as :func:`resilio.sharing.host` returns it."""
 
     __slots__ = ()
+
+
+group_here: ContextVar[Callable[[], Any] | None] = ContextVar("group_here", default=None)
+"""What returns the group of "host" in simulations, whose processes are none; None: that of this process."""
 
 
 def checked_scope(name: str, value: object, *, none_ok: bool = True) -> ScopeName | Scope | None:  # noqa: ARG001 - a check's signature

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from resilio._options.scope import is_shared, wanted
+from resilio._options.scope import group_here, is_shared, wanted
 from resilio.sharing import _report
 from resilio.sharing._host import Host
 from resilio.sharing._links import KeyedLink, Link, shareable
@@ -58,7 +58,7 @@ def share_keys(policy: Any, config: Any) -> None:
 
 def _tie(policy: Any, config: Any, kind: type[Link]) -> None:
     scope = wanted(config.scope)
-    to = scope if isinstance(scope, Host) else host()
+    to = scope if isinstance(scope, Host) else (group_here.get() or host)()
     before: Link | None = policy._link
     if before is not None and before.host is to and before.is_settled(policy):
         return

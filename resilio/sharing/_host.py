@@ -61,15 +61,15 @@ class Host(Scope):
         "workers",
     )
 
-    def __init__(self, name: str, directory: Path, workers: int, size: int) -> None:
-        """Name a group; nothing is opened before the first policy."""
+    def __init__(self, name: str, directory: Path, workers: int, size: int, region: Region | None = None) -> None:
+        """Name a group; nothing is opened before the first policy, if there is no region."""
         self.name = name
         self.path = directory / file_name(name)
         self.workers = workers
         self.size = size
         self.lock = threading.RLock()
         self._links: weakref.WeakKeyDictionary[Any, Link] = weakref.WeakKeyDictionary()
-        self._region: Region | None = None
+        self._region = region
         self._left: Region | None = None  # its file is gone, and there is no other yet
         self._degraded: str | None = None
         self._why = ""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any, cast
 
 import resilio
+from resilio import registry
 from resilio._native.simulation import EventLoop, Request
-from resilio.simulation._hosts import Host
+from resilio.simulation._hosts import Host, Place
 from resilio.simulation._work import ClientKilled
 
 if TYPE_CHECKING:
@@ -57,14 +59,20 @@ class Clients:
             self._processes = [self._process(client) for client in range(number)]
             self._sends: list[Send] = [process.call for process in self._processes]
         else:
-            self._sends = [self._guarded(client, send) for client in range(number)]
+            self._sends = [self._guarded(self._host(client).start(), send) for client in range(number)]
 
-    def _guarded(self, client: int, send: Send) -> Send:
-        with self._hosts[client // self._per_host].here():
+    def _host(self, client: int) -> Host:
+        return self._hosts[client // self._per_host]
+
+    def _guarded(self, place: Place, send: Send) -> Send:
+        """Make the policies of one process; names are its own if it has a host with others."""
+        with place.here(), registry.isolated() if self._per_host > 1 else nullcontext():
             return self._guard(send)
 
     def _process(self, client: int) -> _Process:
-        return _Process(self._loop, self._send, lambda send: self._guarded(client, send))
+        host = self._host(client)
+        place = host.start()
+        return _Process(self._loop, self._send, partial(self._guarded, place), partial(host.bury, place))
 
     def sends(self, priority: str | None) -> list[Send]:
         """Return for each client the function that makes a call of this priority; deaths change the list in place."""
@@ -124,9 +132,10 @@ class _Process:
     others have found the process dead.
     """
 
-    def __init__(self, loop: EventLoop, send: Send, guard: Guard) -> None:
+    def __init__(self, loop: EventLoop, send: Send, guard: Guard, bury: Callable[[], None]) -> None:
         self._loop = loop
         self._send = send
+        self._bury = bury
         self._guarded = guard(self._attempt)
         self._is_alive = True
         self._is_found = False
@@ -175,6 +184,8 @@ class _Process:
 
     def find(self) -> None:
         """Free what the process still holds: others have found it dead."""
+        if not self._is_found:
+            self._bury()
         self._is_found = True
         for found in self._held:
             if not found.done():

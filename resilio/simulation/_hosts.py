@@ -1,50 +1,93 @@
-"""Hosts: what the policies of all client processes of one host have in common."""
+"""Hosts: memory that client processes share, as real ones do, and the processes' places in it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, cast
 
-__all__ = ["SCOPES", "Host", "shared"]
+from resilio._options.scope import group_here
+
+if TYPE_CHECKING:
+    from resilio._native.shared import Member, Region
+    from resilio.sharing import Host as Group
+
+__all__ = ["SCOPES", "Host", "Place"]
 
 SCOPES = ("process", "host")
-T = TypeVar("T")
+SIZE = 16 << 20  # bytes of a host's memory, which are not there before they are used
 
 
 class Host:
-    """One host: the policies that all its client processes share."""
+    """One simulated host. It has no memory before the first policy that is shared."""
 
     def __init__(self) -> None:
-        self._shared: dict[Hashable, Any] = {}
+        self.places: list[Place] = []
+        self._region: Region | None = None
+
+    @property
+    def region(self) -> Region:
+        """The memory, of this process alone: the same as that of real hosts, but for the file."""
+        from resilio._native.shared import Region
+
+        if self._region is None:
+            self._region = Region.private(SIZE)
+            self._region.member.leave()  # the simulating process is none of the host's
+        return self._region
+
+    def start(self) -> Place:
+        """Return the place of a process that starts."""
+        return Place(self)
+
+    def bury(self, place: Place) -> None:
+        """Free what a dead process holds, as others do that find it dead; what it did for all, another one does."""
+        if place.member is not None:
+            place.member.leave()
+            self.places.remove(place)
+            for other in self.places:
+                other.beat()
+
+
+class Place:
+    """
+    The place of one process on a host: what the policies made `here` with the scope "host" share with others.
+
+    Attributes:
+        member: Its slot in the host's memory; None before its first policy that is shared.
+    """
+
+    trouble = None
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._group: Group | None = None
+        self.member: Member | None = None
 
     @contextmanager
     def here(self) -> Iterator[None]:
-        """Make the policies of a client process of this host within the block."""
-        token = _here.set(self)
+        """Make the policies of this process within the block."""
+        token = group_here.set(self._join)
         try:
             yield
         finally:
-            _here.reset(token)
+            group_here.reset(token)
 
-    def obtain(self, key: Hashable, make: Callable[[], T]) -> T:
-        """Return what the host has under this key, made if it has none."""
-        if key not in self._shared:
-            self._shared[key] = make()
-        found: T = self._shared[key]
-        return found
+    def _join(self) -> Group:
+        from pathlib import Path
 
+        from resilio.sharing import Host as Group
 
-_here: ContextVar[Host | None] = ContextVar("host", default=None)
+        if self._group is None:
+            self.member = self._host.region.join()
+            self._host.places.append(self)
+            self._group = Group("simulated", Path("/"), 1, SIZE, region=cast("Region", self))
+        return self._group
 
+    def cell(self, kind: int, name: str, stock: bytes, size: int) -> Any:
+        """Return the cell of a policy, for the use of this process."""
+        return self._host.region.cell(kind, name, stock, size, self.member)
 
-def shared(make: Callable[[], T]) -> Callable[[], T]:
-    """Return a function that makes one for each host; outside of a host it makes one at each call."""
-    key = object()
-
-    def obtain() -> T:
-        host = _here.get()
-        return make() if host is None else host.obtain(key, make)
-
-    return obtain
+    def beat(self) -> None:
+        """Say that the process lives, and take the roles that no living one has."""
+        if self.member is not None:
+            self.member.beat()

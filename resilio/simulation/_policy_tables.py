@@ -7,13 +7,13 @@ from collections.abc import Callable
 from functools import partial
 from itertools import count
 from operator import attrgetter
-from typing import Any
+from typing import Any, TypeVar
 
 import resilio
 from resilio import CallTimeoutError, DeadlineExceededError, RejectedError, registry
 from resilio._options.validators import show
 from resilio._policy.base import Policy
-from resilio.simulation._hosts import SCOPES, shared
+from resilio.simulation._hosts import SCOPES, Host
 from resilio.simulation._scenario import Policies
 from resilio.simulation._table import Table
 from resilio.simulation._work import ServerBusy, ServerDown, ServerError, SimulatedError
@@ -21,6 +21,7 @@ from resilio.simulation._work import ServerBusy, ServerDown, ServerError, Simula
 __all__ = ["policies"]
 
 Make = Callable[[], Policy[Any]]
+T = TypeVar("T")
 
 _POLICIES = (
     "adaptive_limit",
@@ -36,9 +37,6 @@ _POLICIES = (
     "standard",
     "timeout",
 )
-_SCOPED = ("adaptive_limit", "bulkhead", "circuit_breaker", "keyed", "rate_limit", "standard")
-"""Policies that the processes of a host can share."""
-
 _BACKOFFS = ("constant", "decorrelated_jitter", "equal_jitter", "exponential", "full_jitter")
 _ERRORS: dict[str, tuple[type[Exception], ...]] = {
     "any": (Exception,),
@@ -71,7 +69,7 @@ def policies(owner: Table, key: str, value: Any) -> Policies | None:
     makes = [_one(table) for table in owner.tables(key, value)]
     if not makes:
         return None
-    with registry.isolated():  # the order of the policies may cause a warning
+    with registry.isolated(), Host().start().here():  # the order of the policies may cause a warning
         owner.checked(lambda: resilio.pipeline(*[make() for make in makes]), key)
     return lambda: [make() for make in makes]
 
@@ -79,20 +77,34 @@ def policies(owner: Table, key: str, value: Any) -> Policies | None:
 def _one(table: Table) -> Make:
     kind = table.choose("policy", [name for name in _POLICIES if name in resilio.__all__])
     factory = getattr(resilio, kind)
-    scope = _scope(table) if kind in _SCOPED else "process"
     known = _options(factory, kind)
-    given = {name: _value(table, name, table.take(name)) for name in known if name in table}
-    table.end(known)
-    make = _SPECIAL.get(kind, _plain)(table, factory, given)
-    with registry.isolated():
-        table.checked(make, *given)
-    return shared(make) if scope == "host" else make
-
-
-def _scope(table: Table) -> str:
-    if "each" in table.path and "scope" in table:
+    if "each" in table.path and "scope" in known and "scope" in table:
         table.reject("scope", "belongs to the policy 'keyed', for all its keys")
-    return table.choose("scope", SCOPES, "process")
+    given = {name: _value(table, name, _taken(table, name)) for name in known if name in table}
+    table.end(known)
+    make = _SPECIAL.get(kind, _plain)(table, factory, _with_name(table, given))
+    return _checked(table, make, given)
+
+
+def _with_name(table: Table, given: dict[str, Any]) -> dict[str, Any]:
+    """Return the options, with a name if the policy is shared: it needs one."""
+    return {"name": ".".join(map(str, table.path)), **given} if given.get("scope") == "host" else given
+
+
+def _checked(table: Table, make: Callable[[], T], given: dict[str, Any]) -> Callable[[], T]:
+    """Make a policy once, as a check, and return what makes others; the name of a shared one is its process's own."""
+    with registry.isolated(), Host().start().here():
+        table.checked(make, *given)
+
+    def make_alone() -> T:
+        with registry.isolated():
+            return make()
+
+    return make_alone if given.get("scope") == "host" else make
+
+
+def _taken(table: Table, name: str) -> Any:
+    return table.choose(name, SCOPES) if name == "scope" else table.take(name)
 
 
 def _options(factory: Callable[..., Any], kind: str) -> list[str]:
@@ -133,13 +145,11 @@ def _budget(table: Table, value: Any) -> Any:
     if value is False:
         return None
     inner = table.table("budget", value)
-    scope = inner.choose("scope", SCOPES, "process")
     known = [name for name in inspect.signature(resilio.RetryBudget).parameters if name != "name"]
-    options = {name: inner.take(name) for name in known if name in inner}
+    options = {name: _taken(inner, name) for name in known if name in inner}
     inner.end(known)
-    inner.checked(lambda: resilio.RetryBudget(**options), *options)
-    make = partial(resilio.RetryBudget, **options)
-    return shared(make) if scope == "host" else make
+    make = partial(resilio.RetryBudget, **_with_name(inner, options))
+    return _checked(inner, make, options)
 
 
 def _plain(table: Table, factory: Callable[..., Any], given: dict[str, Any]) -> Make:  # noqa: ARG001

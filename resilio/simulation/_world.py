@@ -15,6 +15,7 @@ from resilio._policy.base import Policy
 from resilio.simulation._book import Book
 from resilio.simulation._clients import Clients
 from resilio.simulation._faults import Delay, Fault, Kill, Surge
+from resilio.simulation._hosts import Host
 from resilio.simulation._replica import Replica
 from resilio.simulation._route import router
 from resilio.simulation._scenario import Load, Policies, Scenario, Stack
@@ -64,7 +65,9 @@ class World:
     def _add_replicas(self, stack: Stack) -> None:
         server = stack.changes(self._scenario.server)
         for number in range(server.replicas):
-            random, guard = self._random(f"replica {number}"), _one(stack.server)
+            with Host().start().here():
+                guard = _one(stack.server)
+            random = self._random(f"replica {number}")
             self.replicas.append(Replica(number, server, self.loop, self._wire, self.book, random, guard))
 
     def _add_loads(self, stack: Stack) -> None:

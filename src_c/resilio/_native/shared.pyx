@@ -14,6 +14,8 @@ import os
 import sys
 import threading
 
+from resilio._support.random_seed import seed64
+
 from resilio._native.clock cimport rs_clock, rs_clock_import, rs_clock_now
 
 from resilio._support.after_fork import free_lock
@@ -47,6 +49,7 @@ cdef extern from "shared/region_file.h" nogil:
     void *rs_cell_body(rs_cell_head *)
     void rs_region_reap(rs_region *, uint32_t)
     bint rs_slot_is_held(int, uint32_t)
+    void rs_atomic_store(uint64_t *, uint64_t)
     void rs_slot_enter(rs_member *, rs_region *, uint32_t, int64_t)
     void rs_slot_clear(rs_region *, uint32_t)
     void rs_member_take_roles(rs_member *, rs_region *, int64_t)
@@ -207,10 +210,8 @@ cdef class Region:
         """
         cdef Region region = Region.__new__(Region)
         cdef uint64_t key[RS_HASH_KEY]
-        cdef bytes secret = os.urandom(16)
         cdef int64_t now_ns = rs_clock_now(_clock)
-        key[0] = int.from_bytes(secret[:8], "little")
-        key[1] = int.from_bytes(secret[8:], "little")
+        key[0], key[1] = seed64(), seed64()
         region.mapping = rs_mapping_private(size, now_ns if epoch_ns is None else epoch_ns, key)
         if region.mapping == NULL:
             raise MemoryError("no memory for a region")
@@ -364,6 +365,13 @@ cdef class Member:
     def leads(self):
         """True if this worker learns for all."""
         return rs_member_leads(self.it, RS_LEARNER)
+
+    def beat(self):
+        """Say that the process lives, and take the roles that no living one has; for a private region."""
+        cdef int64_t now_ns = rs_clock_now(_clock)
+        if self.it.owner and self.region.mapping.path == NULL:
+            rs_atomic_store(&self.it.workers[self.it.slot].beat_ns, <uint64_t>(now_ns - self.it.epoch_ns))
+            rs_member_take_roles(self.it, self.region.mapping.region, now_ns)
 
     def leave(self):
         """Give back the slot of a private region and all that it holds, as after the death of a process."""
