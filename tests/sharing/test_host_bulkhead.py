@@ -358,7 +358,7 @@ def test_a_worker_with_all_permits_leaves_their_share_to_the_calls_of_others(vt,
 
     vt.run(main, backend=backend)
     assert max(most) == 6
-    assert min(served) > 0.28 * sum(served)  # each of them a third
+    assert min(served) > 0.2 * sum(served)  # about a third each; without the rule the last gets next to nothing
     assert sum(served) > 0.95 * 6 * 0.5 / 0.01  # of what six permits can do
 
 
