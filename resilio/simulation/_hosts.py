@@ -87,6 +87,20 @@ class Place:
         """Return the cell of a policy, for the use of this process."""
         return self._host.region.cell(kind, name, stock, size, self.member)
 
+    @property
+    def size(self) -> int:
+        """The bytes of the host's memory."""
+        return self._host.region.size
+
+    @property
+    def used(self) -> int:
+        """The bytes in use."""
+        return self._host.region.used
+
+    def cells(self) -> Any:
+        """Return what is in the host's memory: kind, name, stock and size of each cell."""
+        return self._host.region.cells()
+
     def beat(self) -> None:
         """Say that the process lives, and take the roles that no living one has."""
         if self.member is not None:
