@@ -1,5 +1,6 @@
 """The state of a retry budget, and its operations for native modules: under the object's lock, at a given time."""
 
+from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 
@@ -11,7 +12,7 @@ cdef extern from "rs_lock.h":
     void rs_lock_reset(rs_lock *lock) noexcept nogil
 
 
-from resilio._native.shared cimport Cell, rs_member
+from resilio._native.shared cimport rs_member
 
 cdef extern from "budget.h":
     ctypedef struct rs_shared_budget:
@@ -96,4 +97,4 @@ cdef class RetryBudget:
     cdef rs_lock lock
     cdef rs_budget_object *prev
     cdef rs_budget_object *next
-    cdef Cell cell                  # whose body and member `budget.host` uses; None: the budget is the process's own
+    cdef PyObject *cell             # owned, as by gates/host.pxi; whose body and member `budget.host` uses; NULL: none

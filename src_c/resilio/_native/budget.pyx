@@ -6,6 +6,8 @@ The native part of retry budgets (the arithmetic of budget.h, under a lock) and 
 """
 
 cimport cython
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_INCREF, Py_XDECREF
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport calloc, free
 
@@ -13,7 +15,7 @@ import os
 
 from resilio._native.clock cimport rs_clock, rs_clock_import, rs_clock_now
 from resilio._native.options cimport ns_of
-from resilio._native.shared cimport RS_CELL_BUDGET
+from resilio._native.shared cimport RS_CELL_BUDGET, Cell
 
 from resilio._support.after_fork import in_child
 
@@ -65,6 +67,7 @@ cdef class RetryBudget:
             self.next.prev = self.prev
         rs_lock_release(&_live_lock)
         free(self.budget.host)
+        Py_XDECREF(self.cell)
 
     def cell_wanted(self):
         """Return (kind, stock, size) of the cell to share: the stock is all but what a success pays in."""
@@ -74,11 +77,14 @@ cdef class RetryBudget:
     def share(self, Cell cell):
         """Share savings and reserve with the other workers of a region, from now on; None: with none any more."""
         cdef rs_budget_of_host *host = NULL
+        cdef PyObject *new = NULL
         if cell is not None:
             host = <rs_budget_of_host *>calloc(1, sizeof(rs_budget_of_host))
             if host == NULL:
                 raise MemoryError("no memory for a shared budget")
             host.member, host.cell = cell.member, <rs_shared_budget *>cell.body
+            Py_INCREF(cell)
+            new = <PyObject *>cell
         rs_lock_acquire(&self.lock)
         if host != NULL:
             host.rule = rs_savings_rule_of(self.budget.cap, self.budget.initial, self.budget.tick_ns,
@@ -87,7 +93,8 @@ cdef class RetryBudget:
             self.budget.balance = self.budget.initial
         host, self.budget.host = self.budget.host, host
         rs_lock_release(&self.lock)
-        self.cell = cell
+        new, self.cell = self.cell, new
+        Py_XDECREF(new)
         free(host)
 
     def _configure(self, config):

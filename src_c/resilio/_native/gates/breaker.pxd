@@ -1,8 +1,9 @@
 """The state of a circuit breaker."""
 
+from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from resilio._native.gate cimport Gate, rs_gate
-from resilio._native.shared cimport Cell, rs_member
+from resilio._native.shared cimport rs_member
 
 cdef extern from "window.h" nogil:
     ctypedef struct rs_window:
@@ -199,4 +200,4 @@ ctypedef struct rs_breaker_object:
 
 cdef class BreakerGate(Gate):
     cdef rs_breaker breaker
-    cdef Cell cell                  # whose body and member `breaker.host` uses; None: the state is the process's own
+    cdef PyObject *cell             # owned, see host.pxi; whose body and member `breaker.host` uses; NULL: none

@@ -196,6 +196,7 @@ cdef class BreakerGate(Gate):
     def __dealloc__(self):
         rs_window_free(&self.breaker.window)
         free(self.breaker.host)
+        Py_XDECREF(self.cell)
 
     def __sizeof__(self):
         cdef size_t host = 0 if self.breaker.host == NULL else sizeof(rs_breaker_of_host)
@@ -251,6 +252,7 @@ cdef class BreakerGate(Gate):
         A state by hand (`initial`) becomes the state of a new cell; in a cell that others use, theirs counts.
         """
         cdef rs_breaker_of_host *host = NULL
+        cdef PyObject *before
         cdef int64_t now_ns = rs_clock_now(_clock)
         if cell is not None:
             host = <rs_breaker_of_host *>aligned_alloc(64, sizeof(rs_breaker_of_host))
@@ -267,7 +269,8 @@ cdef class BreakerGate(Gate):
             _leave_host(&self.breaker)              # until the next call
         self.ops = &BREAKER_OPS if self.breaker.host == NULL else &HOST_BREAKER
         rs_lock_release(&self.lock)
-        self.cell = cell
+        before, self.cell = self.cell, _owned(cell)
+        Py_XDECREF(before)
         free(host)
 
     def extend_open(self, double seconds):

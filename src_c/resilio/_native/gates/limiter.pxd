@@ -3,7 +3,7 @@
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from resilio._native.gate cimport RS_MOST_RATES, Gate, rs_claim, rs_gate, rs_queue, rs_slot
-from resilio._native.shared cimport Cell, rs_member
+from resilio._native.shared cimport rs_member
 
 cdef extern from "shared/siphash.h" nogil:
     uint64_t rs_siphash(const uint64_t *, const void *, size_t)
@@ -122,4 +122,4 @@ cdef class LimiterGate(Gate):
     cdef tuple functions            # of every rate its cost function or None; likewise
     cdef tuple rates                # as configured
     cdef uint64_t max_keys          # of the keyed policy of which this is one key
-    cdef Cell cell                  # of the host's region; None: the state is the gate's own
+    cdef PyObject *cell             # owned, see host.pxi; NULL: the state is the gate's own

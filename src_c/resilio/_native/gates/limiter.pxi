@@ -133,6 +133,7 @@ cdef class LimiterGate(Gate):
         for i in range(RS_MOST_RATES):
             rs_log_free(self.limiter.buckets.log[i])
         free(self.limiter.buckets.host)
+        Py_XDECREF(self.cell)
 
     def __sizeof__(self):
         """Return the bytes held, logs of sliding windows included."""

@@ -214,12 +214,14 @@ cdef tuple _of_keys(tuple rates):
 cdef int _limiter_change_host(LimiterGate self, Cell cell, rs_host_rates *host) except -1:
     """Leave the cell, if there is one, and count in the other one, if there is one."""
     cdef int64_t now_ns = clock.now_ns()
-    cdef Cell left = self.cell              # freed after the lock is released
+    cdef PyObject *left
+    cdef PyObject *new = _owned(cell)
     rs_lock_acquire(&self.lock)
     _limiter_leave_host(<rs_gate *><PyObject *>self, now_ns)
-    self.cell = cell
+    left, self.cell = self.cell, new
     if host != NULL:
         _limiter_join_host(<rs_gate *><PyObject *>self, host, now_ns)
     rs_lock_release(&self.lock)
+    Py_XDECREF(left)
     self.deliver()
     return 0
