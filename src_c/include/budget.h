@@ -81,8 +81,8 @@ typedef struct rs_budget_of_host {
 
 typedef struct rs_budget {
     rs_budget_of_host *host; /* NULL: the process's own */
-    int64_t balance; /* up to cap; below 0: a debt to calls in flight */
-    int64_t ratio;   /* of a deposit */
+    int64_t balance;         /* up to cap; below 0: a debt to calls in flight */
+    int64_t ratio;           /* of a deposit */
     int64_t cap;
     int64_t initial;
     int64_t tick_ns;

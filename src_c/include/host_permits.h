@@ -75,7 +75,7 @@ static inline int64_t rs_host_take(rs_host *host, int64_t used, int64_t wanted)
     rs_hold *hold = &host->hold;
     if (rs_hold_owner(hold) == 0)
         return -1;
-    int64_t over = (int64_t)hold->held - used; /* of a call that has just ended */
+    int64_t over = (int64_t)hold->held - used;  /* of a call that has just ended */
     if (over > 0 && rs_hold_is_lowered(hold)) { /* so these permits may be too many */
         rs_hold_give(hold, (uint32_t)over);
         over = 0;

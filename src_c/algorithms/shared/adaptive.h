@@ -14,7 +14,7 @@
 #include "permits.h"
 #include "ring.h"
 
-#define RS_LAW_ROOM 127u             /* words of the law's state, at most */
+#define RS_LAW_ROOM 127u                 /* words of the law's state, at most */
 #define RS_RECOUNT_NS INT64_C(100000000) /* the count of calls in flight is corrected so often */
 
 /* What all workers must agree on: the options of the policy. */

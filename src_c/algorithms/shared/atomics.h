@@ -24,6 +24,6 @@ typedef _Atomic uint64_t rs_word64;
 #define rs_atomic_and(word, value) (RS_STEP(), atomic_fetch_and_explicit((word), (value), memory_order_acq_rel))
 /* 1 if *word* held *seen and holds *value* now; otherwise *seen is what it holds. */
 #define rs_atomic_swap(word, seen, value)                                                                              \
-    (RS_STEP(), atomic_compare_exchange_strong_explicit((word), (seen), (value), memory_order_acq_rel,                 \
-                                                        memory_order_acquire))
+    (RS_STEP(),                                                                                                        \
+     atomic_compare_exchange_strong_explicit((word), (seen), (value), memory_order_acq_rel, memory_order_acquire))
 #endif

@@ -24,17 +24,17 @@
 #define RS_SHARED_CLOSED 0u /* states of which the law knows; the others are the gate's */
 #define RS_SHARED_OPEN 1u
 #define RS_SHARED_HALF_OPEN 2u
-#define RS_SHARED_REOPENINGS 31u /* counted at most */
-#define RS_SHARED_TICK 20        /* log2 of ns */
+#define RS_SHARED_REOPENINGS 31u           /* counted at most */
+#define RS_SHARED_TICK 20                  /* log2 of ns */
 #define RS_SHARED_AHEAD (INT64_C(1) << 50) /* ns: the longest time that the word can hold */
 
 /* Of one worker. The first line is written by every call, the second by failures. */
 typedef struct rs_shared_row {
-    _Alignas(RS_LINE) rs_word64 calls; /* number of the call that began last 32 | calls under way 32 */
-    rs_word64 begun_ns;                /* when it began */
-    rs_word64 good_ns;                 /* when the successful call that began last began */
-    rs_word64 counts;                  /* its part of the host's window: total 21 | failed 21 | slow 21 */
-    rs_word32 generation;              /* in which it was seen, plus one; 0: not in use */
+    _Alignas(RS_LINE) rs_word64 calls;             /* number of the call that began last 32 | calls under way 32 */
+    rs_word64 begun_ns;                            /* when it began */
+    rs_word64 good_ns;                             /* when the successful call that began last began */
+    rs_word64 counts;                              /* its part of the host's window: total 21 | failed 21 | slow 21 */
+    rs_word32 generation;                          /* in which it was seen, plus one; 0: not in use */
     _Alignas(RS_LINE) rs_word64 first_ns, last_ns; /* when the first and the last of the row's failures began */
     rs_word64 run;                                 /* failures in a row 32 | of them callers that left 32 */
     rs_word64 flying; /* number of the last one 32 | calls that began in the row and are under way 32 */
@@ -42,7 +42,7 @@ typedef struct rs_shared_row {
 
 typedef struct rs_shared_breaker {
     _Alignas(RS_LINE) rs_word64 word;
-    rs_word64 trip; /* what opened it, measured: a float 32 | generation 32 */
+    rs_word64 trip;                                      /* what opened it, measured: a float 32 | generation 32 */
     _Alignas(RS_LINE) rs_word64 lease[RS_SHARED_PLACES]; /* slot + 1 8 | generation 20 | number 4 | end 32; 0: free */
     rs_shared_row row[RS_WORKERS];
 } rs_shared_breaker;

@@ -48,13 +48,13 @@ static inline void rs_shared_row_fail(rs_shared_row *row, uint64_t first_ns, uin
 
 /* What the living workers have seen in this generation, added up. */
 typedef struct rs_shared_sum {
-    uint64_t total, failed, slow;             /* in their windows */
-    uint64_t worst_total, worst_failed;       /* of the worker with the most failures */
-    uint64_t slowest_total, slowest_slow;     /* of the one with the most slow calls */
-    int64_t run, left, longest;               /* failures in a row, callers that left among them, those of one worker */
-    int64_t flying;                           /* calls that began in this row and may still succeed */
-    uint64_t good_ns, first_ns, last_ns;      /* begin: of the last success, of the row's first and last failure */
-    uint32_t workers;                         /* that have a row */
+    uint64_t total, failed, slow;         /* in their windows */
+    uint64_t worst_total, worst_failed;   /* of the worker with the most failures */
+    uint64_t slowest_total, slowest_slow; /* of the one with the most slow calls */
+    int64_t run, left, longest;           /* failures in a row, callers that left among them, those of one worker */
+    int64_t flying;                       /* calls that began in this row and may still succeed */
+    uint64_t good_ns, first_ns, last_ns;  /* begin: of the last success, of the row's first and last failure */
+    uint32_t workers;                     /* that have a row */
 } rs_shared_sum;
 
 static inline rs_shared_row *rs_shared_row_at(rs_shared_breaker *cell, uint64_t *living, uint64_t word)
@@ -155,10 +155,10 @@ typedef struct rs_shared_rule {
     double failure_rate, slow_rate; /* slow_rate above 1: off */
     uint64_t min_calls;
     int64_t consecutive;
-    int64_t patience_ns;    /* a call under way for longer is not expected to succeed */
-    uint8_t by_rate;        /* 0: only the failures in a row open it */
-    uint8_t sure;           /* a rate must exceed its limit by two standard errors */
-    uint8_t proof;          /* failures in a row must be no chance */
+    int64_t patience_ns; /* a call under way for longer is not expected to succeed */
+    uint8_t by_rate;     /* 0: only the failures in a row open it */
+    uint8_t sure;        /* a rate must exceed its limit by two standard errors */
+    uint8_t proof;       /* failures in a row must be no chance */
 } rs_shared_rule;
 
 typedef enum { RS_SHARED_STAYS, RS_SHARED_BY_RUN, RS_SHARED_BY_RATE, RS_SHARED_BY_SLOWNESS } rs_shared_verdict;
@@ -179,7 +179,8 @@ static inline int rs_shared_run_opens(const rs_shared_sum *sum, const rs_shared_
         return 0;
     int64_t failed = (int64_t)sum->failed - recorded, total = (int64_t)sum->total - recorded;
     return !rule->proof
-           || rs_throttle_proof(run, (uint64_t)(run + (failed > 0 ? failed : 0)), (uint64_t)(run + (total > 0 ? total : 0)));
+           || rs_throttle_proof(run, (uint64_t)(run + (failed > 0 ? failed : 0)),
+                                (uint64_t)(run + (total > 0 ? total : 0)));
 }
 
 /* Return 1 if a rate is reached, also without the worker that has the most of them. */

@@ -36,7 +36,8 @@ static inline rs_savings_rule rs_savings_rule_of(int64_t cap, int64_t initial, i
 {
     int64_t unit = cap <= 4000 * RS_SAVINGS_ONE ? RS_SAVINGS_ONE / 1000000 : RS_SAVINGS_ONE / 1000;
     int64_t tick_ns = decay_ns < RS_SAVINGS_TICK_NS ? RS_SAVINGS_TICK_NS : decay_ns;
-    return (rs_savings_rule){cap, initial, unit, tick_ns, (double)tick_ns / (double)decay_ns / RS_SAVINGS_TICKS, gap_ns};
+    return (rs_savings_rule){cap,   initial, unit, tick_ns, (double)tick_ns / (double)decay_ns / RS_SAVINGS_TICKS,
+                             gap_ns};
 }
 
 /* A tick of 31 bits, behind a bit that is always set: a word that holds one is never 0. */
@@ -46,10 +47,7 @@ static inline uint32_t rs_savings_tick(uint64_t now_ns, int64_t tick_ns)
 }
 
 /* The ticks from one to another, negative if that was before it. */
-static inline int32_t rs_savings_passed(uint32_t from, uint32_t to)
-{
-    return (int32_t)((to - from) << 1) / 2;
-}
+static inline int32_t rs_savings_passed(uint32_t from, uint32_t to) { return (int32_t)((to - from) << 1) / 2; }
 
 /* The savings at a tick: those above `initial` decay. */
 static inline int64_t rs_savings_at(const rs_savings_rule *rule, uint64_t word, uint32_t tick)
@@ -83,8 +81,8 @@ static inline void rs_savings_add(rs_shared_budget *cell, const rs_savings_rule 
 }
 
 /* Take *amount*, or all if at least *least* is saved, and return what was taken; otherwise -1. */
-static inline int64_t rs_savings_take(rs_shared_budget *cell, const rs_savings_rule *rule, int64_t amount, int64_t least,
-                                      uint64_t now_ns)
+static inline int64_t rs_savings_take(rs_shared_budget *cell, const rs_savings_rule *rule, int64_t amount,
+                                      int64_t least, uint64_t now_ns)
 {
     uint64_t word = rs_atomic_load(&cell->savings), next;
     uint32_t tick = rs_savings_tick(now_ns, rule->tick_ns);

@@ -18,8 +18,8 @@
 #define RS_TURN_TICKS 1000   /* after which a turn is over */
 
 typedef struct rs_learned {
-    _Alignas(RS_LINE) rs_word64 turn; /* owner word 32 | when it began, in ticks 16 | number of the turn 16 */
-    rs_word64 done_ns;                /* when a turn ended last, since the region's epoch */
+    _Alignas(RS_LINE) rs_word64 turn;   /* owner word 32 | when it began, in ticks 16 | number of the turn 16 */
+    rs_word64 done_ns;                  /* when a turn ended last, since the region's epoch */
     _Alignas(RS_LINE) rs_word64 word[]; /* two copies: the check sum, the words */
 } rs_learned;
 

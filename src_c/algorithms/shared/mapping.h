@@ -254,8 +254,8 @@ static inline rs_mapping *rs_mapping_private(uint64_t size, int64_t epoch_ns, co
     mapping->fd = -1;
     mapping->workers = RS_WORKERS;
     rs_region_init(mapping->region, size, epoch_ns, key);
-    mapping->member = (rs_member){.roll = &mapping->region->roll, .workers = mapping->region->worker,
-                                  .epoch_ns = epoch_ns};
+    mapping->member = (rs_member){
+        .roll = &mapping->region->roll, .workers = mapping->region->worker, .epoch_ns = epoch_ns};
     return mapping;
 }
 #endif

@@ -24,9 +24,9 @@ typedef struct rs_region {
     _Alignas(RS_REGION_PAGE) char magic[8];
     uint32_t layout, byte_order;
     uint64_t size;
-    uint8_t boot[16];       /* of the kernel's boot_id: memory on a disk outlives its workers */
-    int64_t time_offset_ns; /* of the time namespace */
-    int64_t epoch_ns;       /* CLOCK_MONOTONIC when it was made: times are since it */
+    uint8_t boot[16];                 /* of the kernel's boot_id: memory on a disk outlives its workers */
+    int64_t time_offset_ns;           /* of the time namespace */
+    int64_t epoch_ns;                 /* CLOCK_MONOTONIC when it was made: times are since it */
     uint64_t key[RS_HASH_KEY];        /* of SipHash */
     _Alignas(RS_LINE) rs_word64 used; /* bytes */
     _Alignas(RS_LINE) rs_roll roll;

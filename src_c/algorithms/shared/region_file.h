@@ -33,9 +33,9 @@ typedef enum {
 /* File systems whose maps and record locks all processes of this machine share. */
 static inline int rs_is_local(int fd)
 {
-    static const uint32_t local[] = {0x01021994 /* tmpfs */, 0x858458f6 /* ramfs */, 0xEF53 /* ext2, 3, 4 */,
-                                     0x58465342 /* xfs */,   0x9123683E /* btrfs */, 0xF2F52010 /* f2fs */,
-                                     0x794c7630 /* overlay */, 0x2fc12fc1 /* zfs */, 0xca451a4e /* bcachefs */};
+    static const uint32_t local[] = {0x01021994 /* tmpfs */,   0x858458f6 /* ramfs */, 0xEF53 /* ext2, 3, 4 */,
+                                     0x58465342 /* xfs */,     0x9123683E /* btrfs */, 0xF2F52010 /* f2fs */,
+                                     0x794c7630 /* overlay */, 0x2fc12fc1 /* zfs */,   0xca451a4e /* bcachefs */};
     struct statfs about;
     if (fstatfs(fd, &about) != 0)
         return 0;
@@ -232,8 +232,8 @@ static inline rs_mapping *rs_mapping_open(const char *path, uint64_t size, uint3
         errno = why;
         return NULL;
     }
-    mapping->member = (rs_member){.roll = &mapping->region->roll, .workers = mapping->region->worker,
-                                  .epoch_ns = mapping->region->epoch_ns};
+    mapping->member = (rs_member){
+        .roll = &mapping->region->roll, .workers = mapping->region->worker, .epoch_ns = mapping->region->epoch_ns};
     return mapping;
 }
 #else /* macOS has no /dev/shm and no posix_fallocate */
