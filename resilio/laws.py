@@ -54,6 +54,6 @@ def replay(law: Law, trace: Iterable[Sample | tuple[float, float, float, bool]])
     """
     limits: list[float] = []
     for sample in trace:
-        law.learn(*sample)
+        law.learn(*(sample if isinstance(sample, Sample) else Sample(*sample)))
         limits.append(law.limit)
     return limits

@@ -381,7 +381,7 @@ def keyed(config: KeyedConfig[P], name: str | None) -> Keyed[P]:
             its window, a bulkhead without calls, a full bucket. Counters and latencies are kept in the sum.
         name: What it is called, and all its policies; metrics show the sum under this name.
         scope: "host": one state for each key in all processes of the service on this host; or what
-            :func:`resilio.sharing.host` returns. None: as the variable `RESILIO_SCOPE` says, "process" by default. What
+            :func:`resilio.sharing.host` returns. None: that of the variable `RESILIO_SCOPE`, "process" by default. What
             the factory makes has no scope of its own.
 
     Raises:

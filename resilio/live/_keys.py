@@ -8,14 +8,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from select import select
 from time import monotonic, sleep
+from typing import Any
 
+termios: Any
+tty: Any
 try:
     import termios
     import tty
 except ImportError:  # Windows, or a small build of Python: Ctrl-C alone ends the command
-    _reads_keys = False
-else:
-    _reads_keys = True
+    termios = tty = None
 
 __all__ = ["quit_key"]
 
@@ -31,7 +32,7 @@ def quit_key() -> Iterator[Callable[[float], bool]]:
         A function that waits for some seconds, and returns True at once if q is pressed. It only waits if the input is
         no terminal, or the command runs in the background.
     """
-    if not _reads_keys or not sys.stdin.isatty() or not _in_front(keys := sys.stdin.fileno()):
+    if termios is None or not sys.stdin.isatty() or not _in_front(keys := sys.stdin.fileno()):
         yield _sleep
         return
     before = termios.tcgetattr(keys)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 import weakref
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -63,11 +64,11 @@ class Host(Scope):
 
     def __init__(self, name: str, directory: Path, workers: int, size: int, region: Region | None = None) -> None:
         """Name a group; nothing is opened before the first policy, if there is no region."""
-        self.name = name
-        self.path = directory / file_name(name)
-        self.workers = workers
-        self.size = size
-        self.lock = threading.RLock()
+        self.name: str = name
+        self.path: Path = directory / file_name(name)
+        self.workers: int = workers
+        self.size: int = size
+        self.lock: AbstractContextManager[bool] = threading.RLock()
         self._links: weakref.WeakKeyDictionary[Any, Link] = weakref.WeakKeyDictionary()
         self._region = region
         self._left: Region | None = None  # its file is gone, and there is no other yet

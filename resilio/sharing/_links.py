@@ -38,7 +38,7 @@ class Link:
 
     def __init__(self, host: Any) -> None:
         """Tie a policy to its host."""
-        self.host = host
+        self.host: Any = host
         self.trouble: str | None = None
         self.wanted: Wanted | None = None
 
@@ -55,8 +55,8 @@ class Link:
         """Give the policy its cell of this region; None: its own state."""
         gate = policy._sharing_gate()
         self.trouble = None
-        self.wanted = gate.cell_wanted()
-        gate.share(None if region is None else self._cell(region, policy, self.wanted, policy.name))
+        self.wanted = wanted = gate.cell_wanted()
+        gate.share(None if region is None else self._cell(region, policy, wanted, policy.name))
 
     def _cell(self, region: Region, policy: Any, wanted: Wanted, name: str) -> Any:
         kind, stock, size = wanted

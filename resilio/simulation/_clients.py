@@ -172,7 +172,7 @@ class _Process:
         while not self._is_found:
             found = self._loop.create_future()
             self._held.append(found)
-            with suppress(asyncio.CancelledError):  # a time-out of the dead process does not happen
+            with suppress(asyncio.CancelledError):  # a timeout of the dead process does not happen
                 await found
 
     def die(self) -> None:

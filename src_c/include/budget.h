@@ -25,9 +25,9 @@
  * The recent attempts are some 32, or as many as there are calls in flight, up to 1024: the failures of
  * a batch return first, or last.
  *
- * Where nothing answers, savings are kept: when three attempts of other calls have failed since the last success, and
- * as many as there are calls in flight, only the reserve permits the retry of a slow failure. In an outage it could not
- * succeed, and the callee may work on it afterwards.
+ * Where nothing answers, savings are kept: only the reserve permits the retry of a slow failure. That is so when three
+ * attempts of other calls have failed since the last success, and as many as there are calls in flight. In an outage
+ * the retry could not succeed, and the callee may work on it afterwards.
  *
  * Savings above `initial` decay with a time constant: successes of an hour ago do not pay for a storm now, and a client
  * with one call an hour has the balance of a new client.

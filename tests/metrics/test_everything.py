@@ -73,6 +73,7 @@ ELSEWHERE = {
     "name": "a label of all numbers",
     "failing": "retry_budget_events says it of any time: what has failed beside what was deposited",
     "parts": "each part has numbers of its own",
+    "host_state": "the state that this worker takes over with its next call: `state` a moment later",
     "ramping": "admitted_share is between 0 and 1 then",
     "probes_succeeded": "of one round of half a second: a scrape would see it by chance",
 }

@@ -101,7 +101,7 @@ def test_sdist_holds_what_was_written_by_hand_and_nothing_generated(tree: Path, 
         "pyproject.toml",
     } <= names
     in_c = {name for name in names if name.endswith(".c")}
-    by_hand = ("src_c/resilio/_native/core/",)
+    by_hand = ("src_c/resilio/_native/core/", "tests/sharing/")
     assert in_c == {name for name in in_c if name.startswith(by_hand)}
     assert in_c, "the hand-written C is missing"
     assert not {name for name in names if name.endswith((".so", ".pyc")) or name.startswith("build")}

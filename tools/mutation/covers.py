@@ -24,6 +24,8 @@ _KEYED += ("tests/metrics/test_keyed_numbers.py",)
 _PIPELINE = ("tests/composition/test_pipeline.py", "tests/composition/test_standard.py", "tests/policy")
 _PIPELINE += ("tests/options",)
 _BUDGET = ("tests/native/algorithms/test_budget.py", f"{_POLICIES}/retry")
+_SHARING = tuple(f"tests/sharing/test_{part}.py" for part in ("host_bulkhead", "host_adaptive_limit", "host_budget"))
+_SHARING += ("tests/sharing/test_host_breaker.py", "tests/sharing/test_shared_rate_limit.py")
 _CALLS = ("tests/native/call", f"{_SCENES}_decorators.py", "tests/policy", "tests/composition", "tests/time_ledger")
 _CALLS += (
     "tests/native/context/test_greenlets.py",
@@ -83,6 +85,7 @@ _COVERS = {
     "src_c/include/budget": Cover(("budget", "strategies"), _BUDGET),
     "src_c/include/clock": Cover(("clock",), ("tests/native/algorithms/test_clock.py", "tests/testing")),
     "src_c/include/gcra.h": Cover(_BOTH, (_BUCKET, *_RATE)),
+    "src_c/include/host_": Cover(_GATES, _SHARING),
     "src_c/include/hedging.h": Cover(_STRATEGIES, _HEDGE),
     "src_c/include/law": Cover(_BOTH, (_LAWS, *_ADAPTIVE)),
     "src_c/include/loglinear": Cover(("core", "primitives", "strategies"), (_HISTOGRAM, *_HEDGE, *_BREAKER)),
@@ -118,6 +121,11 @@ _COVERS = {
     f"{_NATIVE}/gates/adaptive": Cover(_GATES, _ADAPTIVE),
     f"{_NATIVE}/gates/breaker": Cover(_GATES, (*_BREAKER, f"{_POLICIES}/retry/test_throttle.py")),
     f"{_NATIVE}/gates/bulkhead": Cover(_GATES, _BULKHEAD),
+    f"{_NATIVE}/gates/bulkhead_host": Cover(_GATES, _SHARING),
+    f"{_NATIVE}/gates/breaker_evidence": Cover(_GATES, _SHARING),
+    f"{_NATIVE}/gates/breaker_host": Cover(_GATES, _SHARING),
+    f"{_NATIVE}/gates/host": Cover(_GATES, _SHARING),
+    f"{_NATIVE}/gates/limiter_host": Cover(_GATES, _SHARING),
     f"{_NATIVE}/gates/limiter": Cover(_GATES, _RATE),
     f"{_NATIVE}/gates/shedder": Cover(_GATES, _SHED),
     f"{_NATIVE}/keyed": Cover(("keyed",), _KEYED),

@@ -240,7 +240,7 @@ def circuit_breaker(config: CircuitBreakerConfig, name: str | None) -> CircuitBr
         initial: The state before the first call; later changes of it have no effect.
         enforce: False: reject nothing and count what would have been rejected; 0 to 1: reject this share.
         scope: "host": one state for all processes of the service on this host, found by name; or what
-            :func:`resilio.sharing.host` returns. None: as the variable `RESILIO_SCOPE` says, "process" by default.
+            :func:`resilio.sharing.host` returns. None: that of the variable `RESILIO_SCOPE`, "process" by default.
 
     Raises:
         TypeError: An option of a wrong type; the message names it and the value.

@@ -178,7 +178,7 @@ def rate_limit(config: RateLimitConfig, name: str | None) -> RateLimit:
         name: What it is called; the same name and options give the same limit.
         enforce: False: reject nothing and count what would have been rejected; 0 to 1: enforce for this share.
         scope: "host": one state for all processes of the service on this host, found by name; or what
-            :func:`resilio.sharing.host` returns. None: as the variable `RESILIO_SCOPE` says, "process" by default.
+            :func:`resilio.sharing.host` returns. None: that of the variable `RESILIO_SCOPE`, "process" by default.
 
     Raises:
         TypeError: An option of a wrong type; the message names it and the value.

@@ -114,7 +114,7 @@ class RetryBudget(native.RetryBudget):
             a floor, not on top of what the savings pay for. Each needs a success since the one before. 0: none.
 
         scope: "host": one budget for all processes of the service on this host, found by name; or what
-            :func:`resilio.sharing.host` returns. None: as the variable `RESILIO_SCOPE` says, "process" by default.
+            :func:`resilio.sharing.host` returns. None: that of the variable `RESILIO_SCOPE`, "process" by default.
 
     Raises:
         TypeError: An option of a wrong type; the message names it and the value.

@@ -9,15 +9,15 @@
  * That is gcra.h in token space. A unit is 2^-shift of a token, as fine as 2^62 units for ten years allow. A zero word
  * is a full bucket.
  *
- * `tickets` is the same word as it will be when all calls that wait now have been served. A call that has to wait moves
- * it, and so knows its time; it takes its units when that has come. While tickets are ahead of what is taken, a new call
- * has to move both words: it does not pass those that wait. A ticket is a forecast and no right: where a waiting call
+ * `places` is the same word as it will be when all calls that wait now have been served. A call that has to wait moves
+ * it, and so knows its time; it takes its units when that has come. While places are ahead of what is taken, a new call
+ * has to move both words: it does not pass those that wait. A place is a forecast and no right: where a waiting call
  * has left, two may have one time. Then one of them waits a little longer.
  *
  * L1  In any time t at most `burst + rate * t` are taken, net of what is given back, however workers race, stop or die;
  *     plus `rate` times the difference of two processes' clocks.
  * L2  Waiting calls of all processes are served in the order in which they came, without a wake-up between processes.
- * L3  A worker that dies has taken what it has taken: its purse is lost. Its tickets delay those behind them, once.
+ * L3  A worker that dies has taken what it has taken: its purse is lost. Its places delay those behind them, once.
  *
  * A purse is a batch of units that one process takes at once and spends without touching a word. Its units keep their
  * places in token space: when what has come in passes them, they lapse. So L1 holds for calls as it does for units. A
@@ -37,7 +37,7 @@
 /* In shared memory. Signed: below zero after more was given back than taken, a full bucket. */
 typedef struct rs_shared_bucket {
     _Alignas(RS_LINE) rs_word64 taken;
-    rs_word64 tickets;
+    rs_word64 places;
 } rs_shared_bucket;
 
 /* In the memory of one process: the rate. */
@@ -123,9 +123,9 @@ static inline int rs_word_move(rs_word64 *word, uint64_t seen, int64_t base, int
 }
 
 /* True if calls wait whose time has not come. */
-static inline int rs_tickets_ahead(uint64_t tickets, uint64_t taken, int64_t in)
+static inline int rs_places_ahead(uint64_t places, uint64_t taken, int64_t in)
 {
-    return (int64_t)tickets > (int64_t)taken && (int64_t)tickets > in;
+    return (int64_t)places > (int64_t)taken && (int64_t)places > in;
 }
 
 /* Take *n* > 0 units for a call whose time has come: 1, or 0 with nothing changed. */
@@ -139,14 +139,14 @@ static inline int rs_shared_take_due(rs_shared_bucket *bucket, const rs_tokens *
 static inline int rs_shared_take(rs_shared_bucket *bucket, const rs_tokens *tokens, int64_t now_ns, int64_t n)
 {
     int64_t in = rs_tokens_in(tokens, now_ns), most = in + tokens->burst;
-    uint64_t taken = rs_atomic_load(&bucket->taken), tickets = rs_atomic_load(&bucket->tickets);
-    int behind = rs_tickets_ahead(tickets, taken, in);
-    if (behind && !rs_word_move(&bucket->tickets, tickets, in, n, most))
+    uint64_t taken = rs_atomic_load(&bucket->taken), places = rs_atomic_load(&bucket->places);
+    int behind = rs_places_ahead(places, taken, in);
+    if (behind && !rs_word_move(&bucket->places, places, in, n, most))
         return 0;
     if (rs_word_move(&bucket->taken, taken, in, n, most))
         return 1;
     if (behind)
-        rs_atomic_sub(&bucket->tickets, (uint64_t)n);
+        rs_atomic_sub(&bucket->places, (uint64_t)n);
     return 0;
 }
 
@@ -158,20 +158,20 @@ static inline int64_t rs_shared_join(rs_shared_bucket *bucket, const rs_tokens *
     int64_t latest = rs_tokens_in(tokens, wait_ns < INT64_MAX - now_ns ? now_ns + wait_ns : INT64_MAX);
     int64_t most = (latest - in < RS_UNITS_DEEPEST ? latest : in + RS_UNITS_DEEPEST) + tokens->burst;
     int64_t base = rs_later((int64_t)rs_atomic_load(&bucket->taken), in);
-    uint64_t seen = rs_atomic_load(&bucket->tickets);
+    uint64_t seen = rs_atomic_load(&bucket->places);
     for (;;) {
         int64_t end = rs_later((int64_t)seen, base) + n;
         if (end > most)
             return -1;
-        if (rs_atomic_swap(&bucket->tickets, &seen, (uint64_t)end))
+        if (rs_atomic_swap(&bucket->places, &seen, (uint64_t)end))
             return rs_tokens_when(tokens, end - tokens->burst);
     }
 }
 
-/* Return the ticket of a call that leaves the queue. */
+/* Return the place of a call that leaves the queue. */
 static inline void rs_shared_leave(rs_shared_bucket *bucket, int64_t n)
 {
-    rs_atomic_sub(&bucket->tickets, (uint64_t)n);
+    rs_atomic_sub(&bucket->places, (uint64_t)n);
 }
 
 /* Take *n* units whether they are there or not: beyond the burst they are a debt. */
@@ -188,8 +188,8 @@ static inline void rs_shared_give_back(rs_shared_bucket *bucket, int64_t n)
     if (n <= 0)
         return;
     int64_t left = (int64_t)rs_atomic_sub(&bucket->taken, (uint64_t)n) - n;
-    if ((int64_t)rs_atomic_load(&bucket->tickets) > left + n)
-        rs_atomic_sub(&bucket->tickets, (uint64_t)n);
+    if ((int64_t)rs_atomic_load(&bucket->places) > left + n)
+        rs_atomic_sub(&bucket->places, (uint64_t)n);
 }
 
 /* Leave at most *left* units at *at_ns*; less stays less. Now: another counter has seen more calls. Later: nothing
@@ -202,10 +202,10 @@ static inline void rs_shared_lower(rs_shared_bucket *bucket, const rs_tokens *to
         ;
 }
 
-/* Fill the bucket, and forget all tickets. */
+/* Fill the bucket, and forget all places. */
 static inline void rs_shared_fill(rs_shared_bucket *bucket)
 {
-    rs_atomic_store(&bucket->tickets, 0);
+    rs_atomic_store(&bucket->places, 0);
     rs_atomic_store(&bucket->taken, 0);
 }
 
@@ -222,7 +222,7 @@ static inline int64_t rs_shared_wait(rs_shared_bucket *bucket, const rs_tokens *
 {
     int64_t base = rs_later((int64_t)rs_atomic_load(&bucket->taken), rs_tokens_in(tokens, now_ns));
     if (behind)
-        base = rs_later((int64_t)rs_atomic_load(&bucket->tickets), base);
+        base = rs_later((int64_t)rs_atomic_load(&bucket->places), base);
     return rs_later(rs_tokens_when(tokens, base + n - tokens->burst) - now_ns, 0);
 }
 
@@ -277,7 +277,7 @@ static __attribute__((noinline)) int rs_purse_refill(rs_purse *purse, rs_shared_
 {
     int64_t in = rs_tokens_in(tokens, now_ns), most = in + tokens->burst;
     uint64_t taken = rs_atomic_load(&bucket->taken);
-    if (rs_tickets_ahead(rs_atomic_load(&bucket->tickets), taken, in))
+    if (rs_places_ahead(rs_atomic_load(&bucket->places), taken, in))
         return rs_shared_take(bucket, tokens, now_ns, n);
     if (rs_purse_complete(purse, bucket, taken, rs_purse_next(purse, in), n, most))
         return 1;

@@ -113,7 +113,7 @@ static inline void rs_rates_begin_key(rs_host_rates *host, rs_member *member, vo
     }
 }
 
-/* True if a single token bucket is shared: then waiting calls have tickets, and frequent ones a purse. */
+/* True if a single token bucket is shared: then waiting calls have places, and frequent ones a purse. */
 static inline int rs_rates_is_bucket(const rs_host_rates *host) { return host->n == 1 && host->rate[0].bucket != NULL; }
 
 /* A cost in the units or the entries of a rate, rounded up. */

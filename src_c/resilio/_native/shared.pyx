@@ -2,8 +2,8 @@
 """
 Regions of memory that the processes of a host share, and the cells in them.
 
-A thin layer over the headers of src_c/algorithms/shared/: region.h (the parts of a region), mapping.h (this process's slot
-in it), region_file.h (how a file is opened) and housekeeper.h (the thread). `resilio.sharing` is its public face.
+A thin layer over the headers of src_c/algorithms/shared/: region.h (the parts of a region), mapping.h (this process's
+slot in it), region_file.h (how a file is opened) and housekeeper.h (the thread). `resilio.sharing` is its public face.
 """
 
 from libc.errno cimport errno

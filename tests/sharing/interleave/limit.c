@@ -5,7 +5,7 @@
  * mutant: shared/limit.h: int64_t from = rs_later((int64_t)seen, base) => int64_t from = (int64_t)seen
  * mutant: shared/limit.h: { return rs_later(purse->next, in); } => { return purse->next + 0 * in; }
  * mutant: shared/limit.h: (int64_t)taken != purse->end || next => next
- * mutant: shared/limit.h: return (int64_t)tickets > (int64_t)taken && (int64_t)tickets > in; => return 0;
+ * mutant: shared/limit.h: return (int64_t)places > (int64_t)taken && (int64_t)places > in; => return 0;
  * mutant: -DGIVES_BACK_TWICE
  */
 #include "interleave.h"

@@ -57,7 +57,7 @@ cdef void _bulkhead_host_end(rs_gate *gate, rs_bulkhead *b, int64_t now_ns) noex
 
 
 cdef int _bulkhead_host_admit(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now_ns,
-                     rs_rejection *rejection) noexcept nogil:
+                              rs_rejection *rejection) noexcept nogil:
     cdef rs_bulkhead *b = _bulkhead_of(gate)
     _bulkhead_weigh(b, slot)
     if b.queue.head == NULL and not b.closed and _bulkhead_take(b, slot.bulkhead.weight) == slot.bulkhead.weight:

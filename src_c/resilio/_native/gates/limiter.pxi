@@ -4,7 +4,8 @@ The rate limit as a gate: a token bucket or a sliding window for each rate, and 
 
 A call takes its tokens from all rates or from none. The state machine is in limiter_queue.pxi, limiter_admission.pxi
 and limiter_end.pxi, the costs of calls in limiter_costs.pxi and limiter_amounts.pxi, what the processes of a host share
-in limiter_host.pxi; this file has the options and the class. Tokens are counted in millionths: rates, bursts and costs may be fractions, and every sum is exact.
+in limiter_host.pxi; this file has the options and the class. Tokens are counted in millionths: rates, bursts and costs
+may be fractions, and every sum is exact.
 """
 
 cimport cython

@@ -117,8 +117,8 @@ cdef int _enqueue(rs_gate *gate, rs_limiter *m, rs_slot *slot, const int64_t *co
     cdef rs_claim *claim = _claim_of(m, slot, cost, now_ns + wait_ns)
     if claim == NULL:                       # no memory: no place to wait
         return _limiter_reject(m, LIMITER_QUEUE_FULL, cost, now_ns, wait_ns, rejection)
-    if _has_tickets(m):
-        _take_ticket(gate, m, claim, now_ns)
+    if _has_places(m):
+        _take_place(gate, m, claim, now_ns)
     slot.wake_ns = claim.plan_ns
     if _is_planned(m):
         rs_plan_add(&m.plan, claim.plan_ns, cost)
@@ -200,7 +200,7 @@ cdef int _limiter_poll(rs_gate *gate, rs_slot *slot, int64_t now_ns, rs_rejectio
         slot.wake_ns = waiter.deadline_ns
         if m.queue.head == waiter:
             wait_ns = max(_pause_left(m, now_ns), rs_buckets_wait(&m.buckets, now_ns, cost))
-            if waiter.claim.ticket:
+            if waiter.claim.place:
                 wait_ns = max(wait_ns, waiter.claim.plan_ns - now_ns)
             slot.wake_ns = min(slot.wake_ns, now_ns + wait_ns)
         return RS_WAIT

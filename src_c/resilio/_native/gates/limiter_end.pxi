@@ -163,7 +163,7 @@ cdef void _reassess(rs_gate *gate, rs_limiter *m, bint other_units) noexcept nog
         m.queue.amount += claim.cost[0] - waiter.amount
         waiter.amount = claim.cost[0]
         if rs_buckets_too_small(&m.buckets, claim.cost) >= 0:
-            _drop_ticket(m, waiter)
+            _drop_place(m, waiter)
             rs_queue_remove(&m.queue, waiter)
             waiter.state = RS_WAITER_REJECTED
             waiter.reason = TOO_LARGE

@@ -1,24 +1,24 @@
 """
 A rate limit whose tokens are those of all processes of the host: a part of limiter.pxi.
 
-What is counted is in the cell (shared/rates.h); the queue is the gate's own. All of it runs with the gate's lock held: C
-arithmetic only.
+What is counted is in the cell (shared/rates.h); the queue is the gate's own. All of it runs with the gate's lock held:
+C arithmetic only.
 
-At a single token bucket each waiting call has a ticket: its time in the host's queue. The times of the gate's own calls
-are kept in the order of its queue: where one leaves, those behind it move up, and the last ticket is given back. At
+At a single token bucket each waiting call has a place: its time in the host's queue. The times of the gate's own calls
+are kept in the order of its queue: where one leaves, those behind it move up, and the last place is given back. At
 several rates, and at a window, the head of the queue asks when it could be its turn.
 """
 
-cdef inline bint _has_tickets(rs_limiter *m) noexcept nogil:
+cdef inline bint _has_places(rs_limiter *m) noexcept nogil:
     return m.buckets.host != NULL and rs_rates_is_bucket(m.buckets.host)
 
 
 cdef int64_t _host_wait_behind(rs_limiter *m, const int64_t *cost, int64_t now_ns) noexcept nogil:
-    """The wait of a call behind the gate's queue; with tickets behind the host's, and otherwise without other callers."""
+    """The wait of a call behind the gate's queue; with places behind the host's, otherwise without other callers."""
     cdef rs_waiter *waiter
     cdef int64_t amount, longest = 0
     cdef int i
-    if _has_tickets(m):
+    if _has_places(m):
         return rs_rates_wait(m.buckets.host, 0, now_ns, cost[0], True)
     for i in range(m.buckets.n):
         amount = cost[i]
@@ -32,7 +32,7 @@ cdef int64_t _host_wait_behind(rs_limiter *m, const int64_t *cost, int64_t now_n
 
 cdef inline bint _take_turn(rs_limiter *m, int64_t now_ns, rs_claim *claim) noexcept nogil:
     """Take the tokens of the head of the queue, if it is its turn and they are available."""
-    if not claim.ticket:
+    if not claim.place:
         return _take(m, now_ns, claim.cost)
     return (now_ns >= claim.plan_ns and now_ns >= m.paused_until_ns
             and rs_rates_take_due(m.buckets.host, now_ns, claim.cost[0]))
@@ -44,7 +44,7 @@ cdef int64_t _hand_down(rs_waiter *waiter, int64_t plan_ns) noexcept nogil:
     cdef int64_t later_ns
     while waiter != NULL:
         claim = waiter.claim
-        if claim.ticket and claim.plan_ns > plan_ns:
+        if claim.place and claim.plan_ns > plan_ns:
             later_ns = claim.plan_ns
             claim.plan_ns = plan_ns
             plan_ns = later_ns
@@ -52,39 +52,39 @@ cdef int64_t _hand_down(rs_waiter *waiter, int64_t plan_ns) noexcept nogil:
     return plan_ns
 
 
-cdef void _take_ticket(rs_gate *gate, rs_limiter *m, rs_claim *claim, int64_t now_ns) noexcept nogil:
+cdef void _take_place(rs_gate *gate, rs_limiter *m, rs_claim *claim, int64_t now_ns) noexcept nogil:
     """Join the host's queue. A call of another process may have left it: then the first of this gate moves up."""
     cdef int64_t plan_ns = rs_rates_join(m.buckets.host, now_ns, claim.cost[0])
-    claim.ticket = 1
+    claim.place = 1
     claim.plan_ns = plan_ns
     if m.queue.tail != NULL and plan_ns < m.queue.tail.claim.plan_ns:
         claim.plan_ns = _hand_down(m.queue.head, plan_ns)
         rs_gate_wake(gate, m.queue.head)
 
 
-cdef void _drop_ticket(rs_limiter *m, rs_waiter *waiter) noexcept nogil:
-    """Give back the ticket of a call that leaves the queue, if it has one."""
+cdef void _drop_place(rs_limiter *m, rs_waiter *waiter) noexcept nogil:
+    """Give back the place of a call that leaves the queue, if it has one."""
     cdef rs_claim *claim = waiter.claim
-    if claim.ticket:
-        claim.ticket = 0
+    if claim.place:
+        claim.place = 0
         _hand_down(waiter.next, claim.plan_ns)
         rs_rates_leave(m.buckets.host, claim.cost[0])
 
 
 cdef void _move_up(rs_limiter *m, int64_t now_ns) noexcept nogil:
     """Let the queue move up after tokens came back: its head may pass now."""
-    if m.queue.head != NULL and _has_tickets(m):
+    if m.queue.head != NULL and _has_places(m):
         _hand_down(m.queue.head, now_ns)
 
 
 cdef void _host_delay(rs_gate *gate, rs_limiter *m, int64_t now_ns) noexcept nogil:
-    """After a pause has begun: queued calls may wait longer, and those that it delays have new tickets."""
+    """After a pause has begun: queued calls may wait longer, and those that it delays have new places."""
     cdef rs_waiter *waiter = m.queue.head
     cdef rs_claim *claim
     while waiter != NULL:
         claim = waiter.claim
         waiter.deadline_ns = max(waiter.deadline_ns, _gives_up_ns(m, waiter.expires_ns != 0, now_ns))
-        if claim.ticket and claim.plan_ns < m.paused_until_ns:
+        if claim.place and claim.plan_ns < m.paused_until_ns:
             rs_rates_leave(m.buckets.host, claim.cost[0])
             claim.plan_ns = rs_rates_join(m.buckets.host, now_ns, claim.cost[0])
         waiter = waiter.next
@@ -97,18 +97,18 @@ cdef inline void _host_see(rs_gate *gate, rs_limiter *m, int64_t now_ns) noexcep
 
 
 cdef void _host_fill(rs_limiter *m, int64_t now_ns) noexcept nogil:
-    """Fill the rates of the host. All tickets are void: queued calls ask at once."""
+    """Fill the rates of the host. All places are void: queued calls ask at once."""
     cdef rs_waiter *waiter = m.queue.head
     rs_rates_fill(m.buckets.host)
     rs_rates_sees(m.buckets.host, &m.paused_until_ns)
     while waiter != NULL:
-        waiter.claim.ticket = 0
+        waiter.claim.place = 0
         waiter.claim.plan_ns = now_ns
         waiter = waiter.next
 
 
 cdef int _limiter_host_admit(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now_ns,
-                     rs_rejection *rejection) noexcept nogil:
+                             rs_rejection *rejection) noexcept nogil:
     """Fast path: a call of default cost takes its tokens, mostly from the purse, if no call waits here."""
     cdef rs_limiter *m = _limiter_of(gate)
     rs_member_owner(m.buckets.host.member)      # the first shared call makes the process a worker
@@ -162,7 +162,7 @@ cdef void _limiter_leave_host(rs_gate *gate, int64_t now_ns) noexcept nogil:
     if host == NULL:
         return
     while waiter != NULL:
-        _drop_ticket(m, waiter)
+        _drop_place(m, waiter)
         waiter = waiter.next
     for i in range(host.n):
         tokens[i] = rs_rate_available(&m.buckets, i, now_ns)
@@ -184,8 +184,8 @@ cdef void _limiter_join_host(rs_gate *gate, rs_host_rates *host, int64_t now_ns)
     gate.ops = &HOST_LIMITER_OPS
     if now_ns < m.paused_until_ns:
         rs_rates_hold(host, m.paused_until_ns)
-    while waiter != NULL and _has_tickets(m):
-        waiter.claim.ticket = 1
+    while waiter != NULL and _has_places(m):
+        waiter.claim.place = 1
         waiter.claim.plan_ns = rs_rates_join(host, now_ns, waiter.claim.cost[0])
         waiter = waiter.next
     _host_see(gate, m, now_ns)

@@ -21,7 +21,7 @@ cdef rs_claim *_claim(uint32_t version, const int64_t *cost, int64_t at_ns) noex
     if claim != NULL:
         claim.version = version
         claim.plan_ns = at_ns
-        claim.ticket = 0
+        claim.place = 0
         memcpy(claim.cost, cost, sizeof(claim.cost))
     return claim
 
@@ -39,7 +39,7 @@ cdef inline const int64_t *_cost_of(rs_waiter *waiter) noexcept nogil:
 
 
 cdef inline bint _is_planned(rs_limiter *m) noexcept nogil:
-    """True if waits are found by simulating the queue: with several rates, or a sliding window, of the process alone."""
+    """True if waits are found by simulating the queue: with several rates or a window, of the process alone."""
     return (m.buckets.n > 1 or m.buckets.logs != 0) and m.buckets.host == NULL
 
 
@@ -137,7 +137,7 @@ cdef void _pump(rs_gate *gate, rs_limiter *m, int64_t now_ns, rs_waiter *here) n
         if not due and not expired and now_ns < waiter.deadline_ns:
             break
         if not due:
-            _drop_ticket(m, waiter)
+            _drop_place(m, waiter)
         rs_queue_remove(&m.queue, waiter)
         if due:
             waiter.state = RS_WAITER_GRANTED
@@ -163,7 +163,7 @@ cdef void _sooner(rs_gate *gate, rs_limiter *m, int64_t now_ns) noexcept nogil:
 
 cdef void _limiter_leave(rs_gate *gate, rs_limiter *m, rs_waiter *waiter, int64_t now_ns) noexcept nogil:
     cdef bint first = m.queue.head == waiter
-    _drop_ticket(m, waiter)
+    _drop_place(m, waiter)
     rs_queue_remove(&m.queue, waiter)
     m.planned = False
     if first:

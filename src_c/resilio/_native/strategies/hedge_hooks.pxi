@@ -4,6 +4,7 @@ A hedge's operations, called by the core, and its options: a part of hedge.pxi.
 None of them raises: where a hedge cannot decide, the call goes on without it.
 """
 
+
 @cython.final
 cdef class _HedgeOptions:
     """Options of a hedge that C does not need, replaced as a whole."""

@@ -15,8 +15,8 @@ from libc.string cimport memset
 
 from resilio._native.budget cimport (
     Backoff, RetryBudget, rs_backoff_delay, rs_backoff_reach, rs_budget_deposit, rs_budget_failed,
-    rs_budget_is_mute, rs_budget_object, rs_budget_price, rs_budget_put_back, rs_budget_repay, rs_budget_take, spread_ns,
-    rs_lock_acquire as budget_acquire, rs_lock_release as budget_release,
+    rs_budget_is_mute, rs_budget_object, rs_budget_price, rs_budget_put_back, rs_budget_repay, rs_budget_take,
+    spread_ns, rs_lock_acquire as budget_acquire, rs_lock_release as budget_release,
 )
 from resilio._native.gate cimport (
     Gate, RS_ADMITTED, RS_FAILURE, RS_IGNORED, RS_NEVER, RS_SUCCESS, rs_gate, rs_gate_ops, rs_histogram_quantile,
