@@ -228,7 +228,8 @@ def standard(config: StandardConfig, _: str | None) -> Standard:
             or a mapping of its options like `{"total": "p99*3", "ceiling": 20.0}`. None for no limit. The default is
             "p99.9*3", at least one second and at most the preset's time.
         scope: "host": breaker, limits and budget are one for all processes of the service on this host, `rates` and
-            `max_concurrent` too; or what :func:`resilio.sharing.host` returns. None: that of the variable `RESILIO_SCOPE`, "process" by default.
+            `max_concurrent` too; or what :func:`resilio.sharing.host` returns. None: that of the variable
+            `RESILIO_SCOPE`, "process" by default.
         enforce: False: no part rejects anything, and each counts what it would have rejected; 0 to 1: this share.
 
     Raises:

@@ -23,7 +23,7 @@ def series(metric: str, *matchers: str) -> str:
 
 
 def rate(metric: str, *matchers: str) -> str:
-    """Return what is added to a counter in a second."""
+    """Return the increase of a counter in a second."""
     return f"rate({series(metric, *matchers)}[$__rate_interval])"
 
 

@@ -98,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
             "--directory",
             type=Path,
             default=default_directory(),
-            help=f"where the files are (default: as {DIRECTORY} and XDG_RUNTIME_DIR say, here %(default)s)",
+            help=f"where the files are (default: by {DIRECTORY} and XDG_RUNTIME_DIR, here %(default)s)",
         )
         if name != "ls":
             action.add_argument("name", help="the group, as `resilio shared ls` prints it")

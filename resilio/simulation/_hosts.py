@@ -98,10 +98,10 @@ class Place:
         return self._host.region.used
 
     def cells(self) -> Any:
-        """Return what is in the host's memory: kind, name, stock and size of each cell."""
+        """Return the cells of the host's memory: kind, name, stock and size of each cell."""
         return self._host.region.cells()
 
     def beat(self) -> None:
-        """Say that the process lives, and take the roles that no living one has."""
+        """Beat for the living process, and take the roles that no living one has."""
         if self.member is not None:
             self.member.beat()

@@ -95,7 +95,7 @@ class Timeline:
         """Return True if it is for the calling thread to move the time line: the driver, or the longest parked."""
         leader = self.driver_thread
         if not leader:
-            with suppress(RuntimeError):  # another thread begins or ends its wait; the next look will tell
+            with suppress(RuntimeError):  # another thread begins or ends its wait; the next look sees it
                 leader = next(iter(self._parked.values()), 0)
         return leader == threading.get_ident()
 

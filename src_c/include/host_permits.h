@@ -4,7 +4,7 @@
  * 0.5, 1, 2 and then every 4 ms, and asks for all calls that wait here. Their order is kept; between workers it is
  * random.
  *
- * A worker whose calls end gives their permits to its own queue, at once. So that it does not keep them for good while
+ * A worker whose calls end gives their permits to its own queue, at once. So that it does not keep them forever while
  * the calls of others wait, it leaves to them what exceeds its share: the limit, divided by the workers with a queue.
  */
 #ifndef RS_HOST_PERMITS_H
@@ -94,7 +94,7 @@ static inline void rs_host_give(rs_host *host, int64_t used)
         rs_hold_give(&host->hold, (uint32_t)((int64_t)host->hold.held - used));
 }
 
-/* 1: leave what is given back to the calls of other workers. */
+/* 1: leave returned permits to the calls of other workers. */
 static inline int rs_host_yields(const rs_host *host, int64_t used)
 {
     uint64_t others = rs_atomic_load(&host->hold.permits->waiting) & ~host->announced;

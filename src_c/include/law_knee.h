@@ -21,7 +21,7 @@
  * Drops. Calls that time out or are rejected with few in flight are not caused by the limit: with heavy tails some are
  * dropped at any load. The limit is cut, once a round, if the share of drops is well above that background. A gate with
  * a queue counts only drops at a limit that is reached: one that holds no call back has caused none. A round without an
- * answer cannot tell a queue from a callee that hangs. It cuts the limit too, for a server may work for callers who
+ * answer does not distinguish a queue from a callee that hangs. It cuts the limit too, for a server may work for callers who
  * have left, but with the next answer the limit rises as it had never been cut: by one for each answer.
  *
  * If no queue shows at all, the limit is below the knee: the law climbs by half at a time while latency stays flat. At

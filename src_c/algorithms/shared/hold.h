@@ -23,7 +23,7 @@ static inline void rs_hold_init(rs_hold *hold, rs_permits *permits, rs_member *m
     *hold = (rs_hold){.permits = permits, .member = member, .index = index, .room = room};
 }
 
-/* In the child of a fork: what is held is the parent's. */
+/* In the child of a fork: the permits are the parent's. */
 static inline void rs_hold_forget(rs_hold *hold) { hold->held = hold->known = hold->owner = 0; }
 
 /* The bounds in force, within the room of the table; limit 0: none is set. */

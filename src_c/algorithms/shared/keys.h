@@ -77,7 +77,7 @@ static inline uint64_t rs_key_quarter(const rs_keys *keys, int64_t now_ns)
     return now_ns > 0 ? (uint64_t)(now_ns / keys->quarter_ns) % RS_KEY_NUMBERS : 0;
 }
 
-/* The word as it is in the quarter *number*: what is older than four quarters is forgotten. A clock that is behind
+/* The word as it is in the quarter *number*: all that is older than four quarters is forgotten. A clock that is behind
    changes nothing. */
 static inline uint64_t rs_key_advanced(uint64_t word, uint64_t number)
 {

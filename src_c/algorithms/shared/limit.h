@@ -14,7 +14,7 @@
  * has to move both words: it does not pass those that wait. A place is a forecast and no right: where a waiting call
  * has left, two may have one time. Then one of them waits a little longer.
  *
- * L1  In any time t at most `burst + rate * t` are taken, net of what is given back, however workers race, stop or die;
+ * L1  In any time t at most `burst + rate * t` are taken, net of returns, however workers race, stop or die;
  *     plus `rate` times the difference of two processes' clocks.
  * L2  Waiting calls of all processes are served in the order in which they came, without a wake-up between processes.
  * L3  A worker that dies has taken what it has taken: its purse is lost. Its places delay those behind them, once.
@@ -79,7 +79,7 @@ static inline int rs_tokens_init(rs_tokens *tokens, double amount, int64_t perio
     while (tokens->shift > 0
            && (ldexpl(a_ns, tokens->shift) > RS_UNITS_A_NS || ldexpl(most, tokens->shift) > RS_UNITS_DEEPEST))
         tokens->shift--;
-    tokens->rate = (uint64_t)ldexpl(a_ns, tokens->shift + RS_RATE_BITS) + 2; /* what is due is there, to the ns */
+    tokens->rate = (uint64_t)ldexpl(a_ns, tokens->shift + RS_RATE_BITS) + 2; /* all that is due is there, to the ns */
     tokens->burst = (int64_t)((__int128)burst * ((__int128)1 << tokens->shift) / RS_TOKEN_MILLIONTHS);
     return tokens->rate > 0 ? 0 : -1;
 }
@@ -169,10 +169,7 @@ static inline int64_t rs_shared_join(rs_shared_bucket *bucket, const rs_tokens *
 }
 
 /* Return the place of a call that leaves the queue. */
-static inline void rs_shared_leave(rs_shared_bucket *bucket, int64_t n)
-{
-    rs_atomic_sub(&bucket->places, (uint64_t)n);
-}
+static inline void rs_shared_leave(rs_shared_bucket *bucket, int64_t n) { rs_atomic_sub(&bucket->places, (uint64_t)n); }
 
 /* Take *n* units whether they are there or not: beyond the burst they are a debt. */
 static inline void rs_shared_debit(rs_shared_bucket *bucket, const rs_tokens *tokens, int64_t now_ns, int64_t n)
@@ -258,7 +255,7 @@ static inline int64_t rs_purse_batch(const rs_purse *purse, const rs_tokens *tok
     return rs_later(units - units % n, n);
 }
 
-/* Complete what is left in the purse to *n* units, if no other process has taken any since. Otherwise it is dropped: to
+/* Complete the rest of the purse to *n* units, if no other process has taken any since. Otherwise it is dropped: to
    give it back could be late, after it has lapsed. */
 static inline int rs_purse_complete(rs_purse *purse, rs_shared_bucket *bucket, uint64_t taken, int64_t next, int64_t n,
                                     int64_t most)

@@ -42,7 +42,7 @@ static inline size_t rs_permits_size(uint32_t room)
     return sizeof(rs_permits) + (size_t)RS_LINE * (lines + (room - lines + RS_PERMITS_A_LINE - 1) / RS_PERMITS_A_LINE);
 }
 
-/* The permits of a table of so many bytes, at least as many as it was made for. */
+/* The permits of a table of this size in bytes, at least as many as it was made for. */
 static inline uint32_t rs_permits_room(size_t size)
 {
     uint32_t lines = size > sizeof(rs_permits) ? (uint32_t)((size - sizeof(rs_permits)) / RS_LINE) : 0;

@@ -2,7 +2,7 @@
  *
  * A call takes from all rates or from none. They are asked in order; what was taken is given back in reverse if one
  * rejects. Other workers may see too few tokens for a microsecond, never too many. Amounts are millionths of a token,
- * as in buckets.h; times are those of the gate. No Python.h; the owner locks what is in its own memory.
+ * as in buckets.h; times are those of the gate. No Python.h; the owner locks its own memory.
  */
 #ifndef RS_SHARED_RATES_H
 #define RS_SHARED_RATES_H
@@ -210,7 +210,7 @@ static inline int rs_rates_take(rs_host_rates *host, int64_t now_ns, const int64
     return 1;
 }
 
-/* Lower what is available to at most *left*. */
+/* Lower the available units to at most *left*. */
 static inline void rs_rates_lower(rs_host_rates *host, int i, int64_t now_ns, int64_t left)
 {
     rs_host_rate *rate = &host->rate[i];

@@ -1,7 +1,7 @@
 /* A ring of samples from one worker to whichever worker learns: how long calls took, with how many in flight.
  *
- * One worker writes, and the one whose turn it is to learn (learned.h) reads. A full ring loses samples and blocks
- * nobody. What a worker has written before it died is read as well; its slot's next owner goes on behind it.
+ * One worker writes, and the one whose turn it is to learn (learned.h) reads. A full ring loses samples and never
+ * blocks. What a worker has written before it died is read as well; its slot's next owner goes on behind it.
  */
 #ifndef RS_SHARED_RING_H
 #define RS_SHARED_RING_H

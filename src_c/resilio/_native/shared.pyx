@@ -367,7 +367,7 @@ cdef class Member:
         return rs_member_leads(self.it, RS_LEARNER)
 
     def beat(self):
-        """Say that the process lives, and take the roles that no living one has; for a private region."""
+        """Beat for the living process, and take the roles that no living one has; for a private region."""
         cdef int64_t now_ns = rs_clock_now(_clock)
         if self.it.owner and self.region.mapping.path == NULL:
             rs_atomic_store(&self.it.workers[self.it.slot].beat_ns, <uint64_t>(now_ns - self.it.epoch_ns))

@@ -38,7 +38,7 @@ cdef enum Mark:
     PLAIN_CALL, PASSING = 1, TAUGHT = 2, COUNTED = 4      # bits of slot.adaptive.flags; counted by the host
 
 cdef enum:
-    FLAGS = 3                               # so many
+    FLAGS = 3                               # their number
 
 cdef double NOTABLE = 0.2                   # share by which the limit moves before listeners are notified
 
