@@ -125,6 +125,9 @@ def _is_our_own(name: str) -> bool:
         return True
     in_python = (path.read_text() for path in PACKAGE.rglob("*.py*") if path.suffix in (".py", ".pyi"))
     in_c = (path.read_text() for path in NATIVE.rglob("*.c"))
+    in_cython = (path.read_text() for path in NATIVE.rglob("*.pyx"))
+    if any(re.search(rf"^{name} = ", text, re.MULTILINE) for text in in_cython):
+        return True
     return any(re.search(rf"(?:def |self\.|class ){name}\b", text) for text in in_python) or any(
         f'{{"{name}",' in text for text in in_c
     )
