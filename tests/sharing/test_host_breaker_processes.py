@@ -178,6 +178,7 @@ class Storming(Asked):
         return probes, together
 
 
+@pytest.mark.once
 def test_a_storm_never_lets_two_calls_probe(resilio_shared_host: Path, tmp_path: Path) -> None:
     """Eight processes open, probe and close while one after the other is killed: never two probe, and never none."""
     chance, witness = random.Random(7), tmp_path / "witness"
