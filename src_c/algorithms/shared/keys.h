@@ -206,11 +206,12 @@ static inline int64_t rs_key_available(rs_keys *keys, uint64_t hash, int64_t now
 /* Nanoseconds until *n* are available. */
 static inline int64_t rs_key_wait(rs_keys *keys, uint64_t hash, int64_t now_ns, int64_t n)
 {
-    uint64_t word = rs_atomic_load(rs_keys_word(keys, hash, now_ns)), number = rs_key_quarter(keys, now_ns);
+    uint64_t word = rs_atomic_load(rs_keys_word(keys, hash, now_ns));
     if (!keys->quarter_ns) {
         int64_t base = rs_later((int64_t)word, rs_tokens_in(&keys->tokens, now_ns));
         return rs_later(rs_tokens_when(&keys->tokens, base + n - keys->tokens.burst) - now_ns, 0);
     }
+    uint64_t number = rs_key_quarter(keys, now_ns);
     word = rs_key_advanced(word, number);
     int64_t quarters = 0;
     while (quarters < RS_KEY_QUARTERS

@@ -80,6 +80,7 @@ except KeyboardInterrupt:
 """
 
 
+@pytest.mark.untraced  # a tracer imports beside the hook, and the Ctrl-C falls there
 def test_a_ctrl_c_in_the_import_of_a_hook_comes_out_and_the_hook_is_there():
     """A process that was interrupted as it judged its first error lost both: the Ctrl-C was swallowed."""
     settings = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
