@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -444,6 +445,8 @@ def test_a_thread_that_ends_gives_what_it_has_left_time_to_be_seen(monkeypatch: 
     """However long it was waited for: it may have woken somebody with its last step."""
     now = 100.0
     monkeypatch.setattr(_threads, "time", SimpleNamespace(monotonic=lambda: now))
+    before = frozenset(one.ident or 0 for one in threading.enumerate())  # a native thread that has reported is listed
+    monkeypatch.setattr(_threads, "others", partial(_threads.others, before))
     watch = _threads.Watch(frozenset(), patience=10.0)
     gone = threading.Event()
     thread = threading.Thread(target=gone.wait)
