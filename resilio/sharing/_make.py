@@ -42,8 +42,9 @@ def host(
 
         workers: The most processes that share, 1 to 64; those beyond have a state of their own.
 
-        size: Bytes of the memory, as a number or like "4MiB"; the first process decides. A breaker takes 9 KiB, an
-            adaptive limit 125 KiB, a keyed limit 56 bytes for each of `max_keys`, a bulkhead up to 64 bytes a permit.
+        size: Bytes of the memory, as a number or like "4MiB"; the first process decides. A breaker takes 12.5 KiB,
+            an adaptive limit 126 KiB, a keyed limit 34 to 68 bytes for each of `max_keys`, a bulkhead up to 64 bytes a
+            permit.
 
     Raises:
         TypeError: An option of a wrong type; the message names it and the value.
