@@ -7,11 +7,11 @@ TASKS := demo test quick bench docs lint soak coverage mutation matrix pythons f
 .PHONY: help clean $(TASKS)
 
 help:
-	@echo "make demo       an outage, latency spikes and a retry storm, bare and guarded"
+	@echo "make demo       an outage, spikes, a retry storm and a lost region, bare and guarded"
 	@echo "make test       the installed wheel on every Python present, and the coverage"
 	@echo "make quick      policies and the native core on one Python, in two minutes"
 	@echo "make coverage   the coverage alone"
-	@echo "make bench      microbenchmarks against the peers, into benchmarks/RESULTS.md"
+	@echo "make bench      microbenchmarks and failover against the peers, into benchmarks/RESULTS.md"
 	@echo "make docs       docs/_build/html"
 	@echo "make lint       ruff, clang-format, cython-lint, mypy, pyright, stubtest, house rules"
 	@echo "make soak       the long storms"

@@ -70,6 +70,7 @@ CYTHON = (
     "custom",
     "gates",
     "keyed",
+    "pool",
     "primitives",
     "shared",
     "simulation",

@@ -17,6 +17,7 @@ from resilio.errors import (
     CallTimeoutError,
     CircuitOpenError,
     DeadlineExceededError,
+    NoEndpointError,
     OverloadedError,
     RateLimitedError,
     RejectedError,
@@ -24,10 +25,10 @@ from resilio.errors import (
 )
 
 if TYPE_CHECKING:
-    from resilio import events, gates, laws, presets, registry
+    from resilio import cost, events, gates, laws, presets, registry
     from resilio._composition.keyed import Keyed, keyed
     from resilio._composition.override import override
-    from resilio._composition.pipeline import Pipeline, PipelineWarning, pipeline
+    from resilio._composition.pipeline import Pipeline, pipeline
     from resilio._composition.standard import Standard, standard
     from resilio._context.blocking import WouldBlockWarning, allow_blocking
     from resilio._context.deadline import remaining
@@ -43,16 +44,24 @@ if TYPE_CHECKING:
     from resilio._policies.fallback import Fallback, fallback
     from resilio._policies.hedge import Hedge, hedge
     from resilio._policies.load_shed import LoadShed, load_shed
+    from resilio._policies.pool.endpoint import Endpoint
+    from resilio._policies.pool.names import dns
+    from resilio._policies.pool.policy import Pool, pool
+    from resilio._policies.pool.probes import probe_http
+    from resilio._policies.pool.snapshot import EndpointSnapshot, PoolSnapshot
     from resilio._policies.rate_limit.policy import Rate, RateLimit, rate_limit
     from resilio._policies.retry.backoff import constant, decorrelated_jitter, equal_jitter, exponential, full_jitter
     from resilio._policies.retry.blocks import RetryAttempt
     from resilio._policies.retry.budget import RetryBudget
     from resilio._policies.retry.policy import Retry, Retrying, retry
     from resilio._policies.retry.retrying import retrying
+    from resilio._policies.spend_limit.policy import SpendLimit, spend_limit
     from resilio._policies.stream_timeout import StreamTimeout, stream_timeout
     from resilio._policies.timeout import Timeout, timeout
-    from resilio._policy.base import Policy, policy_of
+    from resilio._policy.base import Policy
     from resilio._policy.dropped import PermitWarning
+    from resilio._policy.lookup import policy_of
+    from resilio._policy.misordered import PipelineWarning
     from resilio._policy.snapshot import Health, Snapshot
     from resilio._time_ledger.ledger import segments_of
     from resilio.gates import custom_gate
@@ -67,12 +76,15 @@ __all__ = [
     "CircuitOpenError",
     "Deadline",
     "DeadlineExceededError",
+    "Endpoint",
+    "EndpointSnapshot",
     "Fallback",
     "Health",
     "Hedge",
     "Keyed",
     "LatencyHistogram",
     "LoadShed",
+    "NoEndpointError",
     "Outcome",
     "OutcomeWindow",
     "OverloadedError",
@@ -81,6 +93,8 @@ __all__ = [
     "Pipeline",
     "PipelineWarning",
     "Policy",
+    "Pool",
+    "PoolSnapshot",
     "Rate",
     "RateLimit",
     "RateLimitedError",
@@ -95,6 +109,7 @@ __all__ = [
     "Retrying",
     "Segments",
     "Snapshot",
+    "SpendLimit",
     "Standard",
     "StreamTimeout",
     "Timeout",
@@ -107,12 +122,14 @@ __all__ = [
     "circuit_breaker",
     "configure",
     "constant",
+    "cost",
     "current",
     "current_priority",
     "custom_gate",
     "deadline",
     "decorrelated_jitter",
     "detached",
+    "dns",
     "equal_jitter",
     "events",
     "exponential",
@@ -129,15 +146,18 @@ __all__ = [
     "phase",
     "pipeline",
     "policy_of",
+    "pool",
     "presets",
     "priority",
     "priority_from",
+    "probe_http",
     "rate_limit",
     "registry",
     "remaining",
     "retry",
     "retrying",
     "segments_of",
+    "spend_limit",
     "standard",
     "stream_timeout",
     "timeout",
@@ -151,6 +171,8 @@ _LATER = {
     "Bulkhead": "_policies.bulkhead.policy",
     "CircuitBreaker": "_policies.circuit_breaker.policy",
     "Deadline": "_policies.deadline",
+    "Endpoint": "_policies.pool.endpoint",
+    "EndpointSnapshot": "_policies.pool.snapshot",
     "Fallback": "_policies.fallback",
     "Health": "_policy.snapshot",
     "Hedge": "_policies.hedge",
@@ -159,8 +181,10 @@ _LATER = {
     "Outcome": "_failures.outcome",
     "PermitWarning": "_policy.dropped",
     "Pipeline": "_composition.pipeline",
-    "PipelineWarning": "_composition.pipeline",
+    "PipelineWarning": "_policy.misordered",
     "Policy": "_policy.base",
+    "Pool": "_policies.pool.policy",
+    "PoolSnapshot": "_policies.pool.snapshot",
     "Rate": "_policies.rate_limit.policy",
     "RateLimit": "_policies.rate_limit.policy",
     "Retry": "_policies.retry.policy",
@@ -169,6 +193,7 @@ _LATER = {
     "RetryTrail": "_failures.retry_trail",
     "Retrying": "_policies.retry.policy",
     "Snapshot": "_policy.snapshot",
+    "SpendLimit": "_policies.spend_limit.policy",
     "Standard": "_composition.standard",
     "StreamTimeout": "_policies.stream_timeout",
     "Timeout": "_policies.timeout",
@@ -185,6 +210,7 @@ _LATER = {
     "deadline": "_policies.deadline",
     "decorrelated_jitter": "_policies.retry.backoff",
     "detached": "_context.detached",
+    "dns": "_policies.pool.names",
     "equal_jitter": "_policies.retry.backoff",
     "exponential": "_policies.retry.backoff",
     "fallback": "_policies.fallback",
@@ -196,20 +222,23 @@ _LATER = {
     "override": "_composition.override",
     "permanent": "_failures.permanent",
     "pipeline": "_composition.pipeline",
-    "policy_of": "_policy.base",
+    "policy_of": "_policy.lookup",
+    "pool": "_policies.pool.policy",
     "priority": "_context.priority",
     "priority_from": "_context.priority",
+    "probe_http": "_policies.pool.probes",
     "rate_limit": "_policies.rate_limit.policy",
     "remaining": "_context.deadline",
     "retry": "_policies.retry.policy",
     "retrying": "_policies.retry.retrying",
     "segments_of": "_time_ledger.ledger",
+    "spend_limit": "_policies.spend_limit.policy",
     "standard": "_composition.standard",
     "stream_timeout": "_policies.stream_timeout",
     "timeout": "_policies.timeout",
     "trail_of": "_failures.retry_trail",
 }
-_MODULES = {"events", "gates", "laws", "presets", "registry"}
+_MODULES = {"cost", "events", "gates", "laws", "presets", "registry"}
 
 
 def _load_kinds() -> None:

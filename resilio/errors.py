@@ -3,7 +3,7 @@ Every exception that resilio raises by itself.
 
     ResilienceError
      +- RejectedError            the callee was never called
-     |   +- CircuitOpenError  BulkheadFullError  RateLimitedError  OverloadedError
+     |   +- CircuitOpenError  BulkheadFullError  RateLimitedError  OverloadedError  NoEndpointError
      +- CallTimeoutError (TimeoutError)      +- DeadlineExceededError (TimeoutError)
 
 Bad configuration is a plain ValueError or TypeError at construction. The callee's exceptions are never wrapped.
@@ -18,6 +18,7 @@ __all__ = [
     "CallTimeoutError",
     "CircuitOpenError",
     "DeadlineExceededError",
+    "NoEndpointError",
     "OverloadedError",
     "RateLimitedError",
     "RejectedError",
@@ -58,7 +59,7 @@ class ResilienceError(Exception):
 
 class _Field(Generic[T]):
     """
-    One of the six arguments of a rejection by its name.
+    One of the arguments of a rejection by its name.
 
     Slots would be read faster, but a class with slots cannot share a subclass with OSError, the base of some clients'
     errors.
@@ -83,7 +84,10 @@ class _Field(Generic[T]):
         error.args = (*error.args[: self._at], value, *error.args[self._at + 1 :])
 
 
-_REMEDIES = {"would_block": " (a wait would block the event loop of this thread: await the call)"}
+_REMEDIES = {
+    "unpriced": " (its model has no price, or its answer no bound: add it to prices, or max_tokens to the request)",
+    "would_block": " (a wait would block the event loop of this thread: await the call)",
+}
 """What to do about a rejection, by reason, where the reason alone does not say it."""
 
 
@@ -104,6 +108,9 @@ class RejectedError(ResilienceError):
 
         retry_after: Seconds after which a new call may be admitted, > 0; None if unknown.
 
+        scope: Whose the state is that rejected, as are `measured` and `limit`: "process", or "host" or "fleet", whose
+            processes share it.
+
         called: False, always.
     """
 
@@ -117,6 +124,7 @@ class RejectedError(ResilienceError):
     measured: _Field[float | None] = _Field(3)
     limit: _Field[float | None] = _Field(4)
     retry_after: _Field[float | None] = _Field(5)
+    scope: _Field[str] = _Field(6)
 
     def __init__(
         self,
@@ -126,12 +134,14 @@ class RejectedError(ResilienceError):
         measured: float | None = None,
         limit: float | None = None,
         retry_after: float | None = None,
+        scope: str = "process",
     ) -> None:
         # The message is made when it is read, not on the rejection's path.
-        self.args = (policy, name, reason, measured, limit, retry_after)
+        self.args = (policy, name, reason, measured, limit, retry_after, scope)
 
     def __str__(self) -> str:
         text = f"{self.policy} {self.name!r}" if self.name else self.policy
+        text += "" if self.scope == "process" else f" of this {self.scope}"
         text += f" rejected the call: {self.reason}{_REMEDIES.get(self.reason, '')}"
         if self.measured is not None and self.limit is not None:
             text += f" ({_shown(self.measured, 'g')} against {_shown(self.limit, 'g')})"
@@ -145,6 +155,16 @@ class RejectedError(ResilienceError):
     def __reduce__(self) -> tuple[Any, ...]:
         state = getattr(self, "__dict__", None) or None
         return (type(self), self.args, state) if state else (type(self), self.args)
+
+
+class NoEndpointError(RejectedError):
+    """
+    A pool has no endpoint to choose from.
+
+    The reason: it has none ("empty"), none that takes calls ("drained"), or all have asked to be left alone ("held").
+    """
+
+    __slots__ = ()
 
 
 class CircuitOpenError(RejectedError):

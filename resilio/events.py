@@ -113,18 +113,23 @@ def deliver(gate: Gate) -> None:
 def _records_of(
     gate: Gate, kind: str, name: str | None, key: Any, changes: list[tuple[int, str, str, str]]
 ) -> Iterator[Event]:
+    policy = gate.policy
     for at_ns, old, new, reason in changes:
         if reason == "moved":
             for before, after in getattr(gate, "drain_moves", list)():
                 yield LimitChanged(kind=kind, name=name, old=before, new=after, at_ns=at_ns, key=key)
         else:
+            if getattr(policy, "_within", None) is not None:
+                reason = policy._reason_of(key, reason)  # noqa: PLW2901 - a pool's own reason is that of its endpoint's policy
             yield StateChanged(kind=kind, name=name, old=old, new=new, reason=reason, at_ns=at_ns, key=key)
 
 
-def rejected(gate: Gate, reason: str, measured: float | None, limit: float | None, retry_after: float | None) -> None:
+def rejected(
+    gate: Gate, reason: str, measured: float | None, limit: float | None, retry_after: float | None, scope: str
+) -> None:
     """Deliver a rejection. The core calls this if the gate's listening bit is set, with no lock held."""
     numbers = {"measured": measured, "limit": limit, "retry_after": retry_after}
-    _send(gate, Rejected, key=_key(gate), reason=reason, **numbers)
+    _send(gate, Rejected, key=_key(gate), reason=reason, **numbers, scope=scope)
 
 
 def settled(gate: Gate, outcome: int, seconds: float, error: BaseException | None = None) -> None:
@@ -162,5 +167,6 @@ def _name(gate: Gate) -> str | None:
 
 
 def _key(gate: Gate) -> Any:
+    """Return the key of a keyed policy's gate, of a pool's seat the name of its endpoint; else None."""
     entry = gate.entry
-    return None if entry is None else entry.key
+    return getattr(gate, "key", None) if entry is None else entry.key

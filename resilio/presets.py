@@ -19,7 +19,7 @@ from resilio._failures import redis as redis_errors
 from resilio._failures.causes import TIMEOUT_NAMES, UNSENT_NAMES, named, never_connected, no_answer
 from resilio._failures.outcome import Outcome
 from resilio._options.fields import option
-from resilio._options.validators import seconds
+from resilio._options.validators import flag, seconds
 from resilio.errors import DeadlineExceededError, RejectedError
 
 __all__ = ["Preset", "database", "http", "model", "redis"]
@@ -219,6 +219,9 @@ class Preset:
         deadline: Seconds that a call may take, all attempts and waits included.
 
         max_wait: Seconds that a call may wait for its turn if there are `rates`.
+
+        same_first: Whether a retry around a pool goes elsewhere only after the last attempt of a retry that the client
+            of the endpoint has: for endpoints whose answers differ.
     """
 
     failing: Matcher
@@ -235,6 +238,7 @@ class Preset:
     idle: float | None = option(seconds, default=None, none_ok=True)
     deadline: float = option(seconds, default=30.0)
     max_wait: float = option(seconds, default=1.0, zero_ok=True)
+    same_first: bool = option(flag, default=False)
 
     def part(self, name: Part) -> tuple[Matcher, Says | None]:
         """
@@ -287,10 +291,12 @@ model: Preset = attrs.evolve(
     idle=30.0,
     deadline=600.0,
     max_wait=600.0,
+    same_first=True,
 )
 """
 Calls of models: as HTTP, with more time. An exhausted quota is not retried, an error in the middle of a stream counts
-by its own code, and 4xx are no evidence about the provider's health.
+by its own code, and 4xx are no evidence about the provider's health. A retry around a pool leaves the first attempts to
+that of the provider's client.
 """
 
 database: Preset = Preset(

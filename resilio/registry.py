@@ -144,6 +144,7 @@ def configure(options: Mapping[str, Mapping[str, Any]], *, strict: bool = False)
         ]
         for name in (name for name, key in keys.items() if key is None):
             check_later(name, changes[name])
+        plan.sort(key=lambda one: not getattr(one[0], "_owns_names", False))  # a part's own options count for it
         apply(plan)
         for name, values in changes.items():
             key = keys[name]

@@ -12,14 +12,14 @@ import signal
 import sys
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
-from resilio.testing import VirtualTime, virtual_time
+from resilio.testing import VirtualTime
 
 _SUITE = os.getpid()
 _ROOT = Path(__file__).parents[1]
@@ -186,10 +186,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture
-def vt() -> Iterator[VirtualTime]:
+def vt(resilio_virtual_time: VirtualTime) -> VirtualTime:
     """Virtual time for the test; with `@pytest.mark.anyio` its event loop runs on it too."""
-    with virtual_time(patience=10) as vt:
-        yield vt
+    return resilio_virtual_time
 
 
 @pytest.fixture(params=["asyncio", "trio"])

@@ -207,14 +207,15 @@ FLOORS = (
     ("_native.shared",),
     ("_native.core", "_native.budget", "_options"),
     ("errors", "_events", "_private_names"),
-    ("_failures", "_registry"),
+    ("_failures", "_registry", "_policy.late_streams"),
     ("events", "presets", "_context", "_time_ledger", "_policy.streams"),
     ("_policy.types",),
     ("_policies.retry.backoff",),
     ("_native",),
     ("laws", "_backends", "_policy"),
     ("gates", "registry", "sharing", "_context.deadline", "_strategies"),
-    ("_policies", "testing", "integrations._shared"),
+    ("_policies", "testing"),
+    ("cost", "integrations._shared"),
     ("_composition", "integrations._aiohttp", "integrations._grpc", "integrations._httpx", "integrations._servers"),
     ("", "integrations", "integrations.llm"),
     ("_doctor", "metrics", "simulation"),
@@ -229,7 +230,7 @@ A module that is named here stands on a floor of its own: the core and pure arit
 backends, streams, types and backoff under the native strategies, the deadline over the backends that it interrupts by.
 """
 
-PUBLIC = {"__init__", "__main__", "cli", "errors", "events", "gates", "laws", "presets", "registry"}
+PUBLIC = {"__init__", "__main__", "cli", "cost", "errors", "events", "gates", "laws", "presets", "registry"}
 PUBLIC_INTEGRATIONS = {
     "__init__",
     "aiohttp",

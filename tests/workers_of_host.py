@@ -63,9 +63,17 @@ class Asked:
 
     def ask(self, expression: str) -> Any:
         """Return the value of an expression there."""
+        self.begin(expression)
+        return self.answer()
+
+    def begin(self, expression: str) -> None:
+        """Let it evaluate an expression, and go on."""
         assert self.process.stdin is not None
         self.process.stdin.write(expression + "\n")
         self.process.stdin.flush()
+
+    def answer(self) -> Any:
+        """Return the value of the expression that has begun first."""
         return ast.literal_eval(self._line("="))
 
     def signal(self, number: int) -> None:

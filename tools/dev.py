@@ -73,7 +73,11 @@ def bench(arguments: list[str]) -> int:
     """Measure on every Python present, against the peers that install."""
     installed = [_installed(f"bench-{python.minor}", python, optional=("bench",)) for python in interpreters.require()]
     pythons = [environment.python for environment in installed]
-    return _call(installed[-1], "-m", "benchmarks", "--pythons", *pythons, *arguments, cwd=_alone("benchmarks"))
+    place = _alone("benchmarks")
+    code = _call(installed[-1], "-m", "benchmarks", "--pythons", *pythons, *arguments, cwd=place)
+    routers = _installed("bench-failover", _newest(), optional=("failover",))
+    code = _call(routers, "-m", "benchmarks.shared.fleet", "--record", cwd=place) or code
+    return _call(routers, "-m", "benchmarks.failover", "--record", cwd=place) or code
 
 
 def docs(arguments: list[str]) -> int:

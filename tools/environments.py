@@ -85,6 +85,10 @@ class Environment:
         self.pip("install", "--no-deps", "--force-reinstall", "--no-index", str(wheel))
         stamp.write_text(digest)
 
+    def bring(self, module: Path) -> None:
+        """Copy a module in, for all programs that run here, whichever folder they run in."""
+        shutil.copy(module, self.path / "lib" / f"python{self.interpreter.minor}" / "site-packages")
+
 
 def run(command: list[str], **options: object) -> None:
     """Run a command, or end the program with the command and its exit code."""

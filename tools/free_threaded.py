@@ -30,8 +30,10 @@ _TESTS = tuple(
         "testing",
         "metrics",
         "robustness",
+        "sharing",
     )
 )
+_LEFT_OUT = ("--ignore=tests/sharing/interleave", "--ignore=tests/sharing/test_sanitized.py")  # C without a Python
 _MARKS = "not soak and not slow"
 _BUILDING = 3600.0  # seconds at most
 _VERSION = "3.13"
@@ -51,7 +53,7 @@ def main(arguments: list[str]) -> int:
     os.environ["PYTHON_GIL"] = "0"  # an extension of a client that is not made for it does not switch the GIL on
     legs = [Leg(f"{python.minor} wheel", python, _MARKS, examples=30) for python in pythons]
     chosen = any(Path(argument.partition("::")[0]).exists() for argument in arguments)
-    return run_legs(legs, arguments if chosen else [*_TESTS, *arguments])
+    return run_legs(legs, arguments if chosen else [*_TESTS, *_LEFT_OUT, *arguments])
 
 
 def _build() -> None:

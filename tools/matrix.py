@@ -60,8 +60,8 @@ CLIENTS = (
     Client("gunicorn", ("integrations/test_workers.py",), ("uvicorn", "hypercorn")),
     Client("flask", ("integrations/test_wsgi*.py",)),
     Client("django", ("integrations/test_wsgi*.py",)),
-    Client("redis", ("integrations/test_redis.py", "integrations/test_guides.py")),
-    Client("valkey", ("integrations/test_redis.py", "integrations/test_guides.py")),
+    Client("redis", ("integrations/test_redis.py", "integrations/test_guides.py", "sharing/fleet/test_valkey.py")),
+    Client("valkey", ("integrations/test_redis.py", "integrations/test_guides.py", "sharing/fleet/test_valkey.py")),
     Client(
         "sqlalchemy",
         ("integrations/test_sqlalchemy.py", "integrations/test_guides.py"),

@@ -165,6 +165,8 @@ def _build(leg: Leg, source: Path) -> None:
     with _BUILDING[leg.kind]:
         leg.wheel = wheels.build_wheel(source, leg.environment, tag, coverage=leg.kind == "coverage")
     leg.environment.install_wheel(leg.wheel)
+    if leg.kind == "coverage":
+        leg.environment.bring(ROOT / "tools" / "kept_tracers.py")
     leg.seconds["build"] = time.monotonic() - started
     print(f"built for {leg.title} in {leg.seconds['build']:.0f} s", flush=True)
 

@@ -1,4 +1,4 @@
-"""Description of a pipeline as data that prints as a table, and warnings about the order of its policies."""
+"""Description of a pipeline as data that prints as a table."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from resilio._composition.lint import LintWarning, lint
 from resilio._context.process_switch import note
 from resilio._options.fields import Window
 from resilio._options.quantile import Quantile
@@ -18,7 +19,7 @@ from resilio._policies.rate_limit.rate import Rate
 if TYPE_CHECKING:
     from resilio._policy.base import Policy
 
-__all__ = ["Explanation", "LintWarning", "Step", "explain", "lint", "seen_through"]
+__all__ = ["Explanation", "Step", "explain"]
 
 
 @attrs.frozen(kw_only=True)
@@ -43,27 +44,6 @@ class Step:
     name: str | None
     options: dict[str, Any]
     rejects_with: str | None
-
-
-@attrs.frozen(kw_only=True)
-class LintWarning:
-    """
-    A pair of policies that does not work in this order.
-
-    Attributes:
-        rule: The rule's name, for filters: "bulkhead-outside-breaker", ...
-
-        outer: The position of the outer policy, 1 is outermost.
-
-        inner: The position of the inner one.
-
-        message: The effect of this order, and the remedy.
-    """
-
-    rule: str
-    outer: int
-    inner: int
-    message: str
 
 
 @attrs.frozen(kw_only=True)
@@ -151,21 +131,23 @@ def explain(name: str | None, policies: Sequence[Policy[Any]]) -> Explanation:
     steps = tuple(_step(position, part, policy) for position, (part, policy) in enumerate(shown, 1))
     switch = note()
     parts = [part for part, _ in shown]
-    notes = (*([] if switch is None else [switch]), *_notes(parts), *_unreachable(parts))
+    notes = (*([] if switch is None else [switch]), *_notes(shown), *_unreachable(parts))
     return Explanation(name=name, steps=steps, warnings=tuple(lint(policies)), notes=notes)
 
 
-def _notes(parts: Iterable[Policy[Any]]) -> Iterator[str]:
-    for position, part in enumerate(parts, 1):
+def _notes(shown: Iterable[tuple[Policy[Any], Policy[Any]]]) -> Iterator[str]:
+    for position, (part, policy) in enumerate(shown, 1):
         explained = getattr(part, "_explained", None)  # of kinds that their options do not describe fully
         text = None if explained is None else explained()
         if text is not None:
             yield f"{part.kind} ({position}): {text}"
-        sharing = part._sharing()
+        sharing = policy._sharing() or part._sharing()  # a keyed policy is shared, and seen through
         if sharing is not None:
-            alone = f"the process's own for now ({sharing.degraded}), not shared in {sharing.scope}"
-            text = f"shared by {sharing.peers} of {sharing.scope}" if sharing.degraded is None else alone
-            yield f"{part.kind} ({position}): {text}"
+            yield f"{part.kind} ({position}): {sharing}"
+        budget = getattr(part, "budget", None)  # of a retry
+        shared = None if budget is None else budget._about_sharing()
+        if shared is not None:
+            yield f"{part.kind} ({position}): of its budget {shared}"
 
 
 def _unreachable(parts: Sequence[Policy[Any]]) -> Iterator[str]:
@@ -175,11 +157,6 @@ def _unreachable(parts: Sequence[Policy[Any]]) -> Iterator[str]:
         if outer.kind == "deadline" and isinstance(total, float) and outer.config.seconds <= total:
             deadline = f"deadline ({outer_at}) of {outer.config.seconds:g} s"
             yield f"timeout ({at}): {total:g} s never end an attempt, since the {deadline} ends the call before"
-
-
-def seen_through(policies: Sequence[Policy[Any]]) -> list[Policy[Any]]:
-    """Return the policies, one a step, with keyed ones replaced by the policies of one key."""
-    return [part for policy in policies for part in policy._seen_through()]
 
 
 _RAISES = {
@@ -218,88 +195,3 @@ def _default(field: attrs.Attribute[Any]) -> Any:
         return field
     check = field.metadata.get("check")
     return field.default if check is None else check(field.default, field)
-
-
-# Outer and inner kinds of wrong pairs, with rule and effect. An inner fallback without default or handler is exempt.
-_WRONG = {
-    ("bulkhead", "circuit_breaker"): (
-        "bulkhead-outside-breaker",
-        "a call waits for a permit only to be rejected by the open breaker; put the breaker outside",
-    ),
-    ("circuit_breaker", "rate_limit"): (
-        "limit-inside-breaker",
-        "a probe that the limit holds back or rejects keeps the breaker half open; put the limit outside",
-    ),
-    ("adaptive_limit", "circuit_breaker"): (
-        "adaptive-outside-breaker",
-        "the rejections of an open breaker are drops and shrink the limit; put the breaker outside",
-    ),
-    ("adaptive_limit", "retry"): (
-        "retry-inside-adaptive",
-        "attempts and the sleeps between them count as one latency; put the retry outside",
-    ),
-    ("bulkhead", "retry"): (
-        "retry-inside-bulkhead",
-        "a permit is held idle while the retry sleeps; put the retry outside",
-    ),
-    ("circuit_breaker", "retry"): (
-        "retry-inside-breaker",
-        "the breaker hears of a call once it has failed for good, and stops no attempt; put the retry outside",
-    ),
-    ("rate_limit", "retry"): (
-        "retry-inside-limit",
-        "only the first attempt pays tokens; put the retry outside",
-    ),
-    ("rate_limit", "hedge"): (
-        "hedge-inside-limit",
-        "copies pay no tokens; put the hedge outside",
-    ),
-    ("hedge", "retry"): (
-        "retry-inside-hedge",
-        "each copy tries again by itself, and sleeps count as latency; put the retry outside",
-    ),
-    ("retry", "fallback"): (
-        "fallback-inside-retry",
-        "what the fallback has answered is not tried again; put the fallback outside",
-    ),
-    ("circuit_breaker", "fallback"): (
-        "fallback-inside-breaker",
-        "the breaker does not hear of failures that the fallback has answered; put the fallback outside",
-    ),
-}
-
-
-def lint(policies: Sequence[Policy[Any]]) -> Iterator[LintWarning]:
-    """Yield a warning for every pair in an order that does not work; the first policy is outermost."""
-    for (outer_at, outer), (inner_at, inner) in combinations(enumerate(seen_through(policies), 1), 2):
-        for rule, message in _problems(outer, inner):
-            text = f"{outer.kind} ({outer_at}) around {inner.kind} ({inner_at}): {message}"
-            yield LintWarning(rule=rule, outer=outer_at, inner=inner_at, message=text)
-
-
-def _problems(outer: Policy[Any], inner: Policy[Any]) -> Iterator[tuple[str, str]]:
-    if outer is inner:
-        yield "twice", "the same policy twice takes two permits for a call and counts it twice; leave one out"
-        return
-    yield from _misplaced(outer, inner)
-
-
-def _misplaced(outer: Policy[Any], inner: Policy[Any]) -> Iterator[tuple[str, str]]:
-    kinds = (outer.kind, inner.kind)
-    if kinds in _WRONG and getattr(inner.config, "answers", True):
-        yield _WRONG[kinds]
-    if kinds == ("bulkhead", "load_shed") and getattr(outer.config, "max_queued", None):
-        yield (
-            "shed-inside-bulkhead",
-            "calls wait in the bulkhead, where nothing sees or rejects them; put the load shedder outside",
-        )
-    if kinds == ("adaptive_limit", "rate_limit") and getattr(inner.config, "max_wait", None):
-        yield (
-            "limit-inside-adaptive",
-            "waiting for tokens counts as latency of the dependency; put the rate limit outside",
-        )
-    if kinds == ("bulkhead", "rate_limit") and getattr(inner.config, "max_wait", None):
-        yield (
-            "limit-inside-bulkhead",
-            "permits are held idle while calls wait for tokens; put the limit outside",
-        )

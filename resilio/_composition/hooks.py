@@ -28,6 +28,8 @@ _HOOKS: dict[str, tuple[str, ...]] = {
     "resilio._failures.replayable": ("is_lasting", "is_self"),
     "resilio._failures.retry_after": ("kept_retry_after",),
     "resilio._policy.decorate": ("is_coroutine_function",),
+    "resilio._policies.pool.chosen": ("with_endpoint",),
+    "resilio._policies.spend_limit.bill": ("cost_of",),
     "resilio._time_ledger.slow_calls": ("report_slow_call",),
     "resilio._strategies.fallback_streams": ("aredirected", "redirected"),
     "resilio._strategies.race_asyncio": ("AsyncioRace",),

@@ -139,12 +139,15 @@ class Keyed(ByKey, Policy[KeyedConfig[Any]], Generic[P]):
     def reset(self) -> None:
         """
         Forget all keys and the state of their policies; counters stay, and calls in flight end in their old policies.
+        The state of all keys of the host is reset, if its processes share them.
 
         Until they end, the sum counts them as in flight. It also counts later calls of an old policy that a caller
         still holds.
         """
         self._table.clear()
         self._table.overflow.policy._start_over()
+        if self._link is not None:
+            self._link.reset(self, self._make(None, self._config))
 
     # ---- the interface of a policy
 
@@ -309,6 +312,12 @@ class Keyed(ByKey, Policy[KeyedConfig[Any]], Generic[P]):
             log.say(log.WARNING, text, where, fields=fields | {"policy_name": self.name}, error=error)
 
     def _new(self, key: Any, config: KeyedConfig[Any]) -> Policy[Any]:
+        made = self._make(key, config)
+        if self._link is not None:
+            self._link.give_key(self, made, key)
+        return made
+
+    def _make(self, key: Any, config: KeyedConfig[Any]) -> Policy[Any]:
         made = make_of(config, key, by_key=self._takes_key)
         if config.overrides:
             made._put(made._checked(config.overrides))
@@ -317,8 +326,6 @@ class Keyed(ByKey, Policy[KeyedConfig[Any]], Generic[P]):
             detach(part.gates[0])
             self._share_config(part)
         self._name_policy(made)
-        if self._link is not None:
-            self._link.give_key(self, made, key)
         return made
 
     def _share_config(self, part: Policy[Any]) -> None:
@@ -381,8 +388,8 @@ def keyed(config: KeyedConfig[P], name: str | None) -> Keyed[P]:
             its window, a bulkhead without calls, a full bucket. Counters and latencies are kept in the sum.
         name: What it is called, and all its policies; metrics show the sum under this name.
         scope: "host": one state for each key in all processes of the service on this host; or what
-            :func:`resilio.sharing.host` returns. None: that of the variable `RESILIO_SCOPE`, "process" by default. What
-            the factory makes has no scope of its own.
+            :func:`resilio.sharing.host` or :func:`resilio.sharing.fleet` returns. None: that of the variable
+            `RESILIO_SCOPE`, "process" by default. What the factory makes has no scope of its own.
 
     Raises:
         TypeError: An option of a wrong type, a factory that makes no policy, or one with a key inside.

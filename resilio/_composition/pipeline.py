@@ -7,8 +7,6 @@ counts the calls inside and can be shut: for `drain`, `health` and counters of i
 
 from __future__ import annotations
 
-import sys
-import warnings
 import weakref
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -21,9 +19,9 @@ from resilio._native.custom import DoorGate
 from resilio._options.suggestions import names_its_options
 from resilio._options.validators import reject, seconds
 from resilio._policy.base import Policy, make
+from resilio._policy.misordered import PipelineWarning, warn_of
 from resilio._policy.snapshot import Health, Snapshot
 from resilio._policy.types import Time
-from resilio._support.call_site import outside
 
 if TYPE_CHECKING:
     from resilio._composition.explain import Explanation
@@ -33,10 +31,6 @@ if TYPE_CHECKING:
 __all__ = ["Pipeline", "PipelineConfig", "PipelineWarning", "Stack", "all_stacks", "pipeline", "stacked"]
 
 MOST_GATES = 16
-
-
-class PipelineWarning(UserWarning):
-    """Warning about an order of a pipeline's policies that does not work."""
 
 
 @attrs.frozen(kw_only=True)
@@ -264,10 +258,9 @@ def _warn(policies: tuple[Policy[Any], ...], new: int | None = None) -> None:
     """Warn at the user's code. With `new`: only about pairs of one of the first `new` policies and a later one."""
     if len(policies) < 2:  # no pair, no import
         return
-    from resilio._composition.explain import lint, seen_through
+    from resilio._composition.lint import lint, seen_through
 
     new = None if new is None else len(seen_through(policies[:new]))
     for warning in lint(policies):
-        if new is None or warning.outer <= new < warning.inner:
-            level, _ = outside(sys._getframe())
-            warnings.warn(f"{warning.message} [{warning.rule}]", PipelineWarning, stacklevel=level)
+        if warning.outer < warning.inner and (new is None or warning.outer <= new < warning.inner):
+            warn_of(warning.rule, warning.message)

@@ -8,7 +8,7 @@ When not: if one pattern is enough, or the right numbers are known. The stack is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import attrs
@@ -17,24 +17,26 @@ from resilio import presets
 from resilio._composition.pipeline import Pipeline, PipelineConfig, Stack
 from resilio._composition.standard_timeout import PerAttempt, per_attempt, reject_plain, timeout_config
 from resilio._failures.outcome import judge_error, judge_value
+from resilio._native.gates import BulkheadGate
 from resilio._options.fields import EnforcedOptions, Unset, changed, default_of, kept, option, record
-from resilio._options.scope import Scope, checked_scope
+from resilio._options.scope import PROCESS, Scope, checked_scope
 from resilio._options.validators import flag, policy_name, positive_int, reject, seconds
-from resilio._policies.bulkhead.policy import bulkhead
-from resilio._policies.circuit_breaker.policy import circuit_breaker
+from resilio._policies.bulkhead.policy import Bulkhead, bulkhead
+from resilio._policies.circuit_breaker.policy import CircuitBreaker, circuit_breaker
 from resilio._policies.deadline import Deadline
 from resilio._policies.deadline import deadline as deadline_of
 from resilio._policies.hedge import hedge
-from resilio._policies.rate_limit.policy import Rate, rate_limit
+from resilio._policies.rate_limit.policy import Rate, RateLimit, rate_limit
 from resilio._policies.retry.backoff import BackoffLike, backoff_option
 from resilio._policies.retry.budget import RetryBudget
-from resilio._policies.retry.policy import RetryConfig, budget_option, retry
+from resilio._policies.retry.policy import Retry, RetryConfig, budget_option, retry
 from resilio._policies.timeout import Timeout
 from resilio._policy.base import Policy, make
 from resilio._policy.factory import makes
 from resilio._policy.rules import is_preset, rule
 from resilio._policy.types import Converted, Failures, SecondsOrNone, Time
-from resilio._registry.definitions import all_or_nothing
+from resilio._registry.definitions import all_or_nothing, configured
+from resilio._registry.names import look_up
 from resilio.presets import Preset
 
 if TYPE_CHECKING:
@@ -122,6 +124,48 @@ class Standard(Pipeline):
     _owns_names = True  # its parts are called "name.retry" and so on
     _threaded: Policy[Any] | None = None  # the parts that `call` uses
 
+    def _checked(self, changes: Mapping[str, Any]) -> Any:
+        """Return the options with another scope; the other options belong to the parts once those are made."""
+        for name in changes:
+            if name != "scope":
+                part = f"{self.name}.retry"
+                raise TypeError(
+                    f"a standard's scope can be changed, not its {name}: change that of a part, as {part!r}"
+                )
+        for part in self._scoped(self._config):
+            part._checked({"scope": _scope_of(part._sharing_gate(), changes["scope"])})
+        return changed(self._config, **changes)
+
+    def _apply(self, config: Any) -> None:
+        """Do nothing: the scope, which alone can change, is a matter of the parts."""
+
+    def _share(self, config: Any) -> None:
+        """Let the parts have the scope, but for those whose own `configure` has set."""
+        for part in self._scoped(config):
+            scope = _scope_of(part._sharing_gate(), config.scope)
+            if part.config.scope != scope and "scope" not in look_up((part.name, part.kind))[1]:
+                part._swap(part._checked({"scope": scope}))
+
+    def _scoped(self, config: Any) -> Iterator[Any]:
+        """Yield the parts that can be shared, and the budget unless it is the caller's."""
+        for part in config.policies:
+            budget = part.config.budget if isinstance(part, Retry) else None
+            if isinstance(budget, RetryBudget) and budget.name == f"{config.name}.budget":
+                yield budget
+            elif isinstance(part, (CircuitBreaker, Bulkhead, RateLimit)):
+                yield part
+
+    def explain(self) -> Explanation:
+        """Describe the parts, and name those that have a narrower scope than the stack."""
+        explained = super().explain()
+        config: Any = self._config
+        narrower = tuple(
+            f"{part.kind} of the {'process' if part.config.scope == PROCESS else 'host'}: no part of {config.scope!r}"
+            for part in self._scoped(config)
+            if part.config.scope != config.scope
+        )
+        return attrs.evolve(explained, notes=(*explained.notes, *narrower))
+
     def _apply_shared(self, config: Any) -> None:
         preset = _preset(config.on)
         self._gate.enforce = config.enforce
@@ -158,6 +202,12 @@ class Standard(Pipeline):
         config: Any = self._config
         defaults: tuple[Policy[Any], ...] = config.defaults
         return defaults
+
+
+def _scope_of(gate: Any, scope: Any) -> Any:
+    """Return the scope of a part by its gate, and that of the stack."""
+    checked = checked_scope("scope", scope)
+    return checked.of_part(gate) if isinstance(checked, Scope) else checked
 
 
 class _Part(Pipeline):
@@ -228,8 +278,8 @@ def standard(config: StandardConfig, _: str | None) -> Standard:
             or a mapping of its options like `{"total": "p99*3", "ceiling": 20.0}`. None for no limit. The default is
             "p99.9*3", at least one second and at most the preset's time.
         scope: "host": breaker, limits and budget are one for all processes of the service on this host, `rates` and
-            `max_concurrent` too; or what :func:`resilio.sharing.host` returns. None: that of the variable
-            `RESILIO_SCOPE`, "process" by default.
+            `max_concurrent` too; or what :func:`resilio.sharing.host` or :func:`resilio.sharing.fleet` returns: what a
+            fleet does not share is the host's then. None: that of the variable `RESILIO_SCOPE`, "process" by default.
         enforce: False: no part rejects anything, and each counts what it would have rejected; 0 to 1: this share.
 
     Raises:
@@ -238,9 +288,10 @@ def standard(config: StandardConfig, _: str | None) -> Standard:
     """
     name = config.name
     with all_or_nothing(f"{name}."):
-        parts = _policies(config)
+        made_by = changed(configured((name, Standard.kind), config), scope=config.scope)  # `_share` passes that on
+        parts = _policies(made_by)
         of_preset = [
-            kind for kind, given in (("deadline", config.deadline), ("timeout", config.timeout)) if given is OF_PRESET
+            kind for kind, given in (("deadline", made_by.deadline), ("timeout", made_by.timeout)) if given is OF_PRESET
         ]
         defaults = tuple(part for part in parts if part.kind in of_preset)
         return make(Standard, name, changed(config, policies=parts, defaults=defaults))
@@ -255,6 +306,7 @@ def _policies(config: StandardConfig) -> tuple[Policy[Any], ...]:
     paid = RetryBudget(f"{name}.budget", scope=config.scope) if config.budget is OF_PRESET else config.budget
     tries: dict[str, Any] = {"attempts": config.attempts, "backoff": config.backoff, "budget": paid}
     most, attempt = config.max_concurrent, timeout_config(preset, config.timeout)
+    of_bulkhead = {"scope": _scope_of(BulkheadGate, config.scope)}
     parts: list[Policy[Any] | None] = [
         config.fallback,
         None if whole is None else _deadline(f"{name}.deadline", whole, asked=asked),
@@ -262,7 +314,7 @@ def _policies(config: StandardConfig) -> tuple[Policy[Any], ...]:
         hedge(idempotent=True, on=preset, name=f"{name}.hedge") if config.idempotent else None,
         _limit(name, config.rates, preset.max_wait, shared),
         circuit_breaker(f"{name}.circuit_breaker", on=preset, **shared),
-        None if most is None else bulkhead(most, name=f"{name}.bulkhead", **shared),
+        None if most is None else bulkhead(most, name=f"{name}.bulkhead", **shared | of_bulkhead),
         None if attempt is None else make(Timeout, f"{name}.timeout", attempt),
     ]
     return tuple(part for part in parts if part is not None)

@@ -19,6 +19,7 @@ from resilio._private_names._interpreter import INTERPRETER
 
 __all__ = ["facts"]
 
+ZONE = "RESILIO_ZONE"
 _DISTRIBUTION = "resilio-sdk"
 _CLOCKSOURCE = Path("/sys/devices/system/clocksource/clocksource0/current_clocksource")
 _NAME = re.compile(r"[\w.-]+")
@@ -43,6 +44,7 @@ def facts(*, of_clients: bool = False) -> dict[str, Any]:
         "platform": platform.platform(),
         "disabled": note(),
         "sharing": _sharing(),
+        "zone": os.environ.get(ZONE) or None,
         "build": dict(build_facts()),
         "clock": {"source": source, "why": why},
         "loops": {"asyncio": platform.python_version(), **_versions(["uvloop", "trio"])},

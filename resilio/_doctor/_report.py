@@ -24,6 +24,9 @@ def describe(facts: Mapping[str, Any]) -> Iterator[str]:
     if facts["disabled"]:
         yield from _wrapped("switch", f"{facts['disabled']}; the checks below run without it")
     yield from _wrapped("sharing", _sharing(facts["sharing"]))
+    if facts.get("store"):
+        yield from _wrapped("store", _store(facts["store"]))
+    yield from _wrapped("zone", facts["zone"] or "unknown: set RESILIO_ZONE, or zone=... of each pool, to call near")
     for title in ("loops", "needs", "clients"):
         listed = ", ".join(name if name == "asyncio" else f"{name} {number}" for name, number in facts[title].items())
         yield from _wrapped(title, listed or "none found")
@@ -40,6 +43,14 @@ def _sharing(found: Mapping[str, Any]) -> str:
         return f'not possible, scope="host" is the process alone: {found["problem"]}'
     groups = ", ".join(f"{name} ({n} {'worker' if n == 1 else 'workers'})" for name, n in found["groups"].items())
     return f"possible in {found['directory']}; groups there: {groups or 'none'}"
+
+
+def _store(found: Mapping[str, Any]) -> str:
+    """Return a sentence about the store of a fleet."""
+    if found["problem"] is not None:
+        return f"{found['at']} gives no answer, so a fleet is each process alone: {found['problem']}"
+    first, again = found["first"] * 1000, found["seconds"] * 1000
+    return f"{found['at']} answers in {again:.1f} ms, the first time in {first:.1f} ms"
 
 
 def _private(names: Sequence[Mapping[str, str]]) -> str:

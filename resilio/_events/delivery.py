@@ -118,12 +118,18 @@ def _deliver_waiting() -> None:
 
 
 def _tell(gate: Gate, event: Event, captured: dict[Subscription, object]) -> None:
-    for subscription in (subscriptions.LOG, *subscriptions.covering(gate)):
+    logged = () if type(event) is StateChanged and _is_of_endpoint(gate) else (subscriptions.LOG,)
+    for subscription in (*logged, *subscriptions.covering(gate)):
         if isinstance(event, subscription.kinds):
             if subscription.capture is None:
                 subscription.tell(event, *subscription.also(gate))
             elif subscription in captured:  # one that subscribed meanwhile has captured nothing
                 subscription.tell(event, captured[subscription])
+
+
+def _is_of_endpoint(gate: Gate) -> bool:
+    """Return True for a gate of an endpoint's own policy: the line of its pool is enough."""
+    return getattr(gate.policy, "_within", None) is not None and gate.policy.kind != "pool"
 
 
 def _after_fork() -> None:

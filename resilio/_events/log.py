@@ -43,7 +43,7 @@ __all__ = [
     "wants_rejections",
 ]
 
-ALARMING = frozenset({"open", "forced_open", "closed_down", "draining", "overloaded"})
+ALARMING = frozenset({"open", "forced_open", "closed_down", "draining", "overloaded", "ejected", "low", "spent"})
 DEBUG, INFO, WARNING, ERROR = 10, 20, 30, 40  # as in logging, which is not imported for four numbers
 Target = Literal["auto", "stdlib", "structlog"]
 
@@ -161,11 +161,14 @@ def state_changed(event: StateChanged) -> None:
     fields = {
         "policy": event.kind,
         "policy_name": event.name,
+        **({"endpoint": event.key} if event.kind == "pool" else {}),
         "old_state": event.old,
         "new_state": event.new,
         "reason": event.reason,
     }
     level = WARNING if event.new in ALARMING else INFO
+    if event.kind == "pool":  # a name from the code, which other keys are not
+        where = f"{where}, endpoint {event.key!r}"
     say(level, "%s: %s -> %s (%s)", where, event.old, event.new, event.reason, fields=fields)
 
 

@@ -45,7 +45,8 @@ class _HappenedToKey(_Happened):
     What events of policies have that may belong to a key.
 
     Attributes:
-        key: The key of a keyed policy's policy; None for any other, and for the one that keys share.
+        key: The key of a keyed policy's policy, or the name of a pool's endpoint; None for any other, and for the one
+            that keys share.
     """
 
     key: Any = None
@@ -54,7 +55,10 @@ class _HappenedToKey(_Happened):
 @attrs.frozen(kw_only=True)
 class StateChanged(_HappenedToKey):
     """
-    A policy went from one state to another.
+    A policy, or an endpoint of a pool, went from one state to another.
+
+    Of an endpoint `kind` is "pool", `name` the pool's, and `key` the endpoint's: "well", "ejected", "drained"; "absent"
+    before it is added and after it is removed.
 
     Attributes:
         old: The state before.
@@ -82,12 +86,15 @@ class Rejected(_HappenedToKey):
         limit: The limit that it was compared with.
 
         retry_after: Seconds after which a new call may be admitted; None if unknown.
+
+        scope: Whose the state is that rejected: "process", or "host" or "fleet", whose processes share it.
     """
 
     reason: str
     measured: float | None
     limit: float | None
     retry_after: float | None
+    scope: str = "process"
 
 
 @attrs.frozen(kw_only=True)
@@ -192,14 +199,14 @@ class LimitChanged(_HappenedToKey):
 @attrs.frozen(kw_only=True)
 class SharingChanged(_Happened):
     """
-    This process shares its policies with others no more, or again; `kind` is "host", `name` that of the group.
+    This process shares its policies with others no more, or again; `kind` is "host" or "fleet", `name` is its name.
 
     It belongs to no policy: listeners of all policies receive it, those of one do not.
 
     Attributes:
         old: Why it did not share, before; None: it did.
 
-        new: Why it does not share: "no_slot", "no_region", ...; None: it does.
+        new: Why it does not share: "no_slot", "no_region", "store_down", ...; None: it does.
     """
 
     old: str | None

@@ -260,7 +260,7 @@ def covering(gate: Gate) -> list[Subscription]:
         listeners = len(found)
         for each in _with_stages(gate):
             own = _own.get(each)
-            found += () if own is None else tuple(own.all)
+            found += () if own is None else [one for one in tuple(own.all) if one not in found]
         if listeners and len(found) > listeners:
             found.sort(key=_number)
     elif _selective:
@@ -269,9 +269,9 @@ def covering(gate: Gate) -> list[Subscription]:
 
 
 def _with_stages(gate: Gate) -> tuple[Gate, ...]:
-    """Return the gate and, for a key's gate, the stages of its keyed policy, whose listeners hear all its keys."""
+    """Return the gate and, of a key or an endpoint, the stages of its policy, whose listeners hear all of them."""
     entry = gate.entry
-    return (gate,) if entry is None else (gate, *entry.table.stages)
+    return (gate, *getattr(gate, "stages", ())) if entry is None else (gate, *entry.table.stages)
 
 
 def kinds_of(kinds: Iterable[type]) -> tuple[type, ...]:

@@ -15,10 +15,12 @@ from resilio._failures import aws
 from resilio._failures.permanent import is_permanent
 from resilio._failures.rate_headers import until_renewed
 
-__all__ = ["Noted", "kept_retry_after", "retry_after_of", "should_retry_of"]
+__all__ = ["FOR_CLIENT", "Noted", "kept_retry_after", "retry_after_of", "should_retry_of"]
 
 _HEADERS = (("retry-after-ms", 1e-3), ("retry-after", 1.0))
 _VERDICTS = {"true": True, "false": False}
+FOR_CLIENT = "_resilio_for_client"
+"""Attribute of a response whose `x-should-retry` an integration has set for the client's own retry, and no other."""
 _PUSHBACK = "grpc-retry-pushback-ms"
 _DIGITS = "[0-9]+"
 _NUMBER = r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
@@ -94,7 +96,8 @@ def should_retry_of(subject: object) -> bool | None:
             return False
         if is_permanent(subject):
             return False
-        for headers in _all_headers(subject):
+        meant = not getattr(getattr(subject, "response", None), FOR_CLIENT, False)
+        for headers in _all_headers(subject) if meant else ():
             found = _header(headers, "x-should-retry")
             verdict = _VERDICTS.get(found.strip().lower()) if isinstance(found, str) else None
             if verdict is not None:

@@ -34,6 +34,14 @@ class GateCall:
 class PythonGate(Gate):
     """The native side of a gate written in Python: exceptions of its methods are counted and never reach a call."""
 
-    def __new__(cls, target: object, kind: str, reasons: tuple[str, ...]) -> Self: ...
+    shared: int
+    def __new__(
+        cls,
+        target: object,
+        kind: str,
+        reasons: tuple[str, ...],
+        error: str = "RejectedError",
+        own: bool = False,
+    ) -> Self: ...
     @property
     def errors(self) -> int: ...

@@ -1,8 +1,8 @@
 """
 The option `scope`: which callers have one state of a policy together.
 
-A policy is one state for its scope: the process, or the host, whose processes share memory. `resilio.sharing` makes the
-wider ones; a policy that is not shared never imports it.
+A policy is one state for its scope: the process, the host, whose processes share memory, or a fleet, whose hosts share
+through a store. `resilio.sharing` makes the wider ones; a policy that is not shared never imports it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from resilio._options.validators import reject
 
@@ -21,11 +21,13 @@ __all__ = [
     "Scope",
     "ScopeName",
     "checked_scope",
+    "fleets",
     "group_here",
     "is_private",
     "is_shared",
     "set_private",
     "wanted",
+    "with_article",
 ]
 
 SWITCH = "RESILIO_SCOPE"
@@ -39,22 +41,39 @@ _private: set[str] = set()
 
 
 class Scope:
-    """A scope wider than the process, as :func:`resilio.sharing.host` returns it."""
+    """
+    A scope wider than the process, as :func:`resilio.sharing.host` and :func:`resilio.sharing.fleet` return it.
+
+    Attributes:
+        spans_hosts: True for that of a fleet.
+    """
 
     __slots__ = ()
 
+    spans_hosts: ClassVar[bool] = False
+
+    def of_part(self, gate: Any) -> ScopeName | Scope:  # noqa: ARG002 - some scopes do not have all gates
+        """Return the scope of a part of a stack that has this one, by its gate or the class of that."""
+        return self
+
+
+fleets: dict[str, Scope] = {}
+"""The fleets of this process by their names: a configuration file names one."""
 
 group_here: ContextVar[Callable[[], Any] | None] = ContextVar("group_here", default=None)
 """What returns the group of "host" in simulations, whose processes are none; None: that of this process."""
 
 
 def checked_scope(name: str, value: object, *, none_ok: bool = True) -> ScopeName | Scope | None:  # noqa: ARG001 - a check's signature
-    """Return the scope of an option: "process", "host", what `host()` returns, or None: as `SWITCH` is set."""
+    """Return the scope of an option: "process", "host", a scope, a fleet by its name, or None: as `SWITCH` is set."""
     if value is None or isinstance(value, Scope):
         return value
+    if isinstance(value, str) and value in fleets and value not in _NAMES:
+        return fleets[value]
     if value not in _NAMES:
         error = ValueError if isinstance(value, str) else TypeError
-        reject(name, value, "'process', 'host', or what resilio.sharing.host() returns", error)
+        known = f", or the name of a fleet: {', '.join(fleets)}" if fleets else ""
+        reject(name, value, f"'process', 'host', or what resilio.sharing.host() or fleet() returns{known}", error)
     return value
 
 
@@ -68,6 +87,11 @@ def wanted(value: ScopeName | Scope | None) -> ScopeName | Scope:
     return found
 
 
+def with_article(kind: str) -> str:
+    """Return the kind of a policy with "a" or "an" in front."""
+    return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
+
+
 def is_shared(kind: str, name: str | None, config: Any) -> bool:
     """
     Return True if the policy of this record is to be shared; not if only the environment asks and it has no name.
@@ -79,8 +103,8 @@ def is_shared(kind: str, name: str | None, config: Any) -> bool:
         return False
     if name is None and config.scope is not None:
         raise ValueError(
-            f"scope must be 'process' for a {kind} without a name, not {config.scope!r}: processes find each other's "
-            f"policies by name, so give it one, name='...'; in keyed(...), give name and scope to keyed"
+            f"scope must be 'process' for {with_article(kind)} without a name, not {config.scope!r}: processes find "
+            f"each other's policies by name, so give it one, name='...'; in keyed(...), give name and scope to keyed"
         )
     return name is not None
 

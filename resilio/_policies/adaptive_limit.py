@@ -25,7 +25,7 @@ from resilio._options.validators import choice, exceptions, function, positive_i
 from resilio._policy.base import Policy, make
 from resilio._policy.factory import makes
 from resilio._policy.rules import ClientRule, client_rule, is_preset, resolved, rule
-from resilio._policy.snapshot import Sharing, Snapshot
+from resilio._policy.snapshot import Snapshot
 from resilio._policy.types import Failures, Judged, SecondsOrNone, Unjudged
 from resilio.errors import RejectedError
 
@@ -100,9 +100,8 @@ class AdaptiveLimit(Policy[AdaptiveLimitConfig]):
     def _limit(self) -> float:
         return float(int(self._gate.limit))
 
-    def _sharing(self) -> Sharing | None:
-        sharing = super()._sharing()
-        return None if sharing is None else attrs.evolve(sharing, used=self._gate.used_by_host)
+    def _numbers_of_all(self) -> dict[str, int]:
+        return {"used": self._gate.used_by_host}
 
     def snapshot(self) -> AdaptiveLimitSnapshot:
         """Return the limit, the learned values and the counters now."""

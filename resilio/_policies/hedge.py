@@ -82,6 +82,8 @@ def _idempotent(name: str, value: object) -> Any:
         return True
     if value is False:
         reject(name, value, "True, or a function of the arguments: what must not run twice cannot be hedged")
+    if not callable(value):
+        reject(name, value, "True, or a function of the arguments", TypeError)
     return function(name, value, none_ok=False)
 
 

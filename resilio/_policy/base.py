@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from resilio._native.primitives import LatencyHistogram
     from resilio._policy.decorate import Kind
 
-__all__ = ["Policy", "make", "policies_made", "policy_of"]
+__all__ = ["Policy", "make", "policies_made"]
 
 C = TypeVar("C")
 F = TypeVar("F")
@@ -61,6 +61,8 @@ class Policy(UsedAsBlock, Generic[C]):
     _client_rule: ClassVar[ClientRule] = ClientRule.FAILING
     """The rule that judges answers in a client's pipeline if the policy has no `failed_if` of its own."""
     _link: Any = None  # to the scope that it is shared in, of resilio.sharing
+    _within: Any = None  # weakly, the pool that it is, or whose endpoint it belongs to without a name of its own
+    _latest_reason: str | None = None  # of its latest change of state, if it belongs to an endpoint
     _trouble: str | None = None  # shown in red on the live page: a predicate that raises
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
@@ -150,7 +152,12 @@ class Policy(UsedAsBlock, Generic[C]):
 
         kind = kind_of(fn)
         check_for_calls(self, fn)
-        return wrap(self._fit(kind, fn), fn, kind)
+        return wrap(self._fit(kind, fn), self._taking_endpoint(fn), kind)
+
+    def _taking_endpoint(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the function to run: with a pool, one that is given the endpoint that was chosen."""
+        pooled = any(gate.kind == "pool" for gate in self.gates)
+        return cast("Callable[..., Any]", core.hook("with_endpoint")(self, fn)) if pooled else fn
 
     def _check_kind(self, kind: Kind, fn: Any) -> None:
         """Raise a TypeError with the remedy if this policy cannot guard such a function honestly."""
@@ -175,7 +182,7 @@ class Policy(UsedAsBlock, Generic[C]):
 
     def _sharing(self) -> Sharing | None:
         """Return how the state is shared with other processes, None if it is not."""
-        return None if self._link is None else cast("Sharing", self._link.sharing())
+        return None if self._link is None else cast("Sharing", self._link.sharing_of(self))
 
     def _state(self) -> str | None:
         """Return the state now, for policies that have one."""
@@ -299,9 +306,18 @@ class Policy(UsedAsBlock, Generic[C]):
         """Return the policies that a view of a pipeline shows in place of this one."""
         return (self,)
 
+    def _misplaced_within(self) -> Iterable[tuple[str, str]]:
+        """Return the rule and the effect of each policy that is misplaced inside of this one."""
+        return ()
+
     def _metered(self) -> tuple[Any, ...]:
         """Return the objects for metrics: itself, or its stages, each with kind, label, gates, latency, snapshot()."""
         return (self,)
+
+    def _reason_of(self, key: Any, reason: str) -> str:  # noqa: ARG002 - a pool's answer depends on it
+        """Note the reason of a change of state, of a policy that belongs to an endpoint; return it."""
+        self._latest_reason = reason
+        return reason
 
     def _is_new(self) -> bool:
         """Return True if the Python state equals that of a new policy; the gate's state is checked as well."""
@@ -380,21 +396,3 @@ def make(cls: type[P], name: object, config: Any) -> P:
 def policies_made() -> int:
     """Return a number above those of the policies made so far, and below those of later ones."""
     return next(_made)
-
-
-def policy_of(fn: Any) -> Policy[Any]:
-    """
-    Return the policy that guards `fn`; for a stack of decorators the pipeline that they became.
-
-    Args:
-        fn: A guarded function, method, static or class method, partial or a wrapper around one (`__wrapped__`).
-
-    Raises:
-        TypeError: `fn` is not guarded.
-    """
-    from resilio._policy.decorate import find_guard
-
-    guard = find_guard(fn)
-    if guard is None:
-        raise TypeError(f"{fn!r} is not guarded by a policy")
-    return cast("Policy[Any]", guard.pipeline)

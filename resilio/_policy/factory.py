@@ -22,7 +22,7 @@ from resilio._policy.rules import is_preset_name
 from resilio._policy.types import Converted
 from resilio._support.show import show
 
-__all__ = ["Reading", "makes", "makes_of_several", "makes_or_guards", "takes"]
+__all__ = ["Reading", "makes", "makes_named_of_several", "makes_of_several", "makes_or_guards", "takes"]
 
 C = TypeVar("C")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -56,6 +56,38 @@ class OfSeveral(Protocol[T_contra, P, R_co]):  # pyright: ignore[reportInvalidTy
     @overload
     def __call__(
         self, a: T_contra, b: T_contra, c: T_contra, d: T_contra, /, *args: P.args, **kwargs: P.kwargs
+    ) -> R_co: ...
+
+
+class NamedOfSeveral(Protocol[T_contra, P, R_co]):  # pyright: ignore[reportInvalidTypeVarUse]
+    """As `OfSeveral`, after the policy's name."""
+
+    @overload
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
+    @overload
+    def __call__(self, name: str | None, a: T_contra, /, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
+    @overload
+    def __call__(self, name: str | None, a: T_contra, b: T_contra, /, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
+    @overload
+    def __call__(
+        self, name: str | None, a: T_contra, b: T_contra, c: T_contra, /, *args: P.args, **kwargs: P.kwargs
+    ) -> R_co: ...
+    @overload
+    def __call__(
+        self, name: str | None, a: T_contra, b: T_contra, c: T_contra, d: T_contra, /, *args: P.args, **kwargs: P.kwargs
+    ) -> R_co: ...
+    @overload
+    def __call__(
+        self,
+        name: str | None,
+        a: T_contra,
+        b: T_contra,
+        c: T_contra,
+        d: T_contra,
+        e: T_contra,
+        /,
+        *more: T_contra,
+        **options: Any,
     ) -> R_co: ...
 
 
@@ -105,6 +137,15 @@ def makes_of_several(
     *examples: str,
 ) -> Callable[[Makes[C, R]], OfSeveral[T, P, R]]:
     """Return a decorator as `makes` does; the first option is any number of positional arguments, checked by `of`."""
+    return lambda fn: _public(fn, config, *examples)
+
+
+def makes_named_of_several(
+    of: Callable[[str, object], tuple[T, ...]],  # noqa: ARG001 - gives T its type
+    config: Callable[P, C],
+    *examples: str,
+) -> Callable[[Makes[C, R]], NamedOfSeveral[T, P, R]]:
+    """Return a decorator as `makes_of_several` does; the policy's name comes before the several arguments."""
     return lambda fn: _public(fn, config, *examples)
 
 
@@ -214,9 +255,8 @@ class Reading:
             if self._several in options:
                 given = f"{self._several}={show(options[self._several])}"
                 raise TypeError(f"{self._function} takes {self._several} by position{self._like()}, not {given}")
-            options[self._several] = args
-            return
-        if len(args) > len(self._positions):
+            options[self._several] = args[len(self._positions) :]
+        elif len(args) > len(self._positions):
             self._reject_more(args)
         for name, value in zip(self._positions, args, strict=False):
             if name in options:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import attrs
 
 from resilio._context.process_switch import switched_off
@@ -15,17 +17,37 @@ class Sharing:
     How a policy shares its state with other processes, at one moment.
 
     Attributes:
-        scope: The scope and the name of the group: "host:shop".
+        scope: The scope and the name of the group: "host:shop", "fleet:shop".
 
-        peers: Processes that share and live, this one included; 1 if this one does not share.
+        peers: Processes that share and live, this one included; of a fleet, the hosts or processes that exchange with
+            its store; 1 if this one does not share.
 
-        leader: True if this process learns for all, where one does (an adaptive limit).
+        leader: True if this process learns for all, where one does (an adaptive limit); of a fleet, if it makes the
+            trips to the store for this policy.
 
-        degraded: Why the policy is this process's own for now: "no_slot", "no_region", ...; None: it is shared.
+        degraded: Why the policy is this process's own for now: "no_slot", "no_region", "store_down", ...; None: it is
+            shared.
 
         since: Seconds since that last changed.
 
         used: Permits that the calls of all processes hold, of a policy with permits (`limit` is theirs too); else None.
+
+        tokens: Tokens that all processes have now, by unit, of a rate limit or a retry budget; else None.
+
+        state: The state of all processes, of a circuit breaker; else None.
+
+        alone: Keys, of a keyed policy, whose state is this process's own, because the memory has no room for them or
+            they have no form that all processes agree on.
+
+        regime: How it takes from its fleet now: "leased", "asked", "exact", ...; None: it has one way, or no fleet.
+
+        age: Seconds since the fleet's store answered last; None: never, or no fleet.
+
+        outstanding: Tokens or permits that are here on lease and not used; None: it has no leases.
+
+        trips: Exchanges of this process with its fleet's store, for all policies.
+
+        lost: Those of them that had no answer.
     """
 
     scope: str
@@ -34,6 +56,23 @@ class Sharing:
     degraded: str | None = None
     since: float = 0.0
     used: int | None = None
+    tokens: Mapping[str, float] | None = None
+    state: str | None = None
+    alone: int = 0
+    regime: str | None = None
+    age: float | None = None
+    outstanding: float | None = None
+    trips: int = 0
+    lost: int = 0
+
+    def __str__(self) -> str:
+        """Return with how many processes or hosts the policy is shared, or why it is not."""
+        if self.degraded == "store_down":
+            return f"not shared in {self.scope} for now ({self.degraded})"
+        if self.degraded is not None and self.peers == 1:
+            return f"the process's own for now ({self.degraded}), not shared in {self.scope}"
+        aside = f", but for {self.alone} keys" if self.alone else ""
+        return f"shared by {self.peers} of {self.scope}{aside}"
 
 
 @attrs.frozen(kw_only=True)

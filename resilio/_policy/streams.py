@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from resilio._failures.replayable import used_up
 from resilio._native import core
+from resilio._options.arity import takes_named
+from resilio._policy.late_streams import Late, LateAsyncStream, LateStream
 
 if TYPE_CHECKING:
     from resilio._backends.protocols import Cutoff
@@ -36,9 +38,10 @@ class Abandoned(BaseException):
 def stream(pipeline: Pipeline, fn: Callable[..., Generator[Any, Any, Any]]) -> Callable[..., Any]:
     """Return the function that a guarded generator function runs when called."""
     stages = _stages(pipeline, "stream")
+    late = LateStream if _takes_endpoint(pipeline, fn) else None
 
     def start(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        begun: Generator[Any, Any, Any] = _through(stages, _Maker(fn, args, kwargs))
+        begun: Generator[Any, Any, Any] = _through(stages, _Maker(fn, args, kwargs, late))
         return begun
 
     return start
@@ -47,9 +50,10 @@ def stream(pipeline: Pipeline, fn: Callable[..., Generator[Any, Any, Any]]) -> C
 def async_stream(pipeline: Pipeline, fn: Callable[..., AsyncGenerator[Any, Any]]) -> Callable[..., Any]:
     """Return the function that a guarded async generator function runs when called."""
     stages = _stages(pipeline, "astream")
+    late = LateAsyncStream if _takes_endpoint(pipeline, fn) else None
 
     def start(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        begun: AsyncGenerator[Any, Any] = _through_async(stages, _Maker(fn, args, kwargs))
+        begun: AsyncGenerator[Any, Any] = _through_async(stages, _Maker(fn, args, kwargs, late))
         return begun
 
     return start
@@ -58,19 +62,38 @@ def async_stream(pipeline: Pipeline, fn: Callable[..., AsyncGenerator[Any, Any]]
 class _Maker:
     """Factory of the user's generator; makes the first one at the call, so that wrong arguments raise at once."""
 
-    __slots__ = ("args", "cuts", "first", "fn", "found", "kwargs", "outermost")
+    __slots__ = ("args", "cuts", "endpoint", "first", "fn", "found", "kwargs", "late", "outermost")
 
-    def __init__(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def __init__(
+        self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], late: type[Late] | None = None
+    ) -> None:
         self.fn = fn
         self.args = args
         self.kwargs = kwargs
+        self.endpoint: Any = None  # of the pool, chosen for the attempt in flight
+        self.late = late  # the function is given the endpoint, so it is called once that is chosen
         self.cuts: list[Cutoff] = []
         self.found: dict[Any, Any] = {}  # of keyed policies: one look-up a call, however many attempts it has
         self.outermost: Permit | None = None  # the permit of the stage that counts the stream's time
-        self.first: list[Any] = [fn(*args, **kwargs)]
+        self.first: list[Any] = [fn(*args, **kwargs) if late is None else self.with_endpoint()]
+        if late is not None:  # its arguments are right; it was made for no endpoint
+            self.first.clear()
 
     def __call__(self) -> Any:
+        if self.late is not None:
+            return self.late(self)
         return self.first.pop() if self.first else self.fn(*self.args, **self.kwargs)
+
+    def with_endpoint(self) -> Any:
+        """Return the user's generator for the endpoint that was chosen."""
+        return self.fn(*self.args, **{"endpoint": self.endpoint, **self.kwargs})
+
+    def go_to(self, permit: Permit) -> None:
+        """Take the endpoint of a permit, if it is for one; hand the outermost permit what Python gates keep."""
+        if self.outermost is not None:
+            self.outermost._keep_calls(permit)
+        if self.late is not None and permit.endpoint is not None:
+            self.endpoint = permit.endpoint
 
     def acquire(self, pipeline: Pipeline) -> Permit:
         """Acquire the permit of a stage."""
@@ -94,6 +117,10 @@ class _Maker:
         """Count the stream's time as this segment of this attempt from now on; 0: the attempt in flight."""
         if self.outermost is not None:
             self.outermost._at(segment, attempt)
+
+    def has_untried(self) -> bool:
+        """Return True if a further attempt goes to an endpoint of a pool that none has been to."""
+        return self.outermost is not None and self.outermost._has_untried()
 
     def one_shot(self, gate: Gate, rule: Replayable) -> str | None:
         """Return the name of an argument that a second generator could not use; see :func:`used_up`."""
@@ -144,8 +171,13 @@ def _run(gates: list[Gate]) -> tuple[Any, ...]:
     return (_ByKey(run) if any(map(_is_keyed, gates)) else run,)
 
 
-def _is_keyed(gate: Gate) -> bool:
-    return hasattr(gate, "table")
+def _is_keyed(gate: Any) -> bool:
+    """Return True for a stage of a keyed policy; those of a pool are found by the core, in one run."""
+    return hasattr(gate, "table") and hasattr(gate.table, "overflow")
+
+
+def _takes_endpoint(pipeline: Pipeline, fn: Callable[..., Any]) -> bool:
+    return any(gate.kind == "pool" for gate in pipeline.gates) and takes_named(fn, "endpoint")
 
 
 def _one_of(gate: Any) -> Gate:
@@ -222,6 +254,7 @@ def drive(inner: Generator[Any, Any, Any], pipeline: Pipeline, make: _Maker) -> 
         make: The call's factory.
     """
     permit = make.acquire(pipeline)
+    make.go_to(permit)
     try:
         item = permit._within(next, inner) if make.is_outermost(permit) else next(inner)
         permit.first_item()
@@ -257,6 +290,7 @@ async def drive_async(inner: AsyncGenerator[Any, Any], pipeline: Pipeline, make:
     A cancellation by one of the call's cutoffs (a timeout outside this stage) is a failure.
     """
     permit = await make.aacquire(pipeline)
+    make.go_to(permit)
     custody = Custody()
     try:
         first = custody.first(inner)

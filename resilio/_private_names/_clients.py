@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 from resilio._private_names._record import Private, State, attribute, of_module
@@ -50,12 +51,38 @@ def _aiohttp(found: Any) -> bool:
     return "_eof_callbacks" in kept and callable(response._response_eof)
 
 
+def _aiohttp_headers(found: Any) -> bool:
+    return "_cache" in found.ClientResponse.__init__.__code__.co_names and hasattr(found.ClientResponse, "_headers")
+
+
+def _raw() -> State:
+    def holds(found: Any) -> bool:
+        return str(found._constants.RAW_RESPONSE_HEADER) == "X-Stainless-Raw-Response"
+
+    states: list[State] = [of_module(module, holds)() for module in ("openai", "anthropic")]
+    return _of_either(states)
+
+
+def _urllib3(found: Any) -> bool:
+    return found.HTTPResponse(original_response=None)._original_response is None
+
+
+def _exchanges(_: Any) -> bool:
+    with socket.socket() as sock:
+        sock.__class__ = type("Timed", (socket.socket,), {"__slots__": ()})
+    return True
+
+
 CLIENTS = (
     Private(
         name="`_transport` and `_mounts` of a client of httpx",
         of="httpx, httpx2",
         words=("_transport", "_mounts"),
-        where=("resilio/integrations/httpx.py", "resilio/integrations/llm/_guard.py"),
+        where=(
+            "resilio/integrations/httpx.py",
+            "resilio/integrations/llm/_guard.py",
+            "resilio/integrations/llm/_endpoints.py",
+        ),
         versions="httpx 0.27 and 0.28, httpx2 2",
         check="when a client is guarded",
         otherwise="`guard_client` rejects; `Client(transport=Transport(policy))` needs neither",
@@ -89,11 +116,25 @@ CLIENTS = (
         name="`_client` of a client of openai or anthropic, `_make_status_error_from_response`",
         of="openai, anthropic",
         words=("_client", "_make_status_error_from_response"),
-        where=("resilio/integrations/llm/_guard.py", "resilio/integrations/llm/_exchange.py"),
+        where=(
+            "resilio/integrations/llm/_guard.py",
+            "resilio/integrations/llm/_exchange.py",
+            "resilio/integrations/llm/_endpoints.py",
+        ),
         versions="openai 1.54 to 3, anthropic 0.40 to 2",
         check="when a client is guarded",
         otherwise="`guard_client` rejects; a transport under `http_client=` needs neither",
         state=_sdks,
+    ),
+    Private(
+        name="`X-Stainless-Raw-Response`, a header by which the SDKs leave the body of an answer unread",
+        of="openai, anthropic",
+        words=("X-Stainless-Raw-Response",),
+        where=("resilio/integrations/llm/_endpoints.py",),
+        versions="openai 1.54 to 3, anthropic 0.40 to 2",
+        check="at each request to an endpoint of a pool",
+        otherwise="the SDK reads the body: a streamed answer of an endpoint comes as a whole",
+        state=_raw,
     ),
     Private(
         name="`_body_position` of a request, `_content` of a response; the local `chunks` in urllib3's `request`",
@@ -106,6 +147,27 @@ CLIENTS = (
         state=of_module("requests", _requests),
     ),
     Private(
+        name="`_original_response` of a response, in which requests looks for cookies",
+        of="urllib3",
+        words=("_original_response",),
+        where=("resilio/integrations/_shared/requests_body.py",),
+        versions="urllib3 1.26 and 2",
+        check="at each response, that it has one",
+        otherwise="None; requests takes no cookies from such a response, as without a guard",
+        state=of_module("urllib3", _urllib3),
+    ),
+    Private(
+        name="A connected socket whose class is exchanged for a subclass: `sock.__class__ = ...`",
+        of="CPython, urllib3",
+        words=(),
+        where=("resilio/integrations/_shared/urllib3_time.py",),
+        versions="3.11 to 3.15; urllib3 1.26 and 2",
+        check="at each connection, that the socket takes the class",
+        otherwise="each wait is bounded by the time left when the request or its answer began, by the `timeout` of the "
+        "connection; a line in the log names the class",
+        state=of_module("urllib3", _exchanges),
+    ),
+    Private(
         name="`_response_eof` of a response; `_eof_callbacks` of its content",
         of="aiohttp",
         words=("_response_eof", "_eof_callbacks"),
@@ -114,6 +176,16 @@ CLIENTS = (
         check="at each response",
         otherwise="a response that is dropped unread keeps its permit until its end",
         state=of_module("aiohttp", _aiohttp),
+    ),
+    Private(
+        name="`_headers` of a response, and `_cache` of its attributes",
+        of="aiohttp",
+        words=("_headers", "_cache"),
+        where=("resilio/integrations/_aiohttp/endpoints.py",),
+        versions="aiohttp 3.12 to 3.14",
+        check="at each redirect by an endpoint of a pool",
+        otherwise="a redirect of an endpoint to itself is followed to its own address, past the pool",
+        state=of_module("aiohttp", _aiohttp_headers),
     ),
     Private(
         name="`_timer._cancelled` of a request; functions of a traceback: `_wait_for_available_connection`",

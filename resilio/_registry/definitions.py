@@ -15,7 +15,7 @@ from resilio._registry.changes import changed
 from resilio._registry.names import Entry, Key, look_up
 from resilio._registry.places import Place, here
 
-__all__ = ["all_or_nothing", "obtain"]
+__all__ = ["all_or_nothing", "configured", "obtain"]
 
 P = TypeVar("P")
 
@@ -93,6 +93,11 @@ def _say_defined_again(key: Key, before: Place, place: Place, different: str, *,
     fields = {"policy": key[1], "policy_name": key[0]}
     text = "%s is defined again at %s, before at %s, with %s; %s"
     log.say(log.WARNING, text, log.describe(key[1], key[0]), place, before, different, what, fields=fields)
+
+
+def configured(key: Key, config: Any) -> Any:
+    """Return the options with those that `configure` has set for this kind and name."""
+    return _configured(key, config, look_up(key)[1])
 
 
 def _configured(key: Key, config: Any, values: Mapping[str, Any]) -> Any:

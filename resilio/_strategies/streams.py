@@ -105,7 +105,8 @@ class _Decision:
 
     def _wait_after(self, error: Exception, threaded: bool) -> float:
         """Return the seconds until the next attempt, or raise the stream's error."""
-        wait = self._tries.raised(error, threaded, self._make.one_shot(self._gate, self._gate.replayable))
+        once = self._make.one_shot(self._gate, self._gate.replayable)
+        wait = self._tries.raised(error, threaded, once, self._make.maker.has_untried())
         if wait is not None:
             self._make.maker.at("retry_sleep", self._tries.number - 1)
             return 0.0 if variables.no_wait.get() else wait

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["NEVER_NS", "TimeLimit", "late_error", "run_within"]
 
 NEVER_NS = 2**63 - 1
+_limit, _deadline = variables.time_limit, variables.deadline
 
 
 class TimeLimit(Block):
@@ -63,12 +64,12 @@ class TimeLimit(Block):
 
     def _begin_block(self, setting: AmbientSetting, generator: Any, enforced: bool) -> None:  # noqa: ARG002
         """Set the limit; it becomes the ambient deadline unless that is nearer."""
-        outer, ambient = variables.time_limit.get(), ambient_deadline()
-        self.outer, self.around = outer, ambient if outer is None else outer.around
-        setting.set(variables.time_limit, self)
-        if ambient is None or self.until_ns < ambient.until_ns:
-            deadline = AmbientDeadline(self.until_ns, round(self.seconds * 1e9), variables.deadline.get())
-            setting.set(variables.deadline, deadline)
+        outer, ambient, until_ns = _limit.get(), ambient_deadline(), self.until_ns
+        self.outer = outer
+        self.around = ambient if outer is None else outer.around
+        setting.set(_limit, self)
+        if ambient is None or until_ns < ambient.until_ns:
+            setting.set(_deadline, AmbientDeadline(until_ns, round(self.seconds * 1e9), _deadline.get()))
 
     @property
     def cancel_called(self) -> bool:
@@ -116,7 +117,8 @@ def run_within(gate: TimeoutGate, rest: InnerCall) -> Any:
 
         DeadlineExceededError: The ambient deadline passed, before or with it.
     """
-    limit = rest.cut = _limit_of(gate, rest, gate.first if returns_with_headers(rest.func) else None)
+    first = gate.first
+    limit = rest.cut = _limit_of(gate, rest, first if first is not None and returns_with_headers(rest.func) else None)
     try:
         with limit:
             return rest()
@@ -129,10 +131,12 @@ def run_within(gate: TimeoutGate, rest: InnerCall) -> Any:
 
 
 def _limit_of(gate: TimeoutGate, rest: InnerCall, first: float | None) -> TimeLimit:
-    total = None if rest.wait_ns == NEVER_NS else rest.wait_ns / 1e9
-    seconds, which = (first, "first") if total is None or (first is not None and first < total) else (total, "total")
-    if seconds is None:
+    wait_ns = rest.wait_ns
+    total = None if wait_ns == NEVER_NS else wait_ns / 1e9
+    if total is not None and (first is None or first >= total):
+        return TimeLimit(gate, clock.now_ns() + wait_ns, total)
+    if first is None:
         return TimeLimit(gate, NEVER_NS, 0.0)
-    limit = TimeLimit(gate, clock.now_ns() + round(seconds * 1e9), seconds, which)
+    limit = TimeLimit(gate, clock.now_ns() + round(first * 1e9), first, "first")
     limit.total = total
     return limit

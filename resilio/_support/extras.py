@@ -34,6 +34,7 @@ _NEEDS = {
     "grpc": "grpcio",
     "httpx": "httpx or httpx2",
     "otel": "opentelemetry-api",
+    "postgres": "psycopg",
     "prometheus": "prometheus-client",
     "valkey": "valkey or redis",
 }

@@ -32,7 +32,8 @@ def segments_line(segments: Segments, failures: tuple[str | None, ...] = ()) -> 
     """
     parts = _parts(segments, failures)
     wasted = f" (wasted {_short(segments.wasted)})" if segments.wasted else ""
-    return f"{_short(segments.total)}s" + (f" = {parts}" if parts else "") + wasted
+    cost = "".join(f", {amount:.4g} {currency}" for currency, amount in segments.cost.items())
+    return f"{_short(segments.total)}s" + (f" = {parts}" if parts else "") + wasted + cost
 
 
 def segments_of(error: BaseException) -> Segments | None:
@@ -77,8 +78,8 @@ def _short(seconds: float) -> str:
 
 def segments_text(segments: Segments) -> str:
     """Return the expression that makes equal segments."""
-    given = ", ".join(f"{name}={value!r}" for name, value in segments.asdict().items() if value)
-    return f"Segments({given})"
+    given = {**segments.asdict(), "cost": segments.cost}
+    return f"Segments({', '.join(f'{name}={value!r}' for name, value in given.items() if value)})"
 
 
 def segments_header(segments: Segments) -> str:

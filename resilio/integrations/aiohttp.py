@@ -9,17 +9,21 @@ from outside: each passes the policy as a request of its own.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from resilio import presets
 from resilio._native import core
 from resilio._options.validators import function
 from resilio.errors import ResilienceError
+from resilio.integrations._aiohttp import endpoints
 from resilio.integrations._aiohttp.blame import blame
 from resilio.integrations._aiohttp.body import Body
 from resilio.integrations._aiohttp.lib import BytesPayload
 from resilio.integrations._shared import replay
+from resilio.integrations._shared.endpoints import Service, service_of
 from resilio.integrations._shared.guarded_call import GuardedCall, reject_clocks_alone
+from resilio.integrations._shared.held_permits import settle
 from resilio.integrations._shared.judges import judges_of
 from resilio.integrations._shared.replay import Once, Spent
 from resilio.integrations._shared.request import Request, hand_over
@@ -28,9 +32,11 @@ from resilio.integrations._shared.upstream import Upstream, upstream
 
 if TYPE_CHECKING:
     from resilio._failures.outcome import Outcome
+    from resilio._native.core import Held
+    from resilio._policies.pool.endpoint import Endpoint
     from resilio._policy.base import Policy
 
-__all__ = ["Middleware", "host", "middleware"]
+__all__ = ["Middleware", "endpoint_of", "host", "middleware"]
 
 _BASE = ("aiohttp", "ClientError")
 _current, _phase = core.current, core.phase
@@ -48,10 +54,21 @@ def host(request: Any) -> str:
     return f"{request.url.raw_host}:{request.url.port}"
 
 
+def endpoint_of(response: Any) -> Endpoint | None:
+    """
+    Return the endpoint of a pool that has sent a response; None if it came past the pool.
+
+    Args:
+        response: An `aiohttp.ClientResponse`.
+    """
+    found: Endpoint | None = getattr(response, "_resilio_endpoint", None)
+    return found
+
+
 class Middleware:
     """A policy around each request of a client session; see :func:`middleware`, which makes one."""
 
-    __slots__ = ("__weakref__", "call", "header", "idempotent", "label")
+    __slots__ = ("__weakref__", "_has_one_answer", "call", "elsewhere", "header", "idempotent", "label", "service")
 
     def __init__(
         self,
@@ -60,13 +77,22 @@ class Middleware:
         failed_if: Callable[[Any], object] | None,
         idempotent: Callable[[Any], object] | bool | None,
         sends: Upstream | None,
+        origin: str | None,
     ) -> None:
         """Prepare; the arguments are those of :func:`middleware`."""
-        self.call: GuardedCall = GuardedCall(policy, hand_over, judges=judges_of(function("failed_if", failed_if)))
+        judges = judges_of(function("failed_if", failed_if))
+        self.call: GuardedCall = GuardedCall(policy, hand_over, judges=judges)
+        self.elsewhere: GuardedCall = self.call
         reject_clocks_alone(policy)
+        self.service: Service | None = service_of(policy, origin)
+        if self.service is not None:
+            self.elsewhere = GuardedCall(policy, hand_over, pooled=False, judges=judges)
         self.label: str = f"a response of {policy.label}"
         self.idempotent: replay.Rule = replay.checked(idempotent)
         self.header: Upstream | None = sends
+        self._has_one_answer = self.service is None and sends is None and not self.call.replays
+        if self._has_one_answer:  # unless a call around it records phases
+            self.call = GuardedCall(policy, self._hand_over, judges=judges)
 
     @property
     def policy(self) -> Policy[Any]:
@@ -75,25 +101,44 @@ class Middleware:
 
     async def __call__(self, request: Any, handler: Handler) -> Any:
         """Send a request through the policy; its permits end with the body of the response."""
+        if self._has_one_answer and _current() is None:
+            try:
+                return await self.call.send(handler, request)
+            except ResilienceError as error:
+                raise in_terms_of(error, _BASE) from error.__cause__
         sent, response = _Request(self, request, handler), None
+        if self.service is not None:
+            sent.is_pooled = endpoints.is_for(self.service, request)
+        call = self.call if self.service is None or sent.is_pooled else self.elsewhere
         try:
-            response = await self.call.send(sent.attempt, sent.shown)
+            response = await call.send(sent.attempt, sent.shown)
         except ResilienceError as error:
             raise in_terms_of(error, _BASE) from error.__cause__
         finally:
-            sent.finish(response)
-        if _current() is not None:
+            sent.over = True
+            if sent.leases:
+                sent.finish(response)
+        if sent.is_watched:
             _phase("body" if getattr(response, "connection", None) is not None else None)
         return response
+
+    def _hand_over(self, held: Held) -> None:
+        """Put the permit of the one answer into its lease; end that of a request that has raised."""
+        if isinstance(getattr(held.function, "__self__", None), Request):
+            hand_over(held)
+        elif held.error is not None:
+            settle(held.take(), held.error, blame(held.error, held.request))
+        elif not _is_whole(held.answer):
+            Body(held.answer, self.label).take(held.take(), held.answer)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.policy!r}>"
 
 
 class _Request(Request):
-    """One request, which may be sent several times."""
+    """One request that needs more than the handler: it may be sent several times, to endpoints, or in phases."""
 
-    __slots__ = ("_handler", "_is_watched", "_owner", "_request", "shown")
+    __slots__ = ("_handler", "_owner", "_request", "is_pooled", "is_watched", "shown")
 
     def __init__(self, owner: Middleware, request: Any, handler: Handler) -> None:
         self.leases = ()
@@ -101,27 +146,47 @@ class _Request(Request):
         self._owner = owner
         self._request = self.shown = request
         self._handler = handler
-        self._is_watched = _current() is not None  # a call around it records phases
+        self.is_pooled = False
+        self.is_watched = _current() is not None  # a call around it records phases
         if owner.call.replays and not _may_repeat(request, owner.idempotent):
             self.shown = Spent(request) if owner.call.hedged else Once(request)  # used up once it is sent
 
     async def attempt(self, shown: Any) -> Any:
-        owner, request = self._owner, self._request
-        if owner.call.hedged:
-            request = _copy(request)
-        if owner.header is not None:
-            owner.header.write(request.headers)
-        if owner.call.replays or self._is_watched:
-            response = await _noting_connection(self._handler, request, shown)
-        else:
+        owner, request, endpoint = self._owner, self._request, None
+        call = owner.call
+        if self.is_pooled or call.hedged or owner.header is not None:
+            request, endpoint = self._prepared()
+        send = sending = request.send
+        if call.replays or self.is_watched:
+            sending = request.send = partial(_sending, request, send, shown)
+            _phase("connect")
+        try:
             response = await self._handler(request)
-        if type(shown) is Spent and not owner.call.hedged and replay.may_repeat(response):
+        finally:  # request and `sending` refer to each other
+            if sending is not send and request.send is sending:
+                _restore(request, send)
+        if endpoint is not None:
+            endpoints.answered(self._request, request, response, endpoint)
+        if type(shown) is Spent and not call.hedged and replay.may_repeat(response):
             shown.sent(undone=True)
         if not _is_whole(response):
             self.answered(response, Body(response, owner.label))
         elif self.over:
             response.close()
         return response
+
+    def _prepared(self) -> tuple[Any, Endpoint | None]:
+        """Return the request, or a copy, as this attempt sends it, and the endpoint that it has picked."""
+        owner, request, endpoint = self._owner, self._request, None
+        if self.is_pooled and owner.service is not None:
+            endpoint = owner.service.endpoint(owner.call.pipe)
+        if endpoint is not None:
+            request = endpoints.at(request, endpoint)
+        elif owner.call.hedged:
+            request = endpoints.copied(request)
+        if owner.header is not None:
+            owner.header.write(request.headers)
+        return request, endpoint
 
     def close(self, answer: Any) -> None:
         answer.close()
@@ -130,33 +195,21 @@ class _Request(Request):
         return blame(error, self._request)
 
 
-async def _noting_connection(handler: Handler, request: Any, shown: Any) -> Any:
-    """Send a request, or a copy, and end the phase `connect` when aiohttp calls its `send`, with a connection."""
-    own = request.__dict__
-    before, send = own.get("send"), request.send
-
-    def sending(connection: Any) -> Any:
-        _restore(own, before)
-        _phase("first_byte")
-        if isinstance(shown, Once):
-            shown.sent()
-        return send(connection)
-
-    _phase("connect")
-    own["send"] = sending
-    try:
-        return await handler(request)
-    finally:  # request and `sending` refer to each other
-        if own.get("send") is sending:
-            _restore(own, before)
+def _sending(request: Any, send: Any, shown: Any, connection: Any) -> Any:
+    """Send a request, or a copy, on its connection, with which the phase `connect` ends."""
+    _restore(request, send)
+    _phase("first_byte")
+    if isinstance(shown, Once):
+        shown.sent()
+    return send(connection)
 
 
-def _restore(own: dict[str, Any], before: Any) -> None:
+def _restore(request: Any, send: Any) -> None:
     """Restore the `send` of a request: the method of its class, or that of a middleware around this one."""
-    if before is None:
-        del own["send"]
+    if getattr(send, "__func__", None) is type(request).send:
+        del request.send  # through its `__dict__` all of its attributes would be slower from then on
     else:
-        own["send"] = before
+        request.send = send
 
 
 def _is_whole(response: Any) -> bool:
@@ -175,15 +228,6 @@ def _may_repeat(request: Any, idempotent: Any) -> bool:
     return replay.is_safe(idempotent, request, request.method, request.headers)
 
 
-def _copy(request: Any) -> Any:
-    """Return a copy of a request with headers and `send` of its own; the body is shared."""
-    copied: Any = object.__new__(request.__class__)
-    copied.__dict__.update(request.__dict__)
-    copied.__dict__.pop("send", None)
-    copied.headers = request.headers.copy()
-    return copied
-
-
 def middleware(
     policy: Policy[Any],
     *,
@@ -191,6 +235,7 @@ def middleware(
     idempotent: Callable[[Any], object] | bool | None = None,
     send_deadline: bool | str = False,
     send_attempt: bool | str = False,
+    origin: str | None = None,
 ) -> Middleware:
     """
     Return a middleware that sends each request through a policy: `ClientSession(middlewares=(middleware(policy),))`.
@@ -214,10 +259,13 @@ def middleware(
         send_attempt: Send the number of the attempt, 1 for the first, a hedge's copy counted too, in a header: True for
             `x-envoy-attempt-count`, or the header's name.
 
+        origin: The URL by which callers name the policy's pool, like "https://api.example.com": its requests go to
+            endpoints, all others where they say. None: any URL with the pool's name as its host.
+
     Raises:
         TypeError: An option of a wrong type.
 
-        ValueError: `send_deadline` or `send_attempt` is not a valid name of a header.
+        ValueError: `send_deadline` or `send_attempt` is not a valid name of a header; or no such `origin`.
     """
     sends = upstream(send_deadline, send_attempt)
-    return Middleware(policy, failed_if=failed_if, idempotent=idempotent, sends=sends)
+    return Middleware(policy, failed_if=failed_if, idempotent=idempotent, sends=sends, origin=origin)

@@ -11,16 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from resilio._options.validators import reject
+from resilio._options.validators import function, reject
+from resilio._policies.pool.chosen import pool_of
 from resilio._policy.factory import makes
-from resilio.integrations._grpc.client import (
-    Guarded,
-    Outgoing,
-    StreamStreamGuard,
-    StreamUnaryGuard,
-    UnaryStreamGuard,
-    UnaryUnaryGuard,
-)
+from resilio.integrations._grpc import threads
+from resilio.integrations._grpc.channels import Channels, PoolChannel, connect
+from resilio.integrations._grpc.client import Guarded, Outgoing, guards
 from resilio.integrations._grpc.errors import (
     FAILING,
     BulkheadFullError,
@@ -33,13 +29,16 @@ from resilio.integrations._grpc.errors import (
     codes,
     preset,
 )
+from resilio.integrations._grpc.lib import aio, grpc
 from resilio.integrations._grpc.server import Incoming, ServerGuard, ServerOptions
+from resilio.integrations._grpc.threads import SyncPoolChannel
 from resilio.integrations._shared.guarded_call import GuardedCall, reject_clocks_alone
 from resilio.integrations._shared.request import hand_over
 from resilio.integrations._shared.safely import safely
 from resilio.integrations._shared.upstream import attempt_header
 
 if TYPE_CHECKING:
+    from resilio._policies.pool.endpoint import Endpoint
     from resilio._policy.base import Policy
 
 __all__ = [
@@ -53,10 +52,12 @@ __all__ = [
     "OverloadedError",
     "RateLimitedError",
     "RejectedError",
+    "channel",
     "interceptors",
     "method",
     "preset",
     "server_interceptor",
+    "sync_channel",
 ]
 
 
@@ -101,13 +102,98 @@ def interceptors(
 
         ValueError: `send_attempt` is not a valid key.
     """
+    if pool_of(policy) is not None:
+        reject(
+            "policy", policy, "a policy without a pool: `channel(policy)` has a channel for each endpoint", TypeError
+        )
+    return guards(_guarded(policy, failing, idempotent, send_attempt))
+
+
+def channel(
+    policy: Policy[Any],
+    connect: Callable[[Endpoint], Any] = connect,
+    *,
+    failing: Iterable[Any] | None = FAILING,
+    idempotent: Callable[[Outgoing], object] | bool = True,
+    send_attempt: bool | str = False,
+) -> Any:  # grpcio has no types
+    """
+    Return a `grpc.aio.Channel` to a pool: `stub = SearchStub(channel(pipeline(retry(...), search)))`.
+
+    Each call goes through the policy, and each attempt to the channel of the endpoint that it has picked. A stream
+    keeps its endpoint, and its permit, to the end. Closing it closes the channels that were opened for it.
+
+    Args:
+        policy: A pool, or a pipeline with one.
+
+        connect: Opens the `grpc.aio.Channel` of an endpoint, with its credentials and options. By default an insecure
+            one to `endpoint.target`, without gRPC's own retries, which looks for a server that is gone every second. An
+            endpoint whose `use` is a channel needs none; that channel stays open.
+
+        failing: As for `interceptors`.
+
+        idempotent: As for `interceptors`.
+
+        send_attempt: As for `interceptors`.
+
+    Raises:
+        TypeError: An option of a wrong type, or a policy without a pool.
+
+        ValueError: `send_attempt` is not a valid key.
+    """
+    guarded = _guarded(policy, failing, idempotent, send_attempt)
+    return PoolChannel(guarded, _channels(policy, connect, aio.Channel))
+
+
+def sync_channel(
+    policy: Policy[Any],
+    connect: Callable[[Endpoint], Any] = threads.connect,
+    *,
+    failing: Iterable[Any] | None = FAILING,
+    idempotent: Callable[[Outgoing], object] | bool = True,
+    send_attempt: bool | str = False,
+) -> Any:  # grpcio has no types
+    """
+    Return a `grpc.Channel` to a pool, for threads: `stub = SearchStub(sync_channel(pipeline(retry(...), search)))`.
+
+    Each attempt has no more time than timeouts and deadlines leave it. `future(...)` of a method is not available, and
+    neither are hedges, which need an event loop.
+
+    Args:
+        policy: A pool, or a pipeline with one.
+
+        connect: Opens the `grpc.Channel` of an endpoint; see :func:`channel`.
+
+        failing: As for `interceptors`.
+
+        idempotent: As for `interceptors`.
+
+        send_attempt: As for `interceptors`.
+
+    Raises:
+        TypeError: An option of a wrong type, or a policy without a pool.
+
+        ValueError: `send_attempt` is not a valid key.
+    """
+    guarded = _guarded(policy, failing, idempotent, send_attempt, sync=threads.CHANNEL)
+    return SyncPoolChannel(guarded, _channels(policy, connect, grpc.Channel))
+
+
+def _guarded(policy: Policy[Any], failing: Any, idempotent: Any, send_attempt: Any, *, sync: Any = None) -> Guarded:
     if not isinstance(idempotent, bool) and not callable(idempotent):
         reject("idempotent", idempotent, "True, False or a function of the call", TypeError)
     safe = safely("idempotent", idempotent, default=False) if callable(idempotent) else idempotent
-    guarded = Guarded(GuardedCall(policy, hand_over), codes("failing", failing), safe, attempt_header(send_attempt))
+    call = GuardedCall(policy, hand_over if sync is None else threads.hand_over_in_thread, sync=sync)
+    guarded = Guarded(call, codes("failing", failing), safe, attempt_header(send_attempt))
     reject_clocks_alone(policy)
-    kinds = (UnaryUnaryGuard, UnaryStreamGuard, StreamUnaryGuard, StreamStreamGuard)
-    return [kind(guarded) for kind in kinds]
+    return guarded
+
+
+def _channels(policy: Policy[Any], connect: Callable[[Endpoint], Any], kind: Any) -> Channels:
+    found = pool_of(policy)
+    if found is None:
+        reject("policy", policy, "a pool, or a pipeline with one; `interceptors(policy)` guard one channel", TypeError)
+    return Channels(found, function("connect", connect, takes=("endpoint",)), kind)
 
 
 @makes(ServerOptions)

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from resilio._native.core import phase, seconds_left
 from resilio._options.validators import reject
+from resilio._policies.pool.chosen import pool_of
 from resilio._support.client_target import mark_as_heeding_time
 from resilio.errors import CallTimeoutError, DeadlineExceededError, RejectedError
-from resilio.integrations._httpx import common
+from resilio.integrations._httpx import common, endpoints
 from resilio.integrations._httpx.body import in_time
+from resilio.integrations._httpx.resume import resumable
 from resilio.integrations._httpx.transport import GuardedTransport
 from resilio.integrations._shared.client_parts import require_inside
 from resilio.integrations._shared.socket_time import end_late
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
     from resilio._native.core import Permit
     from resilio._native.strategies import TimeoutGate
+    from resilio._policies.pool.endpoint import Endpoint
     from resilio._policy.base import Policy
 
     # For type checkers a transport is Any. Its instances have a base class of the client, which is known only when one
@@ -35,7 +38,7 @@ if TYPE_CHECKING:
 else:
     _OfTheClient = object
 
-__all__ = ["AsyncTransport", "Transport", "guard_client", "host"]
+__all__ = ["AsyncTransport", "Transport", "endpoint_of", "guard_client", "host"]
 
 C = TypeVar("C")
 
@@ -48,6 +51,17 @@ def host(request: Any) -> str:
         request: A request of httpx or httpx2.
     """
     return str(request.url.netloc, "ascii")
+
+
+def endpoint_of(response: Any) -> Endpoint | None:
+    """
+    Return the endpoint of a pool that has sent a response; None if it came past the pool.
+
+    Args:
+        response: A response of httpx or httpx2.
+    """
+    found: Endpoint | None = response.extensions.get(endpoints.ENDPOINT)
+    return found
 
 
 _returns_with_headers = partial(mark_as_heeding_time, to_headers=True)
@@ -63,20 +77,23 @@ class AsyncTransport(GuardedTransport, _OfTheClient):  # type: ignore[misc]
         """Send a request through the policy; its permits end with the body of the response."""
         if not isinstance(request, self._request):
             self._reject(request)
-        call = self._call if not self._call.hedged or self._hedges(request) else self._unhedged
         try:
-            return await call.send(self._send, request)
+            response = await self._way(request).send(self._send, request)
         except (RejectedError, DeadlineExceededError, CallTimeoutError) as error:
             return self._rejected(error, request)
+        if self._resumes:
+            resumable(self._module, self, request, response, is_async=True)
+        return response
 
     async def _send(self, request: Any) -> Any:
         phase("first_byte")
+        sent = request if self._service is None else self._at_endpoint(request, self._service)
         if self._header is not None:
-            self._header.write(request.headers)
+            self._header.write(sent.headers)
         once = self._once(request)
         try:
-            sent = self._inner.handle_async_request(request)
-            response = await (sent if self._first is None else self._in_time(sent, self._first))
+            answer = self._inner.handle_async_request(sent)
+            response = await (answer if self._first is None else self._in_time(answer, self._first))
         except Exception as error:
             if once:
                 self._note_repeatable(request, error)
@@ -85,7 +102,9 @@ class AsyncTransport(GuardedTransport, _OfTheClient):  # type: ignore[misc]
             self._note_repeatable(request, response)
         body = self._around_body(request, response)
         if self._idle is not None and body is not None:
-            body.limit(request)
+            body.limit(sent)
+        if sent is not request:
+            endpoints.answered(request, sent, response)
         if self._call.hedged:
             response._resilio_discard = _aclose
         return response
@@ -124,18 +143,22 @@ class Transport(GuardedTransport, _OfTheClient):  # type: ignore[misc]
         if not isinstance(request, self._request):
             self._reject(request)
         try:
-            return self._call.send(self._send, request)
+            response = self._way(request).send(self._send, request)
         except (RejectedError, DeadlineExceededError, CallTimeoutError) as error:
             return self._rejected(error, request)
+        if self._resumes:
+            resumable(self._module, self, request, response, is_async=False)
+        return response
 
     @_returns_with_headers
     def _send(self, request: Any) -> Any:
         phase("first_byte")
+        sent = request if self._service is None else self._at_endpoint(request, self._service)
         if self._header is not None:
-            self._header.write(request.headers)
+            self._header.write(sent.headers)
         once = self._once(request)
         try:
-            response = self._send_on(request)
+            response = self._send_on(sent)
         except Exception as error:
             if once:
                 self._note_repeatable(request, error)
@@ -144,7 +167,9 @@ class Transport(GuardedTransport, _OfTheClient):  # type: ignore[misc]
             self._note_repeatable(request, response)
         body = self._around_body(request, response)
         if self._times.acts and body is not None:
-            body.limit(request, self._times.begin())
+            body.limit(sent, self._times.begin())
+        if sent is not request:
+            endpoints.answered(request, sent, response)
         return response
 
     def _send_on(self, request: Any) -> Any:
@@ -182,7 +207,7 @@ def guard_client(client: C, policy: Policy[Any], **options: Any) -> C:
     Args:
         client: An `AsyncClient` or `Client` of httpx or httpx2, before its first request.
 
-        policy: As for `AsyncTransport`.
+        policy: As for `AsyncTransport`. A pool serves the client's base URL.
 
         options: The other options of `AsyncTransport`.
 
@@ -199,6 +224,8 @@ def guard_client(client: C, policy: Policy[Any], **options: Any) -> C:
     transports = [held._transport, *held._mounts.values()]
     if any(isinstance(one, GuardedTransport) for one in transports):
         raise ValueError("this client is guarded already: a second guard would take two permits for each request")
+    if pool_of(policy) is not None and held.base_url.host:
+        options.setdefault("origin", str(held.base_url.copy_with(raw_path=b"/")))
     guarded = {id(one): kind(policy, one, **options) for one in transports if one is not None}
     held._transport = guarded[id(held._transport)]
     held._mounts = {pattern: one if one is None else guarded[id(one)] for pattern, one in held._mounts.items()}

@@ -20,6 +20,8 @@ from resilio._support.client_target import StandIn, mark_as_heeding_time
 from resilio._support.extras import missing
 from resilio.errors import CallTimeoutError, DeadlineExceededError, RejectedError, ResilienceError
 from resilio.integrations._shared import replay
+from resilio.integrations._shared import requests_endpoints as endpoints
+from resilio.integrations._shared.endpoints import Service, service_of
 from resilio.integrations._shared.guarded_call import GuardedCall, gates_of
 from resilio.integrations._shared.judges import HTTP
 from resilio.integrations._shared.raised_in import module_of, ways_of
@@ -41,9 +43,10 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from resilio._native.core import Held, Permit
+    from resilio._policies.pool.endpoint import Endpoint
     from resilio._policy.base import Policy
 
-__all__ = ["Adapter", "host"]
+__all__ = ["Adapter", "endpoint_of", "host"]
 
 _BASE = ("requests.exceptions", "RequestException")
 _TIMEOUT = ("requests.exceptions", "Timeout")
@@ -73,6 +76,17 @@ def host(request: Any) -> str:
     return address.removesuffix(":443" if scheme == "https" else ":80")
 
 
+def endpoint_of(response: Any) -> Endpoint | None:
+    """
+    Return the endpoint of a pool that has sent a response; None if it came past the pool.
+
+    Args:
+        response: A `requests.Response`.
+    """
+    found: Endpoint | None = getattr(response, "_resilio_endpoint", None)
+    return found
+
+
 _TRANSLATIONS: tuple[tuple[Any, Any], ...] = (
     (lower.ProtocolError, exceptions.ChunkedEncodingError),
     (lower.DecodeError, exceptions.ContentDecodingError),
@@ -85,6 +99,20 @@ def _translated(error: BaseException) -> BaseException:
     """Translate an error of urllib3 into that of requests, for which rules are written."""
     theirs: Any = next((make(error) for kind, make in _TRANSLATIONS if isinstance(error, kind)), error)
     return theirs  # type: ignore[no-any-return]
+
+
+class _Body(RawBody):
+    """The body of a response of requests."""
+
+    __slots__ = ()
+
+    @staticmethod
+    def _translate(error: BaseException) -> BaseException:
+        return _translated(error)
+
+    @staticmethod
+    def _in_terms(error: Exception) -> Exception:
+        return _in_terms(error)
 
 
 class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
@@ -100,6 +128,7 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
         idempotent: replay.Rule = None,
         send_deadline: bool | str = False,
         send_attempt: bool | str = False,
+        origin: str | None = None,
         **options: Any,
     ) -> None:
         """
@@ -116,6 +145,8 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
             send_deadline: Send the time left in a header: True for `x-request-timeout`, or the header's name.
             send_attempt: Send the number of the attempt, 1 for the first: True for `x-envoy-attempt-count`, or the
                 header's name.
+            origin: The URL by which callers name the policy's pool, like "https://api.example.com": its requests go to
+                endpoints, all others where they say. None: any URL with the pool's name as its host.
             options: Options of `requests.adapters.HTTPAdapter`. `max_retries` is set to 0, with a warning, if the
                 policy retries: retries inside of retries multiply.
 
@@ -123,7 +154,7 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
             TypeError: An option of a wrong type, or a policy that can guard only async calls.
             ValueError: An option out of range.
         """
-        self._guard_by(policy, on_reject, idempotent, upstream(send_deadline, send_attempt))
+        self._guard_by(policy, on_reject, idempotent, upstream(send_deadline, send_attempt), origin)
         super().__init__(**options)
         inner: Any = self.max_retries
         if self._repeats and inner.total:
@@ -134,12 +165,17 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
                 stacklevel=2,
             )
 
-    def _guard_by(self, policy: Policy[Any], on_reject: Any, idempotent: replay.Rule, sends: Upstream | None) -> None:
-        self._guarded = policy, on_reject, idempotent, sends
+    def _guard_by(
+        self, policy: Policy[Any], on_reject: Any, idempotent: replay.Rule, sends: Upstream | None, origin: str | None
+    ) -> None:
+        self._guarded = policy, on_reject, idempotent, sends, origin
         self._respond = choice("on_reject", on_reject, ("raise", "respond")) == "respond"
         self._idempotent = replay.checked(idempotent)
         self._header = sends
-        self._call = GuardedCall(policy, self._hand_over, sync=_SESSION, judges=HTTP)
+        self._call = self._elsewhere = GuardedCall(policy, self._hand_over, sync=_SESSION, judges=HTTP)
+        self._service: Service | None = service_of(policy, origin)
+        if self._service is not None:
+            self._elsewhere = GuardedCall(policy, self._hand_over, sync=_SESSION, pooled=False, judges=HTTP)
         self._label = f"a response of {policy.label}"
         self._repeats = bool(gates_of(policy, "retry"))
         self._times = BodyTimes(policy)
@@ -169,16 +205,15 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
         proxies: Any = None,
     ) -> Any:
         """Send a prepared request through the policy; its permits end with the body of the response."""
-
-        def attempt(request: Any) -> Any:
-            return self._send_once(request, stream, timeout, verify, cert, proxies)
-
+        sending = _Sending(self, (stream, timeout, verify, cert, proxies))
+        past = self._service is not None and not endpoints.is_for(self._service, request)
+        call = self._elsewhere if past else self._call
         try:
-            return self._call.send(mark_as_heeding_time(attempt, to_headers=True), request)
+            return call.send(sending.attempt, request)
         except (RejectedError, DeadlineExceededError, CallTimeoutError) as error:
             return self._rejected(error, request)
 
-    def _send_on(self, request: Any, stream: bool, timeout: Any, *options: Any) -> Any:
+    def _send_in_time(self, request: Any, stream: bool, timeout: Any, *options: Any) -> Any:
         """Send a request as requests does, for no longer than the time left."""
         if seconds_left() is None:
             return super().send(request, stream, timeout, *options)
@@ -204,23 +239,16 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
             use_timed_connections(manager)
         return manager
 
-    def _send_once(self, request: Any, *options: Any) -> Any:
-        if self._header is not None:
-            self._header.write(request.headers)
-        if request._body_position is not None:
-            _rewind(request)
-        if not self._may_repeat(request) or not isinstance(request.body, (bytes, str, type(None))):
-            replay.forbid(request)  # in advance: a timeout around this abandons a thread, which may still read a file
-        try:
-            response = self._send_on(request, *options)
-        except Exception as error:
-            self._veto(request, error)
-            raise
-        response.raw = RawBody(response.raw, self._label, request, _translated, _in_terms)
-        response.raw.begin(self._times)
-        if self._repeats:
-            self._veto(request, response)
-        return response
+    def _at_endpoint(self, request: Any, service: Service) -> Any:
+        """Return the request for the endpoint that this attempt has picked; past the pool, the request itself."""
+        if not endpoints.is_for(service, request):
+            return request
+        return endpoints.at(request, service.endpoint(self._call.pipe))
+
+    def build_connection_pool_key_attributes(self, request: Any, verify: Any, cert: Any = None) -> Any:
+        """Return where urllib3 connects to, with the name of the endpoint's certificate if it has one of its own."""
+        host, tls = super().build_connection_pool_key_attributes(request, verify, cert)
+        return host, tls if self._service is None else {**tls, **endpoints.tls_name(request)}
 
     def _hand_over(self, held: Held) -> None:
         """Put the permit of an answer into its body; end the permit of an attempt that has raised."""
@@ -230,22 +258,21 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
         response = held.answer
         if response.status_code in _NO_BODY or response._content is not False:  # its maker has read it
             return
-        if not isinstance(response.raw, RawBody):  # a fallback's
-            response.raw = RawBody(response.raw, self._label, None, _translated, _in_terms)
+        raw = response.raw
+        if type(raw) is not _Body:  # a fallback's
+            raw = response.raw = _Body(raw, self._label, None, None)
         permit = held.take()
         permit.answered(response)
-        response.raw.add(permit)
+        raw.add(permit)
 
     def _may_repeat(self, request: Any) -> bool:
         """Return True if a request may be sent twice, whatever its outcome."""
-        if self._idempotent is None and request.method in replay.IDEMPOTENT and request.body is None:
-            return True
         safe = replay.is_safe(self._idempotent, request, request.method, request.headers)
         return safe and _is_replayable(request)
 
-    def _veto(self, request: Any, subject: Any) -> None:
+    def _veto(self, request: Any, subject: Any, safe: bool) -> None:
         """Forbid retries of a request that must not be sent twice, given its error or answer; else allow them."""
-        safe = self._may_repeat(request) or (replay.may_repeat(subject) and _is_replayable(request))
+        safe = safe or (replay.may_repeat(subject) and _is_replayable(request))
         if safe and not (isinstance(subject, Exception) and _is_of_the_body(subject)):  # would fail again
             replay.allow(request)
         else:
@@ -263,6 +290,49 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
         response.raw, response.url, response.request = io.BytesIO(), request.url, request
         response.resilio_rejection = error
         return response
+
+
+class _Sending:
+    """A request of a session with its options: each attempt of the policy sends it once."""
+
+    __slots__ = ("_adapter", "_options")
+
+    def __init__(self, adapter: Adapter, options: tuple[Any, ...]) -> None:
+        self._adapter = adapter
+        self._options = options
+
+    def attempt(self, request: Any) -> Any:
+        """Send the request, and return its response with a guarded body."""
+        adapter, body = self._adapter, request.body
+        sent = request if adapter._service is None else adapter._at_endpoint(request, adapter._service)
+        if adapter._header is not None:
+            adapter._header.write(sent.headers)
+        is_plain = body is None and adapter._idempotent is None and request.method in replay.IDEMPOTENT
+        safe = is_plain or adapter._may_repeat(request)
+        if not is_plain:
+            _prepare(request, body, safe)
+        try:
+            response = adapter._send_in_time(sent, *self._options)
+        except Exception as error:
+            adapter._veto(request, error, safe)
+            raise
+        if sent is not request:
+            endpoints.answered(request, sent, response, requests.cookies.extract_cookies_to_jar)
+        response.raw = _Body(response.raw, adapter._label, request, adapter._times)
+        if adapter._repeats and not is_plain:
+            adapter._veto(request, response, safe)
+        return response
+
+
+mark_as_heeding_time(_Sending.attempt, to_headers=True)
+
+
+def _prepare(request: Any, body: Any, safe: bool) -> None:
+    """Rewind a request's body, and forbid further attempts while it is read, unless it can be read again."""
+    if request._body_position is not None:
+        _rewind(request)
+    if not safe or not isinstance(body, (bytes, str, type(None))):
+        replay.forbid(request)  # in advance: a timeout around this abandons a thread, which may still read a file
 
 
 def _in_terms(error: Exception) -> Exception:

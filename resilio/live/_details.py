@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from resilio._composition.explain import explain
+from resilio._composition.explain import Step, explain
 from resilio._native.custom import latency_of
 from resilio._options.fields import Window
 from resilio._policies.rate_limit.rate import Rate
+from resilio._policies.spend_limit.snapshot import Spend
 from resilio.live._rows import counted
 from resilio.live._sampler import pause
 
@@ -40,6 +41,8 @@ def details_of(policy: Policy[Any], tag: Callable[[Any], str]) -> dict[str, Any]
 
         tag: Returns the text that stands for a key.
     """
+    if policy.kind == "endpoint":
+        return _endpoint(policy)
     stage = policy.gates[0]
     gate = counted(stage)  # sums all keys in one pass, without blocking other threads
     snapshot = policy.snapshot() if gate is stage else policy._snapshot(None, gate.counters())
@@ -57,13 +60,33 @@ def details_of(policy: Policy[Any], tag: Callable[[Any], str]) -> dict[str, Any]
     return found | ({"keys": _keys(policy, tag)} if policy.kind == "keyed" else {})
 
 
+def _endpoint(endpoint: Any) -> dict[str, Any]:
+    """Return an endpoint's numbers and its own policies; of its labels, which may be secret, nothing."""
+    seen, policy = endpoint.snapshot(), endpoint.policy
+    policies = getattr(policy, "policies", (policy,))
+    steps = explain(policy.name, policies).steps
+    return {
+        "kind": "endpoint",
+        "name": seen.name,
+        "health": [],
+        "numbers": dict(_numbers(attrs.asdict(seen, recurse=False))),
+        "rejections": {},
+        "latency": _latencies(endpoint.latency),
+        "explain": {"steps": [_step(step) for step in steps], "warnings": []},
+    }
+
+
 def _explained(policy: Any) -> dict[str, Any]:
     explained = explain(policy.name, policy.policies)
-    steps = [
-        {"kind": step.kind, "name": step.name, "options": {k: _text(k, v) for k, v in step.options.items()}}
-        for step in explained.steps
-    ]
-    return {"steps": steps, "warnings": [warning.message for warning in explained.warnings]}
+    return {
+        "steps": [_step(step) for step in explained.steps],
+        "warnings": [warning.message for warning in explained.warnings],
+    }
+
+
+def _step(step: Step) -> dict[str, Any]:
+    options = {name: _text(name, value) for name, value in step.options.items()}
+    return {"kind": step.kind, "name": step.name, "options": options}
 
 
 def _numbers(snapshot: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -73,6 +96,8 @@ def _numbers(snapshot: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield name, round(value, 4) if isinstance(value, float) else value
         elif isinstance(value, Mapping):
             yield from _numbers({f"{name}.{key}": number for key, number in value.items()})
+        elif isinstance(value, Spend):
+            yield from _numbers({name: attrs.asdict(value)})
 
 
 def _latencies(latency: LatencyHistogram) -> dict[str, float]:

@@ -107,6 +107,9 @@ class Journal:
         policy = owner_of(gate)
         if policy is None:
             return
+        if policy.kind == "pool":
+            self._endpoint_changed(event, policy)
+            return
         key = {} if event.key is None else {"key": self.tag(event.key)}
         if isinstance(event, events.LimitChanged):
             self.add("limit", policy, old=round(event.old, 1), new=round(event.new, 1), **key)
@@ -115,6 +118,17 @@ class Journal:
         past.since = round(time.time(), 3)  # wall clock: people read it
         past.opened += event.new == "open"
         self.add("state", policy, old=event.old, new=event.new, reason=event.reason, **key)
+
+    def _endpoint_changed(self, event: Any, pool: Any) -> None:
+        if event.kind != "pool":  # of an endpoint's own policy, which is not shown
+            return
+        endpoint = next((one for one in pool._rows() if one.name == event.key), None)
+        if endpoint is not None:
+            past = self.past_of(endpoint)
+            past.since = round(time.time(), 3)  # wall clock: people read it
+            past.opened += event.new == "ejected"
+        old, new = ("drained_by_hand" if state == "drained" else state for state in (event.old, event.new))
+        self.add("state", pool, old=old, new=new, reason=event.reason, key=event.key)
 
     def _rejected(self, event: events.Rejected, gate: Gate) -> None:
         policy = owner_of(gate)
@@ -126,14 +140,15 @@ class Journal:
             "measured": _short(event.measured),
             "limit": _short(event.limit),
             "retry_after": _short(event.retry_after),
+            "scope": event.scope,
         } | ({} if event.key is None else {"key": self.tag(event.key)})
 
 
 def owner_of(gate: Any) -> Policy[Any] | None:
-    """Return the policy under which a gate is shown: its own, or the keyed policy that its key belongs to."""
+    """Return the policy under which a gate is shown: its own, or the keyed policy or the pool that it belongs to."""
     entry = gate.entry
     policy: Policy[Any] | None = gate.policy if entry is None else entry.table.stages[0].policy
-    return policy
+    return policy if policy is None or policy._within is None else policy._within()
 
 
 def _short(value: float | None) -> float | None:

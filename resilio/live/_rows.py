@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from resilio._composition.keyed import Keyed
 from resilio._native.keyed import KeyedGate
 from resilio._native.sums import News, Sums
+from resilio._policies.spend_limit.policy import SpendLimit
 from resilio.live._journal import Past
 
 if TYPE_CHECKING:
@@ -109,8 +110,17 @@ class Row:
         return self._pause >= 0
 
     def _news(self, policy: Policy[Any], now_ns: int, parts: list[int]) -> Fields:
-        past, gate = self._past, policy.gates[0]
-        face = {
+        face = self._face_of(policy, parts)
+        news = self._numbers.read(counted(policy.gates[0]), now_ns)
+        if face != self._face:  # nearly never
+            before, self._face = self._face, face
+            news.update({name: value for name, value in face.items() if name not in before or before[name] != value})
+        return news
+
+    def _face_of(self, policy: Policy[Any], parts: list[int]) -> Fields:
+        """Return the fields other than counters, rates and quantiles."""
+        past = self._past
+        return {
             "name": policy.name or "unnamed",
             "state": _state_of(policy),
             "limit": _finite(policy._limit()),
@@ -118,14 +128,10 @@ class Row:
             "since": past.since,
             "opened": past.opened,
             "why": past.why,
+            **({"spend": _spend(policy)} if isinstance(policy, SpendLimit) else {}),
             **({"keys": len(policy)} if isinstance(policy, Keyed) else {}),
             **({"parts": parts} if parts or "parts" in self._face else {}),
         }
-        news = self._numbers.read(counted(gate), now_ns)
-        if face != self._face:  # nearly never
-            before, self._face = self._face, face
-            news.update({name: value for name, value in face.items() if name not in before or before[name] != value})
-        return news
 
 
 def counted(gate: Gate) -> Gate:
@@ -146,7 +152,19 @@ def _state_of(policy: Policy[Any]) -> Any:
 def _shared(policy: Policy[Any]) -> Fields | None:
     """Return how the state is shared with other processes; None if it is not."""
     sharing = policy._sharing()
-    return None if sharing is None else {"peers": sharing.peers, "degraded": sharing.degraded}
+    if sharing is None:
+        return None
+    tokens = None if sharing.tokens is None else min(sharing.tokens.values(), default=None)
+    about: Fields = {"peers": sharing.peers, "degraded": sharing.degraded}
+    if sharing.scope.startswith("fleet:"):
+        about |= {"fleet": True, "regime": sharing.regime}
+    return about | {"used": sharing.used, "tokens": _finite(tokens), "state": sharing.state}
+
+
+def _spend(policy: SpendLimit) -> Fields:
+    """Return how much of its money a spend limit has left."""
+    spend = policy.spend_now()
+    return {"left": _finite(spend.left), "limit": _finite(spend.limit), "currency": spend.currency}
 
 
 def _finite(value: float | None) -> float | None:

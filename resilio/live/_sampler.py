@@ -17,6 +17,7 @@ from resilio._composition.pipeline import all_stacks
 from resilio._context.process_switch import note
 from resilio._native import clock
 from resilio._policy.base import Policy
+from resilio.live._endpoints import EndpointRow, endpoints_of
 from resilio.live._journal import Journal
 from resilio.live._rows import Row
 
@@ -76,8 +77,7 @@ class Sampler:
 
     def find(self, ident: int) -> Policy[Any] | None:
         """Return the policy with this id, or None."""
-        found = (policy for policy in self._policies() if self._ids.get(policy) == ident)
-        return next(found, None)
+        return next((shown for shown in self._shown() if self._ids.get(shown) == ident), None)
 
     def read(self) -> Tick:
         """Read all policies, and return the changes since the last reading."""
@@ -93,18 +93,25 @@ class Sampler:
 
     def _changes(self, seen: set[int]) -> Iterator[dict[str, Any]]:
         stacked = self._stacked()
-        for number, policy in enumerate(self._policies(), 1):
+        for number, policy in enumerate(self._shown(), 1):
             ident = self.id_of(policy)
             seen.add(ident)
             row, new = self._rows.get(ident), {}
             if row is None:
-                row = self._rows[ident] = Row(ident, policy, self.journal.past_of(policy))
+                made = EndpointRow if policy.kind == "endpoint" else Row
+                row = self._rows[ident] = made(ident, policy, self.journal.past_of(policy))
                 new = row.describe()
             inside = {self.id_of(part): None for part in _within(policy)}
             news = row.read(clock.now_ns(), inside | stacked.get(ident, {}))
             if new or news:
                 yield {"id": ident, **new, **news}
             pause(number, SLICE)
+
+    def _shown(self) -> Iterator[Any]:
+        """Yield the policies, each pool followed by its endpoints."""
+        for policy in self._policies():
+            yield policy
+            yield from endpoints_of(policy)
 
     def _stacked(self) -> dict[int, dict[int, None]]:
         """Return the ids of the policies under the outermost decorator of each stack, by its id."""
@@ -139,11 +146,12 @@ class Sampler:
         }
 
 
-def _within(policy: Policy[Any]) -> Iterator[Policy[Any]]:
-    """Yield the policies that a pipeline is made of, outermost first; of a pipeline inside, itself and its own."""
-    for part in getattr(policy.config, "policies", ()):
+def _within(policy: Any) -> Iterator[Any]:
+    """Yield the policies that a pipeline is made of, outermost first, each with those inside; a pool has endpoints."""
+    for part in getattr(getattr(policy, "config", None), "policies", ()):
         yield part
         yield from _within(part)
+    yield from endpoints_of(policy)
 
 
 def pause(number: int, at_a_time: int = SLICE // 4) -> None:

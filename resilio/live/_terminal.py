@@ -22,11 +22,18 @@ _TONES = {
     "serving": "green",
     "half_open": "yellow",
     "overloaded": "yellow",
+    "low": "yellow",
+    "spent": "bold red",
     "open": "bold red",
     "forced_open": "bold red",
     "closed_down": "bold red",
     "draining": "bold red",
     "drained": "bold red",
+    "well": "green",
+    "probing": "yellow",
+    "ejected": "bold red",
+    "warming": "cyan",
+    "drained_by_hand": "cyan",
     "forced_closed": "cyan",
     "disabled": "cyan",
 }
@@ -188,13 +195,45 @@ def _cells(policy: dict[str, Any]) -> dict[str, Text]:
 
 def _who(policy: dict[str, Any], indent: str) -> Text:
     """Return the name and the kind, and the processes that share it."""
-    text = Text(indent + policy["name"]).append(f"  {policy['kind']}", "dim")
+    endpoint = policy.get("endpoint")
+    if endpoint is not None:
+        return Text(indent + policy["name"]).append(f"  {_worth(endpoint)}", "dim")
+    text = Text(indent + policy["name"]).append(f"  {policy['kind']}{_money(policy.get('spend'))}", "dim")
     shared = policy.get("shared")
     if shared is None:
         return text
     if shared["degraded"]:
         return text.append(f"  not shared: {shared['degraded'].replace('_', ' ')}", "yellow")
-    return text.append(f"  {shared['peers']} {'worker' if shared['peers'] == 1 else 'workers'}", "dim")
+    who = "asker" if shared.get("fleet") else "worker"
+    many = "" if shared["peers"] == 1 else "s"
+    regime = f", {shared['regime']}" if shared.get("regime") else ""
+    return text.append(f"  {shared['peers']} {who}{many}{regime}{_of_all(shared)}", "dim")
+
+
+def _money(spend: dict[str, Any] | None) -> str:
+    """Return how much of its money a spend limit has left."""
+    return "" if spend is None else f", {spend['left']:g} of {spend['limit']:g} {spend['currency']} left"
+
+
+def _of_all(shared: dict[str, Any]) -> str:
+    """Return what all processes of the host have together."""
+    if shared.get("used") is not None:
+        return f", {shared['used']} in flight"
+    if shared.get("tokens") is not None:
+        return f", {shared['tokens']:g} tokens"
+    return f", {shared['state'].replace('_', ' ')}" if shared.get("state") else ""
+
+
+def _worth(endpoint: dict[str, Any]) -> str:
+    """Return what a pool chooses an endpoint by."""
+    parts = [f"level {endpoint['level']}", *([endpoint["zone"]] if endpoint["zone"] else [])]
+    if endpoint["weight"] != 1:
+        parts.append(f"weight {endpoint['weight']:g}")
+    if endpoint["share"] < 1:
+        parts.append(f"share {100 * endpoint['share']:.0f} %")
+    words = {"latency": "", "price": "price "}
+    parts += [f"{word}{endpoint[name]:g} ms" for name, word in words.items() if endpoint[name] is not None]
+    return ", ".join(parts)
 
 
 def _state(policy: dict[str, Any]) -> Text:
@@ -233,7 +272,8 @@ def _why(why: dict[str, Any] | None) -> str:
     measured = "" if why["measured"] is None else f" {why['measured']:g}"
     against = "" if why["limit"] is None else f" against {why['limit']:g}"
     again = "" if why["retry_after"] is None else f", retry after {why['retry_after']:g} s"
-    return f"{why['reason']}{measured}{against}{again}"
+    host = " of the host" if why.get("scope") == "host" else ""
+    return f"{why['reason']}{measured}{against}{host}{again}"
 
 
 def _event(event: dict[str, Any]) -> Text:

@@ -123,4 +123,4 @@ class Book:
 def _budget_of(shown: Any) -> Any:
     """Return the budget of a policy's retries and hedges; for a keyed policy, the one that its keys share."""
     gate = shown.gates[0]
-    return sweep_of(shown).budget if hasattr(gate, "table") else getattr(gate, "budget", None)
+    return sweep_of(shown).budget if hasattr(shown, "_owner") else getattr(gate, "budget", None)

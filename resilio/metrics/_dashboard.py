@@ -7,11 +7,16 @@ from resilio.metrics._grafana import BREAKER, OPEN, Graph, Number, Row, by, rate
 __all__ = ["PANELS"]
 
 _NOT_CLOSED = 'state=~"open|half_open|forced_open"'
+_NOT_WELL = 'state!="well"'
 _OVERLOADED = 'state="overloaded"'
 
 
 def _share_in_window(metric: str) -> str:
     return f"{by('policy', series(metric))} / ({by('policy', series('window_calls'))} > 0)"
+
+
+def _left(limit: str, used: str) -> str:
+    return f"{by('policy, unit', series(limit), 'max')} - {by('policy, unit', series(used), 'max')}"
 
 
 def _latency(quantile: float) -> str:
@@ -122,6 +127,20 @@ PANELS: tuple[Row | Number | Graph, ...] = (
         "Of rate limits; below zero: a debt.",
         minimum=None,
     ),
+    Graph(
+        "Money left",
+        "short",
+        {"{{policy}} {{unit}}": _left("spend_limit", "spend_used")},
+        "Of spend limits, in this period; below zero: an overspend.",
+        minimum=None,
+    ),
+    Graph(
+        "Cost of calls",
+        "short",
+        {"{{policy}} {{model}} {{part}}": by("policy, model, part", rate("cost_total"))},
+        "A second, in the currency of the limit: answers, retries, hedges, and attempts without a result.",
+        stacked=True,
+    ),
     Graph("Learned limits", "short", {"{{policy}}": by("policy", series("learned_limit"))}, "Of adaptive limits."),
     Graph(
         "Shadow mode",
@@ -177,6 +196,32 @@ PANELS: tuple[Row | Number | Graph, ...] = (
         },
         "Where failed calls went, and which of those went well.",
     ),
+    Row("Pools"),
+    Graph(
+        "Calls by endpoint",
+        "reqps",
+        {"{{policy}} {{endpoint}}": by("policy, endpoint", rate("endpoint_calls_total"))},
+        "Where the calls of a pool went.",
+        stacked=True,
+    ),
+    Graph(
+        "Endpoints that are not well",
+        "short",
+        {"{{policy}} {{endpoint}} {{state}}": by("policy, endpoint, state", series("endpoint_state", _NOT_WELL))},
+        "Ejected, probing, warming or drained.",
+    ),
+    Graph(
+        "Latency by endpoint",
+        "s",
+        {"{{policy}} {{endpoint}}": by("policy, endpoint", series("endpoint_latency_seconds"), "max")},
+        "Peak averages, by which endpoints are chosen.",
+    ),
+    Graph(
+        "Levels",
+        "percentunit",
+        {"{{policy}} {{level}}": by("policy, level", series("level_share"), "max")},
+        "The share of the calls that each level gets; above 0 for level 1: the nearest endpoints are not enough.",
+    ),
     Row("Housekeeping"),
     Graph(
         "Workers that share",
@@ -186,6 +231,25 @@ PANELS: tuple[Row | Number | Graph, ...] = (
             "{{policy}} alone: {{reason}}": by("kind, policy, reason", series("shared_degraded")),
         },
         "Processes of a host with one state of a policy, and those that have their own for now.",
+    ),
+    Graph(
+        "Store of a fleet",
+        "short",
+        {
+            "{{policy}} exchanges/s": by("kind, policy", rate("shared_trips_total")),
+            "{{policy}} lost/s": by("kind, policy", rate("shared_trips_lost_total")),
+            "{{policy}} seconds old": by("kind, policy", series("shared_age_seconds"), "max"),
+        },
+        "What policies of several hosts exchange; older than a second: the store is away or slow.",
+    ),
+    Graph(
+        "In flight in a host, and limit",
+        "short",
+        {
+            "{{policy}}": by("kind, policy", series("shared_permits_used"), "max"),
+            "{{policy}} limit": by("kind, policy", series("shared_limit"), "max"),
+        },
+        "Permits that all processes of a host hold together; of several hosts the fullest.",
     ),
     Graph(
         "Keys",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,7 @@ BUDGET_EVENTS = {
     "repaid": "repaid",
     "failed": "failures",
 }
+ENDPOINT_STATES = ("well", "warming", "ejected", "probing", "drained")
 _COUNTERS = frozenset(name for name, instrument in CATALOGUE.items() if instrument.type == "counter")
 Numbers = dict[tuple[str, ...], float]
 """Numbers of one kind of gate, by instrument and the values of the labels other than the policy's own."""
@@ -79,6 +81,9 @@ def _breaker(numbers: Numbers, policy: Any, gate: Any) -> None:  # noqa: ARG001
     numbers["retry_after_seconds",] = status["retry_after"] or 0.0
     numbers["probes_lapsed",] = status["probes_lapsed"]
     numbers["stale_results",] = status["stale"]
+    if status["host_state"] is not None:
+        numbers["shared_window_calls",] = status["host_window_calls"]
+        numbers["shared_window_failures",] = status["host_window_failures"]
 
 
 def _bulkhead(numbers: Numbers, policy: Any, gate: Any) -> None:
@@ -94,6 +99,26 @@ def _limiter(numbers: Numbers, policy: Any, gate: Any) -> None:
         numbers["tokens", unit or "calls"] = tokens
     _queue(numbers, policy)
     _errors(numbers, "cost", gate.cost_errors)
+
+
+def _spend(numbers: Numbers, policy: Any, gate: Any) -> None:
+    unit = gate.book.currency
+    for (model, part), cost in gate.book.all_costs().items():
+        numbers["cost", model[:LONGEST_LABEL] or "none", part, unit] = cost
+    _errors(numbers, "reserve", gate.book.errors)
+    _errors(numbers, "gate", gate.errors)
+    if policy is None:
+        return
+    spend = policy.spend_now()
+    _states(numbers, gate, policy.state)
+    for name in ("limit", "used", "reserved", "at_risk"):
+        numbers[f"spend_{name}", unit] = getattr(spend, name)
+    numbers["spend_resets_seconds",] = _in_steps(spend.resets_in)
+
+
+def _in_steps(seconds: float) -> float:
+    """Return whole minutes, and whole seconds at the end: what changes at each look would be written at each look."""
+    return math.ceil(seconds / 60) * 60 if seconds > 60 else math.ceil(seconds)
 
 
 def _adaptive(numbers: Numbers, policy: Any, gate: Any) -> None:
@@ -165,6 +190,26 @@ def _fallback(numbers: Numbers, policy: Any, gate: Any) -> None:
             numbers[key] = numbers.get(key, 0) + count
 
 
+def _pool(numbers: Numbers, policy: Any, gate: Any) -> None:  # noqa: ARG001
+    if policy is None:
+        return
+    snapshot = policy.snapshot()
+    for level, share in snapshot.levels.items():
+        numbers["level_share", str(level)] = share
+    for one in snapshot.endpoints:
+        name = one.name[:LONGEST_LABEL]
+        for state in ENDPOINT_STATES:
+            numbers["endpoint_state", name, state] = int(state == one.state)
+        numbers["endpoint_calls", name, "success"] = one.successes
+        numbers["endpoint_calls", name, "failure"] = one.failures
+        numbers["endpoint_inflight", name] = one.inflight
+        numbers["endpoint_share", name] = one.share
+        if one.latency is not None:
+            numbers["endpoint_latency_seconds", name] = one.latency
+        if one.price is not None:
+            numbers["endpoint_price_seconds", name] = one.price
+
+
 def _door(numbers: Numbers, policy: Any, gate: Any) -> None:  # noqa: ARG001
     _states(numbers, gate, gate.state)
 
@@ -186,9 +231,11 @@ _READERS: dict[str, Reader] = {
     "FallbackGate": _fallback,
     "HedgeGate": _hedge,
     "LimiterGate": _limiter,
+    "PoolStage": _pool,
     "PythonGate": _python,
     "RetryGate": _retry,
     "ShedderGate": _shedder,
+    "SpendGate": _spend,
     "TimeoutGate": _timeout,
 }
 """Readers by the gate's class, not its kind: a user-defined gate may have any kind."""

@@ -45,6 +45,7 @@ FIELDS = (
     "measured",
     "limit",
     "retry_after",
+    "scope",
     "outcome",
     "seconds",
     "attempt",

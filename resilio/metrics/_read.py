@@ -14,14 +14,18 @@ from resilio import events
 from resilio._context.process_switch import switched_off
 from resilio._native.custom import latency_of
 from resilio.metrics._buckets import Chooser
-from resilio.metrics._numbers import BUDGET_EVENTS, LONGEST_LABEL, label_of, put, specific
+from resilio.metrics._numbers import BUDGET_EVENTS, LONGEST_LABEL, Numbers, label_of, put, specific
 from resilio.metrics._read_keyed import sweep_of
 from resilio.metrics._sheet import Buckets, Sheet
 
 if TYPE_CHECKING:
     from resilio._native.primitives import LatencyHistogram
+    from resilio._policy.snapshot import Sharing
 
 __all__ = ["read_budget", "read_policy", "read_process"]
+
+OF_ALL = {"limit": "shared_limit", "learned_limit": "shared_learned_limit", "tokens": "shared_tokens"}
+"""Numbers of a gate that are the host's while it is shared, and their names then."""
 
 OUTCOMES = {
     "success": "successes",
@@ -45,12 +49,12 @@ def read_policy(shown: Any, choose: Chooser) -> Sheet:
     if type(gate).__name__ == "KeyedGate":
         sums, numbers, table = sweep_of(shown).read()
         sheet = _common(sums, own, choose(*own), latency_of(sums))
-        put(sheet, numbers, own)
+        put(sheet, _of_all(shown, numbers), own)
         put(sheet, table, ("keyed", own[1]))
         _shared(sheet, shown, own)
         return sheet
     sheet = _common(gate, own, choose(*own), shown.latency)
-    put(sheet, specific(shown, gate), own)
+    put(sheet, _of_all(shown, specific(shown, gate)) | _beside(shown, gate), own)
     _shared(sheet, shown, own)
     return sheet
 
@@ -63,6 +67,42 @@ def _shared(sheet: Sheet, shown: Any, own: tuple[str, str]) -> None:
         sheet.gauges["shared_peers", own] = sharing.peers
         if sharing.degraded is not None:
             sheet.gauges["shared_degraded", (*own, sharing.degraded)] = 1
+        if sharing.scope.startswith("fleet:"):
+            _of_fleet(sheet, sharing, own)
+
+
+def _of_fleet(sheet: Sheet, sharing: Sharing, own: tuple[str, str]) -> None:
+    """Add how a policy exchanges with the store of its fleet."""
+    if sharing.age is not None:
+        sheet.gauges["shared_age_seconds", own] = int(sharing.age)
+    if sharing.outstanding is not None:
+        sheet.gauges["shared_outstanding", own] = sharing.outstanding
+    if sharing.regime is not None:
+        sheet.gauges["shared_regime", (*own, sharing.regime)] = 1
+    sheet.counters["shared_trips", own] = sharing.trips
+    sheet.counters["shared_trips_lost", own] = sharing.lost
+
+
+def _of_all(shown: Any, numbers: Numbers) -> Numbers:
+    """
+    Return a gate's numbers; those that all processes of the host have together under names of their own.
+
+    They are the same in each process, and must not be added up.
+    """
+    link = getattr(shown, "_link", None)
+    if link is None or link.sharing().degraded is not None:
+        return numbers
+    return {(OF_ALL.get(name, name), *labels): value for (name, *labels), value in numbers.items()}
+
+
+def _beside(shown: Any, gate: Any) -> Numbers:
+    """Return what all processes of the host have together, where the gate's own numbers are the process's."""
+    sharing = shown._sharing() if getattr(shown, "_link", None) is not None else None
+    if sharing is None:
+        return {}
+    states = () if sharing.state is None else gate.states
+    used: Numbers = {} if sharing.used is None else {("shared_permits_used",): sharing.used}
+    return {**used, **{("shared_state", one): int(one == sharing.state) for one in states}}
 
 
 def _common(gate: Any, own: tuple[str, str], bounds: tuple[float, ...], latency: LatencyHistogram) -> Sheet:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from resilio._options.scope import group_here, is_shared, wanted
+from resilio._options.scope import HOST, group_here, is_shared, wanted, with_article
 from resilio.sharing import _report
 from resilio.sharing._host import Host
-from resilio.sharing._links import KeyedLink, Link, shareable
+from resilio.sharing._links import KeyedLink, KeyLink, Link, shareable
 from resilio.sharing._make import host
 
 __all__ = ["share", "share_keys"]
@@ -24,13 +25,16 @@ def share(policy: Any, config: Any) -> None:
 
     Raises:
         ValueError: The options ask for a wider scope, and the policy has no name.
+
+        TypeError: They ask for one that its kind does not have.
     """
-    if isinstance(policy._link, KeyedLink):  # of a key: its keyed policy has the scope
+    if isinstance(policy._link, KeyLink):  # of a key: its keyed policy has the scope
         return
     if is_shared(policy.kind, policy._given, config):
-        if not hasattr(policy._sharing_gate(), "share"):
+        scope = _scope(config)
+        if not hasattr(policy._sharing_gate(), "share" if isinstance(scope, Host) else "share_fleet"):
             _reject(policy.kind, config)
-        _tie(policy, config, Link)
+        _tie(policy, scope, scope.link)
     else:
         _untie(policy, config)
 
@@ -49,23 +53,33 @@ def share_keys(policy: Any, config: Any) -> None:
             if config.scope is not None:
                 _reject(f"keyed {policy.overflow.kind}", config)
             return
-        _tie(policy, config, KeyedLink)
+        scope = _scope(config)
+        if not scope.shares_keys_of(policy):
+            _reject(f"keyed {policy.overflow.kind}", config)
+        _tie(policy, scope, scope.keyed_link)
     elif isinstance(policy._link, KeyedLink):
         link = policy._link
         _untie(policy, config)
         link.take_back(policy)
 
 
-def _tie(policy: Any, config: Any, kind: type[Link]) -> None:
+def _scope(config: Any) -> Any:
+    """Return the host or the fleet that the options ask for."""
     scope = wanted(config.scope)
-    to = scope if isinstance(scope, Host) else (group_here.get() or host)()
+    return (group_here.get() or host)() if scope == HOST else scope
+
+
+def _tie(policy: Any, scope: Any, make: Callable[[], Link]) -> None:
     before: Link | None = policy._link
-    if before is not None and before.host is to and before.is_settled(policy):
+    if before is not None and before.is_of(scope):
+        if not before.is_settled(policy):
+            before.host.tie(policy, before)
         return
-    if before is not None and before.host is not to:
+    policy._link = None
+    if before is not None:
         before.host.untie(policy, before)
-    policy._link = link = kind(to)
-    to.tie(policy, link)
+    policy._link = link = make()
+    link.host.tie(policy, link)
 
 
 def _untie(policy: Any, config: Any) -> None:
@@ -78,4 +92,8 @@ def _untie(policy: Any, config: Any) -> None:
 
 
 def _reject(kind: str, config: Any) -> None:
-    raise TypeError(f"scope must be 'process' for a {kind}, which cannot be shared, not {wanted(config.scope)!r}")
+    scope = wanted(config.scope)
+    right = "'process'" if scope == HOST or isinstance(scope, Host) else "'process' or 'host'"
+    raise TypeError(
+        f"scope must be {right} for {with_article(kind)}, which cannot be shared in that scope, not {scope!r}"
+    )

@@ -16,7 +16,21 @@ from resilio.sharing._naming import LAYOUT
 __all__ = ["KINDS", "Group", "Stock", "Worker", "groups", "problem_of"]
 
 PREFIX = f"resilio-{LAYOUT}-"
-KINDS = ("", "limit", "window", "keys", "permits", "adaptive limit", "breaker", "budget")
+KINDS = (
+    "",
+    "limit",
+    "window",
+    "keys",
+    "permits",
+    "adaptive limit",
+    "breaker",
+    "budget",
+    "lease",
+    "verdict",
+    "slots",
+    "spend",
+    "money",
+)
 """The kinds of cells, by their numbers."""
 
 

@@ -22,10 +22,13 @@ from resilio._policy.snapshot import Sharing
 from resilio._support.after_fork import free_lock
 from resilio.sharing import _report
 from resilio.sharing._directory import cleared, prepared
-from resilio.sharing._links import Link
+from resilio.sharing._links import KeyedLink, Link
 from resilio.sharing._naming import file_name
 
 __all__ = ["Host", "hosts", "move_all", "start_over"]
+
+PRIVATE = 256 << 20
+"""Bytes of a region of this process alone that need not end: memory that is not used is none."""
 
 hosts: dict[Path, Host] = {}
 """The hosts of this process by the paths of their files."""
@@ -44,6 +47,8 @@ class Host(Scope):
 
         size: Bytes of a new file.
 
+        grows: True if the file grows when policies need more; False: the size was given.
+
         lock: Held while its region changes.
     """
 
@@ -55,6 +60,7 @@ class Host(Scope):
         "_region",
         "_since_ns",
         "_why",
+        "grows",
         "lock",
         "name",
         "path",
@@ -62,12 +68,15 @@ class Host(Scope):
         "workers",
     )
 
-    def __init__(self, name: str, directory: Path, workers: int, size: int, region: Region | None = None) -> None:
+    def __init__(
+        self, name: str, directory: Path, workers: int, size: int, region: Region | None = None, *, grows: bool = False
+    ) -> None:
         """Name a group; nothing is opened before the first policy, if there is no region."""
         self.name: str = name
         self.path: Path = directory / file_name(name)
         self.workers: int = workers
         self.size: int = size
+        self.grows: bool = grows
         self.lock: AbstractContextManager[bool] = threading.RLock()
         self._links: weakref.WeakKeyDictionary[Any, Link] = weakref.WeakKeyDictionary()
         self._region = region
@@ -103,6 +112,18 @@ class Host(Scope):
             since=max(0, clock.now_ns() - self._since_ns) / 1e9,
         )
 
+    def link(self) -> Link:
+        """Return the tie of one policy to this host."""
+        return Link(self)
+
+    def shares_keys_of(self, policy: Any) -> bool:  # noqa: ARG002 - as of a fleet
+        """Return True: all of a key's policies that can be shared in a host are."""
+        return True
+
+    def keyed_link(self) -> KeyedLink:
+        """Return the tie of a keyed policy to this host."""
+        return KeyedLink(self)
+
     def tie(self, policy: Any, link: Link) -> None:
         """Give the policy what it wants of this host's region, or its own state, with the reason."""
         with postponed(), self.lock:
@@ -132,7 +153,7 @@ class Host(Scope):
         """Open the region and return it; None if that fails, and `degraded` is the reason."""
         try:
             if is_private():
-                self._region = Region.private(self.size)
+                self._region = Region.private(PRIVATE if self.grows else self.size)
             else:
                 prepared(self.path.parent)
                 self._region = Region.open(cleared(self.path), self.size, self.workers)

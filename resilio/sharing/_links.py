@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import enum
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
+
+import attrs
 
 from resilio._native.shared import Region, SharedFull
 from resilio.sharing import _report
@@ -19,7 +22,7 @@ from resilio.sharing import _report
 if TYPE_CHECKING:
     from resilio._policy.snapshot import Sharing
 
-__all__ = ["KeyedLink", "Link", "canonical"]
+__all__ = ["KeyLink", "KeyedLink", "Link", "canonical", "shareable", "stage_name"]
 
 Wanted = tuple[int, bytes, int]
 
@@ -42,10 +45,19 @@ class Link:
         self.trouble: str | None = None
         self.wanted: Wanted | None = None
 
+    def is_of(self, scope: Any) -> bool:
+        """Return True if it ties to this scope."""
+        return self.host is scope
+
     def sharing(self) -> Sharing:
         """Return how the policy shares now."""
         sharing: Sharing = self.host.sharing(self.trouble)
         return sharing
+
+    def sharing_of(self, policy: Any) -> Sharing:
+        """Return how the policy shares now, with what all processes have together: its `_numbers_of_all`, if any."""
+        sharing = self.sharing()
+        return sharing if sharing.degraded else attrs.evolve(sharing, **getattr(policy, "_numbers_of_all", dict)())
 
     def is_settled(self, policy: Any) -> bool:
         """Return True if the policy's options ask for what it has."""
@@ -56,12 +68,17 @@ class Link:
         gate = policy._sharing_gate()
         self.trouble = None
         self.wanted = wanted = gate.cell_wanted()
-        gate.share(None if region is None else self._cell(region, policy, wanted, policy.name))
+        gate.share(None if region is None else self.cell_in(region, policy, wanted, policy.name))
 
-    def _cell(self, region: Region, policy: Any, wanted: Wanted, name: str) -> Any:
+    def _spare(self) -> int:
+        """Return the bytes that a region shall have left after it has grown; 0: it does not grow."""
+        return self.host.size if self.host.grows else 0
+
+    def cell_in(self, region: Region, policy: Any, wanted: Wanted, name: str) -> Any:
+        """Return a cell of the region; None, and a report of it, if there is no room."""
         kind, stock, size = wanted
         try:
-            return region.cell(kind, name, stock, size)
+            return region.cell(kind, name, stock, size, grow=self._spare())
         except SharedFull as error:
             if self.trouble is None:
                 _report.full(self.host, policy, error)
@@ -69,15 +86,54 @@ class Link:
             return None
 
 
-class KeyedLink(Link):
-    """The tie of a keyed policy, and of the policies of its keys: one table of the region, or a cell for each key."""
+class KeyLink(Link):
+    """The tie of the policies of keys of one fate: all that are shared, or all that are not for one reason."""
 
-    __slots__ = ("region",)
+    __slots__ = ()
+
+    def __init__(self, host: Any, trouble: str | None) -> None:
+        """Tie policies of keys to the host of their keyed policy."""
+        super().__init__(host)
+        self.trouble = trouble
+
+
+class KeyedLink(Link):
+    """
+    The tie of a keyed policy: one table of the region for all keys, or a cell for each key.
+
+    Attributes:
+        region: The region in use; None: none.
+
+        ties: Of the policies of keys, by what keeps them from being shared.
+
+        given: True once a key has been given a part of the region.
+
+        apart: True once a key has not, though there is one.
+    """
+
+    __slots__ = ("apart", "given", "region", "ties")
 
     def __init__(self, host: Any) -> None:
         """Tie a keyed policy to its host."""
         super().__init__(host)
         self.region: Region | None = None
+        self.ties: dict[str | None, KeyLink] = {why: KeyLink(host, why) for why in (None, "region_full", "no_form")}
+        self.given: bool = False
+        self.apart: bool = False
+
+    def sharing(self) -> Sharing:
+        """Return how the keys are shared now; if some have found no room, those that have are shared all the same."""
+        now = self.host.sharing() if self.given else super().sharing()
+        return now if now.degraded or self.trouble is None else attrs.evolve(now, degraded=self.trouble)
+
+    def sharing_of(self, policy: Any) -> Sharing:
+        """Return how the keys are shared now, and how many are not."""
+        sharing = self.sharing()
+        return attrs.evolve(sharing, alone=self._alone(policy._all())) if self.apart else sharing
+
+    def _alone(self, policies: Iterable[Any]) -> int:
+        fates = ([part._link for part, _ in shareable(one)] for one in policies)
+        return sum(any(tie is not None and tie.trouble is not None for tie in ties) for ties in fates)
 
     def is_settled(self, policy: Any) -> bool:  # noqa: ARG002 - as of a single policy
         """Return True: what a key wants is given to it when its policy is made or changed."""
@@ -85,7 +141,7 @@ class KeyedLink(Link):
 
     def give(self, policy: Any, region: Region | None) -> None:
         """Give each key what it wants of this region."""
-        self.region, self.trouble = region, None
+        self.region, self.trouble, self.given, self.apart = region, None, False, False
         for key, one in [*policy.items(), (None, policy.overflow)]:
             self.give_key(policy, one, key)
 
@@ -93,28 +149,59 @@ class KeyedLink(Link):
         """Give the policy of one key what it wants; a key without a form that all agree on stays here."""
         text = canonical(key)
         with self.host.lock:  # the region stays while a key is given its part
-            self._give_parts(keyed, one, text)
+            for i, (part, gate) in enumerate(shareable(one)):
+                why = self._give_part(keyed, gate, text, stage_name(keyed, i))
+                part._link = self.ties[why]
+                self.apart |= why is not None
 
-    def _give_parts(self, keyed: Any, one: Any, text: bytes | None) -> None:
-        for i, (part, gate) in enumerate(shareable(one)):
-            part._link = self
-            name = keyed.name if i == 0 else f"{keyed.name}#{i}"
-            if self.region is None or text is None:
-                gate.share(None)
-            elif hasattr(gate, "share_key"):
-                cell = self._cell(self.region, keyed, gate.keys_wanted(keyed.config.max_keys), name)
-                gate.share_key(cell, text) if cell is not None else gate.share(None)
+    def _give_part(self, keyed: Any, gate: Any, text: bytes | None, name: str) -> str | None:
+        """Give a gate its part of the region, or its own state; return why the latter, None if there is no region."""
+        if self.region is None or text is None:
+            gate.share(None)
+            return None if self.region is None else "no_form"
+        try:
+            if hasattr(gate, "share_key"):
+                gate.share_key(self.region.cell(*_cell_of_all(keyed, gate, name), grow=self._spare()), text)
             else:
-                gate.share(self._cell(self.region, keyed, gate.cell_wanted(), f"{name}[{text.decode('latin-1')}]"))
-
-    def _cell(self, region: Region, policy: Any, wanted: Wanted, name: str) -> Any:
-        """Return a cell for a key unless the region is half full: the other half is for policies without keys."""
-        if region.used > region.size // 2 and all(name != there for _, there, _, _ in region.cells()):
+                kind, stock, size = gate.cell_wanted()
+                named = f"{_before_key(name)}{text.decode('latin-1')}]"
+                gate.share(self.region.cell(kind, named, stock, size, leave=self.host.size // 2))
+        except SharedFull as error:
+            gate.share(None)
             if self.trouble is None:
-                _report.full(self.host, policy, SharedFull("keys with a cell each may fill half of the region"))
+                there = sum(one.startswith(_before_key(name)) for _, one, _, _ in self.region.cells())
+                _report.keys_full(self.host, keyed, there, error)
             self.trouble = "region_full"
-            return None
-        return super()._cell(region, policy, wanted, name)
+            return "region_full"
+        self.given = True
+        return None
+
+    def reset(self, keyed: Any, spare: Any) -> None:
+        """
+        Reset the state of all keys of the host, those too that only other processes know.
+
+        Args:
+            keyed: The keyed policy.
+
+            spare: A policy as its factory makes them, which no call uses.
+        """
+        with self.host.lock:
+            for i, (part, gate) in enumerate(shareable(spare)):
+                if self.region is not None:
+                    self._reset_part(self.region, keyed, part, gate, stage_name(keyed, i))
+                part._link = None
+                gate.share(None)
+
+    def _reset_part(self, region: Region, keyed: Any, part: Any, gate: Any, name: str) -> None:
+        if hasattr(gate, "share_key"):
+            with suppress(SharedFull):
+                gate.fill_keys(region.cell(*_cell_of_all(keyed, gate, name)))
+            return
+        wanted = gate.cell_wanted()
+        for kind, named, stock, size in region.cells():
+            if (kind, stock, size) == wanted and named.startswith(_before_key(name)):
+                gate.share(region.cell(kind, named, stock, size))
+                part._start_over()
 
     def take_back(self, keyed: Any) -> None:
         """Let every key be the process's own again."""
@@ -122,6 +209,21 @@ class KeyedLink(Link):
             for part, gate in shareable(one):
                 part._link = None
                 gate.share(None)
+
+
+def stage_name(keyed: Any, number: int) -> str:
+    """Return the name under which the policies of one stage of a key's pipeline are shared."""
+    return str(keyed.name) if number == 0 else f"{keyed.name}#{number}"
+
+
+def _before_key(name: str) -> str:
+    return f"{name}["
+
+
+def _cell_of_all(keyed: Any, gate: Any, name: str) -> tuple[int, str, bytes, int]:
+    """Return the kind, name, stock and size of the table that all keys have together."""
+    kind, stock, size = gate.keys_wanted(keyed.config.max_keys)
+    return kind, name, stock, size
 
 
 def shareable(policy: Any) -> Iterator[tuple[Any, Any]]:

@@ -23,7 +23,7 @@ def host(
     *,
     directory: str | Path | None = None,
     workers: int = WORKERS,
-    size: int | str = SIZE,
+    size: int | str | None = None,
 ) -> Host:
     """
     Return a group of processes of this host, whose policies share their state: `scope=host("shop")`.
@@ -42,9 +42,9 @@ def host(
 
         workers: The most processes that share, 1 to 64; those beyond have a state of their own.
 
-        size: Bytes of the memory, as a number or like "4MiB"; the first process decides. A breaker takes 12.5 KiB,
-            an adaptive limit 126 KiB, a keyed limit 34 to 68 bytes for each of `max_keys`, a bulkhead up to 64 bytes a
-            permit.
+        size: Bytes of the memory, as a number or like "4MiB"; the first process decides. None: 4 MiB, and more when
+            policies need it, up to 1 GiB. A breaker takes 12.5 KiB, an adaptive limit 126 KiB, a keyed limit 22 bytes
+            for each of `max_keys`, a bulkhead up to 64 bytes a permit.
 
     Raises:
         TypeError: An option of a wrong type; the message names it and the value.
@@ -53,10 +53,10 @@ def host(
     """
     given = default_name() if name is None else policy_name("name", name)
     where = default_directory() if directory is None else _directory(directory)
-    slots, most = positive_int("workers", workers, high=WORKERS), _bytes(size)
-    made = Host(str(given), where, slots, most)
+    slots, most = positive_int("workers", workers, high=WORKERS), SIZE if size is None else _bytes(size)
+    made = Host(str(given), where, slots, most, grows=size is None)
     found = hosts.setdefault(made.path, made)
-    if (found.workers, found.size) != (slots, most):
+    if (found.workers, found.size, found.grows) != (slots, most, made.grows):
         raise ValueError(
             f"{found!r} has workers={found.workers} and size={found.size}, not workers={slots} and size={most}: "
             "use another name, or the same options"

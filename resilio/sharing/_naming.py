@@ -19,7 +19,7 @@ __all__ = ["DIRECTORY", "LAYOUT", "NAME", "application", "default_directory", "d
 
 DIRECTORY = "RESILIO_SHARED_DIR"
 NAME = "RESILIO_HOST_NAME"
-LAYOUT = "h1"
+LAYOUT = "h2"
 """The layout of a region, in its file's name: two versions of the library never meet in one file."""
 
 _APPLICATION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*(\(.*\))?")

@@ -13,13 +13,14 @@ from resilio._events.records import SharingChanged
 from resilio._native import clock
 from resilio._support.call_site import outside
 
-__all__ = ["SharingWarning", "changed", "full", "unnamed", "warn"]
+__all__ = ["SharingWarning", "changed", "fleet_changed", "full", "keys_full", "unnamed", "warn"]
 
 WHAT = {
     "no_slot": "all places for workers are taken",
     "no_locks": "the file system has no record locks",
     "no_thread": "the thread that looks after the memory could not be started",
     "gone": "the file was removed, and could not be made again",
+    "store_down": "the store gives no answers",
 }
 """Reasons that have no text of their own."""
 
@@ -33,25 +34,34 @@ class SharingWarning(RuntimeWarning):
 class _Group:
     """Stand-in for the gate of an event that belongs to no policy."""
 
-    kind = "host"
     policy = None
     entry = None
     gates = ()
 
-    def __init__(self, host: Any) -> None:
-        self.name = host.name
+    def __init__(self, kind: str, name: str) -> None:
+        self.kind = kind
+        self.name = name
 
 
 def changed(host: Any, before: str | None, degraded: str | None, why: str) -> None:
     """Log that this process shares no more, or again, and deliver the event."""
-    fields = {"policy": "host", "policy_name": host.name, "reason": degraded or "shared", "path": str(host.path)}
+    _changed("host", host.name, before, degraded, why, {"path": str(host.path)})
+
+
+def fleet_changed(fleet: Any, before: str | None, degraded: str | None, why: str) -> None:
+    """Log that this process's policies are the fleet's no more, or again, and deliver the event."""
+    _changed("fleet", fleet.name, before, degraded, why, {})
+
+
+def _changed(kind: str, name: str, before: str | None, degraded: str | None, why: str, more: dict[str, str]) -> None:
+    fields = {"policy": kind, "policy_name": name, "reason": degraded or "shared", **more}
     if degraded is None:
-        log.say(log.INFO, "%s: policies are shared again", log.describe("host", host.name), fields=fields)
+        log.say(log.INFO, "%s: policies are shared again", log.describe(kind, name), fields=fields)
     else:
         text = "%s: policies are the process's own (%s): %s"
-        log.say(log.WARNING, text, log.describe("host", host.name), degraded, why or WHAT[degraded], fields=fields)
-    event = SharingChanged(kind="host", name=host.name, at_ns=clock.now_ns(), old=before, new=degraded)
-    queue(_Group(host), event)  # type: ignore[arg-type]
+        log.say(log.WARNING, text, log.describe(kind, name), degraded, why or WHAT[degraded], fields=fields)
+    event = SharingChanged(kind=kind, name=name, at_ns=clock.now_ns(), old=before, new=degraded)
+    queue(_Group(kind, name), event)  # type: ignore[arg-type]
     dispatch()
 
 
@@ -68,6 +78,14 @@ def full(host: Any, policy: Any, error: Exception) -> None:
     fields = {"policy": policy.kind, "policy_name": policy.name, "reason": "region_full"}
     text = "%s: not shared, %s has no room: %s; give host(...) a larger size"
     log.say(log.WARNING, text, log.describe(policy.kind, policy.name), host, error, fields=fields)
+
+
+def keys_full(host: Any, keyed: Any, there: int, error: Exception) -> None:
+    """Log, once for each region, how many keys are in it, and that those beyond are not shared."""
+    fields = {"policy": keyed.kind, "policy_name": keyed.name, "reason": "region_full"}
+    text = "%s: %d keys are shared, those beyond are each process's own: %s has no room: %s"
+    text += "; give host(...) a larger size"
+    log.say(log.WARNING, text, log.describe(keyed.kind, keyed.name), there, host, error, fields=fields)
 
 
 def unnamed(kind: str) -> None:

@@ -9,11 +9,16 @@ from __future__ import annotations
 
 from resilio.simulation._arrivals import Arrivals, Bursty, Poisson, Regular, Trace
 from resilio.simulation._faults import Cold, Delay, Errors, Fault, Kill, Outage, Shrink, Slow, Surge
+from resilio.simulation._hosts import client_fleet
 from resilio.simulation._laws import Constant, Empirical, Exponential, Law, Lognormal, Mixture, Pareto, Uniform
+from resilio.simulation._pools import client_zone, endpoints
 from resilio.simulation._queues import Queue
 from resilio.simulation._results import Outcome, Result
-from resilio.simulation._scenario import Load, Scenario, Server, Stack
+from resilio.simulation._rivals import rival
+from resilio.simulation._scenario import Load, Scenario, Stack
+from resilio.simulation._server import Server
 from resilio.simulation._simulate import Progress, simulate
+from resilio.simulation._store import Evict, Failover, Partition, Store, StoreClock, StoreDown, StoreSlow
 from resilio.simulation._work import ClientKilled, Job, Request, ServerBusy, ServerDown, ServerError, SimulatedError
 
 __all__ = [
@@ -25,7 +30,9 @@ __all__ = [
     "Delay",
     "Empirical",
     "Errors",
+    "Evict",
     "Exponential",
+    "Failover",
     "Fault",
     "Job",
     "Kill",
@@ -36,6 +43,7 @@ __all__ = [
     "Outage",
     "Outcome",
     "Pareto",
+    "Partition",
     "Poisson",
     "Progress",
     "Queue",
@@ -51,8 +59,16 @@ __all__ = [
     "SimulatedError",
     "Slow",
     "Stack",
+    "Store",
+    "StoreClock",
+    "StoreDown",
+    "StoreSlow",
     "Surge",
     "Trace",
     "Uniform",
+    "client_fleet",
+    "client_zone",
+    "endpoints",
+    "rival",
     "simulate",
 ]

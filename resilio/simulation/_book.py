@@ -33,6 +33,8 @@ class Book(Tally):
 
         failures: Number of failed tasks by type of error.
 
+        trips: Exchanges with the store of the clients' fleet.
+
         width: Seconds of a slice of the time line.
 
         bin: Seconds of a bin, the resolution of the time to recover.
@@ -42,6 +44,7 @@ class Book(Tally):
         self.by_load = {load.name: Counts() for load in scenario.loads}
         self.rejections: Counter[tuple[str, str]] = Counter()
         self.failures: Counter[str] = Counter()
+        self.trips = 0
         self.width = slice_width(scenario.duration)
         self.bin = scenario.window / _BINS
         recovers = scenario.recovery_from is not None

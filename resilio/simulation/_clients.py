@@ -17,6 +17,8 @@ from resilio.simulation._work import ClientKilled
 
 if TYPE_CHECKING:
     from resilio._context.priority import PriorityClass
+    from resilio.simulation._scenario import Scenario
+    from resilio.simulation._stores import SimulatedStore
     from resilio.simulation._tasks import Send
 
 __all__ = ["FOUND_DEAD", "Clients"]
@@ -24,7 +26,7 @@ __all__ = ["FOUND_DEAD", "Clients"]
 FOUND_DEAD = 1.0
 """Seconds until the other processes of a host have freed what a dead one held: they look once a second."""
 
-Guard = Callable[["Send"], "Send"]
+Guard = Callable[[int, Place, "Send"], "Send"]
 
 
 class Clients:
@@ -32,25 +34,34 @@ class Clients:
     All clients of one run.
 
     Args:
-        number: Number of client processes.
+        scenario: The scenario, with the number of clients and of those on one host.
 
-        per_host: Number of those on one host; the last host may have fewer.
+        store: The store of their fleet.
 
-        guard: Makes the policies of one process, and puts them around a function.
+        guard: Makes the policies of the client with this index at its place, and puts them around a function.
 
         send: Makes one attempt.
-
-        loop: The loop that the simulation runs in.
 
         mortal: Whether processes may be killed, which costs each call some time.
     """
 
-    def __init__(self, number: int, per_host: int, guard: Guard, send: Send, loop: EventLoop, *, mortal: bool) -> None:
+    def __init__(
+        self,
+        scenario: Scenario,
+        store: SimulatedStore,
+        guard: Guard,
+        send: Send,
+        *,
+        mortal: bool,
+    ) -> None:
+        number, per_host = scenario.clients, scenario.clients_per_host
         self._hosts = [Host() for _ in range(-(-number // per_host))]
         self._per_host = per_host
+        self._are_processes = per_host > 1 or scenario.store is not None
+        self._store = store
         self._guard = guard
         self._send = send
-        self._loop = loop
+        self._loop = store.loop
         self._deaths = [0] * number
         self._processes: list[_Process] = []
         self._dead: list[_Process] = []
@@ -59,20 +70,24 @@ class Clients:
             self._processes = [self._process(client) for client in range(number)]
             self._sends: list[Send] = [process.call for process in self._processes]
         else:
-            self._sends = [self._guarded(self._host(client).start(), send) for client in range(number)]
+            self._sends = [self._guarded(client, self._start(client), send) for client in range(number)]
 
     def _host(self, client: int) -> Host:
         return self._hosts[client // self._per_host]
 
-    def _guarded(self, place: Place, send: Send) -> Send:
-        """Make the policies of one process; names are its own if it has a host with others."""
-        with place.here(), registry.isolated() if self._per_host > 1 else nullcontext():
-            return self._guard(send)
+    def _start(self, client: int) -> Place:
+        return self._host(client).start(self._store, client)
+
+    def _guarded(self, client: int, place: Place, send: Send) -> Send:
+        """Make the policies of one process; names are its own if clients are processes."""
+        with place.here(), registry.isolated() if self._are_processes else nullcontext():
+            return self._guard(client, place, send)
 
     def _process(self, client: int) -> _Process:
-        host = self._host(client)
-        place = host.start()
-        return _Process(self._loop, self._send, partial(self._guarded, place), partial(host.bury, place))
+        host, place = self._host(client), self._start(client)
+        return _Process(
+            self._loop, self._send, partial(self._guarded, client, place), place.die, partial(host.bury, place)
+        )
 
     def sends(self, priority: str | None) -> list[Send]:
         """Return for each client the function that makes a call of this priority; deaths change the list in place."""
@@ -132,9 +147,17 @@ class _Process:
     others have found the process dead.
     """
 
-    def __init__(self, loop: EventLoop, send: Send, guard: Guard, bury: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        loop: EventLoop,
+        send: Send,
+        guard: Callable[[Send], Send],
+        die: Callable[[], None],
+        bury: Callable[[], None],
+    ) -> None:
         self._loop = loop
         self._send = send
+        self._die = die
         self._bury = bury
         self._guarded = guard(self._attempt)
         self._is_alive = True
@@ -157,10 +180,10 @@ class _Process:
         finally:
             del self._calls[task]
 
-    async def _attempt(self, request: Request) -> None:
+    async def _attempt(self, request: Request, number: int | None = None) -> None:
         try:
             if self._is_alive:
-                await self._send(request)
+                await self._send(request, number)
                 return
         except (Exception, asyncio.CancelledError):
             if self._is_alive:
@@ -178,6 +201,7 @@ class _Process:
     def die(self) -> None:
         """End all calls: callers and callee see closed connections."""
         self._is_alive = False
+        self._die()
         for task in list(self._calls):
             task.cancel()
         self._loop.at(self._loop.now + round(FOUND_DEAD * 1e9), self.find)

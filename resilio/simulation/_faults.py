@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 import attrs
 
 from resilio._options.fields import option
-from resilio._options.validators import choice, fraction, number, positive_int, reject, seconds
+from resilio._options.validators import choice, fraction, number, reject, seconds
+from resilio.simulation._checks import names, numbers_of
 
-__all__ = ["Cold", "Delay", "Errors", "Fault", "Kill", "Outage", "Shrink", "Slow", "Surge"]
+__all__ = ["AtServers", "Cold", "Delay", "Errors", "Fault", "Kill", "Outage", "Shrink", "Slow", "Surge"]
 
 _MODES = ("refuse", "error", "hang", "buffer")
-
-
-def _numbers_of(what: str) -> Callable[[str, object], tuple[int, ...] | None]:
-    """Return a check of the replicas or clients of a fault: None for all, an index, or several."""
-
-    def check(name: str, value: object) -> tuple[int, ...] | None:
-        if value is None:
-            return None
-        values = value if isinstance(value, (tuple, list)) else (value,)
-        if not values:
-            reject(name, value, f"the number of a {what}, from 0, a list of such, or None for all")
-        return tuple(positive_int(name, each, zero_ok=True) for each in values)
-
-    return check
 
 
 @attrs.frozen(kw_only=True)
@@ -50,16 +37,27 @@ class Fault:
 
 
 @attrs.frozen(kw_only=True)
-class _AtServers(Fault):
-    replicas: int | Sequence[int] | None = option(_numbers_of("replica"), default=None)
+class AtServers(Fault):
+    """
+    Base of the faults of servers.
 
-    def hits(self, replica: int) -> bool:
-        """Return True if the fault affects the replica with this index."""
-        return self.replicas is None or replica in cast("tuple[int, ...]", self.replicas)
+    Args:
+        replicas: Indexes of the affected replicas, from 0; None for all.
+
+        zones: Names of the affected zones; None for all. With both, replicas in these zones are affected.
+    """
+
+    replicas: int | Sequence[int] | None = option(numbers_of("replica"), default=None)
+    zones: str | Sequence[str] | None = option(names, default=None)
+
+    def hits(self, replica: int, zone: str | None) -> bool:
+        """Return True if the fault affects the replica with this index, in this zone."""
+        of_zone = self.zones is None or (zone is not None and zone in self.zones)
+        return of_zone and (self.replicas is None or replica in cast("tuple[int, ...]", self.replicas))
 
 
 @attrs.frozen(kw_only=True)
-class Slow(_AtServers):
+class Slow(AtServers):
     """
     Work begun during the fault takes `factor` times as long.
 
@@ -67,13 +65,15 @@ class Slow(_AtServers):
         factor: > 0; 10 leaves a tenth of the capacity.
 
         replicas: Indexes of the affected replicas, from 0; None for all.
+
+        zones: Names of the affected zones; None for all.
     """
 
     factor: float = option(number, low=0.0, high=1e6, open_low=True)
 
 
 @attrs.frozen(kw_only=True)
-class Cold(_AtServers):
+class Cold(AtServers):
     """
     Speed drops to `start` times the usual one and rises steadily until the end, as when caches fill.
 
@@ -81,13 +81,15 @@ class Cold(_AtServers):
         start: The share of the usual speed at the beginning, in (0, 1].
 
         replicas: Indexes of the affected replicas, from 0; None for all.
+
+        zones: Names of the affected zones; None for all.
     """
 
     start: float = option(fraction, default=0.1)
 
 
 @attrs.frozen(kw_only=True)
-class Shrink(_AtServers):
+class Shrink(AtServers):
     """
     Only a share of the workers take on work; busy ones finish their request.
 
@@ -95,13 +97,15 @@ class Shrink(_AtServers):
         share: The share of the workers, in (0, 1]; at least one is left.
 
         replicas: Indexes of the affected replicas, from 0; None for all.
+
+        zones: Names of the affected zones; None for all.
     """
 
     share: float = option(fraction)
 
 
 @attrs.frozen(kw_only=True)
-class Outage(_AtServers):
+class Outage(AtServers):
     """
     Nothing is served.
 
@@ -112,6 +116,8 @@ class Outage(_AtServers):
         latency: Seconds until a caller gets a rejection or an error, >= 0.
 
         replicas: Indexes of the affected replicas, from 0; None for all.
+
+        zones: Names of the affected zones; None for all.
     """
 
     mode: str = option(choice, default="refuse", options=_MODES)
@@ -119,7 +125,7 @@ class Outage(_AtServers):
 
 
 @attrs.frozen(kw_only=True)
-class Errors(_AtServers):
+class Errors(AtServers):
     """
     A share of the requests gets an error (`ServerError`), after the usual work.
 
@@ -127,6 +133,8 @@ class Errors(_AtServers):
         share: The share of the requests, in (0, 1].
 
         replicas: Indexes of the affected replicas, from 0; None for all.
+
+        zones: Names of the affected zones; None for all.
     """
 
     share: float = option(fraction)
@@ -156,7 +164,7 @@ class Kill(Fault):
         clients: Indexes of the clients, from 0; those of one host follow each other. None for all.
     """
 
-    clients: int | Sequence[int] | None = option(_numbers_of("client"), default=None)
+    clients: int | Sequence[int] | None = option(numbers_of("client"), default=None)
 
 
 @attrs.frozen(kw_only=True)

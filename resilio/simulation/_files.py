@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import runpy
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -11,20 +12,27 @@ from typing import Any, cast
 import attrs
 
 from resilio._options.validators import fraction, positive_int, show
-from resilio.simulation import _faults, _laws
+from resilio.simulation import _faults, _laws, _store
 from resilio.simulation._arrivals import Arrivals, Bursty, Poisson, Regular, Trace
 from resilio.simulation._policy_tables import policies
 from resilio.simulation._queues import QUEUES
-from resilio.simulation._scenario import Load, Scenario, Server, Stack
+from resilio.simulation._scenario import Load, Scenario, Stack
+from resilio.simulation._server import Server
 from resilio.simulation._table import ScenarioError, Source, Table
 
 __all__ = ["Plan", "load"]
 
 _PROCESSES: dict[str, type[Any]] = {one.__name__.lower(): one for one in (Bursty, Poisson, Regular, Trace)}
 _LAWS: dict[str, type[Any]] = {name.lower(): vars(_laws)[name] for name in _laws.__all__ if name != "Law"}
-_FAULTS: dict[str, type[Any]] = {name.lower(): vars(_faults)[name] for name in _faults.__all__ if name != "Fault"}
+_NO_KINDS = ("AtServers", "Fault", "OF_STORE", "Store")
+_FAULTS: dict[str, type[Any]] = {
+    re.sub("(?<=.)([A-Z])", r"_\1", name).lower(): vars(module)[name]
+    for module in (_faults, _store)
+    for name in module.__all__
+    if name not in _NO_KINDS
+}
 _TIMES = {"at", "burst", "calm", "deadline", "drop_expired", "duration", "high", "lasts", "latency", "low"} | {
-    *("maximum", "mean", "minimum", "patience", "seconds", "warmup", "window")
+    *("loses", "maximum", "mean", "minimum", "patience", "seconds", "tick", "timeout", "warmup", "window")
 }
 
 
@@ -138,6 +146,8 @@ def _scenario(source: Source, values: dict[str, Any]) -> Scenario:
         "stacks": _stacks(table.table("stacks", table.need("stacks", "the policies to compare"))),
         "faults": [_fault(each) for each in table.tables("faults", table.take("faults", []))],
     }
+    if "store" in table:
+        options["store"] = _stored(table.table("store", table.take("store")))
     options["title"] = table.take("title", source.file.stem)
     for name in ("deadline", "duration"):
         if name not in table:
@@ -237,6 +247,11 @@ def _server(table: Table) -> Server:
         options["network"] = _law(table, "network", table.take("network"))
     _queueing(table, options)
     return cast("Server", _record(Server, table, options))
+
+
+def _stored(table: Table) -> _store.Store:
+    options = {"rtt": _law(table, "rtt", table.take("rtt"))} if "rtt" in table else {}
+    return cast("_store.Store", _record(_store.Store, table, options))
 
 
 def _queueing(table: Table, options: dict[str, Any]) -> None:

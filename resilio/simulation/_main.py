@@ -17,8 +17,8 @@ from typing import Any
 
 import attrs
 
-from resilio._composition.pipeline import PipelineWarning
 from resilio._options.validators import parse_duration, reject
+from resilio._policy.misordered import PipelineWarning
 from resilio.simulation._files import Plan, load
 from resilio.simulation._picture import picture
 from resilio.simulation._report import rows_of, show, sweep_rows

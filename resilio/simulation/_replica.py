@@ -19,7 +19,7 @@ from resilio.simulation._work import ServerBusy, ServerDown, ServerError
 
 if TYPE_CHECKING:
     from resilio.simulation._book import Book
-    from resilio.simulation._scenario import Server
+    from resilio.simulation._server import Server
     from resilio.simulation._wire import Wire
 
 __all__ = ["Guard", "Replica"]
@@ -74,6 +74,7 @@ class Replica(Workers):
             failure=ServerError,
         )
         self.number = number
+        self.zone = server.zone_of(number)
         self._server = server
         self._book = book
         self._condition = Condition(server.workers)

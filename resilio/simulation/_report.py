@@ -61,6 +61,7 @@ _FIGURES: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("requests that reached the server", "arrived", _count),
     ("  into an outage", "in_outage", _count),
     ("  wasted work", "wasted", _count),
+    ("trips to the store", "trips", _count),
 )
 _ALWAYS = {"offered", "success", "goodput", "p50", "p99", "p999", "amplification", "arrived"}
 

@@ -67,6 +67,8 @@ class Outcome:
 
         wasted: Served requests whose caller had given up, or whose answer was too late.
 
+        trips: Exchanges with the store of the clients' fleet, each with all that a process asks.
+
         recovery: Seconds from the end of the last fault until the service recovers: the start of the first window with
             enough good tasks, relative to the time before the first fault (see `Scenario`). None if it never recovers,
             or if no fault ends within the run.
@@ -103,6 +105,7 @@ class Outcome:
     in_outage: int
     served: int
     wasted: int
+    trips: int
     recovery: float | None
     rejections: tuple[tuple[str, str, int], ...]
     failures: tuple[tuple[str, int], ...]
@@ -186,6 +189,7 @@ def outcome_of(scenario: Scenario, book: Book, elapsed: float, ended_early: str 
         in_outage=book.in_outage,
         served=book.done,
         wasted=book.wasted,
+        trips=book.trips,
         recovery=_recovery(scenario, book, elapsed),
         rejections=tuple((who, why, count) for (who, why), count in sorted(book.rejections.items())),
         failures=tuple(sorted(book.failures.items())),

@@ -1,14 +1,24 @@
-"""Load balancing: the choice of a replica for each attempt."""
+"""The choice of a replica for each attempt: a load balancer's, or the client's own."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from random import Random
+from typing import TYPE_CHECKING, Any
 
+from resilio._composition.pipeline import Pipeline
+from resilio._policies.pool.chosen import pool_of
+from resilio._policy.base import Policy
+from resilio.gates import CustomGate
 from resilio.simulation._replica import Replica
+from resilio.simulation._rivals import Rival
 from resilio.simulation._work import Request
 
-__all__ = ["router"]
+if TYPE_CHECKING:
+    from resilio._policies.pool.endpoint import Endpoint
+    from resilio.simulation._tasks import Send
+
+__all__ = ["at_choice", "router"]
 
 Router = Callable[[Request], Replica]
 
@@ -71,3 +81,26 @@ def _two(random: Random) -> Callable[[Sequence[Replica]], Replica]:
 
 
 _CHOICES = {"random": _random, "round_robin": _round_robin, "least": _least, "two": _two}
+
+
+def at_choice(policy: Policy[Any], send: Send) -> Send:
+    """Return what sends an attempt to the replica that this policy of a client chooses; `send` if it chooses none."""
+    if pool_of(policy) is not None:
+
+        async def to_endpoint(request: Request, *, endpoint: Endpoint) -> None:
+            number = endpoint["replica"]
+            request.asked = (*request.asked, number)
+            await send(request, number)
+
+        return to_endpoint
+    if not any(isinstance(each, CustomGate) and isinstance(each.config.gate, Rival) for each in _parts(policy)):
+        return send
+
+    async def to_choice(request: Request) -> None:
+        await send(request, request.asked[-1])
+
+    return to_choice
+
+
+def _parts(policy: Policy[Any]) -> Sequence[Policy[Any]]:
+    return policy.policies if isinstance(policy, Pipeline) else (policy,)

@@ -9,14 +9,15 @@ import attrs
 
 from resilio._context.priority import CLASSES
 from resilio._options.fields import option
-from resilio._options.validators import choice, flag, fraction, positive_int, reject, seconds
+from resilio._options.validators import choice, fraction, positive_int, reject, seconds
 from resilio._policy.base import Policy
 from resilio.simulation._arrivals import Arrivals
-from resilio.simulation._faults import Fault, Kill, Surge
-from resilio.simulation._laws import Law
-from resilio.simulation._queues import QUEUES, Queue
+from resilio.simulation._checks import instance, names, text
+from resilio.simulation._faults import AtServers, Fault, Kill, Surge
+from resilio.simulation._server import Server, block, queue_maker
+from resilio.simulation._store import Partition, Store
 
-__all__ = ["LONGEST", "MOST_CALLS", "Load", "Policies", "Scenario", "Server", "Stack"]
+__all__ = ["LONGEST", "MOST_CALLS", "Load", "Policies", "Scenario", "Stack"]
 
 LONGEST = 30 * 86_400.0
 """Maximum simulated time in seconds."""
@@ -24,29 +25,12 @@ LONGEST = 30 * 86_400.0
 MOST_CALLS = 20_000_000
 """Maximum number of calls of one run, which take minutes of real time."""
 
-BALANCES = ("random", "round_robin", "least", "two", "key")
-
 Policies = Callable[[], Policy[Any] | Sequence[Policy[Any]] | None]
 """Factory of the policies of one client or replica, outermost first."""
 
 
-def _text(name: str, value: object) -> str:
-    if not isinstance(value, str) or not value.strip():
-        reject(name, value, "a text that is not empty", TypeError)
-    return value
-
-
 def _priority(name: str, value: object) -> str | None:
     return None if value is None else choice(name, value, CLASSES)
-
-
-def _a(kind: type, what: str, *, none_ok: bool = False) -> Callable[[str, Any], Any]:
-    def check(name: str, value: Any) -> Any:
-        if not (isinstance(value, kind) or (value is None and none_ok)):
-            reject(name, value, what + (" or None" if none_ok else ""), TypeError)
-        return value
-
-    return check
 
 
 @attrs.frozen(kw_only=True)
@@ -68,70 +52,12 @@ class Load:
         priority: The ambient priority of its calls, as of :func:`resilio.priority`; None: the default.
     """
 
-    arrivals: Arrivals = option(_a(Arrivals, "a process of arrivals, like Poisson(100)"))
-    name: str = option(_text, default="calls")
+    arrivals: Arrivals = option(instance(Arrivals, "a process of arrivals, like Poisson(100)"))
+    name: str = option(text, default="calls")
     calls: int = option(positive_int, default=1, high=1000)
     users: int | None = option(positive_int, none_ok=True, default=None)
     tenants: int | None = option(positive_int, none_ok=True, default=None)
     priority: str | None = option(_priority, default=None)
-
-
-def _queue(name: str, value: Any) -> Callable[[], Queue]:
-    if isinstance(value, str):
-        return QUEUES[choice(name, value, QUEUES)]
-    if not callable(value):
-        reject(name, value, "'fifo', 'lifo', or a function that makes a queue", TypeError)
-    return cast("Callable[[], Queue]", value)
-
-
-@attrs.frozen(kw_only=True)
-class Server:
-    """
-    The service that is called: replicas with workers, each replica with its own queue.
-
-    Args:
-        service: Law of the time that a worker needs for a request.
-
-        workers: Number of concurrent requests of one replica.
-
-        replicas: Number of replicas.
-
-        balance: Choice of the replica for an attempt: "random"; "round_robin"; "least", the one with the fewest
-            requests; "two", the one with fewer requests of two random ones; "key", the one that the request's key
-            belongs to. All but "key" prefer a replica that the request has not been sent to.
-
-        queue: "fifo", "lifo", or a function that makes a queue for each replica.
-
-        max_queued: Maximum number of requests that wait at a replica, further ones get `ServerBusy`; None: unlimited,
-            as sockets are in effect.
-
-        drop_expired: Minimum seconds to the deadline of a request when its turn comes; with less it is not served. 0.0
-            drops expired requests; None serves all.
-
-        stops_cancelled: Whether the server stops working on requests that their callers have given up.
-
-        network: Law of the latency of a message in each direction; None: no time.
-
-        same_size: Probability that a retry or hedge of a request takes the same service time as its first attempt.
-
-        deadlines: Whether the deadline of a request reaches the server, and is ambient around the server's policies.
-    """
-
-    service: Law = option(_a(Law, "a law of times, like Exponential(0.01)"))
-    workers: int = option(positive_int, default=1, high=1_000_000)
-    replicas: int = option(positive_int, default=1, high=10_000)
-    balance: str = option(choice, default="random", options=BALANCES)
-    queue: str | Callable[[], Queue] = option(_queue, default="fifo")
-    max_queued: int | None = option(positive_int, zero_ok=True, none_ok=True, default=None)
-    drop_expired: float | None = option(seconds, zero_ok=True, none_ok=True, default=None)
-    stops_cancelled: bool = option(flag, default=False)
-    network: Law | None = option(_a(Law, "a law of times, like Constant(0.001)", none_ok=True), default=None)
-    same_size: float = option(fraction, zero_ok=True, default=0.0)
-    deadlines: bool = option(flag, default=False)
-
-    def new_queue(self) -> Queue:
-        """Return a queue for a replica."""
-        return cast("Callable[[], Queue]", self.queue)()
 
 
 def _factory(name: str, value: Any) -> Any:
@@ -166,7 +92,7 @@ class Stack:
 
     def __attrs_post_init__(self) -> None:
         if self.queue is not None:
-            _queue("queue", self.queue)
+            queue_maker("queue", self.queue)
 
     def changes(self, server: Server) -> Server:
         """Return the server with this stack's options."""
@@ -194,7 +120,7 @@ def _faults(name: str, value: Any) -> tuple[Fault, ...]:
 def _stacks(name: str, value: Any) -> dict[str, Stack]:
     if not isinstance(value, Mapping) or not value or not all(isinstance(stack, Stack) for stack in value.values()):
         reject(name, value, "a mapping of one or more names to stacks, like {'bare': Stack()}", TypeError)
-    return {_text(f"a name in {name}", key): stack for key, stack in value.items()}
+    return {text(f"a name in {name}", key): stack for key, stack in value.items()}
 
 
 @attrs.frozen(kw_only=True)
@@ -213,12 +139,18 @@ class Scenario:
 
         duration: Seconds for which tasks arrive. Tasks in flight at the end have `deadline` seconds more.
 
-        faults: Faults of the server, the network and the load.
+        faults: Faults of the server, the network, the load, the clients and the store.
+
+        store: What the policies of scope "fleet" are shared through; None: a store as `Store()` makes it. With one, the
+            clients are processes, and a name is one policy of one process, as it is with several clients on a host.
 
         clients: Number of client processes that share the load, each with its own policies.
 
         clients_per_host: Number of those on one host, which share the policies of scope "host"; the last host may have
             fewer.
+
+        client_zones: Names of the zones that the clients are in, which are divided among them in order, like the
+            server's replicas; None: they are in no zone.
 
         patience: Seconds after which a caller gives up; None: it never does.
 
@@ -232,41 +164,44 @@ class Scenario:
     """
 
     load: Load | Sequence[Load] = option(_loads)
-    server: Server = option(_a(Server, "a Server"))
+    server: Server = option(instance(Server, "a Server"))
     stacks: Mapping[str, Stack] = option(_stacks)
     deadline: float = option(seconds, high=86_400.0)
     duration: float = option(seconds, high=LONGEST)
     faults: Sequence[Fault] = option(_faults, default=())
+    store: Store | None = option(instance(Store, "a Store", none_ok=True), default=None)
     clients: int = option(positive_int, default=1, high=100_000)
     clients_per_host: int = option(positive_int, default=1, high=64)
+    client_zones: str | Sequence[str] | None = option(names, default=None)
     patience: float | None = option(seconds, none_ok=True, default=None, high=LONGEST)
     warmup: float = option(seconds, zero_ok=True, default=0.0)
     window: float = option(seconds, default=2.0)
     recovered: float = option(fraction, default=0.95)
-    title: str = option(_text, default="simulation")
+    title: str = option(text, default="simulation")
 
     def __attrs_post_init__(self) -> None:
         if self.warmup >= self.duration:
             reject("warmup", self.warmup, f"less than duration={self.duration:g}")
         if self.clients_per_host > self.clients:
             reject("clients_per_host", self.clients_per_host, f"at most clients={self.clients}")
+        if len(self.client_zones or ()) > self.clients:
+            reject("client_zones", self.client_zones, f"at most clients={self.clients} names")
         expected = self.expected_calls()
         if expected > MOST_CALLS:
             right = f"so short that at most {MOST_CALLS:,} calls are made; {expected:,.0f} would be"
             reject("duration", self.duration, right)
-        names = [load.name for load in self.loads]
+        loads = [load.name for load in self.loads]
         for number, fault in enumerate(self.faults):
-            self._check_fault(f"faults[{number}]", fault, names)
+            self._check_fault(f"faults[{number}]", fault, loads)
 
-    def _check_fault(self, name: str, fault: Fault, names: list[str]) -> None:
+    def _check_fault(self, name: str, fault: Fault, loads: list[str]) -> None:
         if fault.at >= self.duration:
             reject(f"{name}.at", fault.at, f"less than duration={self.duration:g}: it never begins")
-        if isinstance(fault, Surge) and fault.load not in (None, *names):
-            reject(f"{name}.load", fault.load, f"one of {', '.join(map(repr, names))}, or None for all")
-        replicas = getattr(fault, "replicas", None) or ()
-        if any(number >= self.server.replicas for number in replicas):
-            reject(f"{name}.replicas", replicas, f"numbers below the server's replicas={self.server.replicas}")
-        clients = fault.clients if isinstance(fault, Kill) else None
+        if isinstance(fault, Surge) and fault.load not in (None, *loads):
+            reject(f"{name}.load", fault.load, f"one of {', '.join(map(repr, loads))}, or None for all")
+        if isinstance(fault, AtServers):
+            self.server.check_place(name, fault)
+        clients = fault.clients if isinstance(fault, (Kill, Partition)) else None
         if any(number >= self.clients for number in cast("tuple[int, ...]", clients or ())):
             reject(f"{name}.clients", clients, f"numbers below clients={self.clients}")
 
@@ -279,6 +214,10 @@ class Scenario:
     def hosts(self) -> int:
         """Number of hosts with clients."""
         return -(-self.clients // self.clients_per_host)
+
+    def zone_of(self, client: int) -> str | None:
+        """Return the zone of the client with this index, or None."""
+        return block(client, self.clients, cast("tuple[str, ...] | None", self.client_zones))
 
     def expected_calls(self) -> float:
         """Return the mean number of calls of all tasks: without retries and hedges, and with surges."""

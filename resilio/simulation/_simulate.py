@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import attrs
 
 from resilio import registry
+from resilio._context.time_of_day import begin_virtual
 from resilio._native import clock
 from resilio._native.simulation import BEGIN_NS, StandstillError
 from resilio._options.validators import positive_int
@@ -95,6 +96,7 @@ def simulate(scenario: Scenario, *, seed: int = 1, progress: Report | None = Non
 def _run(scenario: Scenario, stack: Stack, seed: int, watch: _Watch) -> Outcome:
     with virtual_time(), registry.isolated(), seeded(seed), _no_garbage():
         clock.set_virtual(BEGIN_NS)
+        begin_virtual(BEGIN_NS)
         world = watch.world = World(scenario, stack, seed)
         ended_early = None
         try:

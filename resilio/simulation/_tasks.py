@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Send", "Tasks"]
 
-Send = Callable[[Request], Coroutine[Any, Any, None]]
+Send = Callable[..., Coroutine[Any, Any, None]]
+"""Function of a request that makes a call, or an attempt: then also of the replica that a client chose."""
 
 
 class Tasks(Source):

@@ -15,12 +15,16 @@ from resilio._policy.base import Policy
 from resilio.simulation._book import Book
 from resilio.simulation._clients import Clients
 from resilio.simulation._faults import Delay, Fault, Kill, Surge
-from resilio.simulation._hosts import Host
+from resilio.simulation._hosts import Host, Place
+from resilio.simulation._place import ClientPlace, made_at
 from resilio.simulation._replica import Replica
-from resilio.simulation._route import router
+from resilio.simulation._route import at_choice, router
 from resilio.simulation._scenario import Load, Policies, Scenario, Stack
+from resilio.simulation._store import OF_STORE, Failover, Partition, Store
+from resilio.simulation._stores import SimulatedStore
 from resilio.simulation._tasks import Send, Tasks
 from resilio.simulation._wire import Wire
+from resilio.simulation._work import ServerDown
 
 __all__ = ["World"]
 
@@ -46,6 +50,7 @@ class World:
         self._scenario = scenario
         self._seed = seed
         self._wire = self._network()
+        self._store = self._shared_store()
         self._add_replicas(stack)
         self._add_loads(stack)
 
@@ -57,6 +62,11 @@ class World:
         if law is None and not any(isinstance(fault, Delay) for fault in self._scenario.faults):
             return None
         return Wire(self.loop, law, self._random("network"))
+
+    def _shared_store(self) -> SimulatedStore:
+        journal = max((each.loses for each in self._scenario.faults if isinstance(each, Failover)), default=0.0)
+        record = Store() if self._scenario.store is None else self._scenario.store
+        return SimulatedStore(record, self.loop, self._random("store"), journal)
 
     def _unexpected(self, context: dict[str, Any]) -> None:
         error = context.get("exception")
@@ -73,13 +83,36 @@ class World:
     def _add_loads(self, stack: Stack) -> None:
         send = _sender(self.replicas, self._wire, self._scenario, self._random("route"))
         scenario, mortal = self._scenario, any(isinstance(fault, Kill) for fault in self._scenario.faults)
-        guard = partial(_guarded, stack.client)
-        self._clients = Clients(scenario.clients, scenario.clients_per_host, guard, send, self.loop, mortal=mortal)
+        guard = partial(self._guarded, stack.client)
+        self._clients = Clients(scenario, self._store, guard, send, mortal=mortal)
         for load in scenario.loads:
             sends = self._clients.sends(load.priority)
             times = load.arrivals.times(self._random(f"arrivals of {load.name}"), self._surges(load))
             owners = self._random(f"owners of {load.name}")
             self.loads.append(Tasks(scenario, load, self.loop, self.book, sends, times, owners))
+
+    def _guarded(self, policies: Policies | None, client: int, at: Place, send: Send) -> Send:
+        """Make the policies of one client, and put them around its attempts."""
+        scenario = self._scenario
+        place = ClientPlace(scenario.server, scenario.zone_of(client), self._random(f"choices of client {client}"))
+        with made_at(place):
+            policy = _one(policies)
+        reaching = self._partitioned(client, send)
+        return reaching if policy is None else at.watched(policy(at_choice(policy, at.watched(reaching))))
+
+    def _partitioned(self, client: int, send: Send) -> Send:
+        """Return a function that makes an attempt, and fails while a partition is between the client and the server."""
+        cuts = [each for each in self._scenario.faults if isinstance(each, Partition) and each.keeps(client, "server")]
+        if not cuts:
+            return send
+
+        async def attempt(request: Request, number: int | None = None) -> None:
+            now = self.loop.elapsed
+            if any(cut.at <= now < cut.end for cut in cuts):
+                raise ServerDown("a partition is between this client and the server")
+            await send(request, number)
+
+        return attempt
 
     def _surges(self, load: Load) -> Callable[[float], float]:
         surges = [each for each in self._scenario.faults if isinstance(each, Surge) and each.load in (None, load.name)]
@@ -113,6 +146,7 @@ class World:
 
     def close(self) -> None:
         """Count the tasks that have not ended, and end them."""
+        self.book.trips = self._store.trips
         self._clients.close()
         for load in self.loads:
             load.finish()
@@ -124,6 +158,8 @@ class World:
     def _begin(self, fault: Fault) -> None:
         if isinstance(fault, Delay) and self._wire is not None:
             self._wire.extra += fault.seconds
+        if isinstance(fault, OF_STORE):
+            self._store.begin(fault)
         for replica in self._hit(fault):
             replica.begin(fault)
         for client in self._killed(fault):
@@ -132,6 +168,8 @@ class World:
     def _end(self, fault: Fault) -> None:
         if isinstance(fault, Delay) and self._wire is not None:
             self._wire.extra -= fault.seconds
+        if isinstance(fault, OF_STORE):
+            self._store.end(fault)
         for replica in self._hit(fault):
             replica.end(fault)
         for client in self._killed(fault):
@@ -139,7 +177,7 @@ class World:
 
     def _hit(self, fault: Fault) -> list[Replica]:
         hits: Any = getattr(fault, "hits", None)
-        return [] if hits is None else [replica for replica in self.replicas if hits(replica.number)]
+        return [] if hits is None else [replica for replica in self.replicas if hits(replica.number, replica.zone)]
 
     def _killed(self, fault: Fault) -> Sequence[int]:
         if not isinstance(fault, Kill):
@@ -155,8 +193,8 @@ def _sender(replicas: list[Replica], wire: Wire | None, scenario: Scenario, rand
     """Return the function that makes one attempt, which the clients' policies guard."""
     route = router(scenario.server.balance, replicas, random)
 
-    async def send(request: Request) -> None:
-        replica = route(request)
+    async def send(request: Request, number: int | None = None) -> None:
+        replica = route(request) if number is None else replicas[number]
         job = replica.attempt(request)
         try:
             await job.answer
@@ -177,8 +215,3 @@ def _one(policies: Policies | None) -> Policy[Any] | None:
     if made is None or isinstance(made, Policy):
         return made
     return made[0] if len(made) == 1 else pipeline(*made) if made else None
-
-
-def _guarded(policies: Policies | None, send: Send) -> Send:
-    policy = _one(policies)
-    return send if policy is None else policy(send)

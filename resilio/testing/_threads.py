@@ -2,7 +2,8 @@
 Classification of other threads, so that virtual time stands still while real work is in progress.
 
 A thread is *busy* while it runs code, and *waiting* while it is blocked: for virtual time, or in the standard library
-(a lock, a queue, a socket). Idle workers of pools are left out. A thread waits for virtual time as long as the lock
+(a lock, a queue, a socket). Idle workers of pools are left out, and the native thread that looks after shared memory:
+no caller waits for it. A thread waits for virtual time as long as the lock
 that wakes it is held, whatever it runs meanwhile. Of each other thread the innermost frame decides; on Linux also the
 kernel's state, which shows a thread that was woken but has no processor yet.
 """
@@ -100,13 +101,19 @@ def _classified(
     threads = threading.enumerate()
     frames = _frames()
     waits = _waits(parked)  # after the threads: what has woken one of them in between is among them
-    me = threading.get_ident()
+    left_out = {threading.get_ident(), _housekeeper(), *ignore}
     for thread in threads:
         ident = thread.ident
-        if ident == me or ident in ignore:
+        if ident in left_out:
             continue
         # Without an identifier it is being started, by a thread that looks blocked until the first step of this one.
         yield thread, "busy" if ident is None else waits.get(ident) or _kind(thread, frames.get(ident))
+
+
+def _housekeeper() -> int:
+    """Return the identifier of the native thread that looks after shared memory; 0: nothing is shared."""
+    shared = sys.modules.get("resilio._native.shared")
+    return 0 if shared is None else int(shared.housekeeper())
 
 
 def _waits(parked: Parked) -> dict[int, str]:

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from typing import Protocol
 
 from resilio._backends import threads
+from resilio._context.time_of_day import begin_virtual
 from resilio._native import clock
 from resilio._support.after_fork import free_lock
 from resilio.testing._threads import Watch, idle_workers
@@ -52,6 +53,7 @@ class Timeline:
         self._lock = threading.RLock()
         free_lock(self, "_lock")
         clock.set_virtual(self._base_ns)
+        begin_virtual(self._base_ns)
 
     @property
     def now(self) -> float:

@@ -197,9 +197,10 @@ def virtual_time(*, patience: Time = 30.0) -> Iterator[VirtualTime]:
 def _share_alone(*, on: bool) -> None:
     """Let policies that are shared be this process's own while its time is, which others do not have."""
     set_private("virtual time", on=on)
-    sharing = sys.modules.get("resilio.sharing._host")
-    if sharing is not None:
-        sharing.move_all()
+    for room in ("_host", "_fleet.fleet"):
+        sharing = sys.modules.get(f"resilio.sharing.{room}")
+        if sharing is not None:
+            sharing.move_all()
 
 
 def _after_fork() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from resilio import registry
-from resilio._options.scope import set_private
+from resilio._options.scope import fleets, set_private
 from resilio._registry import names
 from resilio.testing._leaks import assert_no_leaks
 from resilio.testing._recorder import RecordedEvents, record_events
@@ -45,9 +45,11 @@ def _resilio_reset(request: pytest.FixtureRequest) -> Iterator[None]:
     if not request.config.getini("resilio_reset"):
         yield
         return
-    known = dict(_hosts())
+    known, known_fleets = dict(_hosts()), set(fleets)
     with registry.isolated():
         yield
+    if fleets:
+        sys.modules["resilio.sharing._fleet.fleet"].start_over(known_fleets)
     if _hosts() or known:
         sys.modules["resilio.sharing._host"].start_over(known)
     for policy in names.everything():  # budgets too: tokens spent in one test would be missing in the next

@@ -43,6 +43,10 @@
  * If the host shares it (shared/budget.h), savings and reserve are the host's. `balance` is then this worker's debt, 0 or
  * below: each worker lends to its own calls, and pays back before it saves. Prices go by what the worker itself has seen.
  *
+ * If a fleet shares it, the reserve is one for all its hosts: a withdrawal from it takes a token of the fleet's rate too,
+ * which is leased as that of a rate limit (shared/lease.h). What a success here has earned is not asked for: the savings,
+ * and the reserve without a gap while the dependency is well.
+ *
  * A clock that goes backwards decays nothing. No Python.h; the owner locks.
  */
 #ifndef RS_BUDGET_H
@@ -50,6 +54,7 @@
 #include <math.h>
 #include <stdint.h>
 #include "shared/budget.h"
+#include "shared/rates.h"
 
 #define RS_BUDGET_ONE INT64_C(1000000000)      /* a withdrawal */
 #define RS_BUDGET_ASKED_FOR INT64_C(250000000) /* a withdrawal for a Retry-After of up to a second */
@@ -81,6 +86,7 @@ typedef struct rs_budget_of_host {
 
 typedef struct rs_budget {
     rs_budget_of_host *host; /* NULL: the process's own */
+    rs_host_rates *fleet;    /* the reserve of a fleet, one rate; NULL: none */
     int64_t balance;         /* up to cap; below 0: a debt to calls in flight */
     int64_t ratio;           /* of a deposit */
     int64_t cap;
@@ -238,6 +244,19 @@ static inline void rs_budget_deposit(rs_budget *b, int64_t now_ns)
     b->deposits++;
 }
 
+/* Take a token of the fleet's reserve, and return 1; without a fleet there is always one. */
+static inline int rs_budget_ask_fleet(rs_budget *b, int64_t now_ns)
+{
+    const int64_t cost = RS_TOKEN_MILLIONTHS;
+    if (b->fleet == NULL)
+        return 1;
+    rs_member_owner(b->fleet->member);
+    if (rs_rates_take(b->fleet, now_ns, &cost))
+        return 1;
+    rs_rates_miss(b->fleet, &cost);
+    return 0;
+}
+
 /* Take the reserve and return 1 if a success has armed it and the last withdrawal is a gap ago; *well* waives the gap.
  * Otherwise return 0. After the clock stepped back the gap begins anew now, since the old time may be years ahead. */
 static inline int rs_budget_take_reserve(rs_budget *b, int64_t now_ns, int well)
@@ -246,11 +265,30 @@ static inline int rs_budget_take_reserve(rs_budget *b, int64_t now_ns, int well)
         return 0;
     if (now_ns < b->reserve_ns)
         b->reserve_ns = now_ns;
-    if (!well && now_ns - b->reserve_ns < b->reserve_gap_ns)
+    if (!well && (now_ns - b->reserve_ns < b->reserve_gap_ns || !rs_budget_ask_fleet(b, now_ns)))
         return 0;
     b->armed = 0;
     b->reserved++;
     return 1;
+}
+
+/* The same of the host's reserve. */
+static inline int rs_budget_take_reserve_of_host(rs_budget *b, int64_t now_ns, int well)
+{
+    rs_budget_of_host *host = b->host;
+    uint32_t tick = rs_savings_tick(host->now_ns, RS_SAVINGS_TICK_NS);
+    int asks = b->fleet != NULL && !well;
+    if (asks && !rs_reserve_is_there(&host->rule, rs_atomic_load(&host->cell->reserve), tick, 0))
+        return 0;
+    if (asks && !rs_budget_ask_fleet(b, now_ns))
+        return 0;
+    if (rs_reserve_take(host->cell, &host->rule, host->now_ns, well)) {
+        b->reserved++;
+        return 1;
+    }
+    if (asks) /* another worker was faster */
+        rs_rates_give_back(b->fleet, 0, now_ns, RS_TOKEN_MILLIONTHS);
+    return 0;
 }
 
 /* Pay *price* from the host's savings, and what they lack by a debt of at most *room*, unless they are *mute*; or from
@@ -264,12 +302,9 @@ static inline int rs_budget_take_shared(rs_budget *b, int64_t now_ns, int64_t pr
     if (taken >= 0) {
         b->balance -= price - taken;
         rs_reserve_note(host->cell, host->now_ns);
+        return 1;
     }
-    else if (rs_reserve_take(host->cell, &host->rule, host->now_ns, well))
-        b->reserved++;
-    else
-        return 0;
-    return 1;
+    return rs_budget_take_reserve_of_host(b, now_ns, well);
 }
 
 /* Withdraw *price* and return 1, or return 0. *lenders*: calls in flight; *quick*: the caller's

@@ -38,6 +38,25 @@ typedef enum {
     RS_RULE_DOUBT = 3    /* answers that are neither success nor failure of this policy: ignored */
 } rs_rule;
 
+/* The choice of a pool's endpoint for one attempt: what the engine knows of the call, and what the pool has answered.
+   A place is the index of an endpoint in its pool, and a bit in these masks. */
+typedef struct rs_choice {
+    uint64_t tried;    /* where earlier attempts of the call have been: chosen last */
+    uint64_t rejected; /* whose gates have rejected this attempt: not chosen */
+    uint64_t queues;   /* of these, where it may wait */
+    uint64_t failed;   /* with asks: one of these must have failed; 0: one has */
+    int64_t now_ns;
+    int16_t stage; /* the pool's first stage; -1: none reached yet */
+    int16_t level; /* the rank of the level chosen for this attempt; -1: none yet */
+    int8_t place;  /* answer: the one chosen; -1: none is left */
+    uint8_t waits; /* all others have rejected it: it may wait */
+    uint8_t hedge; /* a copy of a call in flight */
+    uint8_t asks;  /* chooses nothing: place is not -1 if a further attempt would go where none has been */
+} rs_choice;
+#define RS_MOST_PLACES 64
+#define RS_SEAT 255       /* the span of a gate that a pool's first stage resolves to */
+#define RS_ALL_REJECTED 2 /* of a pool's first stage: index of its reason for that */
+
 /* The call as its gates see it. */
 typedef struct rs_request {
     PyObject *const *args; /* as in vectorcall: nargs positional, then the keyword values */
@@ -51,7 +70,12 @@ typedef struct rs_request {
     PyObject *func;      /* the function to call, borrowed; NULL: a permit only */
     /* Where a strategy may store a copy of the caller's context, owned by the call; NULL: nowhere. */
     PyObject **context;
+    rs_choice *choice; /* for `resolve` of a pool's first stage only */
 } rs_request;
+
+/* Which callers have one state together. */
+typedef enum { RS_OF_PROCESS = 0, RS_OF_HOST = 1, RS_OF_FLEET = 2 } rs_scope;
+static const char *const RS_SCOPES[] = {"process", "host", "fleet"};
 
 /* Why a gate rejected the call; filled by the gate with REJECTED. */
 typedef struct rs_rejection {
@@ -59,6 +83,7 @@ typedef struct rs_rejection {
     double measured; /* in the unit of limit; NaN: nothing to report */
     double limit;
     int64_t retry_after_ns; /* > 0, or -1 if unknown */
+    rs_scope scope;         /* set by core: whose the state is that rejects, see `is_shared` */
 } rs_rejection;
 #define RS_WOULD_BLOCK -1         /* waiting would block this thread's event loop, or the queue is a parent process's */
 #define RS_OUT_OF_TIME_TO_WAIT -2 /* "deadline"; measured: seconds needed (NaN: it has passed); limit: seconds left */
@@ -83,12 +108,16 @@ typedef struct rs_gate_ops {
     void (*leave)(rs_gate *, rs_slot *);
     const struct rs_strategy_ops *strategy; /* strategy.h; NULL: a gate */
     /* The gate for this call, and a new reference to its keeper, or to itself if it has none. NULL: the gate
-       itself. *before*: the gate of the stage before in this run, or NULL. Before `prepare`, without the lock;
-       may call Python; never fails. */
+       itself. *before*: the gate of the stage before in this run, of a pool's later stages that of the first, or NULL.
+       Before `prepare`, without the lock; may call Python; never fails. */
     rs_gate *(*resolve)(rs_gate *, const rs_request *, rs_gate *before);
     int (*pristine)(rs_gate *, int64_t now_ns); /* 1: equals a new gate, counters aside; NULL: never */
     int segment; /* rs_segment of a wait here; of a strategy: of its own calls and awaits. 0: a queue, its own work */
+    /* The share of calls, 0 to 1, that pass *now_ns*; *until_ns*: when that may change by itself. NULL: all. Lock held. */
+    double (*share)(rs_gate *, int64_t now_ns, int64_t *until_ns);
     const struct rs_gate_ops *kept; /* the ops of which these are a copy with another `resolve`; or NULL */
+    /* After a rejection: the rs_scope of the state that rejects; NULL: the process's. Lock held. */
+    int (*is_shared)(const rs_gate *);
 } rs_gate_ops;
 
 /* A state change, recorded by the gate under its lock with rs_gate_change, delivered by core outside. */
@@ -120,12 +149,15 @@ struct rs_gate {
     PyObject *judge_value;  /* callable(result) -> Outcome | int, or NULL: success */
     /* The same in a client's pipeline, which knows what may be replayed; or NULL. */
     PyObject *replay_error, *replay_value;
-    /* callable(gate, subject), after a failure that changed the state; subject: error or value; or NULL. */
+    /* callable(gate, subject), after a failure that changed the state, of a pool's seat after any failure; subject: error
+       or value; or NULL. */
     PyObject *on_trip;
     PyObject *weakrefs;
+    struct rs_warden *warden;       /* of the pool whose endpoint it belongs to; or NULL */
     PyObject *entry;                /* of a keyed policy: the entry whose key this gate serves; or NULL */
     rs_gate *prev, *next;           /* all live gates, for fork */
     uint8_t error_rule, value_rule; /* rs_rule */
+    uint8_t span;                   /* of a pool's first stage: the number of its stages; RS_SEAT; otherwise 0 */
     uint8_t timeless;               /* RS_NO_START, RS_NO_LATENCY: clock readings that it does not need */
     rs_lock lock;
     rs_waiter *woken; /* to wake once the lock is released: rs_gate_wake in waiters.h pushes, core pops */
@@ -141,6 +173,14 @@ struct rs_gate {
     uint64_t rejected[RS_REJECTIONS]; /* counters.rejected by reason: RS_REJECTED_AT */
     rs_histogram latency;             /* successes and failures */
 };
+/* Whom a gate asks before statistics let it reject all calls: a pool keeps enough of its endpoints. */
+typedef struct rs_warden {
+    int (*may_eject)(struct rs_warden *); /* the lock of the gate is held */
+} rs_warden;
+static inline int rs_gate_may_eject(const rs_gate *gate)
+{
+    return gate->warden == NULL || gate->warden->may_eject(gate->warden);
+}
 #define RS_REJECTED_AT(reason) ((reason) + 2 < 0 || (reason) >= RS_REASONS ? 1 : (reason) + 2)
 #define RS_NO_START 1u   /* `admit` and the slot may get 0 for the time */
 #define RS_NO_LATENCY 2u /* no latency is recorded, `settle` may get 0 for the time */
@@ -152,6 +192,12 @@ struct rs_gate {
 #define RS_LISTEN_HEDGE_WON 32u
 #define RS_LISTEN_LIMIT 64u
 
+/* A call begins or ends. Lock held; a pool reads the number without it. */
+static inline void rs_gate_inflight(rs_gate *gate, int64_t change)
+{
+    __atomic_store_n(&gate->counters.inflight, gate->counters.inflight + change, __ATOMIC_RELAXED);
+}
+
 /* Return 1 if this call is enforced. Lock held. */
 static inline int rs_gate_enforced(rs_gate *gate)
 {
@@ -162,11 +208,12 @@ static inline int rs_gate_enforced(rs_gate *gate)
     return gate->enforce_credit < before; /* wrapped: this call is in the share */
 }
 
-/* Count a rejection. Lock held. */
-static inline void rs_gate_count_rejection(rs_gate *gate, int reason)
+/* Count a rejection, and note whose state rejects. Lock held. */
+static inline void rs_gate_count_rejection(rs_gate *gate, rs_rejection *why)
 {
     gate->counters.rejected++;
-    gate->rejected[RS_REJECTED_AT(reason)]++;
+    gate->rejected[RS_REJECTED_AT(why->reason)]++;
+    why->scope = gate->ops->is_shared != NULL ? (rs_scope)gate->ops->is_shared(gate) : RS_OF_PROCESS;
 }
 
 static inline void rs_counters_add(rs_counters *into, const rs_counters *of)

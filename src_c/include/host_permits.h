@@ -1,4 +1,4 @@
-/* What a gate adds to its own count and queue if its permits are the host's (shared/hold.h).
+/* What a gate adds to its own count and queue if its permits are the host's (shared/hold.h), or a fleet's (shared/slots.h).
  *
  * A permit that another worker gives back wakes no call here. So one waiter of each worker, the asker, is polled after
  * 0.5, 1, 2 and then every 4 ms, and asks for all calls that wait here. Their order is kept; between workers it is
@@ -9,7 +9,7 @@
  */
 #ifndef RS_HOST_PERMITS_H
 #define RS_HOST_PERMITS_H
-#include "shared/hold.h"
+#include "shared/slots.h"
 #include "waiters.h"
 #include <stdlib.h>
 
@@ -92,6 +92,16 @@ static inline void rs_host_give(rs_host *host, int64_t used)
 {
     if ((int64_t)host->hold.held > used)
         rs_hold_give(&host->hold, (uint32_t)((int64_t)host->hold.held - used));
+}
+
+/* The same of a fleet's slots. */
+static inline int64_t rs_host_take_slots(rs_host *host, rs_slots *cell, int64_t now_ns, int64_t used, int64_t wanted)
+{
+    rs_hold *hold = &host->hold;
+    if (rs_hold_owner(hold) == 0)
+        return -1;
+    rs_host_give(host, used); /* of a call that has just ended: the allotment may have shrunk */
+    return wanted > hold->room ? 0 : rs_slots_take(cell, hold, now_ns, (uint32_t)wanted);
 }
 
 /* 1: leave returned permits to the calls of other workers. */

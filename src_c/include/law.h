@@ -85,13 +85,20 @@ static inline double rs_law_within(double value, double low, double high)
     return value < low ? low : value > high ? high : value;
 }
 
+/* The limit that lets *queue* square roots of the knee wait, and allows for its error. */
+static inline double rs_law_above(const rs_law *law, double queue)
+{
+    double error = law->doubt * law->knee;
+    return law->knee + sqrt(queue * queue * law->knee + error * error);
+}
+
 static inline void rs_law_set_knee(rs_law *law, double knee)
 {
     law->knee = knee = rs_law_within(knee, 1, 2 * law->ceiling);
     law->root = sqrt(knee); /* 1e-6: a whole number stays one, rounded down */
-    double sure = knee * (1 + law->doubt), shortest = law->queued ? RS_LAW_QUEUED : RS_LAW_LEAST;
-    law->least = rs_law_min(sure + RS_LAW_LEAST * law->root, shortest * knee) + 1e-6;
-    law->most = law->queued ? law->least : rs_law_min(sure + RS_LAW_MOST * law->root, RS_LAW_LONGEST * knee);
+    double shortest = law->queued ? RS_LAW_QUEUED : RS_LAW_LEAST;
+    law->least = rs_law_min(rs_law_above(law, RS_LAW_LEAST), shortest * knee) + 1e-6;
+    law->most = law->queued ? law->least : rs_law_min(rs_law_above(law, RS_LAW_MOST), RS_LAW_LONGEST * knee);
 }
 
 /* The knee whose least limit is *limit*, without doubt. */

@@ -11,7 +11,8 @@
  * block.
  *
  * The doubt. With a heavy tail even the mean of 200 calls is a guess. A limit above the knee costs a little wait, one
- * below it costs capacity, so one standard error of the knee is added to the limit.
+ * below it costs capacity, so the limit also covers one standard error of the knee. The error has nothing to do with
+ * how calls come, which the queue is for. So the two add up as errors do: by their squares.
  *
  * The queue. A slot above the knee sometimes keeps a worker busy, and makes calls wait. `target` follows the gradient
  * of idleness + W * wait, in shares of the workers and in service times, while the limit holds calls back. It stays
@@ -38,7 +39,7 @@
 #include "law_guard.h"
 #include "law_rise.h"
 
-#define RS_LAW_DOUBT 0.5         /* of the knee: the most that doubt adds */
+#define RS_LAW_DOUBT 0.5         /* of the knee: the highest doubt */
 #define RS_LAW_WAIT 0.01         /* W: cost of a service time of waiting, in workers' idleness */
 #define RS_LAW_GAIN 0.15         /* step of the target a call, in square roots of the knee */
 #define RS_LAW_HELD 0.02         /* share of calls that meet the limit, for a full step */

@@ -12,6 +12,7 @@ typedef struct rs_pipeline {
     uint8_t timed;       /* some strategies have timers */
     uint8_t placed;      /* some strategies need the kind of event loop */
     uint8_t timeless;    /* all of them are RS_NO_START */
+    int8_t pool;         /* the first stage of its pool; -1: there is none */
     uint8_t used;        /* of a keyed policy: it was looked up recently. Kept here since a
                                        look-up counts a reference: another cache line would cost another
                                        wait, for each look-up among many keys */

@@ -95,9 +95,12 @@ typedef struct rs_slot {
             };
             uint32_t before; /* as of every strategy; RS_OF_STREAM: the union is `one_shot` */
         } fallback;
+        struct RS_OF_SLOT rs_of_seat {
+            uint8_t place; /* of the endpoint in its pool */
+        } seat;
     };
     uint8_t state;       /* rs_slot_state */
-    uint8_t flags;       /* RS_RESOLVED, RS_TO_UNDO, RS_LEFT, RS_ASKS; 0 before `prepare` unless resolved */
+    uint8_t flags;       /* RS_RESOLVED to RS_PROBES; 0 before `prepare` unless resolved */
     int64_t admitted_ns; /* set by core */
     int64_t first_ns;    /* first item of a stream, 0 if none; set by core */
     int64_t wake_ns;     /* with WAIT: latest time to poll, RS_NEVER for no limit; set by the gate */
@@ -109,6 +112,7 @@ typedef struct rs_slot {
 #define RS_TO_UNDO 2u /* call `leave` though `extra` is NULL; set by `prepare`, cleared by a gate's `admit` */
 #define RS_LEFT 4u    /* ignored because the caller left: cancelled from outside, or out of time; set by core */
 #define RS_ASKS 8u    /* with WAIT: `wake_ns` is when to ask again, and the wait ends at the waiter's `deadline_ns` */
+#define RS_PROBES 16u /* of a breaker: this call is the probe of its fleet */
 #define RS_OF_STREAM UINT32_MAX
 
 _Static_assert(sizeof(void *) != 8 || sizeof(rs_slot) == 72, "a slot is nine words");

@@ -15,6 +15,8 @@ typedef struct rs_span {
     int64_t since_ns;       /* when its first call ended */
     uint32_t first, last;   /* numbers */
     uint32_t ended, failed; /* of the calls from `first` on */
+    uint32_t beyond;        /* of the calls after `last`, those that have ended without evidence */
+    uint32_t farthest;      /* the number of the latest of these */
     uint32_t on;
 } rs_span;
 
@@ -38,6 +40,22 @@ static inline void rs_span_add(rs_span *span, uint32_t number, int failed)
         span->last = number;
     span->ended++;
     span->failed += failed != 0;
+    if (span->beyond && !rs_span_before(span->last, span->farthest)) {
+        span->ended += span->beyond;
+        span->beyond = 0;
+    }
+}
+
+/* Note a call that has ended without evidence: nothing waits for it. After `last` it makes the span no longer, since the
+ * calls between began after all that has failed; once the span is as long, it counts as ended. */
+static inline void rs_span_pass(rs_span *span, uint32_t number)
+{
+    if (!span->on || !rs_span_before(span->last, number)) {
+        rs_span_add(span, number, 0);
+        return;
+    }
+    if (span->beyond++ == 0 || rs_span_before(span->farthest, number))
+        span->farthest = number;
 }
 
 /* The number of calls that began in it. */

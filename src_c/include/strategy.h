@@ -51,6 +51,7 @@ typedef struct rs_end {
     uint8_t fired;             /* rs_interrupt: this stage alone had the call cancelled */
     uint8_t cancelled;         /* another party has meanwhile had the task cancelled */
     uint8_t place;             /* rs_place */
+    uint8_t untried;           /* a further attempt goes to another endpoint of a pool inside, to which none has been */
     const rs_request *request; /* the call's arguments */
     PyObject *func;            /* the function, borrowed */
 } rs_end;
@@ -68,8 +69,8 @@ typedef struct rs_strategy_ops {
 /* The functions of core for strategies: the capsule resilio._native.core._api. */
 typedef struct rs_core_api {
     /* Ask the gates of a kind in the calls around, innermost first, until *ask* answers other than 0. Strategies run
-     * outside their own call. */
-    int (*outer)(const rs_gate_ops *kind, int (*ask)(rs_gate *, rs_slot *, void *), void *context);
+     * outside their own call. *beyond*, or NULL: set to 1 before those that are asked from inside of a pool's endpoint. */
+    int (*outer)(const rs_gate_ops *kind, int (*ask)(rs_gate *, rs_slot *, void *), void *context, int *beyond);
     /* The nearest stage of this kind outside of *stage* of this call. NULL: there is none. */
     rs_gate *(*outside)(PyObject *call, int stage, const char *kind);
     int64_t (*deadline_ns)(void); /* the ambient deadline, RS_NEVER if there is none */

@@ -40,12 +40,6 @@ from resilio.testing import assert_no_leaks, record_events
 BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 
 
-@pytest.fixture
-def vt(resilio_virtual_time):
-    """Virtual time for the whole test."""
-    return resilio_virtual_time
-
-
 def breakers(**options):
     """A breaker of two failures for each host."""
     return keyed(lambda: circuit_breaker(consecutive=2, open_for=10.0, max_open_for=10.0), **{"key": "host", **options})

@@ -20,12 +20,6 @@ BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 
 
 @pytest.fixture
-def vt(resilio_virtual_time):
-    """Virtual time for the whole test."""
-    return resilio_virtual_time
-
-
-@pytest.fixture
 def other(monkeypatch):
     """Another ambient variable, set in this context."""
     monkeypatch.setattr(variables, "AMBIENT", [*variables.AMBIENT])

@@ -24,12 +24,6 @@ from resilio.errors import DeadlineExceededError, ResilienceError
 BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 
 
-@pytest.fixture
-def vt(resilio_virtual_time):
-    """Virtual time for the whole test."""
-    return resilio_virtual_time
-
-
 @pytest.fixture(autouse=True)
 def nothing_open():
     """No block may be remembered when a test is over."""

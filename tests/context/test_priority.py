@@ -21,12 +21,6 @@ from resilio._native.core import AmbientPriority, ambient_priority
 BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 
 
-@pytest.fixture
-def vt(resilio_virtual_time):
-    """Virtual time for the whole test."""
-    return resilio_virtual_time
-
-
 def task_here():
     """What the calls made here belong to."""
     here = ambient_priority()

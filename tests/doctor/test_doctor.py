@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from servers.processes import installed
+from servers.valkey import Valkey
 
 from resilio import cli
 from resilio._doctor import _selftest, _threads
 from resilio._doctor._facts import _clock, facts
 from resilio._doctor._report import conclusion, describe, table
+from resilio._doctor._store import store_at
 from resilio._doctor._watch import Verdict, verdicts
 
 PATIENT = 120
@@ -226,3 +230,35 @@ def test_patience_must_be_seconds(capsys: pytest.CaptureFixture[str]) -> None:
             cli.main(["doctor", f"--patience={wrong}"])
         assert caught.value.code == 2
         assert wrong in capsys.readouterr().err
+
+
+def test_the_store_of_a_fleet_is_asked_as_its_courier_would(capsys: pytest.CaptureFixture[str]) -> None:
+    """Before a deployment one wants to know that the image has the client, and reaches the store; not its password."""
+    pytest.importorskip("valkey")
+    with installed(Valkey) as server:
+        url = f"valkey://:secret@127.0.0.1:{server.port}"
+        assert store_at(url, 30.0)["problem"] is not None, "this server has no password"
+        found = store_at(f"valkey://127.0.0.1:{server.port}", 30.0)
+        assert (found["at"], found["problem"]) == (f"valkey://127.0.0.1:{server.port}", None)
+    text = "\n".join(describe({**facts(), "store": found}))
+    assert re.search(r"store    valkey://127\.0\.0\.1:\d+ answers in \d+\.\d ms, the first time in", text)
+    away = store_at(url, 30.0)
+    text = "\n".join(describe({**facts(), "store": away}))
+    assert "gives no answer, so a fleet is each" in text
+    assert "secret" not in text
+
+
+@pytest.mark.parametrize("url", ["localhost:6379", "valkey://cache:sixty"])
+def test_a_store_with_a_wrong_url_is_shown_as_it_was_typed(url: str) -> None:
+    """A URL without its scheme was shown as "://None:None"; a wrong port ended the command with a traceback."""
+    pytest.importorskip("valkey")
+    found = store_at(url, 1.0)
+    assert found["at"] == url
+    assert found["problem"].startswith("client must be ")
+
+
+def test_a_store_that_is_away_fails_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A script looks at the exit status."""
+    monkeypatch.setattr("resilio._doctor._main.verdicts", lambda patience: [])
+    assert cli.main(["doctor", "--json", "--store", "memcached://127.0.0.1:1"]) == 1
+    assert cli.main(["doctor", "--json"]) == 0

@@ -42,8 +42,9 @@ def test_the_page_runs_from_top_to_bottom(
     for snippet in snippets_of(PAGE.read_text()):
         _execute(snippet, PAGE, vars(module), lambda function: asyncio.run(function()))
     registry.clear()
-    assert capsys.readouterr().out.splitlines() == ["200 ok", "circuit_breaker 'search' rejected the call: forced_open"]
-    assert server.total == 1
+    rejected = "circuit_breaker 'search' rejected the call: forced_open"
+    assert capsys.readouterr().out.splitlines() == ["200 ok", "200 a", rejected]
+    assert server.total == 2
 
 
 @pytest.mark.parametrize(

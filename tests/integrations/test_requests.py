@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from servers.misbehaving import Misbehaving, closed_port
+import urllib3
+from servers.misbehaving import Exchange, Misbehaving, closed_port
 
 import resilio
 from resilio import (
@@ -599,3 +600,33 @@ def test_a_timeout_of_a_thread_is_told_as_the_clients(server: Misbehaving) -> No
         http.get(server.url + "/reject-headers", timeout=0.5)
     assert isinstance(caught.value, resilio.CallTimeoutError)
     server.until(lambda: server.left["/reject-headers"] == 1)
+
+
+async def with_cookie(exchange: Exchange) -> None:
+    """Answer with a cookie."""
+    await exchange.raw(b"HTTP/1.1 200 OK\r\nset-cookie: a=b\r\ncontent-length: 2\r\n\r\nok")
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_cookies_are_found_where_requests_looks_for_them(
+    server: Misbehaving, monkeypatch: pytest.MonkeyPatch, kept: bool
+) -> None:
+    """A urllib3 without `_original_response` has cookies for no session, guarded or not; its answers are read."""
+    server.routes["/cookie"] = with_cookie
+    urlopen = urllib3.HTTPConnectionPool.urlopen
+
+    def without(*args: Any, **options: Any) -> Any:
+        answer = urlopen(*args, **options)
+        if kept:
+            return answer
+        options = {"headers": answer.headers, "status": answer.status, "preload_content": False}
+        return urllib3.HTTPResponse(io.BytesIO(answer.read()), **options)
+
+    monkeypatch.setattr(urllib3.HTTPConnectionPool, "urlopen", without)
+    breaker, bare = breaker_of(), requests.Session()
+    bare.trust_env = False
+    with opened(breaker) as http, bare:
+        for session in (http, bare):
+            assert session.get(server.url + "/cookie").status_code == 200
+            assert dict(session.cookies) == ({"a": "b"} if kept else {})
+    assert counted(breaker) == {"successes": 1}

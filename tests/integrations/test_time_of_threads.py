@@ -15,6 +15,7 @@ import httpx2
 import pytest
 import requests
 from servers.misbehaving import Exchange, Misbehaving
+from urllib3 import connection
 
 import resilio
 from resilio import (
@@ -28,6 +29,7 @@ from resilio import (
     timeout,
 )
 from resilio._native.core import seconds_left
+from resilio.integrations._shared import urllib3_time
 from resilio.integrations.httpx import Transport
 from resilio.integrations.requests import Adapter
 from resilio.testing import VirtualTime
@@ -365,3 +367,67 @@ def test_a_function_around_a_guarded_client_is_bounded(client: Any, server: Misb
             with pytest.raises(DeadlineExceededError):
                 fetch(path)
         assert get(server.url + "/ok").status_code == 200
+
+
+# ---- sockets that keep their class
+
+
+class Final(socket.socket):
+    """A socket without subclasses."""
+
+    def __init_subclass__(cls, **_: Any) -> None:
+        raise TypeError("this class is final")
+
+
+class Sealed(socket.socket):
+    """A socket whose class cannot be exchanged."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name == "__class__":
+            raise AttributeError("the class of this socket is fixed")
+        super().__setattr__(name, value)
+
+
+@pytest.fixture(params=[Final, Sealed], ids=lambda kind: kind.__name__)
+def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The class of all sockets of urllib3, which keeps them from being timed."""
+    urllib3_time._warn_once.cache_clear()
+    connect = connection.HTTPConnection._new_conn
+
+    def keeping(self: Any) -> Any:
+        plain = connect(self)
+        given, kept = plain.gettimeout(), request.param(fileno=plain.detach())
+        kept.settimeout(given)
+        return kept
+
+    monkeypatch.setattr(connection.HTTPConnection, "_new_conn", keeping)
+    return request.param
+
+
+def test_a_socket_that_keeps_its_class_serves_requests_and_is_named(
+    kind: Any, server: Misbehaving, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A request over such a socket failed with the TypeError of the exchange: it goes on, and the log has one line."""
+    breaker = circuit_breaker()
+    guarded = pipeline(breaker, timeout(60.0))
+    for _ in range(3):  # a client each: one that reuses its connection may find that the server has just closed it
+        with Requests().opened(guarded) as get:
+            assert get(server.url + "/quick").content == b"ok"
+    assert counted(breaker) == {"successes": 3}
+    named = [line.getMessage() for line in caplog.records if "keep their class" in line.getMessage()]
+    assert len(named) == 1
+    assert f".{kind.__qualname__} " in named[0]
+
+
+@pytest.mark.usefixtures("kind")
+@pytest.mark.parametrize("path", ["/reject-headers", "/hang-mid-body"])
+def test_a_socket_that_keeps_its_class_ends_in_time_nevertheless(server: Misbehaving, path: str) -> None:
+    """Its waits have the time that was left when they began, by the timeout of the connection, which is public."""
+    breaker = circuit_breaker()
+    with (
+        Requests().opened(pipeline(breaker, timeout(0.2))) as get,
+        pytest.raises(CallTimeoutError) as caught,
+    ):
+        get(server.url + path, timeout=FOREVER)
+    assert isinstance(caught.value, requests.Timeout)
+    assert counted(breaker) == {"failures": 1}

@@ -16,6 +16,7 @@ import pytest
 from measured import measured
 
 from resilio import (
+    Endpoint,
     RetryBudget,
     adaptive_limit,
     bulkhead,
@@ -24,16 +25,20 @@ from resilio import (
     fallback,
     keyed,
     load_shed,
+    pool,
     priority,
     rate_limit,
     registry,
     retry,
+    spend_limit,
     timeout,
 )
 from resilio._policies.rate_limit.policy import Rate
+from resilio.cost import charge
 from resilio.integrations._shared import headers as _wire
 from resilio.metrics._assets import text_of
 from resilio.metrics._catalogue import CATALOGUE, DURATION
+from resilio.metrics._numbers import ENDPOINT_STATES
 from resilio.metrics._text import full_name
 
 pytestmark = pytest.mark.once
@@ -43,6 +48,7 @@ prometheus_client = pytest.importorskip("prometheus_client")
 from prometheus_client.parser import text_string_to_metric_families  # noqa: E402
 
 from resilio.metrics.prometheus import ResilioCollector, generate_latest  # noqa: E402
+from resilio.sharing import Fleet, MemoryEngine  # noqa: E402
 
 HERE = Path(__file__).parent
 OF_A_SCRAPE = {"job"}
@@ -56,18 +62,12 @@ def boom(*_: Any) -> None:
 
 
 @pytest.fixture
-def vt(resilio_virtual_time: Any) -> Any:
-    """Virtual time for the whole test."""
-    return resilio_virtual_time
-
-
-@pytest.fixture
 def text(vt: Any) -> Iterator[str]:
     """What a scrape gives after every kind of policy has done everything that is counted."""
     registry.clear()
     scraped = prometheus_client.CollectorRegistry()
     ResilioCollector(scraped)
-    held = [*_gates(vt), *_strategies(vt)]
+    held = [*_gates(vt), *_strategies(vt), *_shared()]
     _wire.read_deadline("a stranger's")
     yield generate_latest(scraped).decode()
     del held
@@ -79,10 +79,10 @@ def _gates(vt: Any) -> Iterator[Any]:
     for _ in range(3):
         breaker.try_call(boom)
     yield breaker
-    pool = bulkhead(1, name="pool", enforce=False)
-    with pool, pool:
+    shadow = bulkhead(1, name="pool", enforce=False)
+    with shadow, shadow:
         pass
-    yield pool
+    yield shadow
     heavy = bulkhead(5, name="heavy", weight=lambda *_: 1 / 0)
     heavy.call(int)
     yield heavy
@@ -90,6 +90,9 @@ def _gates(vt: Any) -> Iterator[Any]:
     for _ in range(5):
         limit.try_call(int)
     yield limit
+    money = spend_limit("1 USD/day", reserve=0.1, name="money")
+    money.call(charge, 0.2)
+    yield money
     learned = adaptive_limit(law="vegas", name="learned", start=4, ceiling=8)
     for _ in range(300):
         with learned:
@@ -112,11 +115,31 @@ def _gates(vt: Any) -> Iterator[Any]:
 
     vt.run(crowd)
     yield shedder
+    replicas = pool("replicas", Endpoint("one", level=0), Endpoint("two", level=1), each=lambda _: bulkhead(5))
+    replicas.call(lambda endpoint: None)
+    replicas.try_call(lambda endpoint: 1 / 0)
+    yield replicas
     hosts = keyed(circuit_breaker, key="host", max_keys=2, name="hosts")
     guarded = hosts(lambda host: host)
     for host in "abcd":
         guarded(host)
     yield hosts
+
+
+def _shared() -> Iterator[Any]:
+    for policy in (
+        circuit_breaker("shared", scope="host"),
+        bulkhead(3, name="shared", scope="host"),
+        rate_limit(Rate("100/s", unit="tokens"), name="shared", scope="host"),
+        adaptive_limit(name="shared", scope="host"),
+    ):
+        policy.call(int)
+        yield policy
+    shop = Fleet("shop", MemoryEngine(), is_stepped=True)
+    model = rate_limit(Rate("100/s", unit="tokens"), name="of a fleet", scope=shop)
+    shop.step()
+    model.call(int)
+    yield model
 
 
 def _strategies(vt: Any) -> Iterator[Any]:
@@ -143,7 +166,7 @@ def _strategies(vt: Any) -> Iterator[Any]:
 
 # ---- the exposition --------------------------------------------------------------------------------------------------
 
-SELDOM = {"changes_lost", "shared_degraded", "shared_peers"}
+SELDOM = {"changes_lost", "shared_degraded"}
 """What the scene above need not show."""
 
 
@@ -167,7 +190,9 @@ def test_labels_are_bounded(text: str) -> None:
                 found.setdefault(label, set()).add(value)
     assert found["target"] == {"unnamed", "boom"}
     assert found["clock"] == {"total", "first", "idle", "deadline"}
-    assert found["unit"] == {"tokens"}
+    assert found["unit"] == {"tokens", "USD"}
+    assert found["part"] == {"answer"}
+    assert found["model"] == {"none"}
     assert found["function"] == {"weight"}
     assert {"deadline"} <= found["header"] <= {"deadline", "priority", "tenant"}  # of the whole process
     assert not {"a", "b", "c", "d"} & set().union(*(found[label] for label in found if label != "le"))
@@ -258,11 +283,12 @@ def test_expressions_ask_for_what_there_is() -> None:
 def test_values_of_closed_labels_exist(text: str) -> None:
     """A state, reason, outcome, clock or class that nobody exports would never match: an alert that cannot fire."""
     closed = {
-        "state": {"open", "half_open", "forced_open", "closed", "overloaded"},
+        "state": {"open", "half_open", "forced_open", "closed", "overloaded", *ENDPOINT_STATES},
         "outcome": {"success", "failure", "ignored", "rejected", "cancelled"},
         "priority": {"critical", "standard", "sheddable", "background"},
         "result": {"started", "defaulted", "exhausted"},
-        "kind": {"circuit_breaker", "bulkhead", "retry", "timeout"},
+        "kind": {"circuit_breaker", "bulkhead", "pool", "retry", "timeout"},
+        "level": {"0", "1"},
     }
     exported: dict[str, set[str]] = {label: set() for label in closed}
     for family in text_string_to_metric_families(text):

@@ -37,6 +37,8 @@ TOLD = {
     "probes_lapsed": "probes_lapsed",
     "stale": "stale_results",
     "generation": "state_changes",
+    # spend limit
+    "spend": "spend_used",
     # adaptive limit
     "learned": "learned_limit",
     "baseline": "baseline_seconds",
@@ -59,6 +61,12 @@ TOLD = {
     "defaulted": "fallbacks",
     "exhausted": "fallbacks",
     "sharing": "shared_peers",
+    "host_state": "shared_state",
+    "host_window_calls": "shared_window_calls",
+    "host_window_failures": "shared_window_failures",
+    # pool
+    "endpoints": "endpoint_state",
+    "levels": "level_share",
     # keyed
     "keys": "keys",
     "states": "state",
@@ -73,7 +81,7 @@ ELSEWHERE = {
     "name": "a label of all numbers",
     "failing": "retry_budget_events says it of any time: what has failed beside what was deposited",
     "parts": "each part has numbers of its own",
-    "host_state": "the state that this worker takes over with its next call: `state` a moment later",
+    "unused": "endpoint_state has a series for each endpoint that the process uses; the others are used by other ones",
     "ramping": "admitted_share is between 0 and 1 then",
     "probes_succeeded": "of one round of half a second: a scrape would see it by chance",
 }

@@ -20,9 +20,11 @@ from typing import Any
 import pytest
 from servers.processes import die_with_parent
 
-from resilio import circuit_breaker
+from resilio import circuit_breaker, spend_limit
 from resilio.metrics import _shared_files, _trouble, multiprocess
 from resilio.metrics._sheet import Buckets, Sheet
+from resilio.sharing import Fleet, MemoryEngine
+from resilio.testing import VirtualTime
 
 CALLS = ("calls", ("circuit_breaker", "shared", "success"))
 POLICIES = ("policies", ("circuit_breaker", "shared"))
@@ -198,6 +200,25 @@ def test_a_full_disk_fails_nothing_and_is_counted(tmp_path: Path) -> None:
     assert len(lines) == 1
     assert "writing metrics" in lines[0]
     assert rest == []
+
+
+def test_time_that_passes_alone_writes_no_file(worker: Any, vt: VirtualTime) -> None:
+    """Each look at a spend limit, or at a fleet, wrote a file of another time until the reset, or since the answer."""
+    money = spend_limit("50 USD/day", reserve=0.1, name="money")
+    shop = Fleet("shop", MemoryEngine(), is_stepped=True)
+    breaker = circuit_breaker("shared", scope=shop)
+    shop.step()
+    files = set()
+    for _ in range(60):
+        vt.advance(0.015)
+        assert worker.flush()
+        files.add(next(worker._directory.glob("*.json")).stat().st_ino)
+    gauges = multiprocess.read(worker._directory).gauges
+    assert gauges["shared_age_seconds", SHARED] == 0
+    assert gauges["spend_resets_seconds", ("spend_limit", "money")] % 60 == 0
+    assert len(files) <= 2  # a minute may begin meanwhile
+    assert breaker.state == "closed"
+    assert money.snapshot().spend.resets_in > 0
 
 
 def test_a_directory_that_is_gone_is_made_again(worker: Any) -> None:

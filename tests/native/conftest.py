@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Callable, Iterator
 
 import pytest
+
+from storm.racing import turns
 
 THREADS, FEWEST, MOST = 4, 2000, 300_000
 
@@ -18,10 +19,15 @@ def race() -> Iterator[Callable[[Callable[[], bool]], int]]:
 
     The step returns whether it saw another thread in its midst; the test fails if none ever did.
     """
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield _race
-    sys.setswitchinterval(interval)
+    with turns():
+        yield _race
+
+
+@pytest.fixture
+def often() -> Iterator[None]:
+    """Let threads take turns as often as they can."""
+    with turns():
+        yield
 
 
 def _race(step: Callable[[], bool]) -> int:

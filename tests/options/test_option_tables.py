@@ -29,9 +29,11 @@ PAGES = {
     "hedge": "hedge.md",
     "keyed": "keyed.md",
     "load_shed": "load-shedding.md",
+    "pool": "pool.md",
     "rate_limit": "rate-limit.md",
     "retry": "retry.md",
     "RetryBudget": "retry.md",
+    "spend_limit": "spend-limit.md",
     "standard": "standard.md",
     "timeout": "timeout.md",
 }

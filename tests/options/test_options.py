@@ -108,10 +108,14 @@ def found_lists() -> Iterator[tuple[str, frozenset[str]]]:
 
 @pytest.mark.parametrize("config", [config for _, config in FACTORIES])
 def test_no_option_is_declared_in_two_places(config: type[Any]) -> None:
-    """`probe_lease` stood in an overload, a signature, a record, native(), a stub and twice in Cython."""
+    """
+    `probe_lease` stood in an overload, a signature, a record, native(), a stub and twice in Cython.
+
+    An ask to a fleet's store carries values of options, in units of its own; it declares none.
+    """
     options = {field.name for field in options_of(config)}
     places = [place for place, names in lists_of_names() if len(options & names) > min(3, len(options) - 1)]
-    records = tuple(f":{record.__name__}" for _, record in FACTORIES)
+    records = (*(f":{record.__name__}" for _, record in FACTORIES), "Ask")
     assert any(place.endswith(f":{config.__name__}") for place in places)
     assert [place for place in places if not place.endswith(records)] == []
 
@@ -119,7 +123,7 @@ def test_no_option_is_declared_in_two_places(config: type[Any]) -> None:
 def test_gates_take_the_record_and_no_option_by_name() -> None:
     """An option was written twice in Cython and once in a stub, with defaults of its own in some."""
     setters = [found for path in NATIVE.rglob("*.p[yx]?") for found in SETTER.findall(path.read_text())]
-    assert len(setters) == 12
+    assert len(setters) == 13
     assert all(re.fullmatch(r"config(, \w+ \w+)*", taken) for taken in setters)
 
 

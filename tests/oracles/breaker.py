@@ -75,6 +75,7 @@ class Span:
     first: int
     since_ns: int
     ended: dict[int, bool] = field(default_factory=dict)  # number -> failed
+    beyond: set[int] = field(default_factory=set)  # ended without evidence, after the latest of `ended`
 
     def add(self, number: int, *, failed: bool) -> None:
         """Note the end of a call. Of those that began before the first, one that failed is the first from now on."""
@@ -82,6 +83,16 @@ class Span:
             self.first = min(self.first, number)
         if number >= self.first:
             self.ended[number] = failed
+            if self.beyond and max(self.ended) >= max(self.beyond):
+                self.ended |= dict.fromkeys(self.beyond, False)
+                self.beyond.clear()
+
+    def pass_over(self, number: int) -> None:
+        """Note the end of a call without evidence, which makes the span no longer."""
+        if number > max(self.ended, default=self.first):
+            self.beyond.add(number)
+        else:
+            self.add(number, failed=False)
 
     @property
     def calls(self) -> int:
@@ -318,8 +329,7 @@ class BreakerOracle:
 
     def _end_silently(self, number: int) -> None:
         for span in self._spans():
-            if number < span.first + span.calls:
-                span.add(number, failed=False)
+            span.pass_over(number)
 
     def _follow(self, number: int, failed: bool, now_ns: int) -> None:
         """Keep the row, which only a success of a call that began in it ends, and the wave."""

@@ -24,6 +24,7 @@ NATIVE = (
     "custom",
     "gates",
     "keyed",
+    "pool",
     "primitives",
     "shared",
     "simulation",
@@ -101,7 +102,7 @@ def test_sdist_holds_what_was_written_by_hand_and_nothing_generated(tree: Path, 
         "pyproject.toml",
     } <= names
     in_c = {name for name in names if name.endswith(".c")}
-    by_hand = ("src_c/resilio/_native/core/", "tests/sharing/")
+    by_hand = ("src_c/resilio/_native/core/", "tests/sharing/", "tests/policies/pool/")
     assert in_c == {name for name in in_c if name.startswith(by_hand)}
     assert in_c, "the hand-written C is missing"
     assert not {name for name in names if name.endswith((".so", ".pyc")) or name.startswith("build")}
@@ -115,7 +116,12 @@ def test_wheel_holds_modules_stubs_and_marker_only() -> None:
     data = {
         Path(name).parent.as_posix() for name in inside if Path(name).suffix not in {".py", ".pyi", ".so", ".typed"}
     }
-    assert data == {"resilio/live/static", "resilio/metrics/assets", "resilio/simulation/scenarios"}
+    assert data == {
+        "resilio/live/static",
+        "resilio/metrics/assets",
+        "resilio/simulation/scenarios",
+        "resilio/sharing/_fleet/rules",
+    }
     assert {
         f"resilio/live/static/{name}" for name in ("index.html", "live.css", "live.js", "store.js", "icon.svg")
     } <= inside

@@ -20,12 +20,6 @@ from resilio.testing import VirtualTime, assert_no_leaks
 BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 
 
-@pytest.fixture
-def vt(resilio_virtual_time: VirtualTime) -> VirtualTime:
-    """Virtual time for the whole test."""
-    return resilio_virtual_time
-
-
 def waiting(start: int = 1, **options: Any) -> AdaptiveLimit:
     """A limit that stays where it is, and in which many may wait for long."""
     return adaptive_limit(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import initialize, precondition, rule
 
 from oracles.adaptive_limit import AdaptiveOracle
+from oracles.calls import CallMachine
 from oracles.laws import Aimd
 from oracles.stepping import StepLoop
 from resilio import AdaptiveLimit, OverloadedError, adaptive_limit
@@ -18,30 +18,23 @@ MS = 1_000_000
 START = 3
 
 
-class AdaptiveLimitMachine(RuleBasedStateMachine):
-    """Every call is a task; its permit is held until the machine ends it."""
+class AdaptiveLimitMachine(CallMachine):
+    """The adaptive limit."""
+
+    error = OverloadedError
 
     @initialize(max_queued=st.sampled_from([0, 2, 8]), max_wait_ms=st.sampled_from([20, 60]))
     def begin(self, max_queued: int, max_wait_ms: int) -> None:
         self.loop = StepLoop()
         wait = max_wait_ms / 1e3 if max_queued else None
         self.limit = self._made(law="aimd", start=START, ceiling=9, max_queued=max_queued, max_wait=wait)
-        self.oracle = AdaptiveOracle(Aimd(float(START), 1.0, 9.0), max_queued, max_wait_ms * MS)
-        self.tasks: dict[int, asyncio.Future[Any]] = {}
-        self.keys = iter(range(10**9))
+        self._against(self.limit, AdaptiveOracle(Aimd(float(START), 1.0, 9.0), max_queued, max_wait_ms * MS))
 
     def _made(self, **options: Any) -> AdaptiveLimit:
         return adaptive_limit(**options)
 
-    def teardown(self) -> None:
-        if hasattr(self, "loop"):
-            self.loop.end()
-            self.tasks.clear()
-            assert self.limit.used == 0
-            assert self.limit.snapshot().queued == 0
-
-    def _with(self, fate: str) -> list[int]:
-        return [key for key, known in self.oracle.fate.items() if known == fate]
+    def _is_idle(self) -> None:
+        assert self.limit.used == 0
 
     @rule(number=st.integers(1, 4))
     def call(self, number: int) -> None:
@@ -56,12 +49,7 @@ class AdaptiveLimitMachine(RuleBasedStateMachine):
         key = next(self.keys)
         answer = self.limit.try_acquire()
         self.oracle.arrive(key, waits=False)
-        self.tasks[key] = done = self.loop.create_future()
-        if answer:
-            done.set_result(answer)
-        else:
-            done.set_exception(answer.error)
-            done.exception()  # seen: no complaint at the end
+        self._answered(key, answer)
 
     @precondition(lambda self: self._with("held"))
     @rule(data=st.data(), how=st.sampled_from(["success", "success", "drop", "nothing"]))
@@ -77,13 +65,8 @@ class AdaptiveLimitMachine(RuleBasedStateMachine):
         self.oracle.end(key, how)
         self.loop.spin()
 
-    @precondition(lambda self: self._with("queued"))
-    @rule(data=st.data())
-    def cancel_in_the_queue(self, data: st.DataObject) -> None:
-        key = data.draw(st.sampled_from(self._with("queued")))
-        self.tasks.pop(key).cancel()
+    def _cancelled(self, key: int) -> None:
         self.oracle.end(key, "nothing")
-        self.loop.spin()
 
     @precondition(lambda self: self._with("held") and self._with("queued"))
     @rule(data=st.data())
@@ -117,26 +100,10 @@ class AdaptiveLimitMachine(RuleBasedStateMachine):
         self.oracle.advance(ms * MS)
         self.loop.advance(ms * MS)
 
-    def _fate(self, task: asyncio.Future[Any]) -> str:
-        if not task.done():
-            return "queued"
-        error = task.exception()
-        if error is None:
-            return "held"
-        assert isinstance(error, OverloadedError)
-        return error.reason
-
-    @invariant()
-    def agrees(self) -> None:
-        """Every call has the fate that the oracle gives it, and the limit is what it has learned."""
-        if not hasattr(self, "loop"):
-            return
-        assert {key: self._fate(task) for key, task in self.tasks.items()} == self.oracle.fate
+    def _numbers_agree(self, snapshot: Any) -> None:
+        """The limit is the oracle's."""
         assert self.limit.used == self.oracle.used
-        snapshot = self.limit.snapshot()
         assert abs(snapshot.learned - self.oracle.law.limit) < 1e-9
-        assert snapshot.inflight == len(self._with("held"))
-        assert snapshot.queued == len(self.oracle.queue)
 
 
 AdaptiveLimitMachine.TestCase.settings = settings(max_examples=80, stateful_step_count=50, deadline=None)

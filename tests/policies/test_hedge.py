@@ -20,12 +20,6 @@ from resilio.testing import assert_no_leaks
 BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 
 
-@pytest.fixture
-def vt(resilio_virtual_time):
-    """Virtual time for the whole test."""
-    return resilio_virtual_time
-
-
 def slow(policy, *, copy=0.01, primary=1.0):
     """Return a function under `policy` whose primary takes longer than its copies."""
 

@@ -20,12 +20,6 @@ WINS = pytest.approx(0.06, abs=0.004)
 """When the copy of `hedged` ends; the call ends when its primary has cleaned up, too."""
 
 
-@pytest.fixture
-def vt(resilio_virtual_time):
-    """Virtual time for the whole test."""
-    return resilio_virtual_time
-
-
 @pytest.fixture(params=["plain", "eager"])
 def run(request, vt):
     """Run a coroutine function on a loop with plain tasks, or with eager ones."""

@@ -16,12 +16,6 @@ from resilio.errors import CallTimeoutError, DeadlineExceededError
 from resilio.testing import assert_no_leaks
 
 
-@pytest.fixture
-def vt(resilio_virtual_time):
-    """Virtual time for the whole test."""
-    return resilio_virtual_time
-
-
 @pytest.fixture(params=["plain", "eager", "uvloop"])
 def run(request, vt):
     """Run a coroutine function on a loop with plain tasks, with eager ones, and on uvloop."""

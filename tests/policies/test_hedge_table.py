@@ -26,12 +26,6 @@ OPTIONS = {
 }
 
 
-@pytest.fixture
-def vt(resilio_virtual_time: VirtualTime) -> VirtualTime:
-    """Virtual time for the whole test."""
-    return resilio_virtual_time
-
-
 class Answer:
     """What a server says."""
 

@@ -39,12 +39,6 @@ BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 REASONS = {"full", "reserved", "queue_full", "displaced", "wait", "deadline", "would_block"}
 
 
-@pytest.fixture
-def vt(resilio_virtual_time):
-    """Virtual time for the whole test."""
-    return resilio_virtual_time
-
-
 def serving(shed, seconds=0.1):
     """A handler that takes so long, and gives back its argument."""
 

@@ -14,12 +14,6 @@ from resilio import CallTimeoutError, DeadlineExceededError, OverloadedError, de
 BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 
 
-@pytest.fixture
-def vt(resilio_virtual_time):
-    """Virtual time for the whole test."""
-    return resilio_virtual_time
-
-
 class Server:
     """Workers with a queue that works on for callers who have gone; some of them are lost at a time."""
 
@@ -282,3 +276,70 @@ def test_a_cold_shedder_sheds_where_nothing_is_ever_answered(vt, backend):
     vt.run(main, backend=backend)
     assert len(at_once) >= 0.9 * 2500
     assert shed.snapshot().inflight == shed.snapshot().queued == 0
+
+
+def test_patience_learnt_from_lost_answers_makes_an_overload_last(vt):
+    """
+    Callers without a deadline have the patience that lost answers show: seconds of overload are no burst.
+
+    So a caller with a deadline takes the place of another. A burst would have had room for both.
+    """
+    shed = load_shed()
+    serve = waiting_for_a_dependency(shed)
+
+    async def one(seconds, fails=False):
+        with contextlib.suppress(UpstreamError, OverloadedError):
+            await serve(seconds, fails)
+
+    async def timely():
+        with deadline(30.0):
+            await one(0.5)
+
+    async def main():
+        async with anyio.create_task_group() as group:
+            for _ in range(100):
+                group.start_soon(one, 0.1)
+                await anyio.sleep(0.02)
+            for number in range(3000):  # six seconds, and answers are lost after half of one
+                group.start_soon(one, 0.5, number % 2 == 0)
+                await anyio.sleep(0.002)
+            await anyio.sleep(0.001)  # between two ends
+            while shed.snapshot().queued < shed._gate.room:
+                group.start_soon(one, 0.5)
+                await anyio.lowlevel.checkpoint()
+            assert shed.snapshot().state == "overloaded"
+            full, displaced = shed.snapshot().queued, shed.rejected_by_priority["standard", "displaced"]
+            group.start_soon(timely)
+            await anyio.sleep(1e-6)
+            assert shed.snapshot().queued == full
+            assert shed.rejected_by_priority["standard", "displaced"] == displaced + 1
+
+    vt.run(main)
+
+
+def test_a_cut_without_a_queue_is_undone(vt):
+    """
+    A dependency takes nearly as long as callers wait: late calls look like a queue, and the limit is cut.
+
+    Answers then fall as the calls in flight do: nothing has queued. 62 % are answered, 51 % where cuts stay.
+    """
+    answered = 0
+    for seed in range(8):
+        shed, draw, slow = load_shed(), random.Random(seed), [False]
+        serve = waiting_for_a_dependency(shed)
+
+        async def one(serve=serve, draw=draw, slow=slow):
+            nonlocal answered
+            with contextlib.suppress(OverloadedError, DeadlineExceededError), deadline(2.0):
+                await serve(draw.uniform(1.6, 1.9) if slow[0] else 0.02, False)
+                answered += slow[0]
+
+        async def main(draw=draw, slow=slow, one=one):
+            async with anyio.create_task_group() as group:
+                for i in range(800):
+                    slow[0] = i >= 200
+                    group.start_soon(one)
+                    await anyio.sleep(draw.expovariate(20))
+
+        vt.run(main)
+    assert answered >= 0.56 * 8 * 600

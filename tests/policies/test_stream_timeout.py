@@ -14,12 +14,6 @@ from resilio.testing import VirtualTime
 BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 
 
-@pytest.fixture
-def vt(resilio_virtual_time: VirtualTime) -> VirtualTime:
-    """Virtual time for the whole test."""
-    return resilio_virtual_time
-
-
 class Source:
     """A stream as SDKs have them: items after so many seconds each, and a method to close it."""
 

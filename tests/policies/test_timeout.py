@@ -14,13 +14,6 @@ from resilio import Timeout, pipeline, remaining, timeout
 from resilio.errors import CallTimeoutError
 from resilio.testing import assert_no_leaks
 
-
-@pytest.fixture
-def vt(resilio_virtual_time):
-    """Virtual time for the whole test."""
-    return resilio_virtual_time
-
-
 # ---- options ---------------------------------------------------------------------------------------------------------
 
 

@@ -15,9 +15,22 @@ from typing import Any
 import pytest
 
 import resilio
-from resilio import adaptive_limit, bulkhead, circuit_breaker, custom_gate, pipeline, rate_limit, registry
+from resilio import (
+    Endpoint,
+    adaptive_limit,
+    bulkhead,
+    circuit_breaker,
+    custom_gate,
+    dns,
+    pipeline,
+    pool,
+    probe_http,
+    rate_limit,
+    registry,
+)
 from resilio._options.validators import show
 from resilio._policies.rate_limit.policy import Rate
+from resilio.cost import spend_limit
 
 
 class Odd:
@@ -52,6 +65,7 @@ async def an_async_function(*_: Any) -> int:
 NOT_NUMBERS = [None, "1", b"1", [], {}, (), Odd(), BadRepr(), 1j, print, int, math]
 NOT_FINITE = [math.nan, math.inf, -math.inf]
 HUGE = [1e300, 10**30, 10**400]
+ENDPOINT = Endpoint("a")
 NOT_FUNCTIONS = [1, "f", [], Odd(), int, an_async_function]
 
 NOTHING = object()
@@ -153,6 +167,26 @@ BAD: dict[str, list[Any]] = {
     "policy": [None, 1, "breaker", Odd(), print, Gate(), circuit_breaker],
 }
 
+BAD["label_mapping"] = [1, "labels", [], Odd(), {1: 2}]
+BAD["target"] = [None, 0, 1.5, True, [], {}, Odd(), BadRepr(), b"n", "", "a b", "a\nb", "a\0b", "n" * 2001]
+BAD["level"] = [*NOT_NUMBERS, *NOT_FINITE, *HUGE, True, False, -1, 1.0, 0.5, 32]
+BAD["endpoint_weight"] = [*NOT_NUMBERS, *NOT_FINITE, *HUGE, True, False, -1, 0, 0.0, 1e-9]
+BAD["endpoints"] = [None, 0, "https://a", [], Odd(), BadRepr(), Endpoint, circuit_breaker()]
+BAD["overprovision"] = [*NOT_NUMBERS, *NOT_FINITE, *HUGE, True, False, -1, 0, 0.99, 101]
+BAD["flag"] = [None, 0, 1, 1.0, "yes", [], Odd()]
+BAD["each"] = [*NOT_FUNCTIONS, lambda: None, lambda a, b: circuit_breaker()]
+BAD["probe"] = [1, "/health", [], Odd(), int]
+BAD["lookup"] = [1, "search.internal", [], Odd(), int]
+BAD["condition"] = [0, True, "below", 0.2, [], Odd(), int, spend_limit]
+BAD["amount_of_money"] = [None, 0, 1.5, True, [], Odd(), b"1 USD/day", "", "50", "USD/day", "0 USD/day"]
+BAD["amount_of_money"] += ["-1 USD/day", "1 USD/parsec"]
+BAD["reserve"] = [None, True, [], Odd(), b"max", "", "most", "p0", "p101", -1, math.nan, math.inf]
+BAD["timezone"] = [None, 0, [], Odd(), b"UTC", "", "Europe/Atlantis"]
+BAD["prices"] = [0, True, "prices.toml", [], {}, Odd()]
+BAD["host"] = [None, 0, [], Odd(), b"a", "", " a", "a/b", "https://a", "a\nb"]
+BAD["port"] = [*NOT_NUMBERS, *NOT_FINITE, *HUGE, True, False, -1, 0, 1.0, 65536]
+BAD["path"] = [None, 0, [], Odd(), b"/", "", "health", "/a b", "/a\n"]
+BAD["context"] = [0, "strict", True, Odd()]
 BAD["permits"] = [value for value in BAD["count"] if not callable(value)]  # a function: see the bare decorators below
 
 TABLE: dict[str, tuple[Callable[..., Any], dict[str, Any], dict[str, str]]] = {
@@ -209,6 +243,7 @@ TABLE: dict[str, tuple[Callable[..., Any], dict[str, Any], dict[str, str]]] = {
             "max_wait": "seconds_or_zero",
             "order": "choice",
             "weight": "weight",
+            "on_store_down": "choice or_none",
             "scope": "scope",
             "enforce": "enforce",
             "name": "name",
@@ -223,8 +258,26 @@ TABLE: dict[str, tuple[Callable[..., Any], dict[str, Any], dict[str, str]]] = {
             "cost": "cost",
             "max_wait": "seconds_or_zero",
             "max_queued": "count_or_zero",
+            "accuracy": "choice",
+            "on_store_down": "choice or_none",
             "scope": "scope",
             "enforce": "enforce",
+            "name": "name",
+        },
+    ),
+    "spend_limit": (
+        lambda limit="50 USD/day", **options: spend_limit(limit, **options),
+        {},
+        {
+            "limit": "amount_of_money",
+            "prices": "prices or_none",
+            "reserve": "reserve",
+            "soft": "share or_none",
+            "timezone": "timezone",
+            "burst": "tokens or_none",
+            "scope": "scope",
+            "enforce": "enforce",
+            "on_store_down": "choice or_none",
             "name": "name",
         },
     ),
@@ -237,6 +290,49 @@ TABLE: dict[str, tuple[Callable[..., Any], dict[str, Any], dict[str, str]]] = {
         lambda policies=NOTHING, **options: pipeline(circuit_breaker() if policies is NOTHING else policies, **options),
         {},
         {"policies": "policy", "name": "name"},
+    ),
+    "pool": (
+        lambda name=None, endpoints=ENDPOINT, **options: pool(name, endpoints, **options),
+        {},
+        {
+            "name": "name",
+            "endpoints": "endpoints",
+            "zone": "name",
+            "each": "each or_none",
+            "balance": "choice",
+            "overprovision": "overprovision",
+            "max_ejected": "share",
+            "warm_up": "seconds or_none",
+            "probe": "probe or_none",
+            "spill": "flag",
+            "resolve": "lookup or_none",
+            "cheaper": "condition or_none",
+            "on": "rule",
+            "ignore": "rule",
+            "failed_if": "predicate or_none",
+        },
+    ),
+    "Endpoint": (
+        Endpoint,
+        {"target": "a"},
+        {
+            "target": "target",
+            "name": "name",
+            "zone": "name",
+            "level": "level or_none",
+            "weight": "endpoint_weight",
+            "labels": "label_mapping",
+        },
+    ),
+    "dns": (
+        dns,
+        {"host": "search.internal", "port": 443},
+        {"host": "host", "port": "port", "every": "seconds", "keep": "seconds_or_zero"},
+    ),
+    "probe_http": (
+        probe_http,
+        {"path": "/health"},
+        {"path": "path", "every": "seconds", "timeout": "seconds", "context": "context or_none"},
     ),
     "custom_gate": (
         custom_gate,
@@ -258,11 +354,16 @@ PUBLIC = {
     "circuit_breaker": circuit_breaker,
     "bulkhead": bulkhead,
     "rate_limit": rate_limit,
+    "spend_limit": spend_limit,
     "Rate": Rate,
     "pipeline": pipeline,
     "custom_gate": custom_gate,
+    "pool": pool,
+    "Endpoint": Endpoint,
+    "dns": dns,
+    "probe_http": probe_http,
 }
-CHANGEABLE = {"adaptive_limit", "bulkhead", "circuit_breaker", "custom_gate", "rate_limit"}
+CHANGEABLE = {"adaptive_limit", "bulkhead", "circuit_breaker", "custom_gate", "pool", "rate_limit", "spend_limit"}
 
 
 def bad_values(what: str) -> Iterator[Any]:
@@ -301,7 +402,7 @@ def test_a_bad_value_is_rejected_by_name(
 @pytest.mark.parametrize("function", list(TABLE))
 def test_every_parameter_is_in_the_table(function: str) -> None:
     """A new parameter has to say what it rejects."""
-    parameters = set(inspect.signature(PUBLIC[function]).parameters) - {"bare"}
+    parameters = set(inspect.signature(PUBLIC[function]).parameters) - {"bare", "use"}
     assert parameters == set(TABLE[function][2])
 
 
@@ -318,7 +419,7 @@ def test_reconfigure_rejects_the_same_and_changes_nothing(
     assert policy.config is before
 
 
-@pytest.mark.parametrize("function", ["adaptive_limit", "bulkhead", "circuit_breaker", "rate_limit"])
+@pytest.mark.parametrize("function", ["adaptive_limit", "bulkhead", "circuit_breaker", "pool", "rate_limit"])
 def test_an_unknown_option_is_rejected_by_name(function: str) -> None:
     """Constructor, `reconfigure` and `configure` name an option that there is none of."""
     factory, good, _ = TABLE[function]

@@ -148,7 +148,8 @@ def test_a_loop_that_was_closed_leaves_no_waiter_behind() -> None:
     for task in tasks:
         task._log_destroy_pending = False  # type: ignore[attr-defined]
     loop.close()
-    permit.success()  # wakes a waiter whose loop is closed: nobody is harmed
+    permit.success()  # wakes a waiter whose loop is closed: it passes the permit on, and so do the others
+    assert (pool.used, pool.snapshot().queued) == (0, 0)
     del tasks, task, loop
     assert_no_leaks(pool)
     assert pool.call(lambda: "called") == "called"

@@ -19,12 +19,6 @@ BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 LAWS = pytest.mark.parametrize("law", ["default", "gradient", "vegas", "aimd"])
 
 
-@pytest.fixture
-def vt(resilio_virtual_time: VirtualTime) -> VirtualTime:
-    """Virtual time for the whole test."""
-    return resilio_virtual_time
-
-
 class NotFoundError(Exception):
     """A 404: the caller's own mistake."""
 

@@ -20,12 +20,6 @@ from resilio.testing import assert_no_leaks
 BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 
 
-@pytest.fixture
-def vt(resilio_virtual_time):
-    """Virtual time for the whole test."""
-    return resilio_virtual_time
-
-
 def waiting(capacity=1, **options):
     """A bulkhead in which many may wait for long."""
     return bulkhead(capacity, **{"max_queued": 100, "max_wait": 60.0, **options})

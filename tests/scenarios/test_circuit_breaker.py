@@ -28,12 +28,6 @@ class Broken(OSError):
     """What the dependency raises while it is down."""
 
 
-@pytest.fixture
-def vt(resilio_virtual_time):
-    """Virtual time for the whole test."""
-    return resilio_virtual_time
-
-
 def fail():
     """The dependency is down."""
     raise Broken

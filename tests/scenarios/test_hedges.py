@@ -21,12 +21,6 @@ from resilio.testing import assert_no_leaks
 BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 
 
-@pytest.fixture
-def vt(resilio_virtual_time):
-    """Virtual time for the whole test."""
-    return resilio_virtual_time
-
-
 def slowly(seen, *, copy=0.01, primary=10.0, cleanup=0.0):
     """Return a function whose primary takes long, and which writes down what happens to it."""
 

@@ -16,12 +16,6 @@ from resilio.testing import assert_no_leaks
 BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 
 
-@pytest.fixture
-def vt(resilio_virtual_time):
-    """Virtual time for the whole test."""
-    return resilio_virtual_time
-
-
 # ---- LS-02: priorities and headroom ----------------------------------------------------------------------------------
 
 

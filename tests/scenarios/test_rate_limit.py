@@ -19,12 +19,6 @@ from resilio.testing import assert_no_leaks
 BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 
 
-@pytest.fixture
-def vt(resilio_virtual_time):
-    """Virtual time for the whole test."""
-    return resilio_virtual_time
-
-
 def drained(*rates, **options):
     """A limit whose buckets are empty."""
     limit = rate_limit(*rates, **options)

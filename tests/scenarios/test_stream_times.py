@@ -14,12 +14,6 @@ from resilio.testing import assert_no_leaks
 BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 
 
-@pytest.fixture
-def vt(resilio_virtual_time):
-    """Virtual time for the whole test."""
-    return resilio_virtual_time
-
-
 async def items(*waits):
     """Give 0, 1, ..., each after its wait."""
     for number, seconds in enumerate(waits):

@@ -18,12 +18,6 @@ LONG = 30.0
 
 
 @pytest.fixture
-def vt(resilio_virtual_time):
-    """Virtual time for the whole test."""
-    return resilio_virtual_time
-
-
-@pytest.fixture
 def hang():
     """A function that hangs until the test is over, or until it is let go."""
     free = threading.Event()

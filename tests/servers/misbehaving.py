@@ -22,6 +22,7 @@ import asyncio
 import gzip
 import json
 import socket
+import ssl
 import struct
 import threading
 from collections import Counter
@@ -128,7 +129,7 @@ Handler = Callable[[Exchange], Awaitable[None]]
 class Misbehaving:
     """The server, in a thread of its own; leave it as a context manager."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
         self.routes: dict[str, Handler] = dict(ROUTES)
         self.requests: Counter[str] = Counter()
         """Requests by path."""
@@ -147,9 +148,10 @@ class Misbehaving:
         self._changed = threading.Condition()
         self._loop = asyncio.new_event_loop()
         self._writers: set[asyncio.StreamWriter] = set()
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+        self._tls = tls
+        self._listener = socket.create_server(("127.0.0.1", port), backlog=1024)
         self.port: int = self._listener.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"{'http' if tls is None else 'https'}://127.0.0.1:{self.port}"
         self._started = threading.Event()
         self._thread = threading.Thread(target=self._run, name="misbehaving", daemon=True)
 
@@ -180,7 +182,7 @@ class Misbehaving:
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
-        server = self._loop.run_until_complete(asyncio.start_server(self._accepted, sock=self._listener))
+        server = self._loop.run_until_complete(asyncio.start_server(self._accepted, sock=self._listener, ssl=self._tls))
         self._loop.call_soon(self._started.set)
         self._loop.run_forever()
         self._loop.remove_reader(self._listener)  # what is accepted when the server is closed is lost, its socket open

@@ -50,6 +50,8 @@ class ServerProcess(ABC):
 
     package: str
     programs: tuple[str, ...]
+    ends_with_parent = False
+    """Whether the program asks by itself to end with this process: it is started without a fork, which gRPC forbids."""
 
     def __init__(self) -> None:
         self.binaries = {name: _program(name, self.package) for name in self.programs}
@@ -101,7 +103,8 @@ class ServerProcess(ABC):
                 stdout=log,
                 stderr=log,
                 cwd=self.folder,
-                preexec_fn=die_with_parent,  # noqa: PLW1509 - it calls the kernel, and nothing of Python's
+                # It calls the kernel, and nothing of Python's.
+                preexec_fn=None if self.ends_with_parent else die_with_parent,  # noqa: PLW1509
                 **self._as,
             )
         latest = time.monotonic() + _PATIENCE

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,16 +19,9 @@ pytestmark = [
 
 
 @pytest.fixture
-def directory() -> Iterator[Path]:
-    """A directory for regions, in memory if the machine has such a place."""
-    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None) as name:
-        yield Path(name)
-
-
-@pytest.fixture
 def worker(directory: Path) -> Iterator[Asked]:
     """A process of the group "shop" with a limit."""
-    path = str(directory / "resilio-h1-shop")
+    path = str(directory / "resilio-h2-shop")
     program = f"""
 from resilio._native.shared import Region
 region = Region.open({path!r}, 1 << 20)
@@ -56,7 +47,7 @@ def test_groups_are_listed_without_becoming_a_member(
     assert main(["shared", "show", "shoe", "--directory", str(directory)]) == 1
     assert "no group 'shoe'" in capsys.readouterr().err
     assert main(["shared", "ls", "--directory", str(directory / "none")]) == 0
-    assert [path.name for path in directory.iterdir()] == ["resilio-h1-shop"]
+    assert [path.name for path in directory.iterdir()] == ["resilio-h2-shop"]
 
 
 def test_a_group_in_use_is_removed_by_force_only(
@@ -71,7 +62,7 @@ def test_a_group_in_use_is_removed_by_force_only(
 
 def test_a_file_that_is_no_region_is_named_as_such(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """It is listed with the reason, and left alone."""
-    (directory / "resilio-h1-broken").write_bytes(b"x" * 100_000)
+    (directory / "resilio-h2-broken").write_bytes(b"x" * 100_000)
     main(["shared", "ls", "--directory", str(directory)])
     assert "no region of this version" in capsys.readouterr().out
     assert [group.name for group in groups(directory)] == ["broken"]

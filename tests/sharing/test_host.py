@@ -84,7 +84,7 @@ def directory(resilio_shared_host: Path) -> Iterator[Path]:
 )
 def test_a_shared_policy_needs_a_name(make: Any) -> None:
     """Processes find each other's policies by name: one without would share nothing, silently."""
-    with pytest.raises(ValueError, match=r"scope must be 'process' for a .* without a name.*give it one, name='...'"):
+    with pytest.raises(ValueError, match=r"scope must be 'process' for an? .* without a name.*give it one, name='...'"):
         make()
 
 
@@ -263,6 +263,19 @@ def test_keys_have_one_form_in_all_processes() -> None:
     assert [canonical(key) for key in (object(), [1], ("a", object()), type("Sub", (str,), {})("a"))] == [None] * 4
 
 
+@linux
+@pytest.mark.parametrize("asked", ["option", "environment"])
+def test_a_standard_stack_shares_its_parts(directory: Path, monkeypatch: pytest.MonkeyPatch, asked: str) -> None:
+    """The stack itself has nothing to share, and so `standard(..., scope="host")` was a TypeError."""
+    if asked == "environment":
+        monkeypatch.setenv("RESILIO_SCOPE", "host")
+    options: dict[str, Any] = {"scope": "host"} if asked == "option" else {}
+    stack = resilio.standard(f"stack by {asked}", on=OSError, rates="100/s", max_concurrent=5, **options)
+    assert stack.call(lambda: 1) == 1
+    shared = {part.kind for part in stack.policies if part.snapshot().sharing is not None}
+    assert shared == {"rate_limit", "circuit_breaker", "bulkhead"}
+
+
 # ---- what degrades ---------------------------------------------------------------------------------------------------
 
 
@@ -362,4 +375,4 @@ def test_a_host_prints_as_it_is_made() -> None:
     """It stands in messages."""
     assert repr(host("shop")) == "host('shop')"
     assert isinstance(host("shop"), Host)
-    assert KeyedLink.__slots__ == ("region",)
+    assert KeyedLink.__slots__ == ("apart", "given", "region", "ties")

@@ -22,12 +22,6 @@ BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 MS = 0.001
 
 
-@pytest.fixture
-def vt(resilio_virtual_time):
-    """Virtual time for the whole test."""
-    return resilio_virtual_time
-
-
 class Workers:
     """Workers of one host in one process: each has a limit of its own, and all of them one cell."""
 

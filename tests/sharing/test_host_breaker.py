@@ -83,6 +83,56 @@ def test_a_total_failure_is_noticed_after_as_many_calls_of_all_as_of_one(workers
     assert {together.call(i) for i in range(8)} == {"open"}
 
 
+@pytest.mark.parametrize(("options", "failed"), [({}, 5), ({"consecutive": 10}, 10)])
+def test_calls_that_hang_show_an_outage_before_their_timeouts_do(
+    workers: Callable[..., Workers], options: dict[str, Any], failed: int
+) -> None:
+    """
+    Eight workers with a call each that hangs: five failures open it, where ten were needed, one timeout after another.
+
+    Silence weighs no more than what has failed. A number of failures that a user has set is a number of failures.
+    """
+    them = workers(16, **options)
+    them.in_turn(400)
+    them.vt.advance(1)
+    hanging = [breaker.try_acquire() for breaker in them.breakers[8:]]
+    them.vt.advance(0.3)  # unusually long for calls that take no time
+    n = 0
+    while them.call(n % 8, "failure") == "admitted":
+        n += 1
+    assert n == failed
+    for permit in hanging:
+        permit.cancel()  # type: ignore[union-attr]
+
+
+def test_a_worker_learns_of_an_opening_as_a_call_of_it_ends(workers: Callable[..., Workers]) -> None:
+    """Its listeners hear of it before its next call."""
+    them = workers(8)
+    them.in_turn(200)
+    permit = them.breakers[7].try_acquire()
+    while them.call(0, "failure") == them.call(1, "failure") == "admitted":
+        pass
+    assert not them.events[7]
+    permit.failure()  # type: ignore[union-attr]
+    assert [event.new for event in them.events[7]] == ["open"]
+    assert them.call(7) == "open"
+
+
+def test_calls_that_hang_open_nothing_by_themselves(workers: Callable[..., Workers]) -> None:
+    """Fifteen calls take unusually long, four others fail, one succeeds: that is no outage."""
+    them = workers(16)
+    them.in_turn(400)
+    them.vt.advance(1)
+    slow = [breaker.try_acquire() for breaker in them.breakers[1:]]
+    them.vt.advance(5)
+    for _ in range(20):
+        assert [them.call(0, "failure") for _ in range(4)] == ["admitted"] * 4
+        assert them.call(0) == "admitted"
+    assert them.states() == {"closed"}
+    for permit in slow:
+        permit.success()  # type: ignore[union-attr]
+
+
 def test_one_workers_own_trouble_is_its_own(workers: Callable[..., Workers]) -> None:
     """A worker whose network is broken fails as fast as it can. It opens for itself, and no other loses a call."""
     them = workers(8)
@@ -406,6 +456,7 @@ def test_keys_of_a_breaker_leave_half_of_the_region(vt: VirtualTime) -> None:
     assert 5 <= states.count("closed") <= 16
     assert states == sorted(states, key=lambda state: state is None)
     assert per_tenant[39].snapshot().sharing.degraded == "region_full"  # type: ignore[union-attr]
+    assert per_tenant[0].snapshot().sharing.degraded is None  # type: ignore[union-attr]
     assert circuit_breaker("alone", scope=group).snapshot().host_state == "closed"
 
 

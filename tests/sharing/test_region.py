@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import struct
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -347,3 +348,59 @@ def test_a_private_region_has_members_that_come_and_go() -> None:
     other.leave()
     assert other.slot is None
     assert region.path is None
+
+
+HELD = """
+import threading, time
+from types import SimpleNamespace
+from resilio._native.shared import Region, housekeeper, on_trouble
+from resilio.testing import DeadlockError, _threads
+begun, done = threading.Event(), threading.Event()
+def listener():
+    threading.current_thread()
+    begun.set()
+    done.wait()
+on_trouble(listener)
+def starved():
+    now = [100.0]
+    _threads.time = SimpleNamespace(monotonic=lambda: now[0])
+    watch = _threads.Watch(frozenset(), patience=3600.0)
+    watch.starve(False, "the test")
+    now[0] += 1.0
+    try:
+        watch.starve(False, "the test")
+    except DeadlockError as error:
+        return str(error)
+"""
+
+
+REGIONS = """
+import os
+from resilio._native.shared import Region
+
+there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+regions = [Region.private(256 << 20) for _ in range(2 * there // (256 << 20))]
+child = os.fork()
+if child == 0:
+    os._exit(0)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_regions_that_are_not_used_are_no_memory() -> None:
+    """With many fleets a process could start no other: "Cannot allocate memory", though hardly any was in use."""
+    done = subprocess.run([sys.executable, "-c", REGIONS], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "0\n", "")
+
+
+@pytest.mark.once
+def test_virtual_time_does_not_wait_for_the_housekeeper(path: Path) -> None:
+    """It is among Python's threads once it has reported; a deadlock was then found after the whole patience."""
+    with started(1, HELD + opened(path)) as (worker,):
+        assert worker.ask("housekeeper()") == 0
+        worker.ask("region.join() and None")
+        path.unlink()
+        assert worker.ask("begun.wait()")
+        assert worker.ask("[one.ident == housekeeper() for one in threading.enumerate()]") == [False, True]
+        assert worker.ask("starved()").endswith("other threads: none")
+        worker.ask("done.set()")

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -74,13 +71,6 @@ say("queued", limit.snapshot().sharing.used)
 waiting.join()
 """,
 }
-
-
-@pytest.fixture
-def directory() -> Iterator[Path]:
-    """A directory for regions, in memory if the machine has such a place."""
-    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None) as name:
-        yield Path(name)
 
 
 class Process:

@@ -314,6 +314,26 @@ def test_a_key_with_a_window_never_passes_more_than_its_limit(seed: int) -> None
     assert len(calls) > 200
 
 
+@pytest.mark.parametrize("hours", [0.1, 6.0, 9.0, 11.3, 500.0])
+def test_a_key_s_window_forgets_however_old_the_region_is(hours: float) -> None:
+    """A new key took a clock that is behind for its age after six hours, and then rejected for five."""
+    with virtual_time() as vt:
+        (of,) = keyed_workers(1, lambda: rate_limit("20/10s", scope="process"))
+        vt.advance(hours * 3600.0)
+        for _ in range(3):
+            assert admitted([of("ada")], 40) == 20
+            vt.advance(20.0)
+
+
+def test_a_key_that_comes_back_has_forgotten_its_window() -> None:
+    """It was rejected if it came back after six to eleven hours."""
+    with virtual_time() as vt:
+        (of,) = keyed_workers(1, lambda: rate_limit("20/10s", scope="process"))
+        for _ in range(4):
+            assert admitted([of("ada")], 40) == 20
+            vt.advance(8 * 3600.0)
+
+
 def test_keys_beyond_the_table_share_what_is_left() -> None:
     """With all places of a set in use, new keys share one limit: no key is let pass without one."""
     with virtual_time():

@@ -61,17 +61,24 @@ def test_it_lists_what_comes_with_it(capsys):
     names = [line.split()[0] for line in lines]
     assert names == [
         "dead-shard",
+        "fleet-outage",
+        "gray-failure",
         "killed-worker",
+        "leased-rate-limit",
         "metastable",
+        "one-broken-host",
         "outage",
         "overload",
         "priorities",
+        "provider-outage",
+        "region-failover",
         "resend-storm",
         "shared-breaker",
         "shared-limit",
         "shared-outage",
         "slow-tail",
         "whole-tasks",
+        "zone-lost",
     ]
     assert all(len(line.split(maxsplit=1)[1]) > 20 for line in lines)
 

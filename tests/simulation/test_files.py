@@ -421,3 +421,18 @@ def test_lines_of_everything_that_toml_can_hold():
     assert [lines[path] for path in (("x", 1), ("x", 1, "y"), ("x", 1, "l", 0, "m"))] == [18, 19, 21]
     assert nearest_line(lines, ("x", 1, "y", 3, "unknown")) == 19
     assert nearest_line(lines, ("unknown",)) == 1
+
+
+def test_a_spend_limit_is_a_policy(write):
+    """A stack may have one: each call costs what it reserves, and the minute's money is all that is spent."""
+
+    def with_money(more: str = "") -> str:
+        money = f'    {{ policy = "spend_limit", limit = "1 USD/minute", reserve = 0.05{more} }},\n'
+        return changed("client = [\n", "client = [\n" + money)
+
+    ((_, scenario),) = load(write(with_money())).scenarios
+    outcome = simulate(scenario, seed=1)["guarded"]
+    assert 10 < outcome.good <= 20
+    assert outcome.rejected > 50
+    with pytest.raises(ScenarioError, match="timezone: must be 'UTC'"):
+        load(write(with_money(', timezone = "CET"')))

@@ -139,9 +139,9 @@ def test_a_breaker_of_the_host_adds_up_what_its_processes_see(outcome):
             "each.scope: belongs to the policy 'keyed'",
         ),
         (
-            [('"bulkhead", max_concurrent = 1', '"retry", budget = { scope = "fleet" }')],
+            [('"bulkhead", max_concurrent = 1', '"retry", budget = { scope = "zone" }')],
             16,
-            "budget.scope: must be one of .*host, process, not 'fleet'",
+            "budget.scope: must be one of fleet, host, process, not 'zone'",
         ),
         (
             [("[load]", '[[faults]]\nkind = "kill"\nat = 1\nlasts = 1\nclients = [0, 4]\n[load]')],

@@ -1,11 +1,13 @@
-"""Threads that begin at the same moment."""
+"""Threads that begin at the same moment, and take turns often."""
 
 from __future__ import annotations
 
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
-__all__ = ["at_once"]
+__all__ = ["at_once", "turns"]
 
 
 def at_once(*works: Callable[[], object]) -> None:
@@ -26,3 +28,14 @@ def at_once(*works: Callable[[], object]) -> None:
         thread.join()
     if failures:
         raise failures[0]
+
+
+@contextmanager
+def turns(seconds: float = 1e-6) -> Iterator[None]:
+    """Let threads take turns after these seconds at the latest, within the block."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(seconds)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)

@@ -29,12 +29,6 @@ pytestmark = [
 MOST = 20_000  # instructions
 
 
-@pytest.fixture
-def vt(resilio_virtual_time: VirtualTime) -> VirtualTime:
-    """Virtual time for the whole test."""
-    return resilio_virtual_time
-
-
 @pytest.fixture(autouse=True)
 def seen() -> Iterator[None]:
     """

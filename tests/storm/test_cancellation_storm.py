@@ -19,6 +19,7 @@ import pytest
 from resilio import PipelineWarning
 from resilio.testing import VirtualTime, virtual_time
 from storm import asyncio_storm, thread_storm, trio_storm
+from storm.racing import turns
 from storm.world import CUT_SHORT, World, storm
 
 pytestmark = [
@@ -94,10 +95,8 @@ def in_threads(world: World, calls: int) -> None:
 @pytest.fixture
 def hasty_threads(unlogged: None) -> Iterator[None]:
     """Let threads take turns as often as they can."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(5e-6)
-    yield
-    sys.setswitchinterval(before)
+    with turns(5e-6):
+        yield
 
 
 def rage(kind: str, goal: int) -> Counter[str]:

@@ -7,7 +7,6 @@ nothing, and fails. Time is virtual and stands still, so that every total is exa
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from collections import Counter
@@ -19,7 +18,7 @@ import pytest
 
 from resilio import PipelineWarning, RejectedError, adaptive_limit, bulkhead, circuit_breaker, pipeline, rate_limit
 from resilio.testing import VirtualTime, assert_no_leaks
-from storm.racing import at_once
+from storm.racing import at_once, turns
 
 THREADS = 6
 
@@ -69,10 +68,8 @@ class Race:
 @pytest.fixture
 def race() -> Iterator[Race]:
     """Let threads take turns as often as they can."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield Race()
-    sys.setswitchinterval(before)
+    with turns():
+        yield Race()
 
 
 def give_way() -> None:

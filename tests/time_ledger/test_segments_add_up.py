@@ -8,13 +8,12 @@ cancellations in virtual time. RESILIO_SEED replays from one world on.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import anyio
 import attrs
 import pytest
-from time_ledger.adding_up import SILENCED, Book, Count, Tell, check_counted, storm, told
+from time_ledger.adding_up import SILENCED, Book, Count, check_counted, storm, told
 
 from resilio import phase
 from resilio._native import core
@@ -27,14 +26,6 @@ WAITS = (0.002, 0.01, 0.05, 10.0)
 FORMS = ("guard", "guard", "acall", "try_acall")
 CUTS = ("none",) * 3 + ("cancel",) * 2
 PER_WORLD = 500
-
-
-@pytest.fixture
-def all_told() -> Iterator[None]:
-    """Have every call that has run tell its ledger."""
-    tell = Tell()
-    yield
-    tell.stop()
 
 
 class Worldly:

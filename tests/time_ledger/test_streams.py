@@ -199,3 +199,19 @@ def test_the_natives_reject_what_makes_no_sense() -> None:
     permit._at("queue", 1)  # too late: it does nothing
     policy._acquire_within(permit).success()
     assert policy.snapshot().inflight == 0
+
+
+def test_each_attempt_of_a_stream_in_a_thread_has_its_own_time(resilio_virtual_time: Any) -> None:
+    """Once the retry of a synchronous stream has slept, the time is the next attempt's: the sleep has ended."""
+    tries = retry(on=OSError, attempts=2, backoff=0.25, budget=None)
+
+    @tries
+    def items() -> Iterator[int]:
+        resilio_virtual_time.advance(0.5)
+        raise OSError("no")
+        yield 1
+
+    with pytest.raises(OSError, match="no") as caught:
+        next(items())
+    (note,) = caught.value.__notes__
+    assert note.endswith("attempt1 0.50 (OSError) + retry_sleep 0.25 + attempt2 0.50 (OSError)")

@@ -12,7 +12,7 @@ from typing import Any
 
 import anyio
 import pytest
-from time_ledger.adding_up import SILENCED, Book, Count, Tell, check_counted, storm, told
+from time_ledger.adding_up import SILENCED, Book, Count, check_counted, storm, told
 
 import resilio
 from resilio import phase
@@ -26,14 +26,6 @@ pytestmark = SILENCED
 WAITS = (0.002, 0.01, 0.05, 10.0)
 CUTS = ("none",) * 3 + ("cancel", "break_off", "break_off")
 PER_WORLD = 200
-
-
-@pytest.fixture
-def all_told() -> Iterator[None]:
-    """Have every stream that has run tell its ledger."""
-    tell = Tell()
-    yield
-    tell.stop()
 
 
 def elsewhere(plan: Plan) -> list[str]:

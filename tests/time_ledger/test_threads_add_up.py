@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from time_ledger.adding_up import SILENCED, Book, Count, Tell, check_counted, storm, told
+from time_ledger.adding_up import SILENCED, Book, Count, check_counted, storm, told
 
 import resilio
 from resilio import _backends, phase
@@ -27,14 +27,6 @@ FORMS = ("guard", "call", "try_call", "stream", "stream")
 CUTS = ("none", "none", "break_off")
 PER_WORLD = 50
 THREADS = 6
-
-
-@pytest.fixture
-def all_told() -> Iterator[None]:
-    """Have every call that has run tell its ledger."""
-    tell = Tell()
-    yield
-    tell.stop()
 
 
 def elsewhere(plan: Plan) -> list[str]:

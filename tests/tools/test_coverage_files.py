@@ -24,7 +24,7 @@ def data_file(path, traced=True):
     data = coverage.CoverageData(str(path))
     data.add_lines({SOURCE: [1, 2]})
     if traced:
-        data.add_file_tracers({SOURCE: "Cython.Coverage.Plugin"})
+        data.add_file_tracers({SOURCE: "kept_tracers.Plugin"})
     data.write()
     data.close(force=True)
 

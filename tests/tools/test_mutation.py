@@ -23,7 +23,7 @@ def mutation(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """The modules of the tool."""
     before = set(sys.modules)
     monkeypatch.syspath_prepend(str(TOOLS))
-    names = ("command", "covers", "mutators", "sample", "workspace")
+    names = ("command", "covers", "mutators", "patience", "sample", "workspace")
     yield SimpleNamespace(**{name: importlib.import_module(f"mutation.{name}") for name in names})
     for name in set(sys.modules) - before:
         del sys.modules[name]
@@ -197,10 +197,18 @@ def named(folder: Path) -> list[str]:
         ("assert a.least(2) and not a.least(1)", 600.0, "caught"),
         ("assert a.least(2)", 600.0, "survived"),
         ("while a.least(1): pass", 3.0, "caught by the time limit"),
+        ("import threading; a.least(1) and threading.Event().wait()", 600.0, "caught by the time limit"),
     ],
 )
-def test_a_mutant_is_tried_in_a_copy(mutation, tree: Path, test: str, limit: float, verdict: str) -> None:
-    """Its tests run against the change; afterwards the copy, as the tree, has the source as it was."""
+def test_a_mutant_is_tried_in_a_copy(
+    mutation, monkeypatch: pytest.MonkeyPatch, tree: Path, test: str, limit: float, verdict: str
+) -> None:
+    """
+    Its tests run against the change; afterwards the copy, as the tree, has the source as it was.
+
+    The time limit was one on the clock: on a busy machine it caught mutants that no test notices.
+    """
+    monkeypatch.setattr(mutation.patience, "_RESTS", 10.0)
     (tree / "tests/test_a.py").write_text(f"import a\n\n\ndef test_least():\n    {test}\n")
     source = (tree / "a.py").read_text()
     workspace = mutation.workspace.Workspace(tree, tree / "copy", sys.executable, limit=limit, narrow=True)

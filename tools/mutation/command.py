@@ -101,13 +101,14 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make mutation ARGS=...", description=__doc__)
     parser.add_argument("--seed", type=int, default=1, help="of the sample (1)")
     parser.add_argument("--count", type=int, default=200, help="how many mutants are tried (200)")
+    parser.add_argument("--after", type=int, default=0, help="pass over so many of the sample, tried before (0)")
     parser.add_argument("--list", action="store_true", help="print what would be tried first, and try nothing")
     parser.add_argument("--only", action="append", metavar="ID", help="try this mutant alone; may be repeated")
     parser.add_argument("--under", default="", metavar="PATH", help="only files whose path begins with this")
     parser.add_argument("--workers", type=int, default=2, help="how many at once, each in a copy of the tree (2)")
     parser.add_argument("--python", help="an interpreter that has what is needed, instead of .venv/mutation")
     parser.add_argument("--narrow", action="store_true", help="run only the tests that are listed for the file")
-    parser.add_argument("--limit", type=float, help="seconds for the tests of a mutant (a multiple of the usual)")
+    parser.add_argument("--limit", type=float, help="CPU seconds for the tests of a mutant (a multiple of the usual)")
     return parser.parse_args(arguments)
 
 
@@ -119,7 +120,7 @@ def _stale(made: list[Mutant]) -> list[str]:
 
 def _chosen(options: argparse.Namespace, made: list[Mutant]) -> list[Mutant]:
     if not options.only:
-        return draw([mutant for mutant in made if mutant.path.startswith(options.under)], options.seed)
+        return draw([mutant for mutant in made if mutant.path.startswith(options.under)], options.seed)[options.after :]
     if missing := set(options.only) - {mutant.id for mutant in made}:
         raise SystemExit(f"no mutant has the ID {', '.join(sorted(missing))}: --list shows those of a sample")
     return [mutant for mutant in made if mutant.id in options.only]

@@ -23,6 +23,10 @@ _KEYED = ("tests/composition/test_keyed.py", "tests/composition/test_keyed_machi
 _KEYED += ("tests/metrics/test_keyed_numbers.py",)
 _PIPELINE = ("tests/composition/test_pipeline.py", "tests/composition/test_standard.py", "tests/policy")
 _PIPELINE += ("tests/options",)
+_POOL = tuple(
+    f"{_POLICIES}/pool/test_{part}.py" for part in ("calls", "law", "zones_that_fail", "seen", "pool_machine")
+)
+_POOL += ("tests/simulation/test_pools.py",)
 _BUDGET = ("tests/native/algorithms/test_budget.py", f"{_POLICIES}/retry")
 _SHARING = tuple(f"tests/sharing/test_{part}.py" for part in ("host_bulkhead", "host_adaptive_limit", "host_budget"))
 _SHARING += ("tests/sharing/test_host_breaker.py", "tests/sharing/test_shared_rate_limit.py")
@@ -34,7 +38,7 @@ _CALLS += (
     "tests/robustness/test_recursion.py",
 )
 _ENGINE = ("tests/native/engine", "tests/native/call", *_BULKHEAD, "tests/policy", *_RATE, "tests/time_ledger")
-_ENGINE += ("tests/policies", "tests/registry", "tests/events")
+_ENGINE += ("tests/policies", "tests/registry", "tests/events", "tests/robustness/test_loops.py")
 _CONTEXT = (
     "tests/context",
     "tests/native/context",
@@ -72,13 +76,16 @@ _COVERS = {
     "resilio/_policies/deadline.py": Cover((), (*_TIMEOUT, *_PIPELINE)),
     "resilio/_policies/fallback.py": Cover((), (*_FALLBACK, *_PIPELINE)),
     "resilio/_policies/hedge.py": Cover((), (*_HEDGE, *_PIPELINE)),
+    "resilio/_policies/pool/": Cover((), (f"{_POLICIES}/pool", *_PIPELINE)),
     "resilio/_policies/load_shed.py": Cover((), (*_SHED, *_PIPELINE)),
     "resilio/_policies/rate_limit/": Cover((), (*_RATE, *_PIPELINE)),
     "resilio/_policies/retry/": Cover((), (*_RETRY, *_PIPELINE)),
     "resilio/_policies/stream_timeout.py": Cover((), (*_STREAM, *_PIPELINE)),
     "resilio/_policies/timeout.py": Cover((), (*_TIMEOUT, *_PIPELINE)),
+    "resilio/_policy/snapshot.py": Cover((), ("tests/sharing/test_seen.py", "tests/policy", "tests/composition")),
     "resilio/_policy/": Cover((), ("tests/policy", "tests/policies", f"{_SCENES}_decorators.py", "tests/composition")),
     "resilio/_strategies/": Cover((), (*_STREAM, *_HEDGE, *_TIMEOUT, *_FALLBACK, *_RETRY)),
+    "resilio/_strategies/time_limit.py": Cover((), (*_TIMEOUT, "tests/integrations/test_time_of_threads.py")),
     "src_c/include/": Cover(("core",), _ENGINE),
     "src_c/include/backoff.h": Cover(_STRATEGIES, _RETRY),
     "src_c/include/buckets.h": Cover(_GATES, _RATE),
@@ -91,9 +98,10 @@ _COVERS = {
     "src_c/include/loglinear": Cover(("core", "primitives", "strategies"), (_HISTOGRAM, *_HEDGE, *_BREAKER)),
     "src_c/include/loglinear_bytes.h": Cover(("primitives",), (_HISTOGRAM,)),
     "src_c/include/pace.h": Cover(_STRATEGIES, (f"{_POLICIES}/retry/test_pauses.py", *_RETRY)),
+    "src_c/include/pool": Cover(("pool",), _POOL),
     "src_c/include/shed": Cover(_GATES, _SHED),
     "src_c/include/sliding_log.h": Cover(_GATES, _RATE),
-    "src_c/include/span.h": Cover(_GATES, _BREAKER),
+    "src_c/include/span.h": Cover(_GATES, ("tests/native/algorithms/test_span.py", *_BREAKER)),
     "src_c/include/strategy.h": Cover(_STRATEGIES, (*_RETRY, *_HEDGE)),
     "src_c/include/throttle.h": Cover(_GATES, (f"{_POLICIES}/retry/test_throttle.py", *_BREAKER)),
     "src_c/include/try_hold.h": Cover(("core",), _CONTEXT),
@@ -115,6 +123,7 @@ _COVERS = {
     f"{_NATIVE}/core/engine/statuses.c": Cover(("core",), ("tests/policy/test_rules.py", *_ENGINE)),
     f"{_NATIVE}/core/engine/ledger": Cover(("core",), ("tests/time_ledger", *_CALLS)),
     f"{_NATIVE}/core/engine/segments": Cover(("core",), ("tests/time_ledger", *_CALLS)),
+    f"{_NATIVE}/core/engine/elsewhere.c": Cover(("core",), _POOL),
     f"{_NATIVE}/core/timers/": Cover(("core",), _TIMERS),
     f"{_NATIVE}/core/timers/running_loop.c": Cover(("core",), ("tests/private_names", *_TIMERS)),
     f"{_NATIVE}/custom.pyx": Cover(("custom",), ("tests/policy/test_gates.py", "tests/policy", "tests/composition")),
@@ -127,6 +136,8 @@ _COVERS = {
     f"{_NATIVE}/gates/host": Cover(_GATES, _SHARING),
     f"{_NATIVE}/gates/limiter_host": Cover(_GATES, _SHARING),
     f"{_NATIVE}/gates/limiter": Cover(_GATES, _RATE),
+    f"{_NATIVE}/gates/pool": Cover(("pool",), _POOL),
+    f"{_NATIVE}/pool": Cover(("pool",), _POOL),
     f"{_NATIVE}/gates/shedder": Cover(_GATES, _SHED),
     f"{_NATIVE}/keyed": Cover(("keyed",), _KEYED),
     f"{_NATIVE}/primitives": Cover(("primitives",), ("tests/native/algorithms",)),

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+from mutation import patience
 from mutation.covers import REST, Cover, cover
 from mutation.mutators import Mutant
 from mutation.sample import files
@@ -28,7 +29,7 @@ UNBUILT, SAME = "does not build", "builds the same"
 REDRAWN = {UNBUILT, SAME}
 _PYTEST = ("-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--hypothesis-profile=mutation")
 _MARKS = "not slow and not once and not soak"
-_PATIENCE = 30.0  # seconds beside five times what the tests take on the unchanged tree
+_PATIENCE = 30.0  # CPU seconds beside five times what the tests take on the unchanged tree
 _MEMORY = 8 << 30
 _MEASURING = threading.Lock()
 _SOURCES = {".py", ".pyx", ".pxi", ".pxd", ".c", ".h"}
@@ -42,7 +43,7 @@ class Workspace:
     Attributes:
         python: The interpreter that builds and tests, with what the tests need.
 
-        limit: Seconds for the tests of a mutant; None for a multiple of what they take on the unchanged tree.
+        limit: CPU seconds for the tests of a mutant; None for a multiple of what they take on the unchanged tree.
 
         narrow: Run no tests but those that are listed for the file.
     """
@@ -174,7 +175,7 @@ class Workspace:
             return subprocess.run(command, cwd=self.place, env=settings, stdout=log, stderr=log, check=False).returncode
 
     def _tests(self, paths: list[str], limit: float, *options: str) -> int | None:
-        """Return pytest's exit code, or None if it took longer than the limit."""
+        """Return pytest's exit code, or None if it hangs: it took more CPU time than the limit, or it rests."""
         command = [self.python, *_PYTEST, "-m", _MARKS, *options, *paths]
         settings = {**os.environ, "RESILIO_TEST_EXAMPLES": "15", "PYTHONPATH": str(self.place)}
         with (self.place / "tests.log").open("wb") as log:
@@ -183,9 +184,7 @@ class Workspace:
             if sys.platform == "linux":
                 resource.prlimit(child.pid, resource.RLIMIT_AS, (_MEMORY, _MEMORY))  # a loop may allocate for ever
             try:
-                return child.wait(limit)
-            except subprocess.TimeoutExpired:
-                return None
+                return patience.wait(child, limit)
             finally:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(child.pid, signal.SIGKILL)  # and what it has started

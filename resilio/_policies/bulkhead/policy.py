@@ -7,7 +7,7 @@ limited, not concurrent requests, use a rate limit. It is not a timeout (a call 
 ended by other means), nor a connection pool.
 
 The limit holds for the process, for all threads and event loops together; with `scope="host"` for all processes of a
-group on the host. Each waiter is woken in its own loop.
+group on the host, and with `scope=fleet(...)` for those of several hosts. Each waiter is woken in its own loop.
 """
 
 from __future__ import annotations
@@ -15,24 +15,32 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from typing import TypeVar, get_args
 
-import attrs
-
 from resilio import _backends
 from resilio._native import clock
 from resilio._native.core import Waiter
 from resilio._native.gates import BulkheadGate
 from resilio._options.fields import SharedGateOptions, check_wait, option, record
+from resilio._options.fleets import OnStoreDown, on_store_down
 from resilio._options.validators import choice, positive_int, reject, seconds, weight
 from resilio._policies.bulkhead.map import BulkheadMap
 from resilio._policy.base import Policy, make
 from resilio._policy.factory import makes
-from resilio._policy.snapshot import Sharing
 from resilio._policy.types import Order, SecondsOrNone, Time
 
 __all__ = ["Bulkhead", "BulkheadConfig", "bulkhead"]
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+_TAKES = {
+    "leased": "calls take slots that the store has leased to this host",
+    "asked": "a slot is asked for when a call waits, and given back when it ends",
+}
+_WITHOUT_STORE = {
+    "local": "this host has its share of the permits",
+    "open": "this host may use all permits",
+    "closed": "calls are rejected",
+}
 
 
 @record
@@ -44,6 +52,7 @@ class BulkheadConfig(SharedGateOptions):
     max_wait: SecondsOrNone = option(seconds, default=None, zero_ok=True, none_ok=True)
     order: Order = option(choice, default="fifo", options=get_args(Order))
     weight: int | Callable[..., int] = option(weight, default=1)
+    on_store_down: OnStoreDown | None = option(on_store_down, default=None, none_ok=True)
 
     def __attrs_post_init__(self) -> None:
         check_wait(self)
@@ -69,12 +78,19 @@ class Bulkhead(Policy[BulkheadConfig]):
     def _about(self) -> tuple[str, ...]:
         return ("closed down",) if self._gate.closed else ()
 
+    def _explained(self) -> str | None:
+        fleet = getattr(self._link, "fleet", None)
+        if fleet is None or fleet.is_alone:
+            return None
+        down = self._config.on_store_down or fleet.on_store_down
+        takes = _TAKES[self._link.sharing().regime or "leased"]
+        return f"{takes} (fleet {fleet.name}); while the store is away {_WITHOUT_STORE[down]}"
+
     def _limit(self) -> float:
         return self._gate.capacity
 
-    def _sharing(self) -> Sharing | None:
-        sharing = super()._sharing()
-        return None if sharing is None else attrs.evolve(sharing, used=self._gate.used_by_host)
+    def _numbers_of_all(self) -> dict[str, int]:
+        return {"used": self._gate.used_by_host}
 
     @property
     def used(self) -> int:
@@ -83,8 +99,12 @@ class Bulkhead(Policy[BulkheadConfig]):
 
     @property
     def available(self) -> int:
-        """Permits free now, of the host if they are shared; below zero after a resize to fewer than are held."""
-        return self._gate.capacity - self._gate.used_by_host
+        """
+        Permits free now; below zero after a resize to fewer than are held.
+
+        Of a host's bulkhead those of the host, of a fleet's those that the store has leased to this host.
+        """
+        return self._gate.available
 
     @property
     def weight_errors(self) -> int:
@@ -225,10 +245,13 @@ def bulkhead(config: BulkheadConfig, name: str | None) -> Bulkhead:
             still be in time.
         weight: Permits a call takes: an int >= 1, or a function of the call's arguments that returns one. A call whose
             turn has come is not overtaken by lighter ones. If the function raises or returns anything else: 1.
+        on_store_down: In a fleet, the permits of this host while its store is away: "local": its share, at least 1;
+            "open": all of them; "closed": none. None: as the fleet was made.
         name: What it is called; the same name and options give the same bulkhead.
         enforce: False: reject nothing and count what would have been rejected; 0 to 1: enforce for this share.
         scope: "host": one state for all processes of the service on this host, found by name; or what
-            :func:`resilio.sharing.host` returns. None: that of the variable `RESILIO_SCOPE`, "process" by default.
+            :func:`resilio.sharing.host` or :func:`resilio.sharing.fleet` returns. None: that of the variable
+            `RESILIO_SCOPE`, "process" by default.
 
     Raises:
         TypeError: An option of a wrong type; the message names it and the value.

@@ -66,6 +66,10 @@ class CircuitBreakerSnapshot(Snapshot):
 
         host_state: The state of all workers of the host, None unless that is shared. While it is closed, `state` is
             this worker's own.
+
+        host_window_calls: Outcomes in the windows of all workers of the host, None unless it is shared.
+
+        host_window_failures: Those that were failures.
     """
 
     window_calls: int
@@ -83,6 +87,8 @@ class CircuitBreakerSnapshot(Snapshot):
     stale: int
     generation: int
     host_state: str | None
+    host_window_calls: int | None
+    host_window_failures: int | None
 
     @property
     def failure_rate(self) -> float | None:
@@ -158,8 +164,11 @@ class CircuitBreaker(Policy[CircuitBreakerConfig]):
         return super().health()
 
     def _explained(self) -> str:
-        together = "" if self._link is None else "; all workers of the host by what they see together"
-        return self._law() + together
+        if self._link is None:
+            return self._law()
+        fleet = self._link.sharing().scope.startswith("fleet:")
+        all_of = "processes of the fleet" if fleet else "workers of the host"
+        return f"{self._law()}; all {all_of} by what they see together"
 
     def _law(self) -> str:
         config = self._config
@@ -187,6 +196,13 @@ class CircuitBreaker(Policy[CircuitBreakerConfig]):
 
     def _state(self) -> str:
         return self._gate.state
+
+    def _numbers_of_all(self) -> dict[str, str | None]:
+        return {"state": self._gate.status()["host_state"]}
+
+    def _numbers_of_fleet(self) -> dict[str, str | None]:
+        status = self._gate.fleet_status()
+        return {"state": None if status is None else status[0]}
 
     def _about(self) -> tuple[str, ...]:
         now = self.snapshot()
@@ -240,7 +256,8 @@ def circuit_breaker(config: CircuitBreakerConfig, name: str | None) -> CircuitBr
         initial: The state before the first call; later changes of it have no effect.
         enforce: False: reject nothing and count what would have been rejected; 0 to 1: reject this share.
         scope: "host": one state for all processes of the service on this host, found by name; or what
-            :func:`resilio.sharing.host` returns. None: that of the variable `RESILIO_SCOPE`, "process" by default.
+            :func:`resilio.sharing.host` or :func:`resilio.sharing.fleet` returns. None: that of the variable
+            `RESILIO_SCOPE`, "process" by default.
 
     Raises:
         TypeError: An option of a wrong type; the message names it and the value.

@@ -22,6 +22,7 @@ from typing import Any
 
 from resilio._native.gates import LimiterGate
 from resilio._options.fields import SharedGateOptions, option, record, several
+from resilio._options.fleets import Accuracy, OnStoreDown, accuracy, on_store_down
 from resilio._options.validators import positive_int, reject, seconds
 from resilio._policies.rate_limit.rate import Rate, cost_of_a_call, parse_rate, tokens
 from resilio._policies.rate_limit.reservation import Reservation
@@ -32,6 +33,18 @@ from resilio._policy.types import Seconds, Time
 __all__ = ["Rate", "RateLimit", "RateLimitConfig", "rate_limit"]
 
 MOST_RATES = 8
+
+_TAKES = {
+    "leased": "draws on tokens leased from the store",
+    "asked": "waits for the store's answer, as the burst is too small for leases",
+    "exact": "waits for the store's answer",
+}
+_AT_ONCE = ", and without max_wait a burst beyond them is rejected, though the fleet has more"
+_WITHOUT_STORE = {
+    "local": "each host has its share of the rate",
+    "open": "all calls pass",
+    "closed": "no call passes",
+}
 
 
 def _rates(name: str, value: object) -> tuple[str | Rate, ...]:
@@ -55,6 +68,8 @@ class RateLimitConfig(SharedGateOptions):
     cost: float | Callable[..., float] = option(cost_of_a_call, default=1)
     max_wait: Seconds = option(seconds, default=0.0, zero_ok=True)
     max_queued: int = option(positive_int, default=100, zero_ok=True)
+    accuracy: Accuracy = option(accuracy, default="leased")
+    on_store_down: OnStoreDown | None = option(on_store_down, default=None, none_ok=True)
 
     def __attrs_post_init__(self) -> None:
         self.resolved()  # options that contradict each other raise here, not at the gate
@@ -137,6 +152,20 @@ class RateLimit(Policy[RateLimitConfig]):
         """
         return self._gate.wait(self._gate.amounts(args, kwargs))
 
+    def _numbers_of_all(self) -> dict[str, dict[str, float]]:
+        return {"tokens": self._gate.available()}
+
+    def _explained(self) -> str | None:
+        fleet, config = getattr(self._link, "fleet", None), self._config
+        if fleet is None and (config.accuracy != "leased" or config.on_store_down is not None):
+            return "accuracy and on_store_down have no effect without scope=fleet(...)"
+        if fleet is None or fleet.is_alone:
+            return None
+        regime = self._link.sharing().regime or config.accuracy  # each key has a regime of its own
+        down = config.on_store_down or fleet.on_store_down
+        takes = _TAKES[regime] + (_AT_ONCE if regime == "leased" and not config.max_wait else "")
+        return f"{takes} (fleet {fleet.name}); while the store is away {_WITHOUT_STORE[down]}"
+
     def _about(self) -> list[str]:
         return [text for rate in self._config.resolved() for text in (str(rate), f"burst {rate.largest_burst:g}")]
 
@@ -173,12 +202,18 @@ def rate_limit(config: RateLimitConfig, name: str | None) -> RateLimit:
         cost: Tokens that a call takes of the rates given as strings: a number >= 0, or a function of the call's
             arguments that returns one. If it raises or returns anything else: 1. Fractions count, to a millionth.
         max_wait: Seconds that a call waits at most, >= 0; one that would have to wait longer is rejected at once. A
-            pause that the dependency has asked for does not count.
+            pause that the dependency has asked for does not count. In a fleet 0.5 or so: with 0 a burst beyond the
+            tokens on lease is rejected, though the fleet has more.
         max_queued: Calls that may wait, >= 0; they are served in the order they came, large ones too.
+        accuracy: In a fleet: "leased": calls draw on tokens that the store has leased to this host, and wait for
+            nothing; "exact": each call waits for the store's answer, for `max_wait` or two trips.
+        on_store_down: In a fleet, what calls get while its store is away: "local": this host's share of the rate;
+            "open": all pass; "closed": none does. None: as the fleet was made.
         name: What it is called; the same name and options give the same limit.
         enforce: False: reject nothing and count what would have been rejected; 0 to 1: enforce for this share.
         scope: "host": one state for all processes of the service on this host, found by name; or what
-            :func:`resilio.sharing.host` returns. None: that of the variable `RESILIO_SCOPE`, "process" by default.
+            :func:`resilio.sharing.host` or :func:`resilio.sharing.fleet` returns. None: that of the variable
+            `RESILIO_SCOPE`, "process" by default.
 
     Raises:
         TypeError: An option of a wrong type; the message names it and the value.

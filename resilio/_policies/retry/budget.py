@@ -31,6 +31,7 @@ import attrs
 from resilio._native import budget as native
 from resilio._native import core
 from resilio._options.fields import NamedFirstOptions, ScopedOptions, option, record
+from resilio._options.fleets import OnStoreDown, on_store_down
 from resilio._options.scope import PROCESS, wanted
 from resilio._options.validators import number, policy_name, reject, seconds
 from resilio._policy.factory import Reading, takes
@@ -54,11 +55,18 @@ class RetryBudgetConfig(NamedFirstOptions, ScopedOptions):
     initial: float = option(number, default=3.0, low=0.0)
     decay: SecondsOrNone = option(seconds, default=60.0, none_ok=True)
     reserve: float = option(number, default=0.1, low=0.0, high=_MOST)
+    on_store_down: OnStoreDown | None = option(on_store_down, default=None, none_ok=True)
 
     def __attrs_post_init__(self) -> None:
         if self.initial > self.cap:
             reject("initial", self.initial, f"at most cap={self.cap:g}")
 
+
+_WITHOUT_STORE = {
+    "local": "each host has its share of it",
+    "open": "each host has a reserve like it",
+    "closed": "there is none",
+}
 
 _read = Reading("RetryBudget", RetryBudgetConfig)
 
@@ -111,10 +119,15 @@ class RetryBudget(native.RetryBudget):
         decay: Seconds in which savings above `initial` shrink to 1/e, > 0; None: they stay.
 
         reserve: Withdrawals a second, >= 0, that are possible at any balance, for clients that call too seldom to save:
-            a floor, not on top of what the savings pay for. Each needs a success since the one before. 0: none.
+            a floor, not on top of what the savings pay for. Each needs a success since the one before. 0: none. With
+            a fleet as scope: for all hosts together.
+
+        on_store_down: In a fleet, what is left of the reserve while its store is away: "local": this host's share;
+            "open": all of it, for each host; "closed": nothing. None: as the fleet was made.
 
         scope: "host": one budget for all processes of the service on this host, found by name; or what
-            :func:`resilio.sharing.host` returns. None: that of the variable `RESILIO_SCOPE`, "process" by default.
+            :func:`resilio.sharing.host` or :func:`resilio.sharing.fleet` returns: each host saves for itself, and the
+            reserve is one. None: that of the variable `RESILIO_SCOPE`, "process" by default.
 
     Raises:
         TypeError: An option of a wrong type; the message names it and the value.
@@ -189,7 +202,7 @@ class RetryBudget(native.RetryBudget):
             core.hook("share")(self, config)
 
     def _sharing_gate(self) -> Any:
-        """Return what is shared: the budget itself."""
+        """Return the part that is shared: the budget itself."""
         return self
 
     @property
@@ -215,12 +228,25 @@ class RetryBudget(native.RetryBudget):
             successes=status["deposits"],
             rejected=status["rejected"],
             cancelled=status["refunds"],
-            sharing=None if self._link is None else self._link.sharing(),
+            sharing=None if self._link is None else self._link.sharing_of(self),
             balance=status["balance"],
             reserved=status["reserved"],
             failing=status["failing"],
             repaid=status["repaid"],
         )
+
+    def _numbers_of_all(self) -> dict[str, dict[str, float]]:
+        return {"tokens": {"retries": self.balance}}
+
+    def _about_sharing(self) -> str | None:
+        """Return with how many it is shared, and how; None: it is not."""
+        if self._link is None:
+            return None
+        sharing, fleet = self._link.sharing(), getattr(self._link, "fleet", None)
+        if fleet is None or fleet.is_alone:
+            return f"savings and reserve are {sharing}"
+        down = _WITHOUT_STORE[self._config.on_store_down or fleet.on_store_down]
+        return f"the savings are each host's, the reserve is {sharing}; while the store is away {down}"
 
     def __repr__(self) -> str:
         name = f"{self.name!r} " if self.name else ""

@@ -70,6 +70,11 @@ class RetryConfig(NamedOptions):
                 "idempotent", True, "left out where `on` is no preset: exception types and predicates say all there is"
             )
 
+    @property
+    def same_first(self) -> bool:
+        """Whether it leaves to the client of a pool's endpoint what that one repeats by itself."""
+        return is_preset(self.on) and bool(self.on.same_first)
+
     def named(self) -> tuple[type[BaseException], ...]:
         """Return the classes of rejections and passed deadlines that `on` names."""
         listed = self.on if isinstance(self.on, tuple) else ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from resilio._failures.outcome import Outcome
@@ -27,12 +28,14 @@ from resilio.integrations._shared.request import Request
 from resilio.integrations._shared.upstream import attempt_number
 
 __all__ = [
+    "HOW",
     "Guarded",
     "Outgoing",
     "StreamStreamGuard",
     "StreamUnaryGuard",
     "UnaryStreamGuard",
     "UnaryUnaryGuard",
+    "guards",
 ]
 
 Continuation = Callable[[Any, Any], Any]
@@ -74,10 +77,10 @@ class Guarded:
         attempt: str | None = None,
     ) -> None:
         """Keep the checked options; see :func:`resilio.integrations.grpc.interceptors`."""
-        self.way = way
-        self.failing = failing
-        self.idempotent = idempotent
-        self.attempt = attempt
+        self.way: GuardedCall = way
+        self.failing: frozenset[Any] | None = failing
+        self.idempotent: Callable[[Any], object] | bool = idempotent
+        self.attempt: str | None = attempt
 
     def outcome(self, error: BaseException) -> Outcome | None:
         """Return the outcome of an error; None: the policy decides."""
@@ -254,21 +257,32 @@ class _Over:
         outcome = self._guarded.outcome(error)
         if call.cancelled() or (self._out_of_time and error.code() is Code.DEADLINE_EXCEEDED):
             outcome = Outcome.IGNORED
-        self._lease.end(_HOW[outcome], error)
+        self._lease.end(HOW[outcome], error)
 
 
-_HOW = {None: "failed", Outcome.FAILURE: "failure", Outcome.IGNORED: "ignore", Outcome.SUCCESS: "success"}
+HOW = {None: "failed", Outcome.FAILURE: "failure", Outcome.IGNORED: "ignore", Outcome.SUCCESS: "success"}
+"""How a lease ends, by the outcome of its call."""
 
 
 class _Guard:
     """Common part of all client interceptors."""
 
-    def __init__(self, guarded: Guarded) -> None:
-        """Guard calls of one kind."""
+    _calls: str
+
+    def __init__(self, guarded: Guarded, begin: Callable[[str, Any, Any], Any] | None = None) -> None:
+        """
+        Guard calls of one kind.
+
+        Args:
+            guarded: The policy.
+
+            begin: Begins an attempt, in place of an interceptor's continuation.
+        """
         self.guarded = guarded
+        self._begin = None if begin is None else partial(begin, self._calls)
 
     async def _stream(self, continuation: Continuation, details: Any, request: Any, kind: Any, *, streams: bool) -> Any:
-        guarded = self.guarded
+        guarded, continuation = self.guarded, self._begin or continuation
         waits = guarded.way.replays and not streams
         exchange = _Stream(guarded, continuation, details, request, kind, waits=waits)
         return await exchange.through(guarded.way, guarded.shown(Outgoing(details, request), streams=streams))
@@ -277,10 +291,12 @@ class _Guard:
 class UnaryUnaryGuard(_Guard, aio.UnaryUnaryClientInterceptor):  # type: ignore[misc]
     """Guards calls with one message each way."""
 
+    _calls = "unary_unary"
+
     async def intercept_unary_unary(self, continuation: Continuation, client_call_details: Any, request: Any) -> Any:
         """Make the call through the policy."""
         guarded = self.guarded
-        exchange = _Unary(guarded, request, continuation, client_call_details)
+        exchange = _Unary(guarded, request, self._begin or continuation, client_call_details)
         outgoing = Outgoing(client_call_details, request)
         response = await exchange.through(guarded.way, guarded.shown(outgoing, streams=False))
         return exchange.call_of(response)
@@ -289,6 +305,8 @@ class UnaryUnaryGuard(_Guard, aio.UnaryUnaryClientInterceptor):  # type: ignore[
 class UnaryStreamGuard(_Guard, aio.UnaryStreamClientInterceptor):  # type: ignore[misc]
     """Guards calls with a streamed answer."""
 
+    _calls = "unary_stream"
+
     async def intercept_unary_stream(self, continuation: Continuation, client_call_details: Any, request: Any) -> Any:
         """Make the call through the policy."""
         return await self._stream(continuation, client_call_details, request, UnaryStream, streams=False)
@@ -296,6 +314,8 @@ class UnaryStreamGuard(_Guard, aio.UnaryStreamClientInterceptor):  # type: ignor
 
 class StreamUnaryGuard(_Guard, aio.StreamUnaryClientInterceptor):  # type: ignore[misc]
     """Guards calls with a streamed request and one message as the answer."""
+
+    _calls = "stream_unary"
 
     async def intercept_stream_unary(
         self, continuation: Continuation, client_call_details: Any, request_iterator: Any
@@ -307,8 +327,23 @@ class StreamUnaryGuard(_Guard, aio.StreamUnaryClientInterceptor):  # type: ignor
 class StreamStreamGuard(_Guard, aio.StreamStreamClientInterceptor):  # type: ignore[misc]
     """Guards calls with a streamed request and a streamed answer."""
 
+    _calls = "stream_stream"
+
     async def intercept_stream_stream(
         self, continuation: Continuation, client_call_details: Any, request_iterator: Any
     ) -> Any:
         """Make the call through the policy."""
         return await self._stream(continuation, client_call_details, request_iterator, StreamStream, streams=True)
+
+
+def guards(guarded: Guarded, begin: Callable[[str, Any, Any], Any] | None = None) -> list[Any]:
+    """
+    Return interceptors for all kinds of calls.
+
+    Args:
+        guarded: The policy.
+
+        begin: Begins an attempt of a kind of call, like "unary_unary"; None: as grpcio does.
+    """
+    kinds = (UnaryUnaryGuard, UnaryStreamGuard, StreamUnaryGuard, StreamStreamGuard)
+    return [kind(guarded, begin) for kind in kinds]

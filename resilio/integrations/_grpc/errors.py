@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from resilio import errors
 from resilio._options.validators import reject
-from resilio.integrations._grpc.lib import Code, aio
+from resilio.integrations._grpc.lib import Code, aio, grpc
 from resilio.presets import Preset
 
 __all__ = [
@@ -40,6 +40,8 @@ FAILING = frozenset(
 )
 """Statuses that are failures of the service. CANCELLED is ignored; all others are successes."""
 
+_ANSWERED = (aio.AioRpcError, grpc.Call)
+"""Errors with a status: of grpc.aio, and, for threads, a call that has failed."""
 _MOMENTARY = (FAILING - {Code.DATA_LOSS}) | {Code.ABORTED}
 
 
@@ -142,7 +144,7 @@ def pushback_of(error: object) -> tuple[tuple[str, str], ...]:
 def status_of(error: BaseException) -> Any:
     """Return the status that the server sent; None for an error of a policy, or of any other kind."""
     answered: Any = error
-    return answered.code() if isinstance(error, aio.AioRpcError) and not isinstance(error, _StatusError) else None
+    return answered.code() if isinstance(error, _ANSWERED) and not isinstance(error, _StatusError) else None
 
 
 def codes(name: str, value: Any) -> frozenset[Any] | None:

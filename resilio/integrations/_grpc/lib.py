@@ -7,7 +7,7 @@ from typing import Any
 
 from resilio._support.extras import missing
 
-__all__ = ["Code", "aio", "grpc"]
+__all__ = ["Code", "State", "aio", "grpc"]
 
 try:
     aio: Any = importlib.import_module("grpc.aio")
@@ -15,3 +15,4 @@ except ImportError as _error:
     raise missing("grpc", "grpc", _error) from _error
 grpc: Any = importlib.import_module("grpc")
 Code: Any = grpc.StatusCode
+State: Any = grpc.ChannelConnectivity

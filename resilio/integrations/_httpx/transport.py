@@ -10,9 +10,10 @@ from resilio._native.core import phase
 from resilio._options.validators import choice
 from resilio._support.client_target import StandIn
 from resilio.errors import CallTimeoutError
-from resilio.integrations._httpx import common
+from resilio.integrations._httpx import common, endpoints
 from resilio.integrations._shared import replay
 from resilio.integrations._shared.connecting import time_connects
+from resilio.integrations._shared.endpoints import Service, service_of
 from resilio.integrations._shared.guarded_call import GuardedCall, first_with, gates_of
 from resilio.integrations._shared.judges import HTTP
 from resilio.integrations._shared.socket_time import BodyTimes
@@ -72,6 +73,8 @@ class GuardedTransport(_OneKind):
         idempotent: Idempotent = None,
         send_deadline: bool | str = False,
         send_attempt: bool | str = False,
+        origin: str | None = None,
+        resume: Literal["range"] | None = None,
     ) -> None:
         """
         Put a policy around a transport.
@@ -89,6 +92,10 @@ class GuardedTransport(_OneKind):
             send_deadline: Send the time left in a header: True for `x-request-timeout`, or the header's name.
             send_attempt: Send the number of the attempt, 1 for the first, a hedge's copy counted too: True for
                 `x-envoy-attempt-count`, or the header's name.
+            origin: The URL by which callers name the policy's pool, like "https://api.example.com": its requests go to
+                endpoints, all others where they say. None: any URL with the pool's name as its host.
+            resume: What is done for a body that breaks off after its first byte. None: its reader gets the error.
+                "range": a download with a strong ETag goes on by a range request, through the policy.
 
         Raises:
             TypeError: An option of a wrong type, an async transport in place of a sync one or vice versa, or a
@@ -102,25 +109,46 @@ class GuardedTransport(_OneKind):
         self._header = upstream(send_deadline, send_attempt)
         self._inner = getattr(self._module.module, self._default)() if transport is None else transport
         time_connects(self._inner, self._module.translated)
-        self._request = self._module.module.Request
-        self._bytes = self._module.module.ByteStream
+        self._request, self._bytes = self._module.module.Request, self._module.module.ByteStream
         sync = _client_of_threads(self._module.name) if self._sync else None
         self._call = self._unhedged = GuardedCall(policy, self._hand_over, sync=sync, judges=HTTP)
         if self._call.hedged:
             self._unhedged = GuardedCall(policy, self._hand_over, hedged=False, judges=HTTP)
+        self._resumes = resume is not None and choice("resume", resume, ("range",)) == "range"
+        self._service: Service | None = service_of(policy, origin)
+        if self._service is not None:
+            self._elsewhere = GuardedCall(policy, self._hand_over, sync=sync, hedged=False, pooled=False, judges=HTTP)
         self._repeats = bool(gates_of(policy, "retry"))
         clocks = gates_of(policy, "timeout")
         self._first, self._idle = first_with(clocks, "first"), first_with(clocks, "idle")
-        self._policy = policy
-        self._times = BodyTimes(policy)
+        self._policy, self._times = policy, BodyTimes(policy)
+        self._body = self._body_of(policy.label)
+
+    def _body_of(self, label: str) -> Any:
+        """Return the class of the bodies of responses, which hold their permits to the end."""
         is_timed = self._times.acts if self._sync else self._idle is not None
-        label = f"a response of {policy.label}"
-        self._body = self._module.body_of(self._base, self._idle, label, is_timed=is_timed)
+        return self._module.body_of(self._base, self._idle, f"a response of {label}", is_timed=is_timed)
 
     @property
     def policy(self) -> Policy[Any]:
         """The policy that all requests go through."""
         return self._policy
+
+    def _way(self, request: Any) -> GuardedCall:
+        """Return the form of the policy for a request: with hedges or without, past its pool or not."""
+        if self._service is not None and not self._is_pooled(request, self._service):
+            return self._elsewhere
+        return self._call if not self._call.hedged or self._hedges(request) else self._unhedged
+
+    def _is_pooled(self, request: Any, service: Service) -> bool:
+        url = request.url
+        return service.has(url.scheme, url.host, url.port)
+
+    def _at_endpoint(self, request: Any, service: Service) -> Any:
+        """Return the request for the endpoint that this attempt has picked; past the pool, the request itself."""
+        if not self._is_pooled(request, service):
+            return request
+        return endpoints.at(self._module, request, service.endpoint(self._call.pipe, self._unhedged.pipe))
 
     def _reject(self, request: Any) -> NoReturn:
         raise TypeError(

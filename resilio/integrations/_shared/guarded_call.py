@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from resilio._native import core
 from resilio._options.validators import reject
+from resilio._policies.pool.chosen import pool_of
 from resilio._policy.base import Policy
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ class GuardedCall:
     Attributes:
         policy: The policy.
 
+        pipe: The pipeline of the policy's gates, which are called.
+
         hedged: Whether it may send copies of a request.
 
         replays: Whether it has strategies at all.
@@ -41,7 +44,7 @@ class GuardedCall:
         send: Calls a function with a request, which keys, weights and costs are functions of.
     """
 
-    __slots__ = ("hedged", "policy", "replays", "send")
+    __slots__ = ("hedged", "pipe", "policy", "replays", "send")
 
     def __init__(
         self,
@@ -50,6 +53,7 @@ class GuardedCall:
         *,
         sync: StandIn | None = None,
         hedged: bool = True,
+        pooled: bool = True,
         judges: Judges | None = None,
     ) -> None:
         """
@@ -65,6 +69,8 @@ class GuardedCall:
 
             hedged: Whether its hedges are wanted; they are left out for threads.
 
+            pooled: Whether its pool is wanted; it is left out for requests to other servers.
+
             judges: The meaning of the client's answers for policies without a rule of their own; None: they have none.
 
         Raises:
@@ -75,11 +81,14 @@ class GuardedCall:
         gates = tuple(policy.gates if sync is None else policy._fit("sync", sync).gates)
         if sync is not None or not hedged:
             gates = tuple(gate for gate in gates if not _is_hedge(gate))
+        if not pooled:
+            pool = pool_of(policy)
+            gates = tuple(gate for gate in gates if gate.policy is not pool)
         self.policy: Policy[Any] = policy
         self.hedged: bool = any(map(_is_hedge, gates))
         self.replays: bool = any(map(_is_strategy, gates))
-        pipeline = core.Pipeline(gates, judges, hand_over)
-        self.send: Callable[..., Any] = pipeline.acall if sync is None else pipeline.call
+        self.pipe: core.Pipeline = core.Pipeline(gates, judges, hand_over)
+        self.send: Callable[..., Any] = self.pipe.acall if sync is None else self.pipe.call
 
 
 def _is_strategy(gate: Gate) -> bool:
@@ -91,8 +100,11 @@ def _is_hedge(gate: Gate) -> bool:
 
 
 def one_of(gate: Any) -> Gate:
-    """Return the gate, or of a keyed policy's stage the one that keys share: all are of one kind."""
-    shown: Gate = gate.table.overflow.gates[gate.index] if hasattr(gate, "table") else gate
+    """Return the gate; of a keyed policy's stage the one that keys share, of a pool's one of its endpoints."""
+    shown: Gate = gate
+    if hasattr(gate, "table"):
+        overflow = getattr(gate.table, "overflow", None)
+        shown = next(iter(gate.gates()), gate) if overflow is None else overflow.gates[gate.index]
     return shown
 
 

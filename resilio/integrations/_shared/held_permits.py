@@ -74,10 +74,10 @@ class HeldPermits:
 
     def _end(self, how: Callable[[Permit], None]) -> bool:
         """End all permits that are left; False if there were none, or all were ended by hand."""
-        found = False
-        while self._permits:
+        found, permits = False, self._permits
+        while permits:
             try:
-                how(self._permits.pop())
+                how(permits.pop())
             except (IndexError, RuntimeError):
                 continue
             found = True

@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Self
 
-from resilio._native.core import seconds_left
+from resilio._native.core import Permit, seconds_left
 from resilio.errors import DeadlineExceededError
 from resilio.integrations._shared.held_permits import HeldPermits
 from resilio.integrations._shared.socket_time import BodyTime, BodyTimes, end_out_of_time, late_of
 
 __all__ = ["RawBody"]
 
+_set = object.__setattr__  # the proxy's own sets attributes of the response
 _READERS = frozenset({"drain_conn", "read1", "readinto", "readline", "readlines"})
 
 
@@ -23,16 +24,16 @@ class RawBody(HeldPermits):
     Each part has a time limit. All other attributes are read and set on the response.
     """
 
-    __slots__ = ("_in_terms", "_inner", "_request", "_time", "_translate")
-    _in_terms: Callable[[Exception], Exception]
+    __slots__ = ("_inner", "_original_response", "_request", "_time")
     _inner: Any
+    _original_response: Any  # of urllib3's: requests finds the cookies there
+    _permits: list[Permit]
     _request: Any
     _time: BodyTime | None
-    _translate: Callable[[BaseException], BaseException]
 
-    def __init__(self, inner: Any, label: str, request: Any, translate: Any, in_terms: Any) -> None:
+    def __init__(self, inner: Any, label: str, request: Any, times: BodyTimes | None) -> None:
         """
-        Begin without permits.
+        Begin without permits; called within the attempt, whose time limits are those of the body.
 
         Args:
             inner: urllib3's response.
@@ -41,22 +42,24 @@ class RawBody(HeldPermits):
 
             request: The request, or None.
 
-            translate: Translates an error of urllib3 for the policy's rules.
-
-            in_terms: Translates an error of resilio into the client's terms.
+            times: The time limits of the policy; None: the body has none.
         """
-        self._inner = inner
-        self._permits = []
-        self.label = label
-        self._request = request
-        self._translate = translate
-        self._in_terms = in_terms
-        self._time = None
+        _put_inner(self, inner)
+        _put_original(self, getattr(inner, "_original_response", None))
+        _put_permits(self, [])
+        _put_label(self, label)
+        _put_request(self, request)
+        _put_time(self, times.begin() if times is not None and times.acts else None)
 
-    def begin(self, times: BodyTimes) -> None:
-        """Start the time limits of the body; called within the attempt."""
-        if times.acts:
-            self._time = times.begin()
+    @staticmethod
+    def _translate(error: BaseException) -> BaseException:
+        """Translate an error of urllib3 for the policy's rules."""
+        raise NotImplementedError
+
+    @staticmethod
+    def _in_terms(error: Exception) -> Exception:
+        """Translate an error of resilio into the client's terms."""
+        raise NotImplementedError
 
     def __bool__(self) -> bool:
         return True
@@ -72,7 +75,7 @@ class RawBody(HeldPermits):
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in _OWN:
-            super().__setattr__(name, value)
+            _set(self, name, value)
         else:
             setattr(self._inner, name, value)
 
@@ -137,12 +140,17 @@ class RawBody(HeldPermits):
 
     def _parts(self, inner: Iterator[bytes]) -> Iterator[bytes]:
         """Yield the parts of an iterator, whose end or error is that of the body."""
+        time, whole = self._time, self._inner
+        may_be_read = not getattr(whole, "length_remaining", None)
         try:
             while True:
-                try:
-                    part = self._step(next, inner)
-                except StopIteration:
+                if (time is None and seconds_left() is None) or (may_be_read and _is_read(whole)):
+                    part = next(inner, None)  # what has read the last byte waits no more
+                else:
+                    part = self._step(next, inner, None)
+                if part is None:
                     break
+                may_be_read = True
                 yield part
         except GeneratorExit:
             close: Any = getattr(inner, "close", None)
@@ -167,11 +175,16 @@ class RawBody(HeldPermits):
 
     def _step(self, read: Callable[..., Any], *args: Any, **options: Any) -> Any:
         """Call a function that waits for the next part, within its time limit."""
-        if self._time is None:
+        time = self._time
+        if time is None:
             return self._done(read, *args, **options) if seconds_left() is not None else read(*args, **options)
-        with self._time.step():
-            found = self._done(read, *args, **options)
-        late = self._time.late()
+        with time.step():
+            try:
+                found = read(*args, **options)
+            except Exception as error:
+                self._check_late(error)
+                raise
+        late = time.late()
         if late is not None:
             self._inner.close()  # urllib3 has seen no error
             raise self._in_terms(late)
@@ -181,14 +194,28 @@ class RawBody(HeldPermits):
         try:
             return read(*args, **options)
         except Exception as error:
-            late = late_of(error)
-            if late is None:
-                raise
+            self._check_late(error)
+            raise
+
+    def _check_late(self, error: Exception) -> None:
+        """Raise the error of a time limit in place of the one that it has caused."""
+        late = late_of(error)
+        if late is not None:
             raise self._in_terms(late) from error
 
 
 _OWN = frozenset((*HeldPermits.__slots__, *RawBody.__slots__))
 """Attributes of the proxy itself; all others are set on urllib3's response."""
+
+
+def _put(name: str) -> Callable[[RawBody, Any], None]:
+    """Return the function that sets one of them, at less than half the cost of `object.__setattr__`."""
+    put: Callable[[RawBody, Any], None] = getattr(RawBody, name).__set__
+    return put
+
+
+_put_inner, _put_original, _put_request, _put_time = map(_put, RawBody.__slots__)
+_put_permits, _put_label = map(_put, HeldPermits.__slots__[1:])
 
 
 def _is_read(inner: Any) -> bool:

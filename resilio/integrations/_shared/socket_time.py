@@ -9,7 +9,7 @@ to the headers; for a body, only its ceiling counts, as a bound on the silence b
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from resilio._context import variables
 from resilio._native import clock
@@ -147,7 +147,7 @@ def end_out_of_time(held: HeldPermits, error: BaseException) -> None:
 class BodyTime:
     """The time limits of one body; `step` returns the one for each read."""
 
-    __slots__ = ("_silence", "_whole")
+    __slots__ = ("_nearest", "_silence", "_whole")
 
     def __init__(self, whole: tuple[TimeLimit, ...], silence: tuple[TimeoutGate, float] | None) -> None:
         """
@@ -159,15 +159,19 @@ class BodyTime:
             silence: The gate that bounds the time between two parts, and the bound in seconds; None: no bound.
         """
         self._whole = whole
+        self._nearest = whole[0] if len(whole) == 1 else min(whole, key=lambda limit: limit.until_ns, default=None)
         self._silence = silence
 
     def step(self) -> TimeLimit:
         """Return the time limit of the next read."""
-        limits = list(self._whole)
-        if self._silence is not None:
-            gate, seconds = self._silence
-            limits.append(TimeLimit(gate, clock.now_ns() + round(seconds * 1e9), seconds, "idle"))
-        return min(limits, key=lambda limit: limit.until_ns)
+        whole = self._nearest
+        if self._silence is None:
+            return cast("TimeLimit", whole)
+        gate, seconds = self._silence
+        until_ns = clock.now_ns() + round(seconds * 1e9)
+        if whole is not None and whole.until_ns <= until_ns:
+            return whole
+        return TimeLimit(gate, until_ns, seconds, "idle")
 
     @property
     def longest_wait(self) -> float:
@@ -177,9 +181,8 @@ class BodyTime:
 
     def late(self) -> Exception | None:
         """Return the error to raise if a limit of the whole body has passed, else None."""
-        now_ns = clock.now_ns()
-        passed = [limit for limit in self._whole if limit.until_ns <= now_ns]
-        return min(passed, key=lambda limit: limit.until_ns).expired() if passed else None
+        whole = self._nearest
+        return whole.expired() if whole is not None and whole.until_ns <= clock.now_ns() else None
 
 
 class BodyTimes:
@@ -197,23 +200,31 @@ class BodyTimes:
     def begin(self) -> BodyTime | None:
         """Return the time limits of a body, None if it has none; called within the attempt, after its headers."""
         limit: TimeLimit | None = variables.time_limit.get()
-        whole: list[TimeLimit] = []
+        whole: tuple[TimeLimit, ...] = ()
         silence = None if self._idle is None or self._idle.idle is None else (self._idle, self._idle.idle)
-        config = None if limit is None or limit.gate is None else getattr(limit.gate.policy, "config", None)
-        if config is not None and limit is not None and limit.gate is not None:
+        gate = None if limit is None else limit.gate
+        config = None if gate is None else getattr(gate.policy, "config", None)
+        if config is not None and gate is not None and limit is not None:
             if isinstance(config.total, Quantile):
-                silence = silence or (limit.gate, config.ceiling)
-            elif limit.clock == "total":
-                whole.append(limit)
-            elif limit.total is not None:
-                begun_ns = limit.until_ns - round(limit.seconds * 1e9)
-                whole.append(TimeLimit(limit.gate, begun_ns + round(limit.total * 1e9), limit.total))
+                silence = silence or (gate, config.ceiling)
+            else:
+                whole = _whole(limit, gate)
         if self._deadline:
             whole += _deadline_around(limit)
-        return BodyTime(tuple(whole), silence) if whole or silence else None
+        return BodyTime(whole, silence) if whole or silence else None
 
 
-def _deadline_around(limit: TimeLimit | None) -> list[TimeLimit]:
+def _whole(limit: TimeLimit, gate: TimeoutGate) -> tuple[TimeLimit, ...]:
+    """Return the limit of a call with its body, of which the limit of the call may be the first part."""
+    if limit.clock == "total":
+        return (limit,)
+    if limit.total is None:
+        return ()
+    begun_ns = limit.until_ns - round(limit.seconds * 1e9)
+    return (TimeLimit(gate, begun_ns + round(limit.total * 1e9), limit.total),)
+
+
+def _deadline_around(limit: TimeLimit | None) -> tuple[TimeLimit, ...]:
     """Return the deadline of the policy, or a nearer one around it."""
     deadline = ambient_deadline() if limit is None else limit.around
-    return [] if deadline is None else [TimeLimit(None, deadline.until_ns, deadline.allowed_ns / 1e9)]
+    return () if deadline is None else (TimeLimit(None, deadline.until_ns, deadline.allowed_ns / 1e9),)

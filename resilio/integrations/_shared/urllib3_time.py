@@ -1,15 +1,17 @@
 """
 Connections of urllib3 that wait no longer than the time left; see `_socket_time`.
 
-Pools get their classes by documented means of urllib3: `pool_classes_by_scheme` and `ConnectionCls`.
+Pools get their classes by documented means of urllib3: `pool_classes_by_scheme` and `ConnectionCls`. A connected socket
+gets its class by exchange, since the connection has made it. One that keeps its class waits within the timeouts of its
+connection, each of which is bounded by the time left when it is set.
 """
 
 from __future__ import annotations
 
-import io
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
+from resilio._events import log
 from resilio._native.core import seconds_left
 from resilio._strategies.time_limit import late_error
 from resilio.integrations._shared.socket_time import left_of
@@ -17,70 +19,54 @@ from resilio.integrations._shared.socket_time import left_of
 __all__ = ["narrowed", "use_timed_connections"]
 
 
-class _TimedReader(io.RawIOBase):
-    """Reads a socket; each wait takes no longer than the time left."""
-
-    def __init__(self, sock: _TimedSocket) -> None:
-        self._timed = sock
-        self._raw: Any = sock.inner.makefile("rb", buffering=0)
-
-    def readable(self) -> bool:
-        return True
-
-    def fileno(self) -> int:
-        return int(self._raw.fileno())
-
-    def readinto(self, buffer: Any) -> int | None:
-        self._timed.prepare()
-        read: int | None = self._raw.readinto(buffer)
-        return read
-
-    def close(self) -> None:
-        self._raw.close()
-        super().close()
+@cache
+def _timed_socket(kind: Any) -> Any:
+    """Return a subclass of a socket's class, each of whose waits takes no longer than the time left."""
+    members = {"__module__": kind.__module__, "__slots__": ()}
+    waits = {name: _in_time(kind, name) for name in ("sendall", "recv_into")}
+    return type(kind.__name__, (kind,), {**members, **waits})
 
 
-class _TimedSocket:
-    """A connected socket whose waits take no longer than the time left."""
+def _in_time(kind: Any, name: str) -> Any:
+    """Return a method of a socket's subclass that waits as `kind` does, for no longer than the time left."""
 
-    def __init__(self, inner: Any) -> None:
-        self.inner = inner
-        self._timeout: float | None = inner.gettimeout()
-        self._narrowed = False
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.inner, name)
-
-    def settimeout(self, seconds: float | None) -> None:
-        """Set the client's own timeout."""
-        self._timeout = seconds
-        self.inner.settimeout(seconds)
-
-    def prepare(self) -> None:
-        """Bound the next wait by the time left."""
-        left = seconds_left()
-        if left is None and not self._narrowed:
-            return
+    def wait(self: Any, *args: Any) -> Any:
+        call, left = getattr(kind, name), seconds_left()
+        if left is None:
+            return call(self, *args)
         if left == 0.0:  # also if data is always ready, so that no wait times out
             raise TimeoutError("no time is left")
-        self._narrowed = left is not None
-        self.inner.settimeout(left_of(self._timeout))
+        given = self.gettimeout()
+        if given is not None and given <= left:
+            return call(self, *args)
+        self.settimeout(left)
+        try:
+            return call(self, *args)
+        finally:
+            self.settimeout(given)
 
-    def sendall(self, data: Any, *flags: int) -> None:
-        """Send, as the socket inside."""
-        self.prepare()
-        self.inner.sendall(data, *flags)
+    return wait
 
-    def recv_into(self, *args: Any) -> int:
-        """Receive, as the socket inside."""
-        self.prepare()
-        return int(self.inner.recv_into(*args))
 
-    def makefile(self, mode: str = "r", *args: Any, **options: Any) -> Any:
-        """Return a file, as the socket inside; the file for answers waits no longer than the time left."""
-        if mode != "rb" or args or options:
-            return self.inner.makefile(mode, *args, **options)
-        return io.BufferedReader(_TimedReader(self))
+def _bounds_each_wait(sock: Any) -> bool:
+    """Exchange the class of a connected socket. Return False if it keeps its class, which is logged once a class."""
+    kind: Any = type(sock)
+    try:
+        sock.__class__ = _timed_socket(kind)
+    except Exception:  # noqa: BLE001 - of a class that the library does not know; the request goes on without
+        _warn_once(kind)
+        return False
+    return True
+
+
+@cache
+def _warn_once(kind: Any) -> None:
+    text = (
+        "requests: sockets of %s.%s keep their class, so resilio cannot bound each of their waits by the time left. "
+        "A timeout or a deadline bounds each wait by the time that was left when the request or its answer began: one "
+        "that trickles in may take longer. Use sockets whose class can be exchanged, like those of the standard library"
+    )
+    log.say(log.WARNING, text, kind.__module__, kind.__qualname__)
 
 
 class _TimedConnection:
@@ -91,17 +77,23 @@ class _TimedConnection:
 
     def connect(self) -> None:
         """Connect, TLS included."""
+        if seconds_left() is not None and late_error() is not None:
+            raise TimeoutError("no time is left")
+        self._within(super().connect)  # type: ignore[misc]
+        if self.sock is not None and not _bounds_each_wait(self.sock):
+            # From now on these bound its waits. The socket keeps the timeout of `getresponse` for the body.
+            self.request = partial(self._within, super().request)  # type: ignore[misc]
+            self.getresponse = partial(self._within, super().getresponse)  # type: ignore[misc]
+
+    def _within(self, call: Any, *args: Any, **options: Any) -> Any:
+        """Call a method that sets the connection's timeout on its socket, bounded by the time left."""
         given = self.timeout
         if seconds_left() is not None:
-            if late_error() is not None:
-                raise TimeoutError("no time is left")
             self.timeout = left_of(given if isinstance(given, (int, float)) else None)
         try:
-            super().connect()  # type: ignore[misc]
+            return call(*args, **options)
         finally:
             self.timeout = given
-        if self.sock is not None:
-            self.sock = _TimedSocket(self.sock)
 
 
 @cache

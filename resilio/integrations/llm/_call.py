@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["ModelCall", "call_of"]
 
 _LIMITS = (b"max_tokens", b"max_completion_tokens", b"max_output_tokens")
-_NOTHING = (None, None)
+_NOTHING = (None, None, None)
 _ANSWERED_AT_ONCE = frozenset(
     {"completions", "compact", "count_tokens", "embeddings", "input_tokens", "messages", "moderations", "responses"}
 )
@@ -38,7 +38,7 @@ class ModelCall:
 
         whole: Whether the whole answer is read before the caller receives any of it.
 
-        max_tokens: Upper bound on the answer's tokens; None if the request has none.
+        max_tokens: Upper bound on the answer's tokens, of all its choices; None if the request has none.
 
         size: Bytes of the request's body.
 
@@ -94,9 +94,11 @@ def call_of(provider: str, request: Any, estimates: Estimates, exchange: Any) ->
     content = _content(request)
     body, endpoint = content or b"", request.url.path
     asks, size = body.startswith(b"{") and request.method == "POST", len(body)
-    model, stream, *limits = members(body, b"model", b"stream", *_LIMITS) if asks else _NOTHING
+    model, stream, choices, *limits = members(body, b"model", b"stream", b"n", *_LIMITS) if asks else _NOTHING
     model, streamed = model if isinstance(model, str) else None, stream is True
     most = min((limit for limit in limits if isinstance(limit, int)), default=None)
+    if most is not None and isinstance(choices, int):  # each choice may have as many
+        most *= max(choices, 1)
     return (OneShotCall if content is None else ModelCall)(
         provider,
         request.url.host,

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from resilio._native.core import Segments
     from resilio.errors import RejectedError
 
-__all__ = ["KEY", "Details", "details_of", "partial_of", "rejection_of", "segments_of", "trail_of"]
+__all__ = ["KEY", "Details", "details_of", "given_up", "partial_of", "rejection_of", "segments_of", "trail_of"]
 
 KEY = "resilio"
 """Name of the record among the extensions of a request."""
@@ -31,15 +31,19 @@ class Details:
         partial: Whether the caller had a part of the answer when it broke.
 
         segments: The ledger of its time, if it raised.
+
+        ended: Whether the policy has ended the call with an exception.
     """
 
     rejection: RejectedError | None = None
     trail: RetryTrail | None = None
     partial: bool = False
     segments: Segments | None = None
+    ended: bool = False
 
     def ended_by(self, error: Exception) -> None:
         """Keep the trail and the segments of an exception that left the policy."""
+        self.ended = True
         self.trail = getattr(error, "resilio", None)
         self.segments = getattr(error, "resilio_segments", None)
 
@@ -98,6 +102,20 @@ def partial_of(error: BaseException) -> bool:
     """
     details = details_of(error)
     return details is not None and details.partial
+
+
+def given_up(error: BaseException) -> bool:
+    """
+    Return True unless a guarded client's own policy has yet to decide whether to repeat the call.
+
+    For a retry around the call that goes elsewhere, like one around a pool: `on=given_up`. The client's own retry
+    stands aside for all that a retry around it takes. That one takes the error only after the client's last attempt.
+
+    Args:
+        error: The exception of a call.
+    """
+    details = details_of(error)
+    return details is None or details.ended
 
 
 def segments_of(error: BaseException) -> Segments | None:

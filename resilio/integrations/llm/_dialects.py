@@ -12,8 +12,11 @@ from resilio.integrations.llm._headers import Left, anthropic_left, openai_left
 __all__ = ["ANTHROPIC", "OPENAI", "Dialect"]
 
 Usage = dict[str, float]
-_ANTHROPIC_COUNTS = (b"input_tokens", b"cache_creation_input_tokens", b"output_tokens")
+_ANTHROPIC_COUNTS = (b"input_tokens", b"cache_creation_input_tokens", b"output_tokens", b"cache_read_input_tokens")
 _OPENAI_COUNTS = (b"prompt_tokens", b"input_tokens", b"completion_tokens", b"output_tokens")
+_OPENAI_DETAILS = (b"prompt_tokens_details", b"input_tokens_details")
+
+_BOTH = {"input_tokens", "output_tokens"}
 
 
 def _summed(one: Any, other: Any = None) -> float | None:
@@ -31,8 +34,8 @@ def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-def _usage(asked: float | None, answered: float | None) -> Usage:
-    usage = {}
+def _usage(asked: float | None, answered: float | None, **cache: float | None) -> Usage:
+    usage = {name: count for name, count in cache.items() if count is not None}
     if asked is not None:
         usage["input_tokens"] = asked
     if answered is not None:
@@ -77,7 +80,15 @@ class Dialect:
         raise NotImplementedError
 
     def usage(self, data: bytes) -> Usage:
-        """Return "input_tokens" and "output_tokens", as far as an answer's usage, in JSON, has them."""
+        """
+        Return "input_tokens" and "output_tokens", as far as an answer's usage, in JSON, has them.
+
+        Of the input, "cached_tokens" were read from the provider's cache and "written_tokens" were written to it.
+        """
+        raise NotImplementedError
+
+    def billed(self, usage: Usage) -> dict[str, float] | None:
+        """Return an answer's usage as it is billed, each token once; None while a part of it is unknown."""
         raise NotImplementedError
 
     def error_in(self, named: bool, data: Mapping[str, Any]) -> tuple[Mapping[str, Any], bool] | None:
@@ -130,11 +141,18 @@ class _OpenAI(Dialect):
         return openai_left(headers)
 
     def usage(self, data: bytes) -> Usage:
-        asked, read, answered, written = members(data, *_OPENAI_COUNTS)
+        asked, read, answered, written, *details = members(data, *_OPENAI_COUNTS, *_OPENAI_DETAILS)
         asked, answered = _summed(asked, read), _summed(answered, written)
         if asked is not None and answered is None:  # embeddings have no output
             answered = 0.0
-        return _usage(asked, answered)
+        cached = [members(found, b"cached_tokens")[0] for found in details if type(found) is bytes]
+        return _usage(asked, answered, cached_tokens=_summed(*cached[:1]) if cached else None)
+
+    def billed(self, usage: Usage) -> dict[str, float] | None:
+        if not usage.keys() >= _BOTH:
+            return None
+        cached = min(usage.get("cached_tokens", 0.0), usage["input_tokens"])  # a part of the input
+        return {"input": usage["input_tokens"] - cached, "cached": cached, "output": usage["output_tokens"]}
 
     def error_in(self, named: bool, data: Mapping[str, Any]) -> tuple[Mapping[str, Any], bool] | None:  # noqa: ARG002
         error = data.get("error")
@@ -171,8 +189,19 @@ class _Anthropic(Dialect):
         return anthropic_left(headers)
 
     def usage(self, data: bytes) -> Usage:
-        asked, cached, answered = members(data, *_ANTHROPIC_COUNTS)
-        return _usage(_summed(asked, cached), _summed(answered))
+        asked, written, answered, cached = members(data, *_ANTHROPIC_COUNTS)
+        found = _summed(asked, written)
+        return _usage(found, _summed(answered), cached_tokens=_summed(cached), written_tokens=_summed(written))
+
+    def billed(self, usage: Usage) -> dict[str, float] | None:
+        if not usage.keys() >= _BOTH:
+            return None
+        cached, written = (
+            usage.get("cached_tokens", 0.0),
+            usage.get("written_tokens", 0.0),
+        )  # the latter is in the input
+        asked = max(usage["input_tokens"] - written, 0.0)
+        return {"input": asked, "cached": cached, "written": written, "output": usage["output_tokens"]}
 
     def error_in(self, named: bool, data: Mapping[str, Any]) -> tuple[Mapping[str, Any], bool] | None:
         if not named and data.get("type") != "error":

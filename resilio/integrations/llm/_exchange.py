@@ -25,6 +25,8 @@ from resilio.integrations.llm._details import KEY, Details
 from resilio.integrations.llm._incoming import kept_headers
 
 if TYPE_CHECKING:
+    from resilio._policies.pool.endpoint import Endpoint
+    from resilio.integrations.llm._bill import AttemptBill
     from resilio.integrations.llm._guard_state import GuardState
 
 __all__ = ["Exchange", "NotSentError"]
@@ -45,23 +47,29 @@ class Exchange:
 
         begun_ns: Start of the call on the native clock, in nanoseconds.
 
+        attempts: The number of attempts so far.
+
+        endpoint: The endpoint of the latest attempt; None without a pool.
+
         incoming: The streamed answer of the latest attempt, until the SDK takes it; otherwise None.
 
     The `ModelCall` that policies see refers to this object, but not the reverse. There is no cycle, so both are freed
     without the garbage collector.
     """
 
-    __slots__ = ("_attempts", "_timeout", "begun_ns", "details", "guard", "incoming", "inner", "request")
+    __slots__ = ("_timeout", "attempts", "begun_ns", "details", "endpoint", "guard", "incoming", "inner", "request")
 
     def __init__(self, guard: GuardState, inner: Any, request: Any) -> None:
         """Begin a call that has sent nothing yet."""
-        self.begun_ns = clock.now_ns()
-        self.guard = guard
-        self.inner = inner
-        self.request = request
-        self.details = request.extensions[KEY] = Details()
+        self.begun_ns: int = clock.now_ns()
+        self.guard: GuardState = guard
+        self.inner: Any = inner
+        self.request: Any = request
+        self.details: Details = Details()
+        request.extensions[KEY] = self.details
+        self.endpoint: Endpoint | None = None
         self.incoming: Any = None
-        self._attempts = 0
+        self.attempts: int = 0
         self._timeout = request.extensions.get("timeout")
         guard.count_inner_retry(request)
 
@@ -72,11 +80,11 @@ class Exchange:
     def begin(self) -> Any:
         """Begin the next attempt and return its request."""
         phase("first_byte")
-        self._attempts += 1
+        self.attempts += 1
         if self._timeout is not None:  # the previous attempt may have narrowed it
             self.request.extensions["timeout"] = self._timeout
-        if self._attempts > 1 and "x-stainless-retry-count" in self.request.headers:
-            self.request.headers["x-stainless-retry-count"] = str(self._attempts - 1)
+        if self.attempts > 1 and "x-stainless-retry-count" in self.request.headers:
+            self.request.headers["x-stainless-retry-count"] = str(self.attempts - 1)
         return self.request
 
     def has_come(self, response: Any) -> Any:
@@ -93,7 +101,7 @@ class Exchange:
             raise sdk.APITimeoutError(request=self.request) from error
         raise sdk.APIConnectionError(request=self.request) from error
 
-    def reject_status(self, call: ModelCall, response: Any) -> None:
+    def reject_status(self, call: ModelCall, response: Any, bill: AttemptBill) -> None:
         """Raise the SDK's exception if the response is an error; the body must have been read."""
         if response.status_code < 400:
             if not call.whole:  # a whole answer: observed after its usage is settled, see `judge`
@@ -101,6 +109,7 @@ class Exchange:
             return
         error = self.guard.client._make_status_error_from_response(response)
         self.settle(call, _limits.nothing_spent())
+        bill.nothing()
         self.observe(call, response, error)
         raise error
 
@@ -130,19 +139,20 @@ class Exchange:
         if usage and self.guard.limits:
             _limits.settle(_limits.limits_for(self.guard.policy, call), call, usage)
 
-    def learn(self, call: ModelCall, usage: Mapping[str, float]) -> None:
-        """Settle the real usage of an answer, and learn the estimate from it."""
+    def learn(self, call: ModelCall, usage: Mapping[str, float], bill: AttemptBill) -> None:
+        """Settle the real usage of an answer, charge its cost, and learn the estimate from it."""
         self.settle(call, usage)
+        bill.used(usage)
         if usage:
             self.guard.estimates.learn(call.model, call.size, usage)
 
-    def judge(self, call: ModelCall, response: Any) -> Any:
+    def judge(self, call: ModelCall, response: Any, bill: AttemptBill) -> Any:
         """Return a response whose body was read, or raise the error inside the body of a successful status."""
         error, kind, usage = members(response.content, b"error", b"type", b"usage")
         if type(error) is bytes and (found := object_of(error)) and (meaning_by_codes(found) or kind == "error"):
             self.raise_inside(call, found, response.headers)
         if type(usage) is bytes:
-            self.learn(call, self.guard.dialect.usage(usage))
+            self.learn(call, self.guard.dialect.usage(usage), bill)
         self.observe(call, response, None)
         return response
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from resilio._composition.pipeline import Pipeline
 from resilio._composition.standard import Standard, _fits, _Part
-from resilio._options.validators import flag, reject, seconds
+from resilio._options.validators import choice, flag, reject, seconds
 from resilio._policies.fallback import Fallback
+from resilio._policies.pool.chosen import pool_of
 from resilio._policies.retry.policy import Retry
 from resilio._policy.base import Policy
 from resilio._policy.decorate import kind_of
@@ -21,6 +22,7 @@ from resilio._support.client_target import mark_as_heeding_time
 from resilio.integrations._shared.client_parts import require_inside
 from resilio.integrations._shared.connecting import time_connects
 from resilio.integrations.llm import _attempts
+from resilio.integrations.llm._endpoints import Providers
 from resilio.integrations.llm._guard_state import GuardState, InnerRetryWarning
 from resilio.integrations.llm._limits import may_limit
 from resilio.integrations.llm._sync_clocks import clocks_in
@@ -38,11 +40,24 @@ _INSTEAD = "a transport of resilio.integrations.httpx in its `http_client=`"
 class ModelGuard(GuardState):
     """The guard of a client; :func:`guard_of` returns it."""
 
-    def __init__(
-        self, client: Any, policy: Policy[Any], dialect: Dialect, sdk: ModuleType, whole_answers: bool, max_pause: float
-    ) -> None:
-        """Prepare the guard of a client; `install` changes its transports."""
-        super().__init__(client, policy, dialect, sdk, whole_answers=whole_answers, max_pause=max_pause)
+    def __init__(self, client: Any, policy: Policy[Any], dialect: Dialect, sdk: ModuleType, **options: Any) -> None:
+        """
+        Prepare the guard of a client; `install` changes its transports.
+
+        Args:
+            client: The client.
+
+            policy: The policy.
+
+            dialect: The provider's wire format.
+
+            sdk: The SDK's module.
+
+            options: The others of `GuardState`.
+        """
+        super().__init__(client, policy, dialect, sdk, **options)
+        pool = pool_of(policy)
+        self.providers: Providers | None = None if pool is None else Providers(self, pool)
         self.limits: bool = may_limit(policy)
         self.retries: bool = _has(policy, Retry)
         asked, streamed = ("answer", "events") if self.is_async else ("answer_sync", "events_sync")
@@ -81,7 +96,7 @@ def _has(policy: Policy[Any], kind: type[Policy[Any]]) -> bool:
 
 def _called_after(client: Any, fn: Any) -> Any:
     """Return a copy of a function named after the client's class: the default name of its policy."""
-    made = FunctionType(fn.__code__, fn.__globals__)
+    made = FunctionType(fn.__code__, fn.__globals__, argdefs=fn.__defaults__)
     made.__module__ = type(client).__module__.partition(".")[0]
     made.__name__ = made.__qualname__ = type(client).__name__
     return made
@@ -116,7 +131,14 @@ def _part(policy: Policy[Any], fitting: tuple[Policy[Any], ...]) -> Policy[Any]:
 
 
 def guard_client(
-    client: C, policy: Policy[Any], dialect: Dialect, sdk: ModuleType, *, whole_answers: bool, max_pause: Any
+    client: C,
+    policy: Policy[Any],
+    dialect: Dialect,
+    sdk: ModuleType,
+    *,
+    whole_answers: bool,
+    max_pause: Any,
+    resume: str | None,
 ) -> C:
     """
     Guard a client in place, and return it.
@@ -134,6 +156,8 @@ def guard_client(
 
         max_pause: See `ModelGuard`.
 
+        resume: "restart" or None.
+
     Raises:
         TypeError: Not a policy, or this version of the client keeps its HTTP client elsewhere.
 
@@ -143,12 +167,16 @@ def guard_client(
         reject("policy", policy, "a policy, like standard('openai', on='model')", TypeError)
     if _has(policy, Fallback):
         reject("policy", policy, "without a fallback: put that around your own function, which knows the other model")
-    checked = flag("whole_answers", whole_answers), seconds("max_pause", max_pause, zero_ok=True)
+    options = {
+        "whole_answers": flag("whole_answers", whole_answers),
+        "max_pause": seconds("max_pause", max_pause, zero_ok=True),
+        "restarts": resume is not None and choice("resume", resume, ("restart",)) == "restart",
+    }
     if guard_of(client) is not None:
         reject("client", client, "a client that is not guarded yet")
     require_inside(client, "_client", "_make_status_error_from_response", instead=_INSTEAD)
     require_inside(cast("Any", client)._client, "_transport", "_mounts", instead=_INSTEAD)
-    ModelGuard(client, policy, dialect, sdk, *checked).install()
+    ModelGuard(client, policy, dialect, sdk, **options).install()
     return client
 
 

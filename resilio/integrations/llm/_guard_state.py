@@ -37,6 +37,10 @@ class GuardState:
 
         whole_answers: Whether a stream that ends before the answer does is an error.
 
+        restarts: Whether a streamed answer is shown once it is whole, so that an attempt can begin anew.
+
+        providers: The clients of the endpoints of the policy's pool; None if it has none.
+
         clocks: The timeout whose clocks a sync client checks by itself.
 
         limits: Whether the policy can have rate limits.
@@ -52,6 +56,7 @@ class GuardState:
 
     limits: bool
     retries: bool
+    providers: Any
     clocks: Any
     answer: Any
     events: Any
@@ -65,15 +70,17 @@ class GuardState:
         *,
         whole_answers: bool,
         max_pause: float,
+        restarts: bool = False,
     ) -> None:
         """Begin without calls."""
-        self.client = client
-        self.policy = policy
-        self.dialect = dialect
-        self.sdk = sdk
+        self.client: Any = client
+        self.policy: Policy[Any] = policy
+        self.dialect: Dialect = dialect
+        self.sdk: ModuleType = sdk
         self.http: ModuleType = _module_of(client._client)
-        self.whole_answers = whole_answers
-        self.max_pause = max_pause
+        self.whole_answers: bool = whole_answers
+        self.max_pause: float = max_pause
+        self.restarts: bool = restarts
         self.estimates: Estimates = Estimates()
         self.inner_retries: int = 0
         self.abandoned: int = 0

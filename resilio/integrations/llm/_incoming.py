@@ -10,6 +10,7 @@ from resilio._native.sse import Reader
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
+    from resilio.integrations.llm._bill import AttemptBill
     from resilio.integrations.llm._call import ModelCall
 
 __all__ = ["AsyncIncoming", "Incoming", "decoded", "kept_headers"]
@@ -47,10 +48,11 @@ class _Incoming:
         tail: Bytes that are left for the SDK when the policy's call ends.
     """
 
-    __slots__ = ("_call", "_chunks", "_encoded", "_headers", "_inner", "_reader", "over", "response", "tail")
+    __slots__ = ("_bill", "_call", "_chunks", "_encoded", "_headers", "_inner", "_reader", "over", "response", "tail")
 
-    def __init__(self, call: ModelCall, response: Any) -> None:
+    def __init__(self, call: ModelCall, response: Any, bill: AttemptBill) -> None:
         """Begin to read; a body without an encoding is read from the raw stream, which is faster."""
+        self._bill = bill
         headers = self._headers = response.headers
         events = headers.get("content-type", "").startswith("text/event-stream")
         self._call = call
@@ -99,7 +101,7 @@ class _Incoming:
         """Note the end of the answer; the last piece, and all bytes after it, are left for the SDK."""
         self.tail = self._reader.take()
         self.over = True
-        self._call.exchange.learn(self._call, self._reader.usage)
+        self._call.exchange.learn(self._call, self._reader.usage, self._bill)
 
     def answer(self, body: Any) -> Any:
         """

@@ -17,6 +17,8 @@ from resilio._composition.keyed import Keyed
 from resilio._composition.pipeline import Pipeline
 from resilio._context import variables
 from resilio._options.validators import choice
+from resilio._policies.pool.chosen import endpoint_of
+from resilio._policies.pool.policy import Pool
 from resilio._policies.rate_limit.policy import RateLimit
 from resilio._policies.rate_limit.rate import Rate, tokens
 from resilio.integrations.llm._call import ModelCall
@@ -74,12 +76,16 @@ def token_rate(rate: str, *, unit: str = "tokens", burst: float | None = None) -
 
 
 def limits_for(policy: Policy[Any], call: ModelCall) -> Iterator[RateLimit]:
-    """Yield the rate limits that a call passes, including those of its keys."""
+    """Yield the rate limits that a call passes, including those of its keys and of its endpoint."""
     if isinstance(policy, RateLimit):
         yield policy
     elif isinstance(policy, Pipeline):
         for part in policy.policies:
             yield from limits_for(part, call)
+    elif isinstance(policy, Pool):
+        endpoint = endpoint_of() or call.exchange.endpoint
+        if endpoint is not None and endpoint.name in policy:
+            yield from limits_for(policy[endpoint.name], call)
     elif isinstance(policy, Keyed):
         key = policy.config.key
         try:
@@ -92,7 +98,7 @@ def may_limit(policy: Policy[Any]) -> bool:
     """Return True if a policy can have rate limits; a keyed policy may create one for its next key."""
     if isinstance(policy, Pipeline):
         return any(map(may_limit, policy.policies))
-    return isinstance(policy, (RateLimit, Keyed))
+    return isinstance(policy, (RateLimit, Keyed, Pool))
 
 
 def _units(limit: RateLimit) -> dict[str, Rate]:

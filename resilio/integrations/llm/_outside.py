@@ -7,8 +7,9 @@ import math
 from datetime import timedelta
 from typing import Any, NoReturn
 
+from resilio._failures.retry_after import FOR_CLIENT
 from resilio._native import clock
-from resilio.errors import CallTimeoutError, DeadlineExceededError, RejectedError
+from resilio.errors import CallTimeoutError, DeadlineExceededError, RateLimitedError, RejectedError
 from resilio.integrations.llm._exchange import Exchange, NotSentError
 from resilio.integrations.llm._incoming import decoded
 
@@ -47,7 +48,7 @@ def raise_outside(exchange: Exchange, error: Exception) -> NoReturn:
 
 def _rejected(exchange: Exchange, error: RejectedError) -> Any:
     exchange.details.rejection = error
-    status = 429 if error.policy == "rate_limit" else 503
+    status = 429 if isinstance(error, RateLimitedError) else 503
     headers = {"content-type": "application/json", "x-should-retry": "false"}
     if error.retry_after is not None:
         headers["retry-after-ms"] = str(math.ceil(error.retry_after * 1000))
@@ -62,6 +63,7 @@ def _answered(exchange: Exchange, error: Any) -> Any:
     if came is not None:
         return decoded(came.response, byte_stream(came.tail))
     response = decoded(error.response, byte_stream(error.response.content))
-    if exchange.guard.retries:
+    if exchange.guard.retries and response.headers.get("x-should-retry") != "false":
         response.headers["x-should-retry"] = "false"
+        setattr(response, FOR_CLIENT, True)
     return response

@@ -9,7 +9,7 @@ its response.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from resilio._options.validators import reject
 from resilio._policy.types import Time
@@ -30,7 +30,14 @@ __all__ = ["guard", "guard_of"]
 C = TypeVar("C")
 
 
-def guard(client: C, policy: Policy[Any], *, whole_answers: bool = True, max_pause: Time = 60.0) -> C:
+def guard(
+    client: C,
+    policy: Policy[Any],
+    *,
+    whole_answers: bool = True,
+    max_pause: Time = 60.0,
+    resume: Literal["restart"] | None = None,
+) -> C:
     """
     Guard a client by a policy, in place, and return it; copies made by its `with_options` are guarded too.
 
@@ -38,9 +45,12 @@ def guard(client: C, policy: Policy[Any], *, whole_answers: bool = True, max_pau
 
     Args:
         client: `OpenAI()`, `AsyncOpenAI()` or one of their kind, with any HTTP client of its own.
-        policy: The policy; its cost functions and keys receive a :class:`resilio.integrations.llm.ModelCall`.
+        policy: The policy; its cost functions and keys receive a :class:`resilio.integrations.llm.ModelCall`. The
+            endpoints of a pool have a client of this SDK each, in `use`, and the model's name there as label `model`.
         whole_answers: Raise `APIConnectionError` if a stream ends before its answer does; False: do not raise.
         max_pause: Most seconds, >= 0, for which a 429's Retry-After stops all calls of the policy's rate limits.
+        resume: What is done for a stream that breaks after its first byte. None: its reader gets the error. "restart":
+            the answer is shown once it is whole, so that a retry of the policy can begin it anew.
 
     Raises:
         TypeError: Not a client of this SDK, or not a policy.
@@ -48,4 +58,4 @@ def guard(client: C, policy: Policy[Any], *, whole_answers: bool = True, max_pau
     """
     if not isinstance(client, (sdk.OpenAI, sdk.AsyncOpenAI)):
         reject("client", client, "an OpenAI or AsyncOpenAI", TypeError)
-    return guard_client(client, policy, OPENAI, sdk, whole_answers=whole_answers, max_pause=max_pause)
+    return guard_client(client, policy, OPENAI, sdk, whole_answers=whole_answers, max_pause=max_pause, resume=resume)

@@ -8,7 +8,7 @@ let newestShown = 0;
 function eventNode(event) {
   const when = new Date((event.at - store.skew) * 1000);
   const node = element("li", {}, element("time", { datetime: when.toISOString(), text: clock.format(when) }), element("b", { text: event.name || words(event.kind) }));
-  const key = event.key ? ` key ${event.key}` : "";
+  const key = event.key ? ` ${event.kind === "pool" ? "endpoint" : "key"} ${event.key}` : "";
   if (event.what === "state" || event.what === "sharing") {
     node.append(`${key} ${words(event.old)} → `, element("span", { class: `to ${tone(event.new)}`, text: words(event.new) }), ` (${words(event.reason)})`);
   } else if (event.what === "limit") {

@@ -2,7 +2,7 @@
 import { dress, element, put, svg } from "./dom.js";
 import { drawStack } from "./ledger.js";
 import { MINUTE, publish, store, view } from "./store.js";
-import { age, chipOf, inMs, isWorried, kindOf, now, num, whyText } from "./words.js";
+import { age, chipOf, inMs, isWorried, kindOf, now, num, whyText, worthOf } from "./words.js";
 
 export class RowView {
   constructor(id) {
@@ -45,7 +45,8 @@ export class RowView {
     put(this.button, policy.name);
     const head = store.policies.get(view.inside.get(this.id));
     this.node.classList.toggle("part", Boolean(head));
-    put(this.kind, head ? `${kindOf(policy)} in ${head.name}` : kindOf(policy));
+    this.node.classList.toggle("endpoint", Boolean(policy.endpoint));
+    put(this.kind, policy.endpoint ? worthOf(policy.endpoint) : head ? `${kindOf(policy)} in ${head.name}` : kindOf(policy));
     const recent = policy.why && now() - policy.why.at < 10;
     put(this.why, recent ? whyText(policy.why) : "");
     dress(this.line, recent ? "rejected" : "");

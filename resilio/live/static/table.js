@@ -66,8 +66,9 @@ function sums() {
   const outer = all.filter((policy) => !parts.has(policy.id)); // a call counts once, and not again at each part of its pipeline
   const sum = (field, of) => of.reduce((total, policy) => total + (policy[field] || 0), 0);
   const problems = all.filter((policy) => severity(policy) > 0).length;
-  put($("sum-policies"), num(store.policies.size));
-  put($("word-policies"), store.policies.size === 1 ? "policy" : "policies");
+  const policies = all.filter((policy) => !policy.endpoint).length; // an endpoint is no policy
+  put($("sum-policies"), num(policies));
+  put($("word-policies"), policies === 1 ? "policy" : "policies");
   put($("sum-problems"), num(problems));
   put($("word-problems"), problems === 1 ? "needs a look" : "need a look");
   $("tile-problems").classList.toggle("bad", problems > 0);

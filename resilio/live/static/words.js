@@ -3,7 +3,8 @@ import { store } from "./store.js";
 
 const STATES = {
   closed: "ok", admitting: "ok", normal: "ok", serving: "ok", open: "bad", forced_open: "bad", closed_down: "bad",
-  draining: "bad", drained: "bad", half_open: "warn", overloaded: "warn", forced_closed: "info", disabled: "info",
+  draining: "bad", drained: "bad", half_open: "warn", overloaded: "warn", low: "warn", spent: "bad", forced_closed: "info", disabled: "info",
+  well: "ok", ejected: "bad", probing: "warn", warming: "info", drained_by_hand: "info",
 };
 export const tone = (state) => STATES[state] || "none";
 export const words = (text) => String(text).replaceAll("_", " ");
@@ -44,9 +45,32 @@ export function chipOf(policy) {
 }
 export const isWorried = (policy) => !unusual(policy).length && Boolean(worry(policy));
 
-export const kindOf = (policy) => words(policy.of ? `${policy.kind} ${policy.of}` : policy.kind) + sharedText(policy.shared);
-// How many processes of the host have it together, or why this one has its own.
-const sharedText = (shared) => !shared ? "" : shared.degraded ? `, not shared: ${words(shared.degraded)}` : `, ${shared.peers} ${shared.peers === 1 ? "worker" : "workers"}`;
+// What a pool chooses an endpoint by.
+export function worthOf({ level, zone, weight, share, latency, price }) {
+  const parts = [`level ${level}`];
+  if (zone) parts.push(zone);
+  if (weight !== 1) parts.push(`weight ${num(weight)}`);
+  if (share < 1) parts.push(`share\u00a0${Math.round(100 * share)}\u00a0%`);
+  if (latency !== null) parts.push(ms(latency));
+  if (price !== null) parts.push(`price ${ms(price)}`);
+  return parts.join(", ");
+}
+export const kindOf = (policy) => words(policy.of ? `${policy.kind} ${policy.of}` : policy.kind) + spendText(policy.spend) + sharedText(policy.shared);
+// How much of its money a spend limit has left.
+const spendText = (spend) => (spend ? `, ${num(spend.left)} of ${num(spend.limit)} ${spend.currency} left` : "");
+// How many processes of the host have it together, and what; or why this one has its own.
+function sharedText(shared) {
+  if (!shared) return "";
+  if (shared.degraded) return `, not shared: ${words(shared.degraded)}`;
+  const who = shared.fleet ? "asker" : "worker";
+  const regime = shared.regime ? `, ${words(shared.regime)}` : "";
+  return `, ${shared.peers} ${who}${shared.peers === 1 ? "" : "s"}${regime}${ofAll(shared)}`;
+}
+function ofAll(shared) {
+  if (shared.used !== null) return `: ${num(shared.used)} in flight`;
+  if (shared.tokens !== null) return `: ${num(shared.tokens)} tokens`;
+  return shared.state ? `: ${words(shared.state)}` : "";
+}
 export const now = () => Date.now() / 1000 + store.skew;
 export function age(seconds) {
   if (seconds < 1) return "now";
@@ -79,6 +103,7 @@ export function whyText(why) {
   let text = words(why.reason);
   if (why.measured !== null && why.limit !== null) text += `: ${num(why.measured)} against ${num(why.limit)}`;
   else if (why.measured !== null) text += `: ${num(why.measured)}`;
+  if (why.scope === "host") text += " of the host";
   if (why.retry_after !== null) text += `, retry after ${why.retry_after < 1 ? ms(why.retry_after * 1000) : age(why.retry_after)}`;
   if (why.key) text += ` (key ${why.key})`;
   return text;

@@ -12,6 +12,9 @@
 #define RS_STEP() ((void)0)
 #endif
 
+/* Slow part of a fast function: inlining costs each call saved registers. Not each file that includes it uses it. */
+#define RS_SLOW __attribute__((noinline, unused))
+
 typedef _Atomic uint32_t rs_word32;
 typedef _Atomic uint64_t rs_word64;
 
@@ -25,5 +28,8 @@ typedef _Atomic uint64_t rs_word64;
 /* 1 if *word* held *seen and holds *value* now; otherwise *seen is what it holds. */
 #define rs_atomic_swap(word, seen, value)                                                                              \
     (RS_STEP(),                                                                                                        \
-     atomic_compare_exchange_strong_explicit((word), (seen), (value), memory_order_acq_rel, memory_order_acquire))
+     atomic_compare_exchange_strong_explicit((word), (seen), (value), memory_order_seq_cst, memory_order_acquire))
+/* A read that is in one order with all swaps: of two workers that each swap a word and then read the other's by this, one
+   sees the other's. */
+#define rs_atomic_read(word) (RS_STEP(), atomic_load_explicit((word), memory_order_seq_cst))
 #endif

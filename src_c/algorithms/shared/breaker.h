@@ -146,8 +146,22 @@ static inline uint64_t rs_shared_lease(uint32_t slot, uint32_t number, uint64_t 
     return (uint64_t)until << 32 | (number & 15u) << 28 | rs_shared_generation(word) << 8 | (slot + 1);
 }
 
-/* Take one of the first *most* places, unless *places* are taken: fill *lease* and return the place. Otherwise -1, and
- * *wait_ns* is the time until the next lease ends. */
+/* Free the lease *mine*; without effect if it has lapsed and its place is another's. Return 1 if it was freed. */
+static inline int rs_shared_lease_free(rs_shared_breaker *cell, uint32_t place, uint64_t mine)
+{
+    return place < RS_SHARED_PLACES && rs_atomic_swap(&cell->lease[place], &mine, 0);
+}
+
+/* 1 if the round of the half-open state *word* has ended. */
+static inline int rs_shared_is_over(rs_shared_breaker *cell, uint64_t word)
+{
+    return rs_atomic_load(&cell->word) >> 32 != word >> 32;
+}
+
+/* Take one of the first *most* places, unless *places* are taken, with the lease *mine*: the place. Otherwise -1, and
+ * *wait_ns* is the time until the next lease ends. A worker that was stopped since it saw the state *word* takes none:
+ * in a later round it would not know the leases of others for what they are. A probe gives its lease back after its
+ * verdict, so nothing is taken in between. */
 static inline int rs_shared_lease_take(rs_shared_breaker *cell, uint64_t mine, uint64_t word, int64_t now_ns,
                                        uint32_t places, uint32_t most, int64_t *wait_ns)
 {
@@ -162,16 +176,16 @@ static inline int rs_shared_lease_take(rs_shared_breaker *cell, uint64_t mine, u
             taken++;
         }
     }
+    if (rs_shared_is_over(cell, word))
+        return -1; /* what was seen may be the leases of a later round */
     for (uint32_t i = 0; taken < places && i < most; i++)
-        if (!rs_shared_lease_holds(seen[i], word, now_ns) && rs_atomic_swap(&cell->lease[i], &seen[i], mine))
-            return (int)i;
+        if (!rs_shared_lease_holds(seen[i], word, now_ns) && rs_atomic_swap(&cell->lease[i], &seen[i], mine)) {
+            if (!rs_shared_is_over(cell, word))
+                return (int)i;
+            rs_shared_lease_free(cell, i, mine); /* it has no holder: the round ended before it began */
+            return -1;
+        }
     return -1;
-}
-
-/* Free the lease *mine*; without effect if it has lapsed and its place is another's. Return 1 if it was freed. */
-static inline int rs_shared_lease_free(rs_shared_breaker *cell, uint32_t place, uint64_t mine)
-{
-    return place < RS_SHARED_PLACES && rs_atomic_swap(&cell->lease[place], &mine, 0);
 }
 
 /* Let the lease *mine* end at *until*; return the new lease, or 0 if it is lost. */

@@ -53,8 +53,9 @@ typedef struct rs_shared_sum {
     uint64_t slowest_total, slowest_slow; /* of the one with the most slow calls */
     int64_t run, left, longest;           /* failures in a row, callers that left among them, those of one worker */
     int64_t flying;                       /* calls that began in this row and may still succeed */
-    uint64_t good_ns, first_ns, last_ns;  /* begin: of the last success, of the row's first and last failure */
-    uint32_t workers;                     /* that have a row */
+    int64_t late;                        /* calls that began after the last success, and are unusually long under way */
+    uint64_t good_ns, first_ns, last_ns; /* begin: of the last success, of the row's first and last failure */
+    uint32_t workers;                    /* that have a row */
 } rs_shared_sum;
 
 static inline rs_shared_row *rs_shared_row_at(rs_shared_breaker *cell, uint64_t *living, uint64_t word)
@@ -118,10 +119,15 @@ static inline void rs_shared_sum_run(rs_shared_sum *sum, rs_shared_row *row)
 }
 
 /* Calls of one worker that began between the first and the last failure of the host's row. A call that began after the
- * last one is none of the row; where several are under way and the latest is such a call, none of them counts. */
-static inline void rs_shared_sum_flying(rs_shared_sum *sum, rs_shared_row *row)
+ * last one is none of the row; where several are under way and the latest is such a call, none of them counts. If all
+ * of them are unusually long under way, they are late instead. */
+static inline void rs_shared_sum_flying(rs_shared_sum *sum, rs_shared_row *row, uint64_t late_ns)
 {
     uint64_t first_ns, run, begun_ns = rs_atomic_load(&row->begun_ns), calls = rs_atomic_load(&row->calls);
+    if (sum->good_ns < begun_ns && begun_ns < late_ns) {
+        sum->late += (int64_t)(uint32_t)calls;
+        return;
+    }
     int within = sum->first_ns <= begun_ns && begun_ns <= sum->last_ns;
     if (!rs_shared_row_counts(sum, row, &first_ns, &run)) {
         sum->flying += within ? (int64_t)(uint32_t)calls : 0;
@@ -133,8 +139,10 @@ static inline void rs_shared_sum_flying(rs_shared_sum *sum, rs_shared_row *row)
     sum->flying += pending < (int64_t)(uint32_t)calls ? pending : (int64_t)(uint32_t)calls;
 }
 
-/* Add up the rows of the workers in the bits of *living*. A worker without a call since *since_ns* has an empty window. */
-static inline rs_shared_sum rs_shared_add_up(rs_shared_breaker *cell, uint64_t living, uint64_t word, uint64_t since_ns)
+/* Add up the rows of the workers in the bits of *living*. A worker without a call since *since_ns* has an empty window;
+ * a call that began before *late_ns* is unusually long under way. */
+static inline rs_shared_sum rs_shared_add_up(rs_shared_breaker *cell, uint64_t living, uint64_t word, uint64_t since_ns,
+                                             uint64_t late_ns)
 {
     rs_shared_sum sum = {.first_ns = UINT64_MAX, .good_ns = rs_shared_latest_good(cell, living, word)};
     uint64_t left = living;
@@ -145,7 +153,7 @@ static inline rs_shared_sum rs_shared_add_up(rs_shared_breaker *cell, uint64_t l
     }
     left = living;
     for (rs_shared_row *row; sum.run && (row = rs_shared_row_at(cell, &left, word)) != NULL;)
-        rs_shared_sum_flying(&sum, row);
+        rs_shared_sum_flying(&sum, row, late_ns);
     return sum;
 }
 
@@ -172,10 +180,16 @@ static inline int64_t rs_shared_run(const rs_shared_sum *sum, const rs_shared_ru
     return run == 0 || hopeless ? run : run - sum->flying;
 }
 
+/* Calls that hang show an outage before their timeouts do. They weigh no more than what has failed, and prove nothing. */
+static inline int64_t rs_shared_silence(const rs_shared_sum *sum, int64_t run)
+{
+    return sum->late < run ? sum->late : run;
+}
+
 static inline int rs_shared_run_opens(const rs_shared_sum *sum, const rs_shared_rule *rule, uint64_t now_ns)
 {
     int64_t run = rs_shared_run(sum, rule, now_ns), recorded = sum->run - sum->left;
-    if (run <= 0 || run < rule->consecutive)
+    if (run <= 0 || run + (rule->proof ? rs_shared_silence(sum, run) : 0) < rule->consecutive)
         return 0;
     int64_t failed = (int64_t)sum->failed - recorded, total = (int64_t)sum->total - recorded;
     return !rule->proof

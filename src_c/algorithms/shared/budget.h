@@ -117,17 +117,23 @@ static inline void rs_reserve_note(rs_shared_budget *cell, uint64_t now_ns)
     while (next != word && !rs_atomic_swap(&cell->reserve, &word, next));
 }
 
-/* Use it, and return 1: if a success has armed it and the last withdrawal is a gap ago; *well* waives the gap. */
+/* 1 if a success has armed it and the last withdrawal is a gap ago; *well* waives the gap. */
+static inline int rs_reserve_is_there(const rs_savings_rule *rule, uint64_t word, uint32_t tick, int well)
+{
+    int64_t passed = rs_savings_passed((uint32_t)word, tick);
+    int long_ago = (uint32_t)word == 0 || passed < -1024 || passed * RS_SAVINGS_TICK_NS >= rule->gap_ns;
+    if (!(word & RS_RESERVE_ARMED) || (!well && !long_ago))
+        return 0;
+    return rule->gap_ns != INT64_MAX;
+}
+
+/* Use it, and return 1, if it is there. */
 static inline int rs_reserve_take(rs_shared_budget *cell, const rs_savings_rule *rule, uint64_t now_ns, int well)
 {
     uint64_t word = rs_atomic_load(&cell->reserve);
     uint32_t tick = rs_savings_tick(now_ns, RS_SAVINGS_TICK_NS);
-    if (rule->gap_ns == INT64_MAX)
-        return 0;
     do {
-        int64_t passed = rs_savings_passed((uint32_t)word, tick);
-        int long_ago = (uint32_t)word == 0 || passed < -1024 || passed * RS_SAVINGS_TICK_NS >= rule->gap_ns;
-        if (!(word & RS_RESERVE_ARMED) || (!well && !long_ago))
+        if (!rs_reserve_is_there(rule, word, tick, well))
             return 0;
     } while (!rs_atomic_swap(&cell->reserve, &word, tick));
     return 1;

@@ -26,12 +26,17 @@ static inline void rs_hold_init(rs_hold *hold, rs_permits *permits, rs_member *m
 /* In the child of a fork: the permits are the parent's. */
 static inline void rs_hold_forget(rs_hold *hold) { hold->held = hold->known = hold->owner = 0; }
 
-/* The bounds in force, within the room of the table; limit 0: none is set. */
+/* These bounds within the room of the table; limit 0: none is set. */
+static inline rs_bounds rs_hold_within(const rs_hold *hold, rs_bounds bounds)
+{
+    return (rs_bounds){bounds.limit < hold->room ? bounds.limit : hold->room,
+                       bounds.reach < hold->room ? bounds.reach : hold->room, bounds.change};
+}
+
+/* The bounds in force. */
 static inline rs_bounds rs_hold_bounds(const rs_hold *hold)
 {
-    rs_bounds bounds = rs_permits_bounds(hold->permits);
-    return (rs_bounds){bounds.limit < hold->room ? bounds.limit : hold->room,
-                       bounds.reach < hold->room ? bounds.reach : hold->room};
+    return rs_hold_within(hold, rs_permits_bounds(hold->permits));
 }
 
 /* 1 if permits above a lowered limit may be held. */
@@ -118,16 +123,21 @@ static RS_SLOW uint32_t rs_hold_take_slowly(rs_hold *hold, uint32_t wanted, rs_b
     return found;
 }
 
-/* Take *wanted* permits, all or none; return how many were free, at most *wanted*. There is an owner word. */
-static inline uint32_t rs_hold_take(rs_hold *hold, uint32_t wanted)
+/* Take *wanted* permits within these bounds, all or none; return how many were free, at most *wanted*. There is an owner
+   word. */
+static inline uint32_t rs_hold_take_within(rs_hold *hold, uint32_t wanted, rs_bounds bounds)
 {
-    rs_bounds bounds = rs_hold_bounds(hold);
     if (wanted == 1 && bounds.reach <= bounds.limit && hold->held < hold->known
         && hold->index[hold->held] < bounds.limit && rs_hold_take_at(hold, hold->index[hold->held])) {
         hold->held++;
         return 1;
     }
     return rs_hold_take_slowly(hold, wanted, bounds);
+}
+
+static inline uint32_t rs_hold_take(rs_hold *hold, uint32_t wanted)
+{
+    return rs_hold_take_within(hold, wanted, rs_hold_bounds(hold));
 }
 
 /* Put a permit at or above the limit last, where it is given back first. */

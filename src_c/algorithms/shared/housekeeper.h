@@ -16,6 +16,7 @@ static struct {
     pthread_mutex_t lock; /* of all below, and of the mappings; never held while the GIL is waited for */
     rs_mapping *first;
     int is_running;
+    pthread_t thread;     /* if it runs */
     void (*report)(void); /* takes the GIL */
     uint64_t troubles;    /* as reported last: any change is a report */
 } rs_house = {.lock = PTHREAD_MUTEX_INITIALIZER};
@@ -55,7 +56,6 @@ static int rs_house_start(void)
 {
     pthread_attr_t attributes;
     sigset_t all, before;
-    pthread_t thread;
     if (rs_house.is_running)
         return 0;
     if (pthread_attr_init(&attributes) != 0)
@@ -64,10 +64,19 @@ static int rs_house_start(void)
     pthread_attr_setstacksize(&attributes, RS_HOUSE_STACK);
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    rs_house.is_running = pthread_create(&thread, &attributes, rs_house_run, NULL) == 0;
+    rs_house.is_running = pthread_create(&rs_house.thread, &attributes, rs_house_run, NULL) == 0;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_attr_destroy(&attributes);
     return rs_house.is_running ? 0 : -1;
+}
+
+/* The identifier of the thread, as Python counts it; 0: it does not run. */
+static unsigned long rs_house_ident(void)
+{
+    pthread_mutex_lock(&rs_house.lock);
+    unsigned long ident = rs_house.is_running ? (unsigned long)rs_house.thread : 0;
+    pthread_mutex_unlock(&rs_house.lock);
+    return ident;
 }
 
 /* The first shared call of a process: a slot, and the housekeeper. `join` of a member. */

@@ -1,9 +1,10 @@
 /* A rate limit for each of many keys, shared by several processes: 16 bytes a key, and no memory is ever freed.
  *
- * A key is a 64-bit hash under the region's secret. Its entry is in one of eight places, two cache lines: the hash, and
- * one word that is all of the limit's state. An entry whose word equals a new one is reused for another key by one
- * compare-and-swap; that is the rule of `keyed` as well. A key that finds all eight in use shares one more word with
- * the others that do: the set's overflow.
+ * A key is a 64-bit hash under the region's secret. Its entry is in one of two sets of eight places, two cache lines
+ * each: the hash, and one word that is all of the limit's state. A new key goes where more places are free, so that
+ * almost all keys find one while less than four fifths of the table are in use. An entry whose word equals a new one is
+ * reused for another key by one compare-and-swap; that is the rule of `keyed` as well. A key that finds all sixteen in
+ * use shares one more word with the others that do: its first set's overflow.
  *
  * A token bucket's word is `taken` of limit.h. A window of a period counts in quarters of it: a call counts for the
  * quarter in which it was made and four more. So any period is covered, and a call is forgotten after one to one and a
@@ -40,19 +41,14 @@ typedef struct rs_keys {
     rs_key_set *set;
     rs_word64 *overflow;   /* one word a set */
     rs_word64 *overflowed; /* calls that had to use one */
-    uint64_t sets;         /* a power of two */
+    uint64_t sets;         /* below 2^32 */
     rs_tokens tokens;
     int64_t quarter_ns; /* of a window; 0: a token bucket */
     int64_t limit;      /* of a window */
 } rs_keys;
 
-static inline uint64_t rs_keys_sets(uint64_t keys)
-{
-    uint64_t sets = 1;
-    while (sets * RS_KEY_PLACES < keys)
-        sets *= 2;
-    return sets;
-}
+/* The sets of a table for this number of keys, 6.25 for each: of a million, fifty find no place of their own. */
+static inline uint64_t rs_keys_sets(uint64_t keys) { return keys * 4 / 25 + 1; }
 
 /* Bytes for this number of sets, whole lines. */
 static inline size_t rs_keys_size(uint64_t sets)
@@ -78,11 +74,11 @@ static inline uint64_t rs_key_quarter(const rs_keys *keys, int64_t now_ns)
 }
 
 /* The word as it is in the quarter *number*: all that is older than four quarters is forgotten. A clock that is behind
-   changes nothing. */
+   changes nothing: of workers that read one counter it is by one number at most, and any other difference is age. */
 static inline uint64_t rs_key_advanced(uint64_t word, uint64_t number)
 {
     uint64_t passed = (number - (word >> RS_KEY_NUMBER_SHIFT)) % RS_KEY_NUMBERS;
-    if (passed > RS_KEY_NUMBERS / 2)
+    if (passed >= RS_KEY_NUMBERS - RS_KEY_QUARTERS)
         return word;
     uint64_t counts = word & ((UINT64_C(1) << RS_KEY_NUMBER_SHIFT) - 1);
     counts = passed < RS_KEY_QUARTERS ? counts << passed * RS_KEY_COUNT_BITS : 0;
@@ -107,8 +103,33 @@ static inline int rs_key_is_new(const rs_keys *keys, uint64_t word, int64_t now_
     return (int64_t)word <= rs_tokens_in(&keys->tokens, now_ns);
 }
 
+/* The key's two sets: by the halves of its hash. */
+static inline rs_key_set *rs_key_set_of(const rs_keys *keys, uint64_t hash, int second)
+{
+    return &keys->set[((second ? hash & UINT32_MAX : hash >> 32) * keys->sets) >> 32];
+}
+
+/* The word of the key in this set, among its first *places*; NULL: it has none. */
+static inline rs_word64 *rs_key_find(rs_key_set *set, uint64_t hash, int places)
+{
+    for (int i = 0; i < places; i++)
+        if (rs_atomic_load(&set->place[i].hash) == hash)
+            return &set->place[i].word;
+    return NULL;
+}
+
+/* The places of a set that a new key may take. */
+static inline int rs_key_room(const rs_keys *keys, rs_key_set *set, int64_t now_ns)
+{
+    int room = 0;
+    for (int i = 0; i < RS_KEY_PLACES; i++)
+        room += rs_atomic_load(&set->place[i].hash) == 0
+                || rs_key_is_new(keys, rs_atomic_load(&set->place[i].word), now_ns);
+    return room;
+}
+
 /* Insert the key in a place that is free, or whose key is as new: the place, or -1. */
-static inline int rs_key_insert(rs_keys *keys, rs_key_set *set, uint64_t hash, int64_t now_ns)
+static inline int rs_key_insert(const rs_keys *keys, rs_key_set *set, uint64_t hash, int64_t now_ns)
 {
     for (int reuse = 0; reuse < 2; reuse++)
         for (int i = 0; i < RS_KEY_PLACES; i++) {
@@ -122,26 +143,33 @@ static inline int rs_key_insert(rs_keys *keys, rs_key_set *set, uint64_t hash, i
     return -1;
 }
 
-/* The word of the key, which is inserted if it has none. If another worker has inserted it before this one, its place
-   is the lower one of two, and this one is given up. */
-static inline rs_word64 *rs_keys_word(rs_keys *keys, uint64_t hash, int64_t now_ns)
+/* The word of a new key. If another worker has inserted it as well, the first of the two places is the key's, and this
+   one is given up unless it is the first. */
+static __attribute__((noinline)) rs_word64 *rs_keys_new_word(rs_keys *keys, uint64_t hash, int64_t now_ns)
 {
-    uint64_t at = hash & (keys->sets - 1);
-    rs_key_set *set = &keys->set[at];
-    for (int i = 0; i < RS_KEY_PLACES; i++)
-        if (rs_atomic_load(&set->place[i].hash) == hash)
-            return &set->place[i].word;
+    rs_key_set *first = rs_key_set_of(keys, hash, 0), *second = rs_key_set_of(keys, hash, 1);
+    int in_second = second != first && rs_key_room(keys, second, now_ns) > rs_key_room(keys, first, now_ns);
+    rs_key_set *set = in_second ? second : first;
     int mine = rs_key_insert(keys, set, hash, now_ns);
     if (mine < 0) {
         rs_atomic_add(keys->overflowed, 1);
-        return &keys->overflow[at];
+        return &keys->overflow[first - keys->set];
     }
-    for (int i = 0; i < mine; i++)
-        if (rs_atomic_load(&set->place[i].hash) == hash) {
-            rs_atomic_swap(&set->place[mine].hash, &hash, 0);
-            return &set->place[i].word;
-        }
-    return &set->place[mine].word;
+    rs_word64 *before = in_second ? rs_key_find(first, hash, RS_KEY_PLACES) : NULL;
+    before = before ? before : rs_key_find(set, hash, mine);
+    if (before)
+        rs_atomic_swap(&set->place[mine].hash, &hash, 0);
+    return before ? before : &set->place[mine].word;
+}
+
+/* The word of the key, which is inserted if it has none. */
+static inline rs_word64 *rs_keys_word(rs_keys *keys, uint64_t hash, int64_t now_ns)
+{
+    rs_key_set *first = rs_key_set_of(keys, hash, 0), *second = rs_key_set_of(keys, hash, 1);
+    rs_word64 *word = rs_key_find(first, hash, RS_KEY_PLACES);
+    if (word == NULL && second != first)
+        word = rs_key_find(second, hash, RS_KEY_PLACES);
+    return word ? word : rs_keys_new_word(keys, hash, now_ns);
 }
 
 /* ---- what a key's calls do --------------------------------------------------------------------------------------- */
@@ -234,6 +262,16 @@ static inline void rs_key_lower(rs_keys *keys, uint64_t hash, int64_t now_ns, in
     uint64_t seen = rs_atomic_load(word);
     while ((int64_t)seen < taken && !rs_atomic_swap(word, &seen, (uint64_t)taken))
         ;
+}
+
+/* Make all keys as new. */
+static inline void rs_keys_fill(rs_keys *keys)
+{
+    for (uint64_t at = 0; at < keys->sets; at++) {
+        for (int i = 0; i < RS_KEY_PLACES; i++)
+            rs_atomic_store(&keys->set[at].place[i].word, 0);
+        rs_atomic_store(&keys->overflow[at], 0);
+    }
 }
 
 static inline void rs_key_fill(rs_keys *keys, uint64_t hash, int64_t now_ns)

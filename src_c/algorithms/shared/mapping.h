@@ -35,8 +35,8 @@ typedef struct rs_mapping rs_mapping;
 struct rs_mapping {
     rs_member member; /* the first: `join` is called with it */
     rs_region *region;
-    uint64_t size;
-    char *path; /* NULL: a region of this process alone */
+    uint64_t reach; /* bytes of addresses: a file that grows is seen to grow */
+    char *path;     /* NULL: a region of this process alone */
     int fd;
     dev_t device;
     ino_t inode;
@@ -231,18 +231,23 @@ static inline void rs_mapping_keep(rs_mapping *mapping)
 static inline void rs_mapping_free(rs_mapping *mapping)
 {
     if (mapping->region)
-        munmap(mapping->region, mapping->size);
+        munmap(mapping->region, mapping->reach);
     if (mapping->fd >= 0)
         close(mapping->fd);
     free(mapping->path);
     free(mapping);
 }
 
-/* A region of zeroes in memory of this process, for one or several members; NULL: no memory. */
+#ifndef MAP_NORESERVE
+#define MAP_NORESERVE 0
+#endif
+
+/* A region of zeroes in memory of this process, for one or several members; NULL: no memory. No memory is set aside for
+   what is not used: a process with many fleets could not be forked. */
 static inline rs_mapping *rs_mapping_private(uint64_t size, int64_t epoch_ns, const uint64_t key[RS_HASH_KEY])
 {
     rs_mapping *mapping = calloc(1, sizeof *mapping);
-    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (mapping == NULL || memory == MAP_FAILED) {
         free(mapping);
         if (memory != MAP_FAILED)
@@ -250,7 +255,7 @@ static inline rs_mapping *rs_mapping_private(uint64_t size, int64_t epoch_ns, co
         return NULL;
     }
     mapping->region = memory;
-    mapping->size = size;
+    mapping->reach = size;
     mapping->fd = -1;
     mapping->workers = RS_WORKERS;
     rs_region_init(mapping->region, size, epoch_ns, key);

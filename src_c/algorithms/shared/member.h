@@ -22,6 +22,7 @@ typedef struct rs_worker {
     _Alignas(RS_LINE) rs_word32 epoch; /* how often the slot has changed hands */
     rs_word32 pid;                     /* for people */
     rs_word64 since_ns, beat_ns;       /* since the region's epoch; `beat` four times a second */
+    rs_word32 bell;                    /* 1: its courier's thread is wanted (courier.h) */
 } rs_worker;
 
 /* In shared memory, read-mostly: which slots have a living worker, and which of them has which role. */
@@ -38,6 +39,7 @@ struct rs_member {
     int64_t epoch_ns; /* the region's epoch, in the time of the gates: shared times are since it */
     rs_word32 owner;  /* the owner word; 0: no slot, the policy is then the process's own */
     uint32_t slot;    /* 0 to RS_WORKERS - 1, if there is an owner word */
+    rs_word32 bell;   /* as that of a slot, for a courier that waits before there is one */
     /* Takes a slot, and returns the owner word, 0 if it got none; NULL: do not try. Without the GIL. */
     uint32_t (*join)(rs_member *);
 };
@@ -52,7 +54,10 @@ static inline uint32_t rs_owner_slot(uint32_t owner) { return (owner & ((1u << R
 static inline uint32_t rs_member_owner(rs_member *me)
 {
     uint32_t owner = atomic_load_explicit(&me->owner, memory_order_relaxed);
-    return owner != 0 || me->join == NULL ? owner : me->join(me);
+    if (owner != 0)
+        return owner;
+    uint32_t (*join)(rs_member *) = __atomic_load_n(&me->join, __ATOMIC_RELAXED); /* another thread may join */
+    return join == NULL ? 0 : join(me);
 }
 
 /* How many workers live, at least 1. */
@@ -72,10 +77,16 @@ static inline int rs_member_leads(rs_member *me, rs_role role)
 typedef enum {
     RS_CELL_LIMIT = 1,
     RS_CELL_WINDOW = 2,
+    RS_CELL_SPEND = 11, /* one word: the amount taken, as limit.h counts it */
     RS_CELL_KEYS = 3,
     RS_CELL_PERMITS = 4,
     RS_CELL_ADAPTIVE = 5,
     RS_CELL_BREAKER = 6,
-    RS_CELL_BUDGET = 7
+    RS_CELL_BUDGET = 7,
+    RS_CELL_LEASE = 8, /* from here on a fleet's: the body begins with rs_courier */
+    RS_CELL_VERDICT = 9,
+    RS_CELL_SLOTS = 10,
+    RS_CELL_MONEY = 12,  /* a fleet's spend limit: the amount taken, and what its lease allows */
+    RS_CELL_RESERVE = 13 /* of retry budgets: the body is that of a lease */
 } rs_cell_kind;
 #endif

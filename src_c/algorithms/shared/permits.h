@@ -1,6 +1,6 @@
 /* Permits that the workers of a host share: a table of words, each of them free or with its holder's owner word.
  *
- *   line 0   bounds      limit 32 | reach 32, read-mostly
+ *   line 0   bounds      limit 24 | reach 24 | number of the change 16, read-mostly
  *   line 1   waiting     a bit for each worker whose calls wait
  *   then     permits     a line each up to 256, dense above: what one worker holds the others need not write
  *
@@ -19,9 +19,6 @@
 #define RS_SHARED_PERMITS_H
 #include "member.h"
 
-/* Slow part of a fast function: inlining costs each call saved registers. Not each file that includes it uses it. */
-#define RS_SLOW __attribute__((noinline, unused))
-
 #define RS_PERMIT_LINES 256u /* permits that have a line of their own */
 #define RS_PERMITS_A_LINE (RS_LINE / (uint32_t)sizeof(uint32_t))
 
@@ -31,8 +28,11 @@ typedef struct rs_permits {
     _Alignas(RS_LINE) rs_word32 word[];
 } rs_permits;
 
+#define RS_PERMITS_MOST 0xffffffu
+
 typedef struct rs_bounds {
     uint32_t limit, reach; /* limit 0: not set yet */
+    uint32_t change;       /* a limit that is there again is another one */
 } rs_bounds;
 
 /* Bytes of a table of *room* permits. */
@@ -54,8 +54,19 @@ static inline rs_word32 *rs_permit(rs_permits *permits, uint32_t i)
     return &permits->word[i < RS_PERMIT_LINES ? i * RS_PERMITS_A_LINE : RS_PERMIT_LINES * (RS_PERMITS_A_LINE - 1) + i];
 }
 
-static inline rs_bounds rs_bounds_of(uint64_t word) { return (rs_bounds){(uint32_t)word, (uint32_t)(word >> 32)}; }
-static inline uint64_t rs_bounds_word(uint32_t limit, uint32_t reach) { return limit | (uint64_t)reach << 32; }
+static inline rs_bounds rs_bounds_of(uint64_t word)
+{
+    uint32_t limit = (uint32_t)word & RS_PERMITS_MOST, reach = (uint32_t)(word >> 24) & RS_PERMITS_MOST;
+    return (rs_bounds){limit, reach, (uint32_t)(word >> 48)};
+}
+
+static inline uint64_t rs_bounds_word(rs_bounds bounds)
+{
+    return bounds.limit | (uint64_t)bounds.reach << 24 | (uint64_t)bounds.change << 48;
+}
+
+static inline uint32_t rs_permits_most(uint32_t limit) { return limit < RS_PERMITS_MOST ? limit : RS_PERMITS_MOST; }
+
 static inline rs_bounds rs_permits_bounds(rs_permits *permits)
 {
     return rs_bounds_of(rs_atomic_load(&permits->bounds));
@@ -66,18 +77,23 @@ static inline void rs_permits_begin(rs_permits *permits, uint32_t limit)
 {
     uint64_t unset = 0;
     if (rs_atomic_load(&permits->bounds) == 0)
-        (void)rs_atomic_swap(&permits->bounds, &unset, rs_bounds_word(limit, 0));
+        (void)rs_atomic_swap(&permits->bounds, &unset, rs_bounds_word((rs_bounds){.limit = rs_permits_most(limit)}));
 }
 
-/* Move the limit, at least 1. What is held stays held. */
-static inline void rs_permits_set_limit(rs_permits *permits, uint32_t limit)
+/* Move the limit; return the bounds with it. Held permits stay held. */
+static inline uint64_t rs_permits_set_limit(rs_permits *permits, uint32_t limit)
 {
-    uint64_t seen = rs_atomic_load(&permits->bounds);
-    rs_bounds before = rs_bounds_of(seen);
-    while (before.limit != limit
-           && !rs_atomic_swap(&permits->bounds, &seen,
-                              rs_bounds_word(limit, before.reach > before.limit ? before.reach : before.limit)))
-        before = rs_bounds_of(seen);
+    uint64_t seen = rs_atomic_load(&permits->bounds), moved;
+    limit = rs_permits_most(limit);
+    do {
+        rs_bounds before = rs_bounds_of(seen);
+        if (before.limit == limit)
+            return seen;
+        moved = rs_bounds_word((rs_bounds){.limit = limit,
+                                           .reach = before.reach > before.limit ? before.reach : before.limit,
+                                           .change = (before.change + 1) & 0xffff});
+    } while (!rs_atomic_swap(&permits->bounds, &seen, moved));
+    return moved;
 }
 
 /* How many of the permits from *first* to *end* are held. */
@@ -101,8 +117,9 @@ static inline uint32_t rs_permits_left(rs_permits *permits, rs_bounds bounds)
 {
     uint32_t limit = bounds.limit, above = rs_permits_held(permits, limit, bounds.reach);
     if (above == 0) { /* from now on there is nothing to look for, unless the limit moves again */
-        uint64_t seen = rs_bounds_word(limit, bounds.reach);
-        (void)rs_atomic_swap(&permits->bounds, &seen, rs_bounds_word(limit, limit));
+        uint64_t seen = rs_bounds_word(bounds);
+        bounds.reach = limit;
+        (void)rs_atomic_swap(&permits->bounds, &seen, rs_bounds_word(bounds));
         return limit;
     }
     uint32_t held = above + rs_permits_held(permits, 0, limit);

@@ -7,7 +7,9 @@
 #ifndef RS_SHARED_RATES_H
 #define RS_SHARED_RATES_H
 #include <string.h>
+#include "courier.h"
 #include "keys.h"
+#include "lease.h"
 #include "limit.h"
 #include "window.h"
 
@@ -23,6 +25,7 @@ typedef struct rs_shared_pause {
 typedef struct rs_host_rate {
     rs_shared_bucket *bucket; /* or */
     rs_shared_window *window; /* or */
+    rs_draw draw;             /* with a lease, if the limit is a fleet's; or */
     rs_keys keys;             /* with sets, if the limit is that of a key */
     rs_tokens tokens;
     rs_window_rule rule;
@@ -32,8 +35,9 @@ typedef struct rs_host_rate {
 typedef struct rs_host_rates {
     rs_member *member;
     rs_word64 *pause, own_pause;
-    int64_t paused; /* the pause that this process has seen */
-    uint64_t hash;  /* of the key */
+    int64_t paused;      /* the pause that this process has seen */
+    uint64_t hash;       /* of the key */
+    rs_courier *courier; /* of a fleet's limit; NULL: of the host alone */
     int n;
     rs_purse purse;
     int64_t asked, units; /* the cost of the latest call at a single token bucket, and its units */
@@ -52,6 +56,8 @@ static inline int rs_rates_add_bucket(rs_host_rates *host, double amount, int64_
     memset(rate, 0, sizeof *rate);
     return rs_tokens_init(&rate->tokens, amount, period_ns, burst) < 0 ? -1 : (host->n++, 0);
 }
+
+#include "rates_leased.h"
 
 /* Add a window of *limit* millionths, counted in entries of *entry* millionths. */
 static inline void rs_rates_add_window(rs_host_rates *host, int64_t limit, int64_t period_ns, int64_t entry)
@@ -126,6 +132,8 @@ static inline int64_t rs_rates_available(rs_host_rates *host, int i, int64_t now
 {
     rs_host_rate *rate = &host->rate[i];
     int64_t now = rs_rates_time(host, now_ns);
+    if (rate->draw.lease)
+        return rs_draw_available(&rate->draw, now);
     if (rate->keys.sets) {
         int64_t left = rs_key_available(&rate->keys, host->hash, now);
         return rate->entry ? rate->entry * left : rs_tokens_millionths(&rate->tokens, left);
@@ -140,6 +148,8 @@ static inline int64_t rs_rates_available(rs_host_rates *host, int i, int64_t now
 static inline int64_t rs_rates_wait(rs_host_rates *host, int i, int64_t now_ns, int64_t n, int behind)
 {
     rs_host_rate *rate = &host->rate[i];
+    if (rate->draw.lease)
+        return rs_draw_wait(&rate->draw, rs_rates_time(host, now_ns), n);
     int64_t now = rs_rates_time(host, now_ns), units = rs_rates_units(rate, n);
     if (rate->keys.sets)
         return rs_key_wait(&rate->keys, host->hash, now, units);
@@ -154,6 +164,8 @@ static inline int64_t rs_rates_wait(rs_host_rates *host, int i, int64_t now_ns, 
 static inline int rs_rates_take_one(rs_host_rates *host, int i, int64_t now_ns, int64_t n)
 {
     rs_host_rate *rate = &host->rate[i];
+    if (rate->draw.lease)
+        return rs_rates_take_leased(host, i, now_ns, n);
     int64_t now = rs_rates_time(host, now_ns), units = rs_rates_units(rate, n);
     if (rate->keys.sets)
         return rs_key_take(&rate->keys, host->hash, now, units);
@@ -165,7 +177,9 @@ static inline int rs_rates_take_one(rs_host_rates *host, int i, int64_t now_ns, 
 static inline void rs_rates_debit(rs_host_rates *host, int i, int64_t now_ns, int64_t n)
 {
     rs_host_rate *rate = &host->rate[i];
-    if (rate->keys.sets && n > 0)
+    if (rate->draw.lease && n > 0)
+        rs_draw_debit(&rate->draw, rs_rates_time(host, now_ns), n);
+    else if (rate->keys.sets && n > 0)
         rs_key_debit(&rate->keys, host->hash, rs_rates_time(host, now_ns), rs_rates_units(rate, n));
     else if (rate->window && n > 0)
         rs_window_debit(rate->window, &rate->rule, rs_rates_time(host, now_ns), rs_rates_units(rate, n));
@@ -177,7 +191,9 @@ static inline void rs_rates_give_back(rs_host_rates *host, int i, int64_t taken_
 {
     rs_host_rate *rate = &host->rate[i];
     int64_t taken = rs_rates_time(host, taken_ns);
-    if (rate->keys.sets && n > 0)
+    if (rate->draw.lease && n > 0)
+        rs_draw_give_back(&rate->draw, taken, n);
+    else if (rate->keys.sets && n > 0)
         rs_key_give_back(&rate->keys, host->hash, taken, taken, rs_rates_units(rate, n));
     else if (rate->window && n > 0)
         rs_window_give_back(rate->window, &rate->rule, taken, rs_rates_units(rate, n));
@@ -214,7 +230,9 @@ static inline int rs_rates_take(rs_host_rates *host, int64_t now_ns, const int64
 static inline void rs_rates_lower(rs_host_rates *host, int i, int64_t now_ns, int64_t left)
 {
     rs_host_rate *rate = &host->rate[i];
-    if (rate->keys.sets)
+    if (rate->draw.lease)
+        rs_draw_lower(&rate->draw, rs_rates_time(host, now_ns), left);
+    else if (rate->keys.sets)
         rs_key_lower(&rate->keys, host->hash, rs_rates_time(host, now_ns), rs_rates_time(host, now_ns),
                      rs_rates_units(rate, left));
     else if (rate->window)
@@ -258,13 +276,22 @@ static inline void rs_rates_fill(rs_host_rates *host)
 {
     host->purse.end = 0;
     for (int i = 0; i < host->n; i++)
-        if (host->rate[i].keys.sets)
+        if (host->rate[i].draw.lease)
+            rs_shared_fill(&host->rate[i].draw.lease->own); /* leases are the store's to give */
+        else if (host->rate[i].keys.sets)
             rs_key_fill(&host->rate[i].keys, host->hash, 0);
         else if (host->rate[i].window)
             rs_window_clear(host->rate[i].window, &host->rate[i].rule);
         else
             rs_shared_fill(host->rate[i].bucket);
     rs_atomic_store(host->pause, 0);
+}
+
+/* Make all keys as new whose tables are used. */
+static inline void rs_rates_fill_keys(rs_host_rates *host)
+{
+    for (int i = 0; i < host->n; i++)
+        rs_keys_fill(&host->rate[i].keys);
 }
 
 /* ---- waiting at a single token bucket --------------------------------------------------------------------------- */

@@ -5,6 +5,7 @@
 #include "breaker.h"
 #include "permits.h"
 #include "region.h"
+#include "slots.h"
 
 /* Called with the lock of the slot's byte held: the worker is dead, and no other has the slot. */
 static inline void rs_cell_reap(rs_cell_head *cell, uint32_t slot)
@@ -13,6 +14,10 @@ static inline void rs_cell_reap(rs_cell_head *cell, uint32_t slot)
     case RS_CELL_PERMITS: rs_shared_permits_reap(rs_cell_body(cell), cell->size, slot); break;
     case RS_CELL_ADAPTIVE: rs_shared_adaptive_reap(rs_cell_body(cell), cell->size, slot); break;
     case RS_CELL_BREAKER: rs_shared_breaker_reap(rs_cell_body(cell), slot); break;
+    case RS_CELL_SLOTS:
+        if (cell->size > sizeof(rs_slots))
+            rs_shared_permits_reap(rs_slots_permits(rs_cell_body(cell)), cell->size - sizeof(rs_slots), slot);
+        break;
     default: (void)slot; break;
     }
 }

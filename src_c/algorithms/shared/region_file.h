@@ -78,11 +78,12 @@ static inline int64_t rs_time_offset_ns(void)
 
 static inline rs_open_result rs_mapping_map(rs_mapping *mapping, int fd, const struct stat *file)
 {
-    void *memory = mmap(NULL, (size_t)file->st_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    uint64_t size = (uint64_t)file->st_size, reach = size > RS_REGION_REACH ? size : RS_REGION_REACH;
+    void *memory = mmap(NULL, (size_t)reach, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
     if (memory == MAP_FAILED)
         return RS_OPEN_FAILED;
     mapping->region = memory;
-    mapping->size = (uint64_t)file->st_size;
+    mapping->reach = reach;
     mapping->fd = fd;
     mapping->device = file->st_dev;
     mapping->inode = file->st_ino;
@@ -91,7 +92,7 @@ static inline rs_open_result rs_mapping_map(rs_mapping *mapping, int fd, const s
 
 static inline void rs_mapping_unmap(rs_mapping *mapping)
 {
-    munmap(mapping->region, mapping->size);
+    munmap(mapping->region, mapping->reach);
     mapping->region = NULL;
     mapping->fd = -1;
 }
@@ -169,7 +170,9 @@ static inline rs_open_result rs_region_replace(rs_mapping *mapping, int stale, u
 static inline rs_open_result rs_region_check(rs_mapping *mapping)
 {
     uint8_t boot[16];
-    if (!rs_region_is_one(mapping->region, mapping->size))
+    struct stat file;
+    uint64_t size = rs_region_size(mapping->region); /* first: while another worker lets it grow, the file is larger */
+    if (fstat(mapping->fd, &file) != 0 || !rs_region_is_one(mapping->region, size, (uint64_t)file.st_size))
         return RS_OPEN_NO_REGION;
     rs_boot_id(boot);
     if (memcmp(boot, mapping->region->boot, sizeof boot) != 0)
@@ -236,12 +239,33 @@ static inline rs_mapping *rs_mapping_open(const char *path, uint64_t size, uint3
         .roll = &mapping->region->roll, .workers = mapping->region->worker, .epoch_ns = mapping->region->epoch_ns};
     return mapping;
 }
+
+/* Let a region have *more* bytes beside those in use: 1, or 0 if it may not, or if there is no memory. The file grows
+   first, so a worker that dies in between leaves bytes that are not used yet; and all have mapped it so far. */
+static inline int rs_mapping_grow(rs_mapping *mapping, uint64_t more)
+{
+    struct stat file;
+    uint64_t size = rs_region_size(mapping->region), wanted = rs_atomic_load(&mapping->region->used) + more;
+    wanted = (wanted + RS_REGION_PAGE - 1) / RS_REGION_PAGE * RS_REGION_PAGE;
+    if (mapping->path == NULL || more > mapping->reach || wanted > mapping->reach || fstat(mapping->fd, &file) != 0
+        || !rs_mapping_is_file(&file, mapping) || posix_fallocate(mapping->fd, 0, (off_t)wanted) != 0)
+        return 0;
+    while (size < wanted && !rs_atomic_swap(&mapping->region->size, &size, wanted))
+        ;
+    return 1;
+}
 #else /* macOS has no /dev/shm and no posix_fallocate */
 static inline rs_mapping *rs_mapping_open(const char *path, uint64_t size, uint32_t workers, rs_open_result *result)
 {
     (void)path, (void)size, (void)workers;
     *result = RS_OPEN_UNSUPPORTED;
     return NULL;
+}
+
+static inline int rs_mapping_grow(rs_mapping *mapping, uint64_t more)
+{
+    (void)mapping, (void)more;
+    return 0;
 }
 #endif
 #endif

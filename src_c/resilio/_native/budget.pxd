@@ -15,6 +15,21 @@ cdef extern from "rs_lock.h":
 from resilio._native.shared cimport rs_member
 
 cdef extern from "budget.h":
+    enum:
+        RS_HOST_RATES
+    ctypedef enum rs_down:
+        RS_DOWN_LOCAL
+    ctypedef struct rs_draw:
+        pass
+    ctypedef struct rs_host_rate:
+        rs_draw draw
+    ctypedef struct rs_host_rates:
+        rs_member *member
+        rs_host_rate rate[RS_HOST_RATES]
+    int rs_rates_add_lease(rs_host_rates *, double, int64_t, int64_t, int64_t, rs_down) noexcept nogil
+    size_t rs_rates_leases_size(const rs_host_rates *) noexcept nogil
+    void rs_rates_begin_leases(rs_host_rates *, rs_member *, void *, uint64_t) noexcept nogil
+    void rs_draw_first(rs_draw *, int64_t) noexcept nogil
     ctypedef struct rs_shared_budget:
         pass
     ctypedef struct rs_savings_rule:
@@ -31,6 +46,7 @@ cdef extern from "budget.h":
     const int RS_BUDGET_COMES_BACK
     ctypedef struct rs_budget:
         rs_budget_of_host *host
+        rs_host_rates *fleet
         int64_t balance, ratio, cap, initial
         int64_t tick_ns, aged_ns
         int64_t reserve_gap_ns, reserve_ns
@@ -98,3 +114,4 @@ cdef class RetryBudget:
     cdef rs_budget_object *prev
     cdef rs_budget_object *next
     cdef PyObject *cell             # owned, as by gates/host.pxi; whose body and member `budget.host` uses; NULL: none
+    cdef PyObject *leased           # the same of `budget.fleet`

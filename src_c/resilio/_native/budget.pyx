@@ -15,7 +15,7 @@ import os
 
 from resilio._native.clock cimport rs_clock, rs_clock_import, rs_clock_now
 from resilio._native.options cimport ns_of
-from resilio._native.shared cimport RS_CELL_BUDGET, Cell
+from resilio._native.shared cimport RS_CELL_BUDGET, RS_CELL_RESERVE, Cell
 
 from resilio._support.after_fork import in_child
 
@@ -35,12 +35,39 @@ _KINDS = {
 }
 
 
+cdef enum:
+    A_SECOND = 1_000_000_000
+    A_TOKEN = 1_000_000             # in the unit of leases
+
+cdef int64_t RARELY_NS = 1_000_000_000_000_000_000      # the gap of no reserve at all, where a rate is needed
+
+
+cdef rs_host_rates *_reserve_of(const rs_budget *budget) except NULL:
+    """The reserve as the rate of a fleet, without its cell: a token each gap."""
+    cdef rs_host_rates *fleet = <rs_host_rates *>calloc(1, sizeof(rs_host_rates))
+    if fleet == NULL:
+        raise MemoryError("no memory for a fleet's retry budget")
+    rs_rates_add_lease(fleet, A_TOKEN, _gap_ns(budget), _burst(budget) * A_TOKEN, A_TOKEN, RS_DOWN_LOCAL)
+    return fleet
+
+
+cdef int64_t _gap_ns(const rs_budget *budget) noexcept:
+    return min(budget.reserve_gap_ns, RARELY_NS)
+
+
+cdef int64_t _burst(const rs_budget *budget) noexcept:
+    """The tokens of the fleet that may be taken at once: those of a second."""
+    return max(1, A_SECOND // _gap_ns(budget))
+
+
 cdef class RetryBudget:
     """
     Tokens that successes pay in and that retries and hedges take out; every method may be called from any thread.
 
     A new one holds nothing and has no options: :meth:`_configure` and :meth:`reset` it.
     """
+
+    stays_in_front = True           # of a fleet's reserve: this one's savings, or those of the host
 
     def __cinit__(self, *args, **options):
         cdef rs_budget_object *seen = <rs_budget_object *><void *>self
@@ -67,7 +94,9 @@ cdef class RetryBudget:
             self.next.prev = self.prev
         rs_lock_release(&_live_lock)
         free(self.budget.host)
+        free(self.budget.fleet)
         Py_XDECREF(self.cell)
+        Py_XDECREF(self.leased)
 
     def cell_wanted(self):
         """Return (kind, stock, size) of the cell to share: the stock is all but what a success pays in."""
@@ -96,6 +125,34 @@ cdef class RetryBudget:
         new, self.cell = self.cell, new
         Py_XDECREF(new)
         free(host)
+
+    def fleet_cell_wanted(self):
+        """Return the same for the reserve of a fleet: one rate, of which each host has a lease."""
+        cdef rs_host_rates *fleet = _reserve_of(&self.budget)
+        cdef size_t size = rs_rates_leases_size(fleet)
+        free(fleet)
+        return RS_CELL_RESERVE, f"{_gap_ns(&self.budget)} {_burst(&self.budget)}".encode(), size
+
+    def _reserve(self):
+        """Return the fleet's reserve as a rate: tokens, the nanoseconds in which they come in, the most at once."""
+        return 1, _gap_ns(&self.budget), _burst(&self.budget)
+
+    def share_fleet(self, Cell cell):
+        """Draw on the fleet's reserve in this cell from now on; None: the reserve is this one's, or the host's."""
+        cdef rs_host_rates *fleet = NULL
+        cdef PyObject *new = NULL
+        if cell is not None:
+            fleet = _reserve_of(&self.budget)
+            rs_rates_begin_leases(fleet, cell.member, cell.body, 0)
+            rs_draw_first(&fleet.rate[0].draw, A_TOKEN)
+            Py_INCREF(cell)
+            new = <PyObject *>cell
+        rs_lock_acquire(&self.lock)
+        fleet, self.budget.fleet = self.budget.fleet, fleet
+        rs_lock_release(&self.lock)
+        new, self.leased = self.leased, new
+        Py_XDECREF(new)
+        free(fleet)
 
     def _configure(self, config):
         """Take the options of *config*, a `RetryBudgetConfig`, all at once and keep the balance, up to the new cap."""

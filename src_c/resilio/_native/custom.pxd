@@ -43,6 +43,7 @@ cdef extern from "gate.h":  # not nogil: with `python` set, the core holds the G
     ctypedef void (*rs_settle_op)(rs_gate *, rs_slot *, int, int64_t, int64_t) noexcept
     ctypedef void (*rs_forget_op)(rs_gate *, int64_t) noexcept
     ctypedef int (*rs_pristine_op)(rs_gate *, int64_t) noexcept
+    ctypedef int (*rs_is_shared_op)(const rs_gate *) noexcept
     ctypedef struct rs_gate_ops:
         const char *kind
         const char *error
@@ -54,6 +55,7 @@ cdef extern from "gate.h":  # not nogil: with `python` set, the core holds the G
         rs_settle_op settle
         rs_forget_op forget
         rs_pristine_op pristine
+        rs_is_shared_op is_shared
 
     ctypedef class resilio._native.core.Gate [object rs_gate, check_size error]:
         cdef const rs_gate_ops *ops
@@ -87,6 +89,8 @@ cdef class PythonGate(Gate):
     cdef object target
     cdef object cancels
     cdef tuple reasons
+    cdef bint own
+    cdef public int shared
     cdef readonly unsigned long long errors
     cdef int explain(self, object rejection, rs_rejection *why) except -1
     cdef void failed(self, str method, object error) noexcept

@@ -18,7 +18,7 @@ from resilio._failures.outcome import Outcome
 
 __all__ = ["DoorGate", "GateCall", "PythonGate", "latency_of"]
 
-cdef int MOST_KINDS = 16    # the core keeps derived data for at most 32 kinds
+cdef int MOST_KINDS = 16    # the core keeps derived data for at most 64 kinds, its own included
 
 
 def latency_of(Gate gate not None):
@@ -174,8 +174,9 @@ cdef int python_admit(rs_gate *gate, rs_slot *slot, const rs_request *request, i
             self.explain(rejection, why)
             if enforced(gate):
                 return RS_REJECTED
-            slot.state = RS_SLOT_SHADOW
-            return RS_ADMITTED
+            if not self.own:
+                slot.state = RS_SLOT_SHADOW
+                return RS_ADMITTED
         Py_INCREF(call)
         slot.custom.call = <PyObject *>call
     except BaseException as error:
@@ -219,14 +220,22 @@ cdef void python_cancel(rs_gate *gate, rs_slot *slot, int64_t now) noexcept:
     end_call(gate, slot, -1, 0)
 
 
-cdef list known_kinds = []      # (kind, reasons, address of its operations, the strings they point to)
+cdef list known_kinds = []      # (what makes them different, address of the operations, the strings they point to)
 
 
-cdef const rs_gate_ops *ops_of(str kind, tuple reasons) except NULL:
+cdef int own_pristine(rs_gate *gate, int64_t now) noexcept nogil:
+    return True                                 # the policy's own `_is_new` knows
+
+
+cdef int own_is_shared(const rs_gate *gate) noexcept:
+    return (<PythonGate><PyObject *>gate).shared
+
+
+cdef const rs_gate_ops *ops_of(str kind, tuple reasons, str error, bint own) except NULL:
     """The operations for this kind and these reasons, made once: the core identifies a kind by their address."""
     cdef rs_named_ops *made
-    for known_kind, known_reasons, address, _ in known_kinds:
-        if known_kind == kind and known_reasons == reasons:
+    for known, address, _ in known_kinds:
+        if known == (kind, reasons, error, own):
             return &(<rs_named_ops *><size_t>address).ops
     if len(known_kinds) == MOST_KINDS:
         raise ValueError(f"kind: at most {MOST_KINDS} kinds of custom gates in a process, and {kind!r} is one more")
@@ -235,17 +244,20 @@ cdef const rs_gate_ops *ops_of(str kind, tuple reasons) except NULL:
     made = <rs_named_ops *>calloc(1, sizeof(rs_named_ops))
     if made is NULL:
         raise MemoryError()
-    strings = [text.encode() for text in (kind, *reasons)]
+    strings = [text.encode() for text in (kind, *reasons, error)]
     made.ops.kind = <const char *>strings[0]
     for i in range(len(reasons)):
         made.reasons[i] = <const char *>strings[i + 1]
     made.ops.reasons = made.reasons
-    made.ops.error = "RejectedError"
+    made.ops.error = <const char *>strings[-1]
     made.ops.python = 1
     made.ops.admit = python_admit  # the core holds the GIL when it calls these
     made.ops.settle = python_settle
     made.ops.cancel = python_cancel
-    known_kinds.append((kind, reasons, <size_t>made, strings))
+    if own:
+        made.ops.pristine = own_pristine
+        made.ops.is_shared = own_is_shared
+    known_kinds.append(((kind, reasons, error, own), <size_t>made, strings))
     return &made.ops
 
 
@@ -264,12 +276,22 @@ cdef class PythonGate(Gate):
 
         reasons: Its closed set of reasons, 1 to 16; the first replaces a reason that is not in the set.
 
+        error: The name of the exception in `resilio.errors` that a rejected call gets.
+
+        own: True for a gate of a policy of the library, whose `_is_new` knows whether it is as new. It also learns the
+            end of the calls that it rejected and shadow mode let pass.
+
     Attributes:
         errors: The number of exceptions that methods of the target raised.
+
+        shared: Which processes have what rejects a call together: 0: this one alone, 1: those of the host, 2: those of
+            a fleet; of an own gate.
     """
 
-    def __cinit__(self, object target, str kind not None, tuple reasons not None):
-        self.ops = ops_of(kind, reasons)
+    def __cinit__(self, object target, str kind not None, tuple reasons not None, str error="RejectedError",
+                  bint own=False):
+        self.ops = ops_of(kind, reasons, error, own)
+        self.own = own
         self.target = target
         self.cancels = getattr(target, "cancel", None)
         self.reasons = reasons

@@ -1,7 +1,7 @@
 """The contract of a native gate (src_c/include/gate.h, waiters.h) for Cython."""
 
 from cpython.object cimport PyObject
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int8_t, int64_t, uint8_t, uint32_t, uint64_t
 
 cdef extern from "strategy.h":
     ctypedef struct rs_gate_ops         # both below
@@ -27,6 +27,7 @@ cdef extern from "waiters.h" nogil:
     const uint8_t RS_NO_LATENCY
     const uint8_t RS_TO_UNDO
     const uint8_t RS_LEFT
+    const uint8_t RS_PROBES
     const uint8_t RS_ASKS
     const uint32_t RS_OF_STREAM
     const uint32_t RS_LISTEN_LIMIT
@@ -53,6 +54,7 @@ cdef extern from "waiters.h" nogil:
         RS_WAITER_REJECTED
         RS_EXPIRED
         RS_OUT_OF_TIME_TO_WAIT
+        RS_OF_FLEET
 
     ctypedef struct rs_lock:
         pass
@@ -123,7 +125,10 @@ cdef extern from "waiters.h" nogil:
     struct rs_of_fallback:
         PyObject *one_shot
         uint32_t before
+    struct rs_of_seat:
+        uint8_t place
     ctypedef struct rs_slot:
+        rs_of_seat seat
         rs_of_breaker breaker
         rs_of_bulkhead bulkhead
         rs_of_limiter limiter
@@ -142,6 +147,13 @@ cdef extern from "waiters.h" nogil:
         PyObject *extra
         uint8_t state
         uint8_t flags
+    enum:
+        RS_MOST_PLACES
+        RS_SEAT
+    ctypedef struct rs_choice:
+        int64_t now_ns
+        int8_t place
+        uint8_t asks
     ctypedef struct rs_request:
         PyObject *const *args
         Py_ssize_t nargs
@@ -151,6 +163,7 @@ cdef extern from "waiters.h" nogil:
         int64_t deadline_ns
         PyObject *func
         PyObject **context
+        rs_choice *choice
     ctypedef struct rs_rejection:
         int reason
         double measured
@@ -159,10 +172,13 @@ cdef extern from "waiters.h" nogil:
     ctypedef struct rs_counters:
         uint64_t calls, successes, failures, ignored, rejected, would_reject, would_wait, cancelled, abandoned
         int64_t inflight, queued
+    ctypedef struct rs_warden:
+        int (*may_eject)(rs_warden *) noexcept nogil
     ctypedef struct rs_gate:
         const rs_gate_ops *ops
         PyObject *keeper
         PyObject *weakrefs
+        rs_warden *warden
         PyObject *entry
         rs_lock lock
         uint32_t changes
@@ -181,7 +197,9 @@ cdef extern from "waiters.h" nogil:
     ctypedef void (*rs_settle_op)(rs_gate *, rs_slot *, int, int64_t, int64_t) noexcept nogil
     ctypedef void (*rs_first_item_op)(rs_gate *, rs_slot *, int64_t, int64_t) noexcept nogil
     ctypedef void (*rs_forget_op)(rs_gate *, int64_t) noexcept nogil
+    ctypedef double (*rs_share_op)(rs_gate *, int64_t, int64_t *) noexcept nogil
     ctypedef int (*rs_pristine_op)(rs_gate *, int64_t) noexcept nogil
+    ctypedef int (*rs_is_shared_op)(const rs_gate *) noexcept nogil
     ctypedef struct rs_gate_ops:
         const char *kind
         const char *error
@@ -200,9 +218,12 @@ cdef extern from "waiters.h" nogil:
         rs_resolve_op resolve
         rs_pristine_op pristine
         int segment
+        rs_share_op share
         const rs_gate_ops *kept
+        rs_is_shared_op is_shared
 
     bint rs_gate_enforced(rs_gate *)
+    bint rs_gate_may_eject(const rs_gate *)
     int rs_gate_add(rs_gate *, rs_gate *)
     void rs_counters_add(rs_counters *, const rs_counters *)
     bint rs_gate_cannot_finish(const rs_gate *, const rs_request *, int64_t, int64_t, rs_rejection *)
@@ -212,6 +233,7 @@ cdef extern from "waiters.h" nogil:
     ctypedef class resilio._native.core.Gate [object rs_gate, check_size error]:
         cdef const rs_gate_ops *ops
         cdef uint8_t timeless
+        cdef uint8_t span
         cdef rs_lock lock
         cdef rs_counters counters
 

@@ -4,7 +4,11 @@ include "gates/host.pxi"
 include "gates/breaker.pxi"
 include "gates/bulkhead.pxi"
 include "gates/limiter.pxi"
+include "gates/bulkhead_slots.pxi"
 include "gates/adaptive.pxi"
 include "gates/shedder.pxi"
 
-__all__ = ["PATIENT", "AdaptiveGate", "Amounts", "BreakerGate", "BulkheadGate", "LimiterGate", "ShedderGate"]
+__all__ = [
+    "PATIENT", "AdaptiveGate", "Amounts", "BreakerGate", "BulkheadGate", "Leases", "LimiterGate",
+    "ShedderGate", "Slots",
+]

@@ -13,7 +13,7 @@ from cpython.exc cimport PyErr_SetInterrupt
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from cpython.weakref cimport PyWeakref_NewRef
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport malloc
 from libc.string cimport memset
 
@@ -37,15 +37,6 @@ __all__ = ["ByKey", "Entry", "KeyedGate", "KeyedTable"]
 cdef extern from "Python.h":
     object PyObject_Vectorcall(object, PyObject *const *, size_t, PyObject *)
     PyObject *PyTuple_GET_ITEM(object, Py_ssize_t)
-
-cdef extern from "gate.h":
-    ctypedef class resilio._native.core.Gate [object rs_gate, check_size error]:     # `counters` is a method here
-        cdef const rs_gate_ops *ops
-
-cdef extern from "pipeline.h":
-    ctypedef class resilio._native.core.Pipeline [object rs_pipeline, check_size error]:
-        cdef tuple gates
-        cdef uint8_t used               # since the clock hand's last visit
 
 cdef extern from *:
     """

@@ -1,35 +1,33 @@
 """
-The stage of a keyed policy: a part of keyed.pyx.
+The stage of a keyed policy, and of a pool: a part of keyed.pyx.
 
 It stands in a pipeline for the gates of all keys, finds the gate of a call, and adds up their counters.
 """
 
 
+cdef class Table:
+    """The gates that the stages of one policy stand for: those of all keys, or of all endpoints of a pool."""
+
+    cdef list gates_of(self, Py_ssize_t index):
+        """The gates of one stage."""
+        return []
+
+    cdef list left_of(self, Py_ssize_t index):
+        """Of those that are gone, the ones that still keep their own counts."""
+        return []
+
+    cdef Pipeline policy_at(self, const rs_request *request, rs_gate *before):
+        """The gates for a call; *before*: the one it has just passed, or NULL."""
+        raise NotImplementedError
+
+
 cdef rs_gate *find_gate(rs_gate *gate, const rs_request *request, rs_gate *before) noexcept:
-    """
-    The gate for this call, whose policy the call holds.
-
-    If several stages share one table, the first looks up the policy for all of them.
-    """
+    """The gate for this call, whose keeper the call holds."""
     cdef KeyedGate self = <KeyedGate><PyObject *>gate
-    cdef Pipeline policy
-    cdef Entry entry = entry_at(before) if self.index and before != NULL else None
-    if entry is not None and entry.table is self.table:
-        policy = <Pipeline>before.keeper
-    else:
-        policy = policy_of_call(self.table, request)
-    Py_INCREF(policy)
-    return <rs_gate *>PyTuple_GET_ITEM(policy.gates, self.index)
-
-
-cdef Pipeline policy_of_call(KeyedTable table, const rs_request *request):
-    try:
-        return table.policy_for(request)
-    except KeyboardInterrupt:
-        PyErr_SetInterrupt()            # again, at the next safe point
-    except BaseException:               # even the report failed
-        pass
-    return table.shared
+    cdef Pipeline policy = self.table.policy_at(request, before if self.index else NULL)
+    cdef rs_gate *found = <rs_gate *>PyTuple_GET_ITEM(policy.gates, self.index)
+    Py_INCREF(<object>(found.keeper if found.keeper != NULL else <PyObject *>found))
+    return found
 
 
 cdef dict _copies = {}                  # address of a kind's operations -> that of the keyed stage's
@@ -68,10 +66,7 @@ cdef class KeyedGate(Gate):
         index: As given.
     """
 
-    cdef readonly KeyedTable table
-    cdef readonly Py_ssize_t index
-
-    def __init__(self, KeyedTable table, Py_ssize_t index, Gate gate):
+    def __init__(self, Table table, Py_ssize_t index, Gate gate):
         if gate.ops.resolve != NULL:
             raise TypeError("a keyed policy cannot have keys of its own for each key: make one key of both")
         self.table = table

@@ -3,7 +3,7 @@ The table of keys: look-up, insertion and eviction. A part of keyed.pyx.
 """
 
 
-cdef class KeyedTable:
+cdef class KeyedTable(Table):
     """
     The policies by key.
 
@@ -177,6 +177,19 @@ cdef class KeyedTable:
         """Find the key's parameter in a function that is about to be guarded; raise TypeError without one."""
         if self.function is None:
             self.look(function)
+
+    cdef Pipeline policy_at(self, const rs_request *request, rs_gate *before):
+        """The policy for a call: if several stages share this table, the first looks it up for all of them."""
+        cdef Entry entry = entry_at(before) if before != NULL else None
+        if entry is not None and entry.table is self:
+            return <Pipeline>before.keeper
+        try:
+            return self.policy_for(request)
+        except KeyboardInterrupt:
+            PyErr_SetInterrupt()            # again, at the next safe point
+        except BaseException:               # even the report failed
+            pass
+        return self.shared
 
     # -- keys come
 

@@ -5,13 +5,20 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 cdef extern from "shared/member.h" nogil:
     enum:
         RS_WORKERS
+        RS_LINE
         RS_CELL_LIMIT
         RS_CELL_WINDOW
+        RS_CELL_SPEND
         RS_CELL_KEYS
         RS_CELL_PERMITS
         RS_CELL_ADAPTIVE
         RS_CELL_BREAKER
         RS_CELL_BUDGET
+        RS_CELL_LEASE
+        RS_CELL_VERDICT
+        RS_CELL_SLOTS
+        RS_CELL_MONEY
+        RS_CELL_RESERVE
     ctypedef enum rs_role:
         RS_LEARNER
     ctypedef struct rs_roll:
@@ -36,7 +43,6 @@ cdef extern from "shared/mapping.h" nogil:
     enum:
         RS_HASH_KEY
     ctypedef struct rs_region:
-        uint64_t size
         uint64_t key[RS_HASH_KEY]
         rs_worker worker[RS_WORKERS]
     ctypedef struct rs_mapping:
@@ -44,11 +50,32 @@ cdef extern from "shared/mapping.h" nogil:
         rs_region *region
         char *path
         int fd
-        uint64_t size
         uint64_t device
         uint64_t inode
         uint32_t trouble
         uint64_t reaped
+
+
+cdef extern from "shared/courier.h" nogil:
+    enum:
+        RS_COURIER_SILENCE_NS
+    ctypedef struct rs_courier:
+        uint32_t owner
+        uint32_t rings
+        uint64_t id
+        uint64_t seq
+        uint64_t seen
+        uint64_t at_ns
+        uint64_t expires_ns
+        uint32_t peers
+    bint rs_courier_is_there(rs_courier *, const rs_member *, int64_t now_ns, int64_t silence_ns)
+    bint rs_courier_claim(rs_courier *, const rs_member *, int64_t now_ns, int64_t silence_ns)
+    void rs_courier_release(rs_courier *, const rs_member *)
+    uint64_t rs_courier_id(rs_courier *, uint64_t)
+    bint rs_courier_saw(rs_courier *, uint64_t seen, uint64_t seq)
+    void rs_courier_ring(rs_courier *, rs_member *)
+    void rs_member_wait(rs_member *, int64_t wait_ns)
+    void rs_member_ring(rs_member *)
 
 
 cdef class Region:
@@ -56,6 +83,7 @@ cdef class Region:
     cdef readonly Member member         # of this process
     cdef list members                   # of a private region: all that have a slot
     cdef object __weakref__
+    cdef bint _grow(self, uint64_t more)
 
 
 cdef class Member:
@@ -72,6 +100,7 @@ cdef class Cell:
     """
 
     cdef rs_member *member
+    cdef void *loose                    # its own memory, or NULL
     cdef void *body                     # on a line of its own; zeroes when it is new
     cdef const uint64_t *key
     cdef readonly Region region

@@ -145,7 +145,7 @@ cdef class Reader:
     cdef bytearray _rest            # of an incomplete event
     cdef Py_ssize_t _line           # offsets in `_rest`: the start of the last line, the end of the part searched
     cdef Py_ssize_t _seen
-    cdef bint _events, _any, _after_return, _opened, _begun
+    cdef bint _events, _any, _after_return, _opened, _begun, _reasoned
     cdef readonly bint moved
     cdef readonly bint complete
     cdef readonly object error
@@ -166,14 +166,15 @@ cdef class Reader:
         self._rest = bytearray()
         self._line = self._seen = 0
         self._events = events
-        self._any = self._after_return = self._opened = self._begun = self.moved = self.complete = False
+        self._any = self._after_return = self._opened = self._begun = self._reasoned = False
+        self.moved = self.complete = False
         self.error = None
         self.usage = {}
 
     @property
     def cut(self):
         """True if the answer is incomplete, should it end here."""
-        return self._begun and not self.complete
+        return self._begun and not self.complete and not self._reasoned
 
     def feed(self, chunk):
         """Read the next chunk."""
@@ -298,8 +299,8 @@ cdef class Reader:
             counts = self._dialect.shows(_object(event.data))
         self.moved |= counts
         self.complete |= flags & IS_END != 0
-        if event.choices.at != NULL and _one_has(event.choices, _REASON):
-            self._begun = False     # some servers end here, others send [DONE]
+        if event.choices.at != NULL and not _is_empty(event.choices):   # without choices: the usage, after the reason
+            self._reasoned = _one_has(event.choices, _REASON)           # some servers end here, others send [DONE]
         return 0
 
     cdef int _flags_of(self, Event *event) noexcept:

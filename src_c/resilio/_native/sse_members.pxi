@@ -123,6 +123,12 @@ cdef inline bint _says(Span value) noexcept nogil:
     return value.at != NULL and not (value.size == 4 and memcmp(value.at, b"null", 4) == 0)
 
 
+cdef inline bint _is_empty(Span array) noexcept nogil:
+    cdef const char *end = array.at + array.size
+    cdef const char *inner = _past_space(array.at + 1, end)
+    return array.at[0] == c"[" and inner < end and inner[0] == c"]"
+
+
 cdef bint _one_has(Span array, Span name) noexcept nogil:
     """Return True if an object in the array has that member, and it is not null."""
     cdef const char *at = array.at

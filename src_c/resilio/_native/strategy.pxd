@@ -34,6 +34,7 @@ cdef extern from "strategy.h":
         uint8_t fired
         uint8_t cancelled
         uint8_t place
+        uint8_t untried
         const rs_request *request
         PyObject *func
 
@@ -52,7 +53,7 @@ cdef extern from "strategy.h":
 
     ctypedef int (*rs_ask)(rs_gate *, rs_slot *, void *) noexcept
     ctypedef struct rs_core_api:
-        int (*outer)(const rs_gate_ops *, rs_ask, void *) noexcept
+        int (*outer)(const rs_gate_ops *, rs_ask, void *, int *) noexcept
         rs_gate *(*outside)(PyObject *, int, const char *) noexcept
         int64_t (*deadline_ns)() noexcept
         int64_t (*now_ns)() noexcept

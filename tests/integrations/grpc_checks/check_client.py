@@ -292,7 +292,7 @@ def test_rejections_keep_all_they_know(kind: str, code: str) -> None:
     assert type(error) is getattr(guarded, kind)
     assert in_terms(error) is error
     for one in (error, pickle.loads(pickle.dumps(error))):
-        assert (one.policy, one.name, one.reason, one.measured, one.limit, one.retry_after) == ours.args
+        assert (one.policy, one.name, one.reason, one.measured, one.limit, one.retry_after, one.scope) == ours.args
         assert one.code() is Code[code]
         assert one.__notes__ == ["a note"]
         assert pairs(one.trailing_metadata()) == {"grpc-retry-pushback-ms": "1500"}

@@ -37,6 +37,7 @@ from resilio._failures.retry_trail import attach
 from resilio._native import clock
 from resilio.integrations.llm import (
     InnerRetryWarning,
+    given_up,
     guard_of,
     meaning_of,
     partial_of,
@@ -204,6 +205,48 @@ async def test_final_status_is_not_retried_by_the_sdk(sdk: Sdk, server: Misbehav
         with pytest.raises(sdk.module.APIStatusError):
             await sdk.ask(client.with_options(max_retries=3))
     assert server.total == 2
+
+
+async def test_a_retry_around_a_guarded_client_is_the_one_that_acts(sdk: Sdk, server: Misbehaving) -> None:
+    """
+    The client's own retry stands aside for one around the call, which makes the attempts.
+
+    The header that keeps the SDK from a retry of its own kept that one from it too: nothing was tried again at all.
+    """
+    provide(server, sdk.wire, fails(503), answers())
+    async with sdk.client(server, quickly()) as client:
+        assert sdk.text(await quickly().acall(sdk.ask, client)) == "hello"
+    assert server.total == 2
+
+
+async def test_a_retry_that_goes_elsewhere_waits_for_the_clients_own(sdk: Sdk, server: Misbehaving) -> None:
+    """
+    The client's retry makes all its attempts at one provider, and then the one around the call sees the error.
+
+    The client's stood aside at once for a retry around a pool, which left a provider at its first 500.
+    """
+    tried: list[int] = []
+
+    async def ask(client: Any) -> Any:
+        tried.append(server.total)
+        return await sdk.ask(client)
+
+    provide(server, sdk.wire, fails(503), fails(503), fails(503), fails(503), answers())
+    async with sdk.client(server, quickly(3)) as client:
+        elsewhere = retry(on=given_up, attempts=2, backoff=constant(0.001), budget=None)
+        assert sdk.text(await elsewhere.acall(ask, client)) == "hello"
+    assert tried == [0, 3]
+    assert server.total == 5
+    assert given_up(ValueError())
+
+
+async def test_a_retry_around_a_guarded_client_heeds_the_provider(sdk: Sdk, server: Misbehaving) -> None:
+    """What the provider itself forbids to try again is tried once."""
+    provide(server, sdk.wire, fails(503, x_should_retry="false"), answers())
+    async with sdk.client(server, quickly()) as client:
+        with pytest.raises(sdk.module.InternalServerError):
+            await quickly().acall(sdk.ask, client)
+    assert server.total == 1
 
 
 async def test_policy_without_retry_leaves_the_sdks_retries(sdk: Sdk, server: Misbehaving) -> None:

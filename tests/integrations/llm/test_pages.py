@@ -53,7 +53,8 @@ async def test_the_page_runs(
         running = types.FunctionType(code, page)()
         if inspect.iscoroutine(running):
             await running
-    for client in ("client", "closed"):
-        if client in page:
-            await page[client].close()
+    clients = [page[name] for name in ("client", "closed", "anywhere") if name in page]
+    clients += [endpoint.use for name in ("chat", "claude") if name in page for endpoint in page[name].endpoints]
+    for client in clients:
+        await client.close()
     assert server.total >= 2

@@ -42,7 +42,7 @@ class Plain:
     """What a stream has said, by parsing everything."""
 
     def __init__(self, dialect: Dialect, body: bytes) -> None:
-        self.begun = self.complete = self.shown = False
+        self.begun = self.complete = self.reasoned = False
         self.error: Any = None
         self.usage: dict[str, float] = {}
         for name, text in by_the_book(body):
@@ -62,13 +62,14 @@ class Plain:
         if self.error is None:
             self.complete |= text.startswith("[DONE]") or kind in ends
             choices = data.get("choices")
-            if any(isinstance(one, dict) and one.get("finish_reason") is not None for one in choices or ()):
-                self.begun = False
+            if choices != [] and "choices" in data:
+                every = choices if isinstance(choices, list) else ()
+                self.reasoned = any(isinstance(one, dict) and one.get("finish_reason") is not None for one in every)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Read) and vars(other.said) == {
             "complete": self.complete,
-            "cut": self.begun and not self.complete,
+            "cut": self.begun and not self.complete and not self.reasoned,
             "error": self.error,
             "usage": self.usage,
         }
@@ -289,6 +290,16 @@ def test_a_chat_may_end_with_its_reason_alone() -> None:
     assert Read(OPENAI, [delta]).said.cut
     assert not Read(OPENAI, [delta, last]).said.cut
     assert Read(OPENAI, [delta, last, delta]).said.cut
+
+
+def test_usage_after_the_reason_begins_no_other_answer() -> None:
+    """
+    The usage that a caller asked for comes after the finish_reason, in a piece without choices.
+
+    Where no [DONE] followed, that piece made a whole answer a broken one.
+    """
+    assert not Read(OPENAI, [chat(done=False, usage={"prompt_tokens": 4})]).said.cut
+    assert Read(OPENAI, [b'data: {"choices": [ ]}\n\n']).said.cut
 
 
 def test_after_an_error_nothing_moves() -> None:

@@ -148,7 +148,11 @@ def test_statuses_of_errors_inside_of_a_200(dialect: Dialect, error: dict[str, s
         (OPENAI, {"prompt_tokens": "three", "completion_tokens": True}, {}),
         (OPENAI, {"prompt_tokens": None, "completion_tokens": 10**9}, {}),
         (OPENAI, [], {}),
-        (ANTHROPIC, {"input_tokens": 3, "cache_creation_input_tokens": 5}, {"input_tokens": 8}),
+        (
+            ANTHROPIC,
+            {"input_tokens": 3, "cache_creation_input_tokens": 5},
+            {"input_tokens": 8, "written_tokens": 5},
+        ),
         (ANTHROPIC, {"output_tokens": -1}, {}),
         (ANTHROPIC, {"input_tokens": 0, "output_tokens": 1}, {"input_tokens": 0, "output_tokens": 1}),
     ],
@@ -156,6 +160,43 @@ def test_statuses_of_errors_inside_of_a_200(dialect: Dialect, error: dict[str, s
 def test_usage(dialect: Dialect, told: Any, usage: dict[str, float]) -> None:
     """Whatever form it has; what is no number of tokens is not there."""
     assert dialect.usage(json.dumps(told).encode()) == usage
+
+
+@pytest.mark.parametrize(
+    ("dialect", "told", "billed"),
+    [
+        (
+            OPENAI,
+            {"prompt_tokens": 30, "prompt_tokens_details": {"cached_tokens": 20}, "completion_tokens": 4},
+            {"input": 10, "cached": 20, "output": 4},
+        ),
+        (
+            OPENAI,
+            {"input_tokens": 30, "input_tokens_details": {"cached_tokens": 40}, "output_tokens": 4},
+            {"input": 0, "cached": 30, "output": 4},
+        ),
+        (OPENAI, {"prompt_tokens": 30, "total_tokens": 30}, {"input": 30, "cached": 0, "output": 0}),
+        (
+            ANTHROPIC,
+            {
+                "input_tokens": 3,
+                "cache_creation_input_tokens": 5,
+                "cache_read_input_tokens": 7,
+                "output_tokens": 9,
+            },
+            {"input": 3, "written": 5, "cached": 7, "output": 9},
+        ),
+        (ANTHROPIC, {"input_tokens": 3}, None),
+    ],
+)
+def test_what_is_billed(dialect: Dialect, told: Any, billed: dict[str, float] | None) -> None:
+    """
+    Each token is billed once, by its own price.
+
+    OpenAI counts tokens from its cache in the input, Anthropic beside it: summed up alike, the same tokens would be
+    paid twice, or not at all.
+    """
+    assert dialect.billed(dialect.usage(json.dumps(told).encode())) == billed
 
 
 @pytest.mark.parametrize(

@@ -129,6 +129,17 @@ def test_it_looks_again_at_once_when_everything_gets_faster() -> None:
     assert any(call() for _ in range(300))
 
 
+def test_a_doubt_about_the_workers_hardly_lengthens_a_queue_that_covers_it() -> None:
+    """Ten workers whose work varies a lot: the queue of four square roots, 12.6 calls, has room for an error of two."""
+    law, now = Law(), 0.0
+    for call in range(60_000):
+        level = int(law.limit)
+        latency = 1e-3 * (level if level > 10 else (66 if call % 8 == 0 else 2))  # 10 ms on average, with a CV of 2.1
+        now += latency / level
+        law.learn(now, latency, level)
+    assert 22 < law.learned < 23.5
+
+
 def test_drops_give_nothing_back_in_the_round_after_them() -> None:
     """Half of the answers are rejections: the few others do not make up for each cut."""
     law = Law(start=40)

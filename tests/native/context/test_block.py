@@ -35,6 +35,17 @@ def test_a_block_that_is_never_left_gives_its_permit_back_with_its_exit(pool: An
     assert (pool.used, permit.ended, pool.snapshot().ignored) == (0, True, 1)
 
 
+def test_an_exception_on_its_way_passes_an_exit_that_goes(pool: Any) -> None:
+    """A function in C raises, then frees its argument: the permit that comes back so does not lose the exception."""
+    enter, leave = pool.__enter__, pool.__exit__
+    enter()
+    held = [leave]
+    del leave
+    with pytest.raises(TypeError, match="has no len"):
+        len(held.pop())
+    assert pool.used == 0
+
+
 def test_an_exit_that_is_fetched_again_finds_the_block(pool: Any) -> None:
     """Entered by hand and left by hand, each fetched when it is called."""
     pool.__enter__()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextvars import copy_context
 from typing import Any
@@ -13,19 +12,10 @@ from resilio import bulkhead, deadline, remaining, retry
 from resilio._native.core import AmbientDeadline
 from storm.racing import at_once
 
-pytestmark = pytest.mark.untraced
+pytestmark = [pytest.mark.untraced, pytest.mark.usefixtures("often")]
 
 THREADS = 4
 FAR_NS = 10**18
-
-
-@pytest.fixture(autouse=True)
-def _often() -> Iterator[None]:
-    """Let threads take turns as often as they can."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(before)
 
 
 def test_threads_that_read_a_rejection_at_once_get_one_error() -> None:

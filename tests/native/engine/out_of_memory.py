@@ -10,6 +10,7 @@ from __future__ import annotations
 import _testcapi
 import asyncio
 import contextlib
+import contextvars
 import gc
 import logging
 import sys
@@ -270,7 +271,22 @@ def timers() -> Iterator[Step]:
     loop.close()
 
 
-CASES = (sync_calls, async_calls, origins, permits, rejections, waits, gates, listeners, strategies, timers)
+def settings() -> Iterator[Step]:
+    """More variables than a setting has room for inside."""
+    chosen = [contextvars.ContextVar[int](f"v{i}", default=0) for i in range(20)]
+
+    def step() -> None:
+        setting = core.AmbientSetting()
+        try:
+            for variable in chosen:
+                setting.set(variable, 1)
+        finally:
+            setting.leave(None)
+
+    yield step
+
+
+CASES = (sync_calls, async_calls, origins, permits, rejections, waits, gates, listeners, settings, strategies, timers)
 
 
 def starve(step: Step) -> int:

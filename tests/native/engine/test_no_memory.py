@@ -20,6 +20,7 @@ CASES = (
     "origins",
     "permits",
     "rejections",
+    "settings",
     "strategies",
     "sync_calls",
     "timers",

@@ -6,9 +6,8 @@ import asyncio
 import contextlib
 import itertools
 import queue
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,18 +17,9 @@ from resilio._policies.hedge import HedgeConfig
 from resilio.testing import VirtualTime, assert_no_leaks
 from storm.racing import at_once
 
-pytestmark = pytest.mark.untraced
+pytestmark = [pytest.mark.untraced, pytest.mark.usefixtures("often")]
 
 THREADS = 4
-
-
-@pytest.fixture(autouse=True)
-def _often() -> Iterator[None]:
-    """Let threads take turns as often as they can."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(before)
 
 
 def test_one_of_many_threads_ends_a_permit_while_others_use_it() -> None:

@@ -12,7 +12,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -308,12 +308,14 @@ def test_a_finaliser_that_arms_while_the_loop_is_asked_is_not_overslept() -> Non
 
     class Loop(CountingLoop):
         inner: Timer | None = None
+        handles: ClassVar[list[asyncio.TimerHandle]] = []
 
         def call_at(self, when: float, callback: Any, *args: Any, context: Any = None) -> asyncio.TimerHandle:
             inner, self.inner = self.inner, None
             if inner is not None:
                 inner.arm(0.002)
-            return super().call_at(when, callback, *args, context=context)
+            self.handles.append(super().call_at(when, callback, *args, context=context))
+            return self.handles[-1]
 
     async def main() -> None:
         loop: Any = asyncio.get_running_loop()
@@ -323,6 +325,7 @@ def test_a_finaliser_that_arms_while_the_loop_is_asked_is_not_overslept() -> Non
         outer.arm(1000.0)
         await asyncio.wait_for(done.wait(), 30)
         assert outer.armed
+        assert [handle.cancelled() for handle in loop.handles[:2]] == [False, True]  # the loop keeps one alarm
 
     run(Loop, main)
 

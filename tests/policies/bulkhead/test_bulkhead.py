@@ -19,12 +19,6 @@ from resilio.testing import assert_no_leaks, no_wait, record_events
 BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 
 
-@pytest.fixture
-def vt(resilio_virtual_time):
-    """Virtual time for the whole test."""
-    return resilio_virtual_time
-
-
 def waiting(capacity=1, **options):
     """A bulkhead in which many may wait for long."""
     return bulkhead(capacity, **{"max_queued": 100, "max_wait": 60.0, **options})
@@ -599,3 +593,14 @@ def test_a_drain_that_was_woken_does_not_unhook_the_next_one(vt, backend):
 
     vt.run(main, backend=backend)
     assert_no_leaks(limit)
+
+
+def test_a_drain_that_gives_up_leaves_nothing_behind():
+    """Its waiter goes with it; the bulkhead would keep it for as long as it is in use."""
+    limit = bulkhead(1)
+    permit = limit.try_acquire()
+    assert [limit.drain(timeout=0.0) for _ in range(5)] == [False] * 5
+    gc.collect()
+    assert not [found for found in gc.get_objects() if type(found).__name__ == "Waiter"]
+    permit.success()
+    assert limit.drain(timeout=0.0)

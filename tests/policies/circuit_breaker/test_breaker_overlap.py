@@ -160,3 +160,18 @@ def test_calls_that_were_never_made_are_no_hope(vt):
         del hanging
 
     vt.run(main)
+
+
+@pytest.mark.parametrize("end", ["ignore", "cancel"])
+@pytest.mark.parametrize("under_way", [0, 10])
+def test_calls_that_are_given_up_between_failures_are_no_hope(vt, end, under_way):
+    """After each failure a caller gave up: those calls counted as in flight, and the breaker opened four calls late."""
+    breaker = circuit_breaker(consecutive=5, failure_rate=None)
+    long = [breaker.try_acquire() for _ in range(under_way)]
+    for _ in range(4):
+        breaker.try_acquire().failure()
+        getattr(breaker.try_acquire(), end)()
+    assert breaker.state == "closed"
+    breaker.try_acquire().failure()
+    assert breaker.state == "open"
+    del long

@@ -29,12 +29,6 @@ from resilio.testing import record_events
 BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 
 
-@pytest.fixture
-def vt(resilio_virtual_time):
-    """Virtual time for the whole test."""
-    return resilio_virtual_time
-
-
 def trip(breaker, error=None):
     """Fail until the breaker is open."""
     while breaker.state == "closed":
@@ -816,3 +810,14 @@ def test_a_stream_that_has_begun_makes_room_for_the_next_probe(vt):
     assert breaker.state == "closed"
     assert list(stream) == [2]
     assert breaker.state == "closed"
+
+
+def test_a_rejection_after_slow_calls_has_their_share(vt):
+    """It has the measured share, and the limit that this has crossed."""
+    breaker = circuit_breaker(slow_call=1.0, slow_rate=0.6, failure_rate=0.9, window=20, min_calls=10)
+    for takes in [0.1] * 4 + [2.0] * 6:
+        with breaker:
+            vt.advance(takes)
+    with pytest.raises(CircuitOpenError) as caught, breaker:
+        pass
+    assert (caught.value.measured, caught.value.limit) == (0.6, 0.6)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 from fractions import Fraction
 from typing import Any
@@ -10,8 +9,9 @@ from typing import Any
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import initialize, precondition, rule
 
+from oracles.calls import CallMachine
 from oracles.limiter import Bucket, LimiterOracle, Window
 from oracles.stepping import StepLoop
 from resilio._policies.rate_limit.policy import Rate, rate_limit
@@ -24,8 +24,10 @@ WINDOWS = [None, None, (7, 2), (3, 3), (1, 2), (10, 5)]
 COSTS = st.sampled_from([0, 1, 1, 1, 2, 3, Fraction(1, 4)])
 
 
-class LimiterMachine(RuleBasedStateMachine):
-    """Every call is a task; its permit is held until the machine ends or cancels it."""
+class LimiterMachine(CallMachine):
+    """The rate limit."""
+
+    error = RateLimitedError
 
     @initialize(
         rates=st.lists(st.sampled_from(RATES), min_size=1, max_size=3),
@@ -48,20 +50,11 @@ class LimiterMachine(RuleBasedStateMachine):
             made[0] = Rate("{}/{}s".format(*window), cost=lambda *costs: math.ceil(costs[0]))
             buckets[0] = Window(Fraction(window[0]), window[1] * 10**9)
         self.limit = rate_limit(*made, max_queued=max_queued, max_wait=max_wait_ms / 1e3)
-        self.oracle = LimiterOracle(buckets, max_queued, max_wait_ms * MS)
-        self.tasks: dict[int, asyncio.Future[Any]] = {}
-        self.keys = iter(range(10**9))
+        self._against(self.limit, LimiterOracle(buckets, max_queued, max_wait_ms * MS))
 
-    def teardown(self) -> None:
-        if hasattr(self, "loop"):
-            self.loop.end()
-            self.tasks.clear()
-            assert self.limit.snapshot().inflight == 0
-            assert self.limit.snapshot().queued == 0
-            assert self.limit.cost_errors == 0
-
-    def _with(self, fate: str) -> list[int]:
-        return [key for key, known in self.oracle.fate.items() if known == fate]
+    def _is_idle(self) -> None:
+        assert self.limit.snapshot().inflight == 0
+        assert self.limit.cost_errors == 0
 
     def _costs(self, costs: list[Any]) -> tuple[Fraction, ...]:
         first = math.ceil(costs[0]) if self.whole else costs[0]
@@ -80,12 +73,8 @@ class LimiterMachine(RuleBasedStateMachine):
         key = next(self.keys)
         answer = self.limit.try_acquire(*costs)
         self.oracle.arrive(key, self._costs(costs), waits=False, seen="held" if answer else answer.reason)
-        self.tasks[key] = done = self.loop.create_future()
-        if answer:
-            done.set_result(answer)
-        else:
-            done.set_exception(answer.error)
-            done.exception()  # seen: no complaint at the end
+        self._answered(key, answer)
+        if not answer:
             assert answer.reason == "too_large" or self._close(answer.retry_after, self.oracle.waits_ns[key])
 
     @rule(costs=st.lists(COSTS, min_size=3, max_size=3))
@@ -110,33 +99,13 @@ class LimiterMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def cancel(self, data: st.DataObject) -> None:
         """An inner gate rejects: the tokens go back."""
-        key = data.draw(st.sampled_from(self._with("held")))
-        self.tasks.pop(key).result().cancel()
-        self.oracle.cancel(key)
+        self._end(data)
         self.loop.spin()
 
-    @precondition(lambda self: self._with("queued"))
-    @rule(data=st.data())
-    def cancel_in_the_queue(self, data: st.DataObject) -> None:
-        key = data.draw(st.sampled_from(self._with("queued")))
-        self.tasks.pop(key).cancel()
-        self.oracle.cancel(key)
-        self.loop.spin()
-
-    @precondition(lambda self: self._with("held") and self._with("queued"))
-    @rule(data=st.data())
-    def cancel_at_the_grant(self, data: st.DataObject) -> None:
-        """Tokens that come back are granted, and the waiter is cancelled before its task has run."""
-        before = set(self._with("held"))
-        key = data.draw(st.sampled_from(sorted(before)))
+    def _end(self, data: st.DataObject) -> None:
+        key = data.draw(st.sampled_from(sorted(self._with("held"))))
         self.tasks.pop(key).result().cancel()
         self.oracle.cancel(key)
-        granted = set(self._with("held")) - before
-        if granted:
-            key = data.draw(st.sampled_from(sorted(granted)))
-            self.tasks.pop(key).cancel()
-            self.oracle.cancel(key)
-        self.loop.spin()
 
     @rule(index=st.integers(0, 2), tokens=st.sampled_from([-2, -1, 1, 4]))
     def settle(self, index: int, tokens: int) -> None:
@@ -153,24 +122,8 @@ class LimiterMachine(RuleBasedStateMachine):
         self.oracle.advance(ms * MS)
         self.loop.advance(ms * MS)
 
-    def _fate(self, task: asyncio.Future[Any]) -> str:
-        if not task.done():
-            return "queued"
-        error = task.exception()
-        if error is None:
-            return "held"
-        assert isinstance(error, RateLimitedError)
-        return error.reason
-
-    @invariant()
-    def agrees(self) -> None:
-        """Every call has the fate that the oracle gives it, and the buckets hold what it says, to a millionth."""
-        if not hasattr(self, "loop"):
-            return
-        assert {key: self._fate(task) for key, task in self.tasks.items()} == self.oracle.fate
-        snapshot = self.limit.snapshot()
-        assert snapshot.inflight == len(self._with("held"))
-        assert snapshot.queued == len(self.oracle.queue)
+    def _numbers_agree(self, snapshot: Any) -> None:
+        """The buckets have what the oracle's have, to a millionth."""
         available = self.limit.available
         for unit, bucket in zip(self.units, self.oracle.buckets, strict=True):
             assert abs(available[unit] - bucket.tokens) <= 1.001e-6

@@ -22,12 +22,6 @@ from resilio.testing import assert_no_leaks, no_wait
 BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 
 
-@pytest.fixture
-def vt(resilio_virtual_time):
-    """Virtual time for the whole test."""
-    return resilio_virtual_time
-
-
 def take_all(limit, *args):
     """Take until nothing is left, and return how often that worked."""
     count = 0

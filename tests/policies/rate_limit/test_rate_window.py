@@ -17,12 +17,6 @@ from resilio.testing import virtual_time
 BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 
 
-@pytest.fixture
-def vt(resilio_virtual_time):
-    """Virtual time for the whole test."""
-    return resilio_virtual_time
-
-
 def passes(limit: Any, calls: int) -> int:
     """Return how many of so many calls pass now."""
     return sum(bool(limit.try_acquire()) for _ in range(calls))

@@ -15,12 +15,6 @@ from resilio.events import StateChanged
 from resilio.testing import record_events
 
 
-@pytest.fixture
-def vt(resilio_virtual_time):
-    """Virtual time for the whole test."""
-    return resilio_virtual_time
-
-
 def throttle(**options):
     """A breaker of the mode, whose random numbers are the same in every run."""
     breaker = circuit_breaker(mode="probabilistic", **options)

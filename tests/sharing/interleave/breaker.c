@@ -3,6 +3,10 @@
  * mutant: swap
  * mutant: shared/breaker.h: taken < places && i < most => taken < places && i < most + 1
  * mutant: shared/breaker.h: if (*seen >> 32 != round) => if (0)
+ * mutant: shared/breaker.h: if (rs_shared_is_over(cell, word)) => if (0)
+ * mutant: shared/breaker.h: if (!rs_shared_is_over(cell, word)) => if (1)
+ * mutant: shared/breaker_rows.h: return sum->late < run ? sum->late : run; => return sum->late;
+ * mutant: -DLEASE_FIRST
  * mutant: shared/breaker.h: if (((uint32_t)lease & 0xff) == slot + 1) => if (0)
  * mutant: shared/breaker_rows.h: return *run != 0 && *first_ns > sum->good_ns => return *run != 0 || *first_ns > sum->good_ns
  * mutant: shared/breaker_rows.h: int64_t others = 2 * (sum->run - sum->longest) => int64_t others = 2 * sum->run
@@ -25,14 +29,17 @@ static struct {
 
 /* ---- probes: each takes a lease, uses it, and ends by its number: a failure, a success, without an outcome ------- */
 
-static int take(int me, uint32_t places, uint32_t most, uint64_t *lease)
+static int take_in(int me, uint64_t word, uint32_t places, uint32_t most, uint64_t *lease)
 {
     int64_t wait_ns;
-    uint64_t word = rs_atomic_load(&all.cell.word);
-    if (rs_shared_state(word) != RS_SHARED_HALF_OPEN)
-        return -1;
     *lease = rs_shared_lease((uint32_t)me, 1, word, TICKS(9));
     return rs_shared_lease_take(&all.cell, *lease, word, SECOND, places, most, &wait_ns);
+}
+
+static int take(int me, uint32_t places, uint32_t most, uint64_t *lease)
+{
+    uint64_t word = rs_atomic_load(&all.cell.word);
+    return rs_shared_state(word) == RS_SHARED_HALF_OPEN ? take_in(me, word, places, most, lease) : -1;
 }
 
 static void probe(int me, uint32_t places)
@@ -49,6 +56,36 @@ static void probe(int me, uint32_t places)
 
 static void probe_alone(int me) { probe(me, 1); }
 static void probe_with_another(int me) { probe(me, 2); }
+
+/* A round after the other: a failed probe opens for no time, so that the next round begins at once. */
+INTERLEAVE_APART static void one_round(int me)
+{
+    uint64_t lease, seen = rs_atomic_load(&all.cell.word);
+    if (rs_shared_state(seen) == RS_SHARED_OPEN) {
+        rs_shared_change(&all.cell, &seen, rs_shared_next(seen, RS_SHARED_HALF_OPEN, 0, 0, 0));
+        return;
+    }
+    int place = take_in(me, seen, 1, 1, &lease);
+    if (place < 0)
+        return;
+    all.holds[me] = 1;
+#ifdef LEASE_FIRST
+    interleave_step();
+    rs_shared_lease_free(&all.cell, (uint32_t)place, lease);
+#endif
+    rs_shared_probed(&all.cell, &seen, 0, 1, 0, 0, 0);
+    all.holds[me] = 0;
+    rs_shared_lease_free(&all.cell, (uint32_t)place, lease);
+}
+
+static void rounds(int me)
+{
+    one_round(me);
+    if (me < 2)
+        one_round(me);
+    if (me == 0)
+        one_round(me);
+}
 
 static void reap(int dead)
 {
@@ -110,7 +147,7 @@ static const char *it_opens_once(void)
 static int judge(uint32_t generation, int64_t consecutive)
 {
     rs_shared_rule rule = {.consecutive = consecutive, .patience_ns = 60 * SECOND};
-    rs_shared_sum sum = rs_shared_add_up(&all.cell, 7, rs_shared_word(RS_SHARED_CLOSED, 0, 0, generation, 0), 0);
+    rs_shared_sum sum = rs_shared_add_up(&all.cell, 7, rs_shared_word(RS_SHARED_CLOSED, 0, 0, generation, 0), 0, 0);
     return rs_shared_judge(&sum, &rule, 100) != RS_SHARED_STAYS;
 }
 
@@ -166,6 +203,17 @@ static void both_fail(int me)
 
 static const char *it_opens(void) { return all.opened ? NULL : "a total failure opens it"; }
 
+/* One call fails, of two workers each, while three calls of the third are under way for long. */
+static void one_hangs(int me)
+{
+    rs_shared_rule rule = {.consecutive = 5, .patience_ns = 60 * SECOND, .proof = 1};
+    fail(me, 10, 1);
+    if (me == 0)
+        return;
+    rs_shared_sum sum = rs_shared_add_up(&all.cell, 7, all.cell.word, 0, 50);
+    see(rs_shared_judge(&sum, &rule, 100) != RS_SHARED_STAYS, "silence weighs no more than what has failed");
+}
+
 /* The first worker was in another generation, and comes into this one. */
 static void one_comes(int me)
 {
@@ -190,6 +238,8 @@ int main(void)
                .reap = reap, .always = one_probes, .at_end = no_lease_is_left, .deaths = 1);
     INTERLEAVE(.name = "one of three", .memory = &all, .size = SIZE, .workers = 3, .run = probe_alone,
                .always = one_probes);
+    INTERLEAVE(.name = "rounds", .memory = &all, .size = SIZE, .workers = 2, .run = rounds, .reap = reap,
+               .always = one_probes, .deaths = 1);
     all.cell.word = proven;
     INTERLEAVE(.name = "the end of a round", .memory = &all, .size = SIZE, .workers = 3, .run = end_a_probe,
                .always = it_changes_once, .deaths = 1);
@@ -210,6 +260,12 @@ int main(void)
     all.cell.row[1].good_ns = 15;
     INTERLEAVE(.name = "a row that begins anew", .memory = &all, .size = SIZE, .workers = 2,
                .run = one_begins_anew, .always = none_is_wrong, .deaths = 1);
+    begin_rows(0, 0);
+    all.cell.row[2].begun_ns = 20;
+    all.cell.row[2].calls = rs_shared_pair(3, 3);
+    all.cell.row[0].counts = all.cell.row[1].counts = rs_shared_counts(300, 0, 0);
+    INTERLEAVE(.name = "calls that hang", .memory = &all, .size = SIZE, .workers = 2, .run = one_hangs,
+               .always = none_is_wrong, .deaths = 1);
     begin_rows(0, 1);
     fail(0, 10, 4);
     fail(2, 10, 3);

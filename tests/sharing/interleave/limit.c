@@ -15,6 +15,7 @@
 
 static int64_t clock_of[MOMENTS] = {0, 1, 20, 40};
 static int moments = 3;              /* of these, in this case */
+static int64_t ahead;                /* the second worker's clock is */
 static rs_roll roll = {.living = 3}; /* two workers */
 static const rs_member member = {.roll = &roll};
 static rs_tokens tokens = {.rate = (uint64_t)1 << RS_RATE_BITS, .burst = 3}; /* one a nanosecond */
@@ -35,13 +36,13 @@ static void pass_time(void)
     }
 }
 
-/* L1: in any time t at most burst + t. */
+/* L1: in any time t at most burst + t, and what comes in while one clock is ahead of the other. */
 static const char *bound_holds(void)
 {
     for (int s = 0; s < moments; s++) {
         int64_t sum = 0;
         for (int e = s; e < moments; e++)
-            if ((sum += all.admitted[e]) > tokens.burst + clock_of[e] - clock_of[s])
+            if ((sum += all.admitted[e]) > tokens.burst + ahead + clock_of[e] - clock_of[s])
                 return "at most burst + rate * t are admitted in t";
     }
     return NULL;
@@ -53,11 +54,13 @@ static const char *word_is_the_sum(void)
     return taken == net || taken == net - all.returning ? NULL : "the word is what was taken";
 }
 
-INTERLEAVE_APART static void take(uint32_t now)
+INTERLEAVE_APART static void take_at(uint32_t now, int64_t now_ns)
 {
-    if (rs_shared_take(&all.bucket, &tokens, clock_of[now], 1))
+    if (rs_shared_take(&all.bucket, &tokens, now_ns, 1))
         all.admitted[now]++;
 }
+
+static void take(uint32_t now) { take_at(now, clock_of[now]); }
 
 INTERLEAVE_APART static void take_and_cancel(void)
 {
@@ -82,10 +85,10 @@ static void take_some(int me)
         take(0);
 }
 
-INTERLEAVE_APART static void take_in_time(void)
+INTERLEAVE_APART static void take_in_time(int me)
 {
     interleave_step();
-    take(all.moment);
+    take_at(all.moment, clock_of[all.moment] + (me == 1 ? ahead : 0));
 }
 
 static void take_two(int me)
@@ -93,7 +96,7 @@ static void take_two(int me)
     if (me == 2)
         return pass_time();
     for (int i = 0; i < 2; i++)
-        take_in_time();
+        take_in_time(me);
 }
 
 /* A call waits for its time and takes what is due; where another has that time as well, it waits once more. */
@@ -184,6 +187,10 @@ int main(void)
                .run = take_some, .always = word_is_the_sum);
     INTERLEAVE(.name = "two take while time passes", .memory = &all, .size = sizeof all, .workers = 3, .run = take_two,
                .always = bound_holds, .deaths = 1, .immortal = 1 << 2);
+    ahead = 2;
+    INTERLEAVE(.name = "two clocks differ", .memory = &all, .size = sizeof all, .workers = 3, .run = take_two,
+               .always = bound_holds, .immortal = 1 << 2);
+    ahead = 0;
     INTERLEAVE(.name = "two queue and leave", .memory = &all, .size = sizeof all, .workers = 3, .run = queue_two,
                .always = bound_holds, .at_end = all_are_served, .immortal = 1 << 2);
     all.bucket.taken = 2; /* one is left */

@@ -3,13 +3,15 @@
 
 typedef int asking(rs_gate *, rs_slot *, void *);
 
-static RS_APART int ask_from(const rs_frame *frame, const rs_gate_ops *kind, asking *ask, void *context)
+static RS_APART int ask_from(const rs_frame *frame, const rs_gate_ops *kind, asking *ask, void *context, int *beyond)
 {
     for (; frame; frame = frame->outer) {
         if (RS_UNLIKELY(frame->run->detached != rs_detached) && rs_detached_from(frame->run))
             break; /* those further out began even earlier */
         for (int i = frame->run->n - 1; i >= frame->run->base; i--) {
             rs_slot *slot = &frame->run->slots[i];
+            if (beyond && slot->gate->span == RS_SEAT)
+                *beyond = 1;
             int answer = slot->gate->ops == kind ? ask(slot->gate, slot, context) : 0;
             if (answer)
                 return answer;
@@ -18,10 +20,10 @@ static RS_APART int ask_from(const rs_frame *frame, const rs_gate_ops *kind, ask
     return 0;
 }
 
-static int outer(const rs_gate_ops *kind, asking *ask, void *context)
+static int outer(const rs_gate_ops *kind, asking *ask, void *context, int *beyond)
 {
     const rs_frame *frame = *rs_ambient();
-    return frame ? ask_from(frame, kind, ask, context) : 0;
+    return frame ? ask_from(frame, kind, ask, context, beyond) : 0;
 }
 
 static rs_gate *outside(PyObject *call, int stage, const char *kind)

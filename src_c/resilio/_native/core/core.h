@@ -1,6 +1,6 @@
 /* Declarations shared by the files of this module.
  *
- * The engine: admit.c, judge.c, settle.c, deliver.c. Its Python types: guard.c, call.c, pipeline.c,
+ * The engine: admit.c, wait.c, judge.c, settle.c, deliver.c. Its Python types: guard.c, call.c, pipeline.c,
  * permit.c, result.c, rejection.c. A call's stages are declared in engine/run.h, the calls and the deadline around it
  * in context/ambient.h.
  */
@@ -126,7 +126,7 @@ PyObject *rs_call_new(rs_pipeline *pipe, PyObject *func, PyObject *const *args, 
 PyObject *rs_call_adopt(rs_run *run, PyObject *func, const rs_request *request, PyObject *awaitable, int mode,
                         GuardObject *guard);
 PyObject *rs_invoke_inside(rs_pipeline *pipe, int first, PyObject *func, PyObject *const *args, size_t nargsf,
-                           PyObject *kwnames, GuardObject *guard, rs_ledger *ledger, uint16_t lane, uint32_t attempt);
+                           PyObject *kwnames, GuardObject *guard, const rs_inside *inside);
 PyObject *rs_inner_call_new(rs_pipeline *pipe, int first, PyObject *func, GuardObject *guard, const rs_request *request,
                             int is_async);
 PyObject *rs_inner_call_of(PyObject *inner, rs_run *run);
@@ -146,7 +146,9 @@ int rs_permit_leave(PyObject *permit, PyObject *error);
 void rs_permit_clock(PyObject *permit);
 int rs_is_permit(PyObject *around);
 void rs_permit_lend(PyObject *permit, rs_run *to);
+int rs_permit_has_untried(PyObject *permit);
 void rs_permit_drop(PyObject *permit);
+PyObject *rs_endpoint_of(rs_gate *seat);
 int rs_block_add(PyObject *module);
 int rs_statuses_add(PyObject *module);
 PyObject *rs_is_one_shot(PyObject *module, PyObject *value);
@@ -161,10 +163,16 @@ void rs_waiter_lose(rs_waiter *waiter);
 void rs_waiter_enter(rs_waiter *waiter, rs_gate *gate);
 void rs_waiter_leave(rs_waiter *waiter, int64_t waited_ns);
 int rs_is_coroutine_function(PyObject *callable);
+PyObject *rs_pipeline_new(PyTypeObject *type, PyObject *args, PyObject *kwargs);
+int rs_pipeline_init(rs_pipeline *self, PyObject *args, PyObject *kwargs);
 void rs_gate_forget_all(void);
 void rs_waiter_after_fork(void);
 void rs_ledger_after_fork(void);
 int rs_finalizing(void); /* is the interpreter shutting down? */
+
+/* How many calls of C a guarded call counts for. 3.12 and 3.13 bound their number as if none took more than 800 bytes of the
+   stack, as a guarded one does. Later Pythons look at the stack itself. */
+#define RS_AS_CALLS (PY_VERSION_HEX >= 0x030C0000 && PY_VERSION_HEX < 0x030E0000 ? 2 : 1)
 
 /* Call *func*. The vectorcall of a Python function is read directly: PyObject_Vectorcall looks up the thread state
    first. Any other callable may be a guard in turn, and the interpreter limits the depth of its own frames only. */
@@ -177,10 +185,12 @@ static inline PyObject *rs_vectorcall(PyObject *func, PyObject *const *args, siz
 #endif
         return PyObject_Vectorcall(func, args, nargsf, kwnames);
     }
-    if (Py_EnterRecursiveCall(" in a guarded call"))
-        return NULL;
-    PyObject *result = PyObject_Vectorcall(func, args, nargsf, kwnames);
-    Py_LeaveRecursiveCall();
+    int entered = 0;
+    while (entered < RS_AS_CALLS && Py_EnterRecursiveCall(" in a guarded call") == 0)
+        entered++;
+    PyObject *result = entered == RS_AS_CALLS ? PyObject_Vectorcall(func, args, nargsf, kwnames) : NULL;
+    while (entered--)
+        Py_LeaveRecursiveCall();
     return result;
 }
 

@@ -5,6 +5,8 @@
 rs_clock *rs_clk;
 extern PyObject *rs_phase(PyObject *module, PyObject *name);
 extern PyObject *rs_current(PyObject *module, PyObject *unused);
+extern PyObject *rs_gate_calls(PyObject *module, PyObject *unused);
+extern PyObject *rs_endpoint(PyObject *module, PyObject *const *args, Py_ssize_t nargs);
 extern PyObject *rs_detach(PyObject *module, PyObject *unused);
 extern PyObject *rs_ambient_deadline(PyObject *module, PyObject *unused);
 extern PyObject *rs_ambient_priority(PyObject *module, PyObject *unused);
@@ -42,6 +44,12 @@ static PyMethodDef methods[] = {
     {"detach", rs_detach, METH_NOARGS, "detach()\n--\n\nBegin a detached block and return its number."},
     {"current", rs_current, METH_NOARGS,
      "current()\n--\n\nInnermost guarded call in flight in this task or thread; None outside of one."},
+    {"gate_calls", rs_gate_calls, METH_NOARGS,
+     "gate_calls()\n--\n\nReturn what gates written in Python keep of the calls in flight in this thread, as "
+     "GateCall, innermost first."},
+    {"endpoint", (PyCFunction)(void (*)(void))rs_endpoint, METH_FASTCALL,
+     "endpoint(pipeline=None, /)\n--\n\n"
+     "Endpoint that the innermost call in flight goes to, of this pipeline or of any; None without a pool."},
     {"phase", rs_phase, METH_O,
      "phase(name, /)\n--\n\n"
      "Count the time of the guarded calls in flight in this task or thread as phase *name* from now on.\n\n"

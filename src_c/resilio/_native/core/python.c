@@ -29,7 +29,7 @@ PyObject *rs_python(const char *module, const char *attribute, PyObject **cache)
     return value;
 }
 
-static PyObject *hooks; /* by name: a callable that returns the module with the hook */
+static PyObject *hooks; /* by name: a callable that returns the module with the hook; after its first use the module */
 
 /* Upper layers register their functions: the core imports none of them by name. */
 static PyObject *set_hooks(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
@@ -47,12 +47,16 @@ static PyObject *set_hooks(PyObject *module, PyObject *const *args, Py_ssize_t n
 
 static PyObject *hook(PyObject *module, PyObject *name)
 {
-    PyObject *load = PyObject_GetItem(hooks, name);
-    if (load == NULL && PyErr_ExceptionMatches(PyExc_KeyError))
+    PyObject *known = PyObject_GetItem(hooks, name), *owner = NULL;
+    if (known == NULL && PyErr_ExceptionMatches(PyExc_KeyError))
         PyErr_Format(PyExc_LookupError, "nothing has registered the hook %R: core.set_hooks(load, %R) does", name,
                      name);
-    PyObject *owner = load ? PyObject_CallNoArgs(load) : NULL, *value = owner ? PyObject_GetAttr(owner, name) : NULL;
-    Py_XDECREF(load);
+    if (known)
+        owner = PyModule_Check(known) ? Py_NewRef(known) : PyObject_CallNoArgs(known);
+    if (owner && owner != known && PyModule_Check(owner) && PyObject_SetItem(hooks, name, owner) < 0)
+        Py_CLEAR(owner);
+    PyObject *value = owner ? PyObject_GetAttr(owner, name) : NULL;
+    Py_XDECREF(known);
     Py_XDECREF(owner);
     return value;
 }

@@ -29,6 +29,10 @@ cdef double _adaptive_used_by_all(rs_adaptive *a) noexcept nogil:
     return a.used if a.host == NULL or rs_host_limit(a.host) == 0 else rs_permits_used(a.host.hold.permits)
 
 
+cdef int _adaptive_is_shared(const rs_gate *gate) noexcept nogil:
+    return rs_host_limit(_adaptive_of(<rs_gate *>gate).host) > 0
+
+
 cdef void _set_rules(rs_adaptive *a, rs_rules rules, int64_t now_ns) noexcept nogil:
     """Take the options. A worker that gets the same again does not undo what another has changed."""
     cdef uint64_t before = a.rules

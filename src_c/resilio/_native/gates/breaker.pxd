@@ -2,8 +2,8 @@
 
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from resilio._native.gate cimport Gate, rs_gate
-from resilio._native.shared cimport rs_member
+from resilio._native.gate cimport Gate, rs_gate, rs_gate_ops
+from resilio._native.shared cimport rs_courier, rs_member, rs_owner_slot
 
 cdef extern from "window.h" nogil:
     ctypedef struct rs_window:
@@ -44,6 +44,7 @@ cdef extern from "span.h" nogil:
     bint rs_span_before(uint32_t, uint32_t)
     void rs_span_begin(rs_span *, uint32_t, int64_t)
     void rs_span_add(rs_span *, uint32_t, bint)
+    void rs_span_pass(rs_span *, uint32_t)
     uint64_t rs_span_calls(const rs_span *)
     int64_t rs_span_pending(const rs_span *, int64_t)
 
@@ -112,10 +113,43 @@ cdef extern from "shared/breaker_rows.h" nogil:
     void rs_shared_row_begin(rs_shared_row *, uint64_t)
     void rs_shared_row_fail(rs_shared_row *, uint64_t, uint64_t, uint64_t, uint64_t)
     uint64_t rs_shared_latest_good(rs_shared_breaker *, uint64_t, uint64_t)
-    rs_shared_sum rs_shared_add_up(rs_shared_breaker *, uint64_t, uint64_t, uint64_t)
+    rs_shared_sum rs_shared_add_up(rs_shared_breaker *, uint64_t, uint64_t, uint64_t, uint64_t)
     int rs_shared_judge(const rs_shared_sum *, const rs_shared_rule *, uint64_t)
     size_t rs_shared_breaker_size()
     bint rs_shared_may_join(const rs_member *)
+
+cdef extern from "shared/verdict.h" nogil:
+    enum:
+        RS_PROBE_FLIES
+        RS_PROBE_UNUSED
+        RS_PROBE_GOOD
+        RS_PROBE_BAD
+    ctypedef struct rs_tally:
+        pass
+    ctypedef struct rs_fleet_verdict:
+        rs_courier courier
+        rs_word64 word
+        rs_word64 generation
+        rs_word64 trip
+        rs_word64 lease
+        rs_word64 wanted        # of 32 bits
+        rs_tally tally[RS_WORKERS]
+    ctypedef struct rs_report:
+        uint64_t total, failed, slow, gone, flying, tail, good_ns, tail_ns
+    size_t rs_verdict_size()
+    bint rs_verdict_stands(rs_fleet_verdict *, uint64_t, int64_t)
+    void rs_verdict_set(rs_fleet_verdict *, uint64_t word, uint64_t generation, uint64_t trip)
+    rs_report rs_verdict_report(rs_fleet_verdict *, uint64_t living)
+    void rs_tally_begin(rs_tally *, uint64_t)
+    void rs_tally_call(rs_tally *, bint failed, bint slow, int64_t now_ns)
+    void rs_tally_row(rs_tally *, uint32_t flying, bint gone)
+    uint64_t rs_shared_word(uint32_t, uint32_t, uint32_t, uint32_t, uint32_t)
+    uint32_t rs_probe_phase_of(uint64_t)
+    bint rs_verdict_is_told(rs_fleet_verdict *, rs_tally *)
+    uint64_t rs_probe_take(rs_fleet_verdict *)
+    void rs_probe_give(rs_fleet_verdict *, uint64_t number)
+    bint rs_probe_end(rs_fleet_verdict *, uint64_t number, uint32_t phase)
+    void rs_probe_reported(rs_fleet_verdict *, uint64_t lease)
 
 cdef enum:
     MOST_PROBES = 16
@@ -160,8 +194,30 @@ ctypedef struct rs_breaker_of_host:
     rs_shared_row own_row
     rs_word64 own_word
 
+# The breaker of a fleet, as this process takes part in it (shared/verdict.h).
+ctypedef struct rs_breaker_of_fleet:
+    rs_member *member
+    rs_fleet_verdict *cell
+    const rs_gate_ops *below    # of the process's own breaker, or of the host's
+    rs_tally *tally         # what calls here have shown; without a slot its own, which nothing reads
+    uint64_t seen           # the word by which this process acts
+    uint64_t probe          # the lease of the latest probe here: its number
+    uint64_t probed         # the breaker's generation when that was admitted
+    uint32_t owner          # by which it counts; 0: not now
+    bint passing            # the word is "closed", and it does not rest
+    bint rests              # nothing is reported or brought: of a key without calls, until the next one
+    bint rejects            # of the last decision: the fleet's state has rejected the call
+    rs_tally own_tally
+
+# What the workers of a host have seen together, to be shown.
+ctypedef struct rs_breaker_view:
+    bint is_shared
+    uint8_t state
+    uint64_t calls, failures
+
 ctypedef struct rs_breaker:
     rs_breaker_of_host *host    # NULL: the state is the process's own
+    rs_breaker_of_fleet *fleet  # NULL: it is in no fleet
     uint64_t generation     # grows with every change of state: results of calls admitted before are stale
     uint8_t state
     uint8_t passing         # every call is admitted without a look at the clock
@@ -201,3 +257,4 @@ ctypedef struct rs_breaker_object:
 cdef class BreakerGate(Gate):
     cdef rs_breaker breaker
     cdef PyObject *cell             # owned, see host.pxi; whose body and member `breaker.host` uses; NULL: none
+    cdef PyObject *fleets_cell      # the same for `breaker.fleet`

@@ -4,8 +4,8 @@ The circuit breaker as a gate: it trips or throttles on outcomes, probes careful
 
 The state machine is in breaker_machine.pxi. breaker_learning.pxi has what it learns from the ends of calls, and
 breaker_rows.pxi the evidence of failures among overlapping calls. breaker_throttle.pxi is the probabilistic mode.
-breaker_host.pxi and breaker_evidence.pxi are the state that the workers of a host share. This file has the options and
-the class.
+breaker_host.pxi and breaker_evidence.pxi are the state that the workers of a host share, breaker_fleet.pxi is that of a
+fleet, and breaker_status.pxi shows it. This file has the options and the class.
 """
 
 from libc.math cimport NAN
@@ -17,12 +17,15 @@ from posix.unistd cimport getpid
 from resilio._support.random_seed import seed64
 from resilio._native.clock cimport rs_clock, rs_clock_import, rs_clock_now
 from resilio._native.gate cimport (
-    RS_ADMITTED, RS_FAILURE, RS_IGNORED, RS_LEFT, RS_NEVER, RS_REJECTED, RS_SLOT_SHADOW, RS_SUCCESS, Gate, rs_counters,
+    RS_ADMITTED, RS_FAILURE, RS_IGNORED, RS_LEFT, RS_NEVER, RS_OF_FLEET, RS_PROBES, RS_REJECTED,
+    RS_SLOT_SHADOW, RS_SUCCESS, Gate, rs_counters,
     rs_gate, rs_gate_change, rs_gate_enforced, rs_gate_ops, rs_histogram_quantile, rs_lock_acquire, rs_lock_release,
     rs_rejection, rs_request, rs_slot,
 )
 from resilio._native.options cimport ns_of
-from resilio._native.shared cimport RS_CELL_BREAKER, Cell, rs_member_owner, rs_member_peers
+from resilio._native.shared cimport (
+    RS_CELL_BREAKER, RS_CELL_VERDICT, Cell, rs_courier_ring, rs_member_owner, rs_member_peers,
+)
 
 cdef extern from "stdlib.h":
     void *aligned_alloc(size_t, size_t)
@@ -66,9 +69,12 @@ cdef extern from *:
     static RS_APART void rs_breaker_weigh(rs_gate *, rs_slot *, int, int64_t, int64_t);
     static RS_APART int rs_breaker_host_decide(rs_gate *, rs_slot *, const rs_request *, int64_t, rs_rejection *);
     static RS_APART void rs_breaker_host_weigh(rs_gate *, rs_slot *, int, int64_t, int64_t);
+    static RS_APART int rs_breaker_fleet_decide(rs_gate *, rs_slot *, const rs_request *, int64_t, rs_rejection *);
+    static RS_APART void rs_breaker_fleet_weigh(rs_gate *, rs_slot *, int, int64_t, int64_t);
     """
 
 include "breaker_machine.pxi"
+include "breaker_fleet.pxi"
 
 
 cdef rs_gate_ops BREAKER_OPS
@@ -83,6 +89,7 @@ BREAKER_OPS.settle = _breaker_settle
 BREAKER_OPS.first_item = _breaker_first_item
 BREAKER_OPS.forget = _breaker_forget
 BREAKER_OPS.pristine = _breaker_pristine
+BREAKER_OPS.share = _breaker_share
 
 cdef rs_gate_ops HOST_BREAKER               # of a breaker that the workers of a host share
 HOST_BREAKER = BREAKER_OPS
@@ -93,6 +100,20 @@ HOST_BREAKER.settle = _host_settle
 HOST_BREAKER.first_item = _host_first_item
 HOST_BREAKER.forget = _host_forget
 HOST_BREAKER.pristine = _host_pristine
+HOST_BREAKER.is_shared = _breaker_is_shared
+HOST_BREAKER.share = _host_share
+
+cdef rs_gate_ops FLEET_BREAKER              # of a breaker of a fleet, before either of those
+FLEET_BREAKER = BREAKER_OPS
+FLEET_BREAKER.admit = _fleet_admit
+FLEET_BREAKER.recheck = _fleet_recheck
+FLEET_BREAKER.cancel = _fleet_cancel
+FLEET_BREAKER.settle = _fleet_settle
+FLEET_BREAKER.first_item = _fleet_first_item
+FLEET_BREAKER.forget = _fleet_forget
+FLEET_BREAKER.pristine = _fleet_pristine
+FLEET_BREAKER.is_shared = _rejecting_scope
+FLEET_BREAKER.share = _fleet_share
 
 
 # ---- the Python face -------------------------------------------------------------------------------------------------
@@ -108,61 +129,21 @@ cdef uint8_t _by_hand(str parameter, object state) except 255:
     return _BY_HAND[state]
 
 
-cdef double _passing_share(rs_breaker *b, int64_t now_ns):
-    """The average share of calls that pass now."""
-    if b.state != BREAKER_CLOSED and b.state != THROTTLING:
-        return b.passing
-    cdef double share = 1.0 if b.state == BREAKER_CLOSED else _share(b)
-    return share * _ramp_parts(b, b.ramp_end_ns - now_ns) / WHOLE if b.ramp_end_ns > now_ns else share
-
-
-cdef object _retry_after(rs_breaker *b, int64_t now_ns):
-    """Seconds until a probe may pass; None unless open, or forced open for a time."""
-    if b.state == OPEN:
-        return max(0, b.until_ns - now_ns) / 1e9
-    return max(0, b.forced_ns - now_ns) / 1e9 if b.state == FORCED_OPEN and b.forced_ns else None
-
-
-cdef object _host_state(rs_breaker *b):
-    """The name of the host's state; None if it is not shared."""
-    if b.host == NULL or (b.host.owner == 0 and not rs_shared_may_join(b.host.member)):
-        return None
-    return _NAMES[rs_shared_state(rs_atomic_load(&b.host.cell.word))]
-
-
-cdef dict _status(rs_breaker *b, rs_counters *counters, int64_t now_ns):
-    return {
-        "state": _NAMES[b.state],
-        "generation": b.generation,
-        "host_state": _host_state(b),
-        "window_calls": b.window.total,
-        "window_failures": b.window.failed,
-        "window_slow": b.window.slow,
-        "consecutive": b.in_a_row,
-        "open_for": b.open_ns / 1e9,
-        "retry_after": _retry_after(b, now_ns),
-        "share": _passing_share(b, now_ns),
-        "overdue": b.overdue.overdue,
-        "ramping": b.ramp_end_ns > now_ns,
-        "probes": b.leases,
-        "probes_succeeded": b.proven,
-        "probes_lapsed": b.lapsed,
-        "stale": b.stale,
-        "calls": counters.calls,
-        "successes": counters.successes,
-        "failures": counters.failures,
-        "ignored": counters.ignored,
-        "rejected": counters.rejected,
-        "would_reject": counters.would_reject,
-        "cancelled": counters.cancelled,
-        "abandoned": counters.abandoned,
-        "inflight": counters.inflight,
-    }
+include "breaker_status.pxi"
 
 
 cdef double _rate(object share) except -1:
     """The rate that opens the breaker; None becomes a rate that is never reached."""
     return 1e9 if share is None else share
+
+
+cdef const rs_gate_ops *_ops_of(rs_breaker *b) noexcept nogil:
+    """Return the operations for what the breaker shares now."""
+    cdef const rs_gate_ops *below = &BREAKER_OPS if b.host == NULL else &HOST_BREAKER
+    if b.fleet == NULL:
+        return below
+    b.fleet.below = below
+    return &FLEET_BREAKER
 
 
 cdef class BreakerGate(Gate):
@@ -172,6 +153,8 @@ cdef class BreakerGate(Gate):
     `resilio.circuit_breaker` is its public face and checks every option; this class does not. The methods are atomic
     and may be called from any thread.
     """
+
+    stays_in_front = True           # of a fleet's state: this one, or that of the host
 
     def __cinit__(self, *args, **kwargs):
         cdef rs_breaker_object *seen = <rs_breaker_object *><void *>self
@@ -196,11 +179,14 @@ cdef class BreakerGate(Gate):
     def __dealloc__(self):
         rs_window_free(&self.breaker.window)
         free(self.breaker.host)
+        free(self.breaker.fleet)
         Py_XDECREF(self.cell)
+        Py_XDECREF(self.fleets_cell)
 
     def __sizeof__(self):
         cdef size_t host = 0 if self.breaker.host == NULL else sizeof(rs_breaker_of_host)
-        return Gate.__sizeof__(self) + rs_window_memory(&self.breaker.window) - sizeof(rs_window) + host
+        cdef size_t fleet = 0 if self.breaker.fleet == NULL else sizeof(rs_breaker_of_fleet)
+        return Gate.__sizeof__(self) + rs_window_memory(&self.breaker.window) - sizeof(rs_window) + host + fleet
 
     def configure(self, config):
         """
@@ -267,11 +253,68 @@ cdef class BreakerGate(Gate):
         host, self.breaker.host = self.breaker.host, host
         if self.breaker.host != NULL:
             _leave_host(&self.breaker)              # until the next call
-        self.ops = &BREAKER_OPS if self.breaker.host == NULL else &HOST_BREAKER
+        self.ops = _ops_of(&self.breaker)
         rs_lock_release(&self.lock)
         before, self.cell = self.cell, _owned(cell)
         Py_XDECREF(before)
         free(host)
+
+    def fleet_cell_wanted(self):
+        """Return (kind, stock, size) of the cell in which a fleet's state is known here."""
+        return RS_CELL_VERDICT, b"", rs_verdict_size()
+
+    def share_fleet(self, Cell cell):
+        """Heed a fleet's state, and count what calls show, from the next call on; None: of none any more."""
+        _share_fleet(self, cell)
+
+    def fleet_is_in(self, Cell cell):
+        """Return True if the fleet's state is known in this cell."""
+        return self.fleets_cell == <PyObject *>cell
+
+    def fleet_rest(self):
+        """Report nothing until the next call, which rings; False: there is something to report."""
+        return _fleet_rest(self)
+
+    def fleet_report(self, give_back=False):
+        """
+        Return what there is to report to the store, and count it as reported.
+
+        Args:
+            give_back: End a lease that no call has used.
+
+        Returns:
+            (generation, ok, failed, slow, gone, flying, tail, good_ns, tail_ns, lease, wanted, ready, lease_ns, draw):
+            how long ago the last call that did not fail, and the first failure after it, ended; the lease with its
+            phase, as in shared/verdict.h; a random number from 0 to 1. None: it is in no fleet.
+        """
+        return _fleet_report(self, give_back)
+
+    def fleet_take(self, state, reason, reopened, generation, left_ns, measured, lease, reported):
+        """
+        Take the store's answer.
+
+        Args:
+            state: 0 closed, 1 open, 2 half open.
+
+            reason: The number of the reason of its last change.
+
+            reopened: Failed rounds of probes in a row.
+
+            generation: The fleet's.
+
+            left_ns: Nanoseconds until the open time ends.
+
+            measured: What opened it.
+
+            lease: The number of the lease of a probe; 0: none.
+
+            reported: The lease whose end the store knows now, with its phase; 0: none.
+        """
+        _fleet_take(self, state, reason, reopened, generation, left_ns, measured, lease, reported)
+
+    def fleet_status(self):
+        """Return (state, probing, trip) of the fleet as it is known here; None: in no fleet, or long not heard of."""
+        return _fleet_status(self)
 
     def extend_open(self, double seconds):
         """
@@ -324,6 +367,8 @@ cdef class BreakerGate(Gate):
         cdef rs_breaker b = self.breaker
         if b.host != NULL:
             _view_host(&b, now_ns)
+        if b.fleet != NULL:
+            _view_fleet(&b, now_ns)
         rs_lock_release(&self.lock)
         return _NAMES[b.state]
 
@@ -332,16 +377,24 @@ cdef class BreakerGate(Gate):
         cdef int64_t now_ns = rs_clock_now(_clock)
         cdef rs_breaker b
         cdef rs_counters counters
+        cdef rs_breaker_view host
+        host.is_shared = False
         rs_lock_acquire(&self.lock)
         now_ns = max(now_ns, self.breaker.last_ns) if now_ns - self.breaker.last_ns > -CLOCK_JUMP_NS else now_ns
         rs_window_advance(&self.breaker.window, now_ns)
         b = self.breaker
         if b.host != NULL:
+            host = _seen_by_all(&b, now_ns)
             _view_host(&b, now_ns)
+        if b.fleet != NULL:
+            _view_fleet(&b, now_ns)
         counters = self.counters
         rs_lock_release(&self.lock)
-        return _status(&b, &counters, now_ns)
+        return _status(&b, &host, &counters, now_ns)
 
     def _seed(self, uint64_t seed):
         """Make the jitter and the throttle's choices repeatable."""
         self.breaker.random = seed or 1
+
+
+include "breaker_fleet_face.pxi"

@@ -60,7 +60,8 @@ cdef void _judge_host(rs_gate *gate, rs_breaker *b, int64_t now_ns) noexcept nog
     cdef rs_breaker_of_host *h = b.host
     cdef rs_shared_sum sum
     cdef rs_shared_rule rule
-    cdef uint64_t shared_ns = _since_epoch(h, now_ns), span_ns = <uint64_t>b.options.window_ns
+    cdef bint known = gate.counters.successes >= ENOUGH
+    cdef uint64_t late_ns = _since_epoch(h, now_ns - _unusually_long_ns(gate)) if known else 0
     cdef bint throttle = b.options.throttle
     rule.failure_rate = b.options.failure_rate
     rule.slow_rate = 2.0 if b.options.slow_ns == RS_NEVER else b.options.slow_rate
@@ -70,16 +71,34 @@ cdef void _judge_host(rs_gate *gate, rs_breaker *b, int64_t now_ns) noexcept nog
     rule.by_rate = not throttle and not _is_early(gate, b, now_ns)
     rule.sure = b.options.sure != 0
     rule.proof = throttle or rule.sure
-    sum = rs_shared_add_up(h.cell, rs_atomic_load(&h.member.roll.living), h.seen,
-                           shared_ns - span_ns if 0 < span_ns < shared_ns else 0)
+    sum = rs_shared_add_up(h.cell, rs_atomic_load(&h.member.roll.living), h.seen, _window_begin(b, now_ns), late_ns)
     _share_window(b, sum.workers)
-    cdef int verdict = rs_shared_judge(&sum, &rule, shared_ns)
+    cdef int verdict = rs_shared_judge(&sum, &rule, _since_epoch(h, now_ns))
     if verdict == RS_SHARED_BY_RUN:
         _open_host(gate, b, BY_CONSECUTIVE, sum.run, now_ns)
     elif verdict == RS_SHARED_BY_RATE:
         _open_host(gate, b, BY_FAILURE_RATE, sum.failed / <double>sum.total, now_ns)
     elif verdict == RS_SHARED_BY_SLOWNESS:
         _open_host(gate, b, BY_SLOW_RATE, sum.slow / <double>sum.total, now_ns)
+
+
+cdef uint64_t _window_begin(rs_breaker *b, int64_t now_ns) noexcept nogil:
+    """The time, since the epoch, before which the calls of a window by time are forgotten; 0: never."""
+    cdef uint64_t shared_ns = _since_epoch(b.host, now_ns), span_ns = <uint64_t>b.options.window_ns
+    return shared_ns - span_ns if 0 < span_ns < shared_ns else 0
+
+
+cdef rs_breaker_view _seen_by_all(rs_breaker *b, int64_t now_ns) noexcept nogil:
+    """Return what the host's workers have seen together, to be shown."""
+    cdef rs_breaker_of_host *h = b.host
+    cdef rs_breaker_view view
+    cdef rs_shared_sum sum
+    cdef uint64_t word = rs_atomic_load(&h.cell.word)
+    view.is_shared = h.owner != 0 or rs_shared_may_join(h.member)
+    view.state = <uint8_t>rs_shared_state(word)
+    sum = rs_shared_add_up(h.cell, rs_atomic_load(&h.member.roll.living), word, _window_begin(b, now_ns), 0)
+    view.calls, view.failures = sum.total, sum.failed
+    return view
 
 
 cdef void _open_host(rs_gate *gate, rs_breaker *b, uint8_t reason, double measured, int64_t now_ns) noexcept nogil:
@@ -185,6 +204,36 @@ cdef void _host_forget(rs_gate *gate, int64_t now_ns) noexcept nogil:
     _breaker_forget(gate, now_ns)
 
 
+cdef int _breaker_is_shared(const rs_gate *gate) noexcept nogil:
+    return _is_hosts(_breaker_of(<rs_gate *>gate))
+
+
 cdef int _host_pristine(rs_gate *gate, int64_t now_ns) noexcept nogil:
     cdef rs_breaker *b = _breaker_of(gate)
     return rs_atomic_load(b.host.word) == b.host.seen and not _is_hosts(b) and _breaker_pristine(gate, now_ns)
+
+
+# ---- for a pool ------------------------------------------------------------------------------------------------------
+
+cdef double _share_of_calls(rs_gate *gate, rs_breaker *b, int64_t now_ns, int64_t *until_ns) noexcept nogil:
+    if b.passing or gate.enforce_share == 0:
+        return 1.0
+    if b.state == OPEN:
+        until_ns[0] = b.until_ns
+    elif b.state == FORCED_OPEN:
+        until_ns[0] = b.forced_ns if b.forced_ns else RS_NEVER
+    elif b.state == HALF_OPEN:
+        until_ns[0] = now_ns
+    else:
+        return _passing_share(b, now_ns)
+    return 0.0
+
+
+cdef double _breaker_share(rs_gate *gate, int64_t now_ns, int64_t *until_ns) noexcept nogil:
+    return _share_of_calls(gate, _breaker_of(gate), now_ns, until_ns)
+
+
+cdef double _host_share(rs_gate *gate, int64_t now_ns, int64_t *until_ns) noexcept nogil:
+    cdef rs_breaker b = _breaker_of(gate)[0]
+    _view_host(&b, now_ns)
+    return _share_of_calls(gate, &b, now_ns, until_ns)

@@ -56,7 +56,7 @@ cdef void _join_host(rs_gate *gate, rs_breaker *b, int64_t now_ns) noexcept nogi
     if h.owner == 0:
         return
     h.word = &h.cell.word
-    h.row = &h.cell.row[h.member.slot]
+    h.row = &h.cell.row[rs_owner_slot(h.owner)]    # not `member.slot`: the housekeeper may be changing it
     _share_window(b, rs_member_peers(h.member))
     if FORCED_OPEN <= b.state <= DISABLED:      # by the option `initial`: for the first worker of all
         initial = rs_shared_next(0, b.state, BY_MANUAL, 0, 0)
@@ -200,7 +200,8 @@ cdef int _host_probe(rs_gate *gate, rs_breaker *b, rs_slot *slot, int64_t now_ns
     cdef uint32_t places = b.options.probes - b.proven if proven else 1
     cdef int place
     h.probes += 1
-    cdef uint64_t lease = rs_shared_lease(h.member.slot, h.probes, h.seen, _tick_of(b, now_ns + _lease_ns(gate, b)))
+    cdef uint64_t lease = rs_shared_lease(rs_owner_slot(h.owner), h.probes, h.seen,
+                                          _tick_of(b, now_ns + _lease_ns(gate, b)))
     place = rs_shared_lease_take(h.cell, lease, h.seen, shared_ns, places, b.options.probes if proven else 1, &wait_ns)
     if place < 0:
         return _breaker_reject(gate, slot, rejection, BY_PROBING, places, places, max(1, min(wait_ns, b.open_ns)))

@@ -32,9 +32,10 @@ cdef void _trip_if_needed(rs_gate *gate, rs_breaker *b, int64_t now_ns) noexcept
         _trip(gate, b, BY_CONSECUTIVE, b.in_a_row, b.options.consecutive, now_ns)
     elif b.window.total < b.options.min_calls:
         return
-    elif _rate_opens(b) and not _is_early(gate, b, now_ns):
+    elif _rate_opens(b) and not _is_early(gate, b, now_ns) and rs_gate_may_eject(gate):
         _trip(gate, b, BY_FAILURE_RATE, b.window.failed / total, b.options.failure_rate, now_ns)
-    elif b.options.slow_ns != RS_NEVER and b.window.slow / total >= b.options.slow_rate:
+    elif (b.options.slow_ns != RS_NEVER and b.window.slow / total >= b.options.slow_rate
+          and rs_gate_may_eject(gate)):
         _trip(gate, b, BY_SLOW_RATE, b.window.slow / total, b.options.slow_rate, now_ns)
 
 
@@ -90,11 +91,11 @@ cdef void _weigh "rs_breaker_weigh"(rs_gate *gate, rs_slot *slot, int outcome, i
         b.stale += slot.breaker.generation != NO_GENERATION
         return
     if b.state == HALF_OPEN:
-        _return_lease(b, slot)
         if outcome != RS_IGNORED:
             _verdict(gate, b, slot, not (failed or slow), now_ns)
         elif left and _breaker_is_hopeless(gate, b, slot, latency_ns, now_ns):
             _verdict(gate, b, slot, False, now_ns)
+        _return_lease(b, slot)              # after the verdict: no other worker probes in between
         return
     if slot.breaker.followed:
         _no_longer_followed(b, slot)
@@ -127,6 +128,6 @@ cdef void _breaker_first_item(rs_gate *gate, rs_slot *slot, int64_t latency_ns, 
         b.overdue.answered += 1
     if slot.breaker.generation != b.generation or b.state != HALF_OPEN:
         return
+    _verdict(gate, b, slot, latency_ns <= b.options.slow_ns, now_ns)
     _return_lease(b, slot)
     slot.breaker.generation = NO_GENERATION                     # ignore the end of the stream
-    _verdict(gate, b, slot, latency_ns <= b.options.slow_ns, now_ns)

@@ -53,12 +53,16 @@ cdef bint _extend_row(rs_gate *gate, rs_breaker *b, uint32_t number, int64_t now
     return True
 
 
+cdef int64_t _unusually_long_ns(rs_gate *gate) noexcept nogil:
+    return max(<int64_t>SHORTEST_PATIENCE_NS, BREAKER_HOPELESS * rs_histogram_quantile(&gate.latency, 0.5))
+
+
 cdef bint _breaker_is_hopeless(rs_gate *gate, rs_breaker *b, rs_slot *slot, int64_t latency_ns,
                                int64_t now_ns) noexcept nogil:
     """Return True if its caller left after an unusually long time, and not together with the caller before."""
     if slot.first_ns or gate.counters.successes < ENOUGH or now_ns - b.left_ns < TOGETHER_NS:
         return False
-    return latency_ns > max(<int64_t>SHORTEST_PATIENCE_NS, BREAKER_HOPELESS * rs_histogram_quantile(&gate.latency, 0.5))
+    return latency_ns > _unusually_long_ns(gate)
 
 
 cdef void _note_left(rs_gate *gate, rs_breaker *b, uint32_t number, int64_t now_ns) noexcept nogil:
@@ -92,7 +96,5 @@ cdef void _note_good(rs_gate *gate, rs_breaker *b, uint32_t number) noexcept nog
 
 cdef void _note_other(rs_breaker *b, uint32_t number) noexcept nogil:
     """Note a call that ended without evidence or was never made: stop waiting for it."""
-    if not rs_span_before(b.row.last, number):
-        rs_span_add(&b.row, number, False)
-    if not rs_span_before(b.wave.last, number):
-        rs_span_add(&b.wave, number, False)
+    rs_span_pass(&b.row, number)
+    rs_span_pass(&b.wave, number)

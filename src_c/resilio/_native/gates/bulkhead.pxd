@@ -18,6 +18,8 @@ ctypedef struct rs_bulkhead:
     rs_queue idlers         # woken when no permit is held and no call waits
     int64_t configured      # permits by the options: `capacity`, unless the host's limit was moved elsewhere
     rs_host *host           # the permits are the host's; NULL: this process's own
+    rs_slots *slots         # of a fleet, whose part of them `host` takes; NULL: of none
+    uint64_t reported       # the ask for which calls that wait here have been counted last
 
 # The memory of a BulkheadGate seen from C, where nothing may touch a reference count; checked at import.
 ctypedef struct rs_bulkhead_object:

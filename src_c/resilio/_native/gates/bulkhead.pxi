@@ -2,7 +2,8 @@
 """
 The bulkhead as a gate: a number of permits, and a bounded queue for the calls that find none free.
 
-The state machine is in bulkhead_machine.pxi; this file has the weights of calls and the class.
+The state machine is in bulkhead_machine.pxi; what a host shares is in bulkhead_host.pxi, what a fleet has leased in
+bulkhead_fleet.pxi and bulkhead_slots.pxi; this file has the weights of calls and the class.
 """
 
 from cpython.exc cimport PyErr_SetInterrupt
@@ -15,7 +16,7 @@ from libc.string cimport memset
 from resilio._native import clock
 from resilio._native.gate cimport *
 from resilio._native.options cimport ns_of
-from resilio._native.shared cimport RS_CELL_PERMITS, Cell
+from resilio._native.shared cimport RS_CELL_PERMITS, RS_CELL_SLOTS, Cell, rs_courier_ring
 
 cdef extern from "Python.h":
     object PyObject_Vectorcall(object, PyObject *const *, size_t, PyObject *)
@@ -54,6 +55,7 @@ cdef PyObject *_patient = <PyObject *>PATIENT
 
 include "bulkhead_machine.pxi"
 include "bulkhead_host.pxi"
+include "bulkhead_fleet.pxi"
 
 
 # ---- weights ---------------------------------------------------------------------------------------------------------
@@ -107,14 +109,54 @@ WEIGHED.prepare = _bulkhead_prepare
 cdef rs_gate_ops HOST_BULKHEAD = BULKHEAD_PLAIN
 HOST_BULKHEAD.admit = _bulkhead_host_admit
 HOST_BULKHEAD.settle = _bulkhead_host_settle
+HOST_BULKHEAD.is_shared = _bulkhead_is_shared
 cdef rs_gate_ops HOST_WEIGHED = HOST_BULKHEAD
 HOST_WEIGHED.prepare = _bulkhead_prepare
+cdef rs_gate_ops FLEET_BULKHEAD = BULKHEAD_PLAIN
+FLEET_BULKHEAD.admit = _bulkhead_fleet_admit
+FLEET_BULKHEAD.cancel = _bulkhead_fleet_cancel
+FLEET_BULKHEAD.settle = _bulkhead_fleet_settle
+FLEET_BULKHEAD.is_shared = _bulkhead_is_a_fleets
+cdef rs_gate_ops FLEET_WEIGHED = FLEET_BULKHEAD
+FLEET_WEIGHED.prepare = _bulkhead_prepare
 
 
 cdef const rs_gate_ops *_bulkhead_ops(rs_bulkhead *b) noexcept nogil:
+    if b.slots != NULL:
+        return &FLEET_BULKHEAD if b.weight != 0 else &FLEET_WEIGHED
     if b.host != NULL:
         return &HOST_BULKHEAD if b.weight != 0 else &HOST_WEIGHED
     return &BULKHEAD_PLAIN if b.weight != 0 else &WEIGHED
+
+
+cdef int _bulkhead_share(BulkheadGate self, Cell cell, rs_slots *slots) except -1:
+    """Take permits from the cell, which is a fleet's if there are *slots*."""
+    cdef rs_gate *gate = <rs_gate *><PyObject *>self
+    cdef rs_bulkhead *b = &self.bulkhead
+    cdef rs_permits *permits = NULL if cell is None else <rs_permits *>cell.body
+    cdef rs_host *host = _host_of(cell, permits if slots == NULL else rs_slots_permits(slots), self.room)
+    cdef rs_host *old
+    cdef PyObject *new = _owned(cell)
+    cdef PyObject *before
+    cdef int64_t now_ns = clock.now_ns()
+    if slots != NULL:
+        slots.capacity = slots.capacity or <uint32_t>b.configured
+    elif host != NULL:
+        rs_permits_begin(host.hold.permits, <uint32_t>b.configured)
+    rs_lock_acquire(&self.lock)
+    old, b.host = b.host, host
+    b.slots, b.reported = slots, 0
+    before, self.cell = self.cell, new
+    self.ops = _bulkhead_ops(b)
+    b.capacity = b.configured
+    if b.queue.head != NULL and host != NULL:
+        rs_host_queued(host, b.queue.head, now_ns)
+    rs_host_free(old)
+    _bulkhead_grant(gate, b, now_ns)
+    rs_lock_release(&self.lock)
+    Py_XDECREF(before)
+    self.deliver()
+    return 0
 
 
 cdef class BulkheadGate(Gate):
@@ -189,27 +231,19 @@ cdef class BulkheadGate(Gate):
 
         Calls that hold a permit keep it, and are not counted among the host's.
         """
-        cdef rs_gate *gate = <rs_gate *><PyObject *>self
-        cdef rs_bulkhead *b = &self.bulkhead
-        cdef rs_host *host = _host_of(cell, NULL if cell is None else <rs_permits *>cell.body, self.room)
-        cdef rs_host *old
-        cdef PyObject *new = _owned(cell)
-        cdef PyObject *before
-        cdef int64_t now_ns = clock.now_ns()
-        if host != NULL:
-            rs_permits_begin(host.hold.permits, <uint32_t>b.configured)
-        rs_lock_acquire(&self.lock)
-        old, b.host = b.host, host
-        before, self.cell = self.cell, new
-        self.ops = _bulkhead_ops(b)
-        b.capacity = b.configured
-        if b.queue.head != NULL and host != NULL:
-            rs_host_queued(host, b.queue.head, now_ns)
-        rs_host_free(old)
-        _bulkhead_grant(gate, b, now_ns)
-        rs_lock_release(&self.lock)
-        Py_XDECREF(before)
-        self.deliver()
+        _bulkhead_share(self, cell, NULL)
+
+    def fleet_cell_wanted(self):
+        """Return the same for a fleet's bulkhead."""
+        self.cell_wanted()
+        if self.bulkhead.configured > RS_SLOTS_MOST:
+            raise ValueError(f"max_concurrent must be at most {RS_SLOTS_MOST:,} in a fleet, "
+                             f"not {self.bulkhead.configured:,}")
+        return RS_CELL_SLOTS, self.stock, rs_slots_size(self.room)
+
+    def share_fleet(self, Cell cell):
+        """Take the slots that a fleet's store leases to *cell*, with all its workers; None: this process's own."""
+        _bulkhead_share(self, cell, NULL if cell is None else <rs_slots *>cell.body)
 
     def close(self):
         """Reject all new calls and all that wait; calls that hold a permit keep it to their end."""
@@ -280,6 +314,16 @@ cdef class BulkheadGate(Gate):
         cdef double used = _used_by_all(&self.bulkhead)
         rs_lock_release(&self.lock)
         return <int64_t>used
+
+    @property
+    def available(self):
+        """Permits that calls may take now; below zero if more are held than there are by now."""
+        cdef int64_t now_ns = clock.now_ns()
+        rs_lock_acquire(&self.lock)
+        _bulkhead_follow(&self.bulkhead)
+        cdef double free = _bound_of(&self.bulkhead, now_ns) - _used_by_all(&self.bulkhead)
+        rs_lock_release(&self.lock)
+        return <int64_t>free
 
     @property
     def closed(self):

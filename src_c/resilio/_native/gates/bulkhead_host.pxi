@@ -10,8 +10,12 @@ cdef enum:
 
 
 cdef void _bulkhead_follow(rs_bulkhead *b) noexcept nogil:
-    """Take the host's limit for the capacity."""
-    cdef int64_t limit = 0 if b.host == NULL else rs_host_limit(b.host)
+    """Take the host's limit, or that of the fleet, for the capacity."""
+    cdef int64_t limit = 0
+    if b.slots != NULL:
+        limit = b.slots.capacity
+    elif b.host != NULL:
+        limit = rs_host_limit(b.host)
     if limit > 0:
         b.capacity = limit
 
@@ -20,6 +24,8 @@ cdef void _set_capacity(rs_bulkhead *b, int64_t permits) noexcept nogil:
     """Take the number of the options. A worker that gets the same again does not undo what another has moved."""
     if b.host == NULL:
         b.capacity = permits
+    elif b.slots != NULL:
+        _set_fleets_capacity(b, permits)
     elif permits != b.configured:
         b.capacity = min(permits, <int64_t>b.host.hold.room)
         rs_permits_set_limit(b.host.hold.permits, <uint32_t>b.capacity)
@@ -29,7 +35,14 @@ cdef void _set_capacity(rs_bulkhead *b, int64_t permits) noexcept nogil:
 
 cdef double _used_by_all(rs_bulkhead *b) noexcept nogil:
     """Permits held in the host, or in this process if they are its own."""
+    if b.slots != NULL:
+        return rs_slots_used(b.slots, b.host.hold.room)
     return b.used if b.host == NULL or rs_host_limit(b.host) == 0 else rs_permits_used(b.host.hold.permits)
+
+
+cdef int _bulkhead_is_shared(const rs_gate *gate) noexcept nogil:
+    cdef rs_bulkhead *b = _bulkhead_of(<rs_gate *>gate)
+    return not b.closed and rs_host_limit(b.host) > 0       # a process closes its own
 
 
 cdef int _bulkhead_wait(rs_bulkhead *b, rs_slot *slot, rs_waiter *waiter) noexcept nogil:
@@ -45,6 +58,8 @@ cdef void _bulkhead_ask(rs_gate *gate, rs_bulkhead *b, int64_t now_ns) noexcept 
     cdef int64_t queued = b.queue.length
     _bulkhead_grant(gate, b, now_ns)
     rs_host_asked(b.host, b.queue.length < queued, now_ns)
+    if b.slots != NULL:
+        _want_slots(b, 0)
 
 
 cdef void _bulkhead_host_end(rs_gate *gate, rs_bulkhead *b, int64_t now_ns) noexcept nogil:
@@ -60,7 +75,8 @@ cdef int _bulkhead_host_admit(rs_gate *gate, rs_slot *slot, const rs_request *re
                               rs_rejection *rejection) noexcept nogil:
     cdef rs_bulkhead *b = _bulkhead_of(gate)
     _bulkhead_weigh(b, slot)
-    if b.queue.head == NULL and not b.closed and _bulkhead_take(b, slot.bulkhead.weight) == slot.bulkhead.weight:
+    if (b.queue.head == NULL and not b.closed
+            and _bulkhead_take(b, slot.bulkhead.weight, now_ns) == slot.bulkhead.weight):
         return RS_ADMITTED
     _bulkhead_follow(b)
     return _bulkhead_queue(gate, b, slot, request, now_ns, rejection)

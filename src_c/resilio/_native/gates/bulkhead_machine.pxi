@@ -5,8 +5,8 @@ A waiter gets its permits when its turn comes (`_bulkhead_grant`), before it is 
 (takes them) or is cancelled (gives them back). So a newcomer cannot slip in between, and no permit is lost when a
 cancellation meets a grant.
 
-If the permits are the host's (bulkhead_host.pxi), `used` counts what the calls of this process have. Permits are taken
-in `_bulkhead_take` alone.
+If the permits are the host's (bulkhead_host.pxi) or a fleet's (bulkhead_fleet.pxi), `used` counts what the calls of
+this process have. Permits are taken in `_bulkhead_take` alone.
 """
 
 cdef inline rs_bulkhead *_bulkhead_of(rs_gate *gate) noexcept nogil:
@@ -49,11 +49,11 @@ cdef inline void _bulkhead_leave(rs_gate *gate, rs_bulkhead *b, rs_waiter *waite
         rs_host_unqueued(gate, b.host, &b.queue, waiter, b.order == LIFO)
 
 
-cdef int64_t _bulkhead_take(rs_bulkhead *b, int64_t amount) noexcept nogil:
+cdef int64_t _bulkhead_take(rs_bulkhead *b, int64_t amount, int64_t now_ns) noexcept nogil:
     """Take *amount* permits, all or none; return how many were free, or *amount* if more were."""
-    cdef int64_t free = -1 if b.host == NULL else rs_host_take(b.host, b.used, amount)
+    cdef int64_t free = -1 if b.host == NULL else _take_shared(b, amount, now_ns)
     if free < 0:
-        free = max(b.capacity - b.used, 0)
+        free = max(_capacity_alone(b) - b.used, 0)
     if free < amount:
         return free
     b.used += amount
@@ -80,7 +80,7 @@ cdef void _bulkhead_grant(rs_gate *gate, rs_bulkhead *b, int64_t now_ns) noexcep
             waiter.reason = RS_EXPIRED
             rs_gate_wake(gate, waiter)
             continue
-        free = _bulkhead_take(b, waiter.amount)
+        free = _bulkhead_take(b, waiter.amount, now_ns)
         if free < waiter.amount:
             if free > 0:
                 b.chosen = waiter
@@ -110,13 +110,14 @@ cdef void _reject_queued(rs_gate *gate, rs_bulkhead *b, int64_t heavier_than, ui
 cdef int _bulkhead_reject(rs_bulkhead *b, int reason, int64_t amount, rs_rejection *rejection) noexcept nogil:
     rejection.reason = reason
     rejection.measured = _used_by_all(b)
-    rejection.limit = b.capacity
+    rejection.limit = b.capacity if b.slots == NULL else rs_host_limit(b.host)
     rejection.retry_after_ns = -1
     if reason == BULKHEAD_QUEUE_FULL:
         rejection.measured = _bounded(b)
         rejection.limit = b.most_queued
     elif reason == TOO_HEAVY:
         rejection.measured = amount
+        rejection.limit = b.capacity
     elif reason == BULKHEAD_CLOSED:
         rejection.measured = rejection.limit = NAN
     return RS_REJECTED

@@ -3,7 +3,41 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from resilio._native.gate cimport rs_gate, rs_queue, rs_slot, rs_waiter
 from resilio._native.primitives cimport rs_law
-from resilio._native.shared cimport rs_member
+from resilio._native.shared cimport rs_courier, rs_member
+
+cdef extern from "shared/slots.h" nogil:
+    enum:
+        RS_SLOTS_MOST
+    ctypedef enum rs_slots_down:
+        pass
+    ctypedef struct rs_slots:
+        rs_courier courier
+        uint64_t terms
+        uint32_t capacity
+        uint32_t peers
+        uint32_t down
+    ctypedef struct rs_slots_found:
+        uint64_t terms
+        uint32_t kept
+        uint32_t sure
+        uint32_t used
+        uint32_t capacity
+        uint64_t missed
+        uint64_t waiting
+        bint stands
+    rs_permits *rs_slots_permits(rs_slots *)
+    size_t rs_slots_size(uint32_t room)
+    uint32_t rs_slots_share(rs_slots *)
+    uint32_t rs_slots_bound(rs_slots *, uint64_t terms, int64_t now_ns)
+    uint32_t rs_slots_used(rs_slots *, uint32_t room)
+    void rs_slots_miss(rs_slots *, rs_member *, uint32_t n)
+    uint64_t rs_slots_next(rs_slots *)
+    bint rs_slots_wait_for(rs_slots *, uint64_t *reported, uint64_t ask, uint64_t n, uint64_t all)
+    void rs_slots_left(rs_slots *, rs_member *)
+    rs_slots_found rs_slots_open(rs_slots *, uint32_t room, int64_t now_ns, uint32_t keep)
+    bint rs_slots_grant(rs_slots *, uint64_t ask, uint64_t terms, uint32_t allotment, int64_t end_ns, bint eager)
+    void rs_slots_give_up(rs_slots *, uint64_t terms)
+    int rs_slots_begin_anew(rs_slots *, int64_t now_ns)
 
 cdef extern from "host_permits.h" nogil:
     ctypedef struct rs_permits:
@@ -28,6 +62,7 @@ cdef extern from "host_permits.h" nogil:
     uint32_t rs_host_limit(rs_host *)
     int64_t rs_host_take(rs_host *, int64_t used, int64_t wanted)
     void rs_host_give(rs_host *, int64_t used)
+    int64_t rs_host_take_slots(rs_host *, rs_slots *, int64_t now_ns, int64_t used, int64_t wanted)
     bint rs_host_yields(const rs_host *, int64_t used)
     void rs_host_queued(rs_host *, rs_waiter *, int64_t now_ns)
     void rs_host_unqueued(rs_gate *, rs_host *, const rs_queue *, rs_waiter *, bint newest_first)

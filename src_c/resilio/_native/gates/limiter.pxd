@@ -30,16 +30,69 @@ cdef extern from "buckets.h" nogil:
 
     ctypedef struct rs_purse:
         int64_t end
+    ctypedef struct rs_courier:
+        rs_word64 expires_ns
+    ctypedef enum rs_down:
+        pass
+    ctypedef struct rs_leased:
+        rs_word64 purse
+        rs_word64 missed
+        rs_word64 waiting
+        rs_word64 expires_ns
+        rs_word64 credit
+    ctypedef struct rs_lease_terms:
+        int64_t grant
+        int64_t credit
+        int64_t low
+        int64_t income
+        int64_t stock
+        int64_t asked_ns
+        int64_t expires_ns
+        int64_t next_ns
+        uint64_t peers
+    ctypedef struct rs_lease_found:
+        int64_t left
+        int64_t owed
+        int64_t kept
+        int64_t purse
+        int64_t missed
+        int64_t waiting
+        int is_void
+    ctypedef struct rs_draw:
+        rs_leased *lease
+        rs_down down
+    void rs_draw_begin(rs_draw *, rs_leased *, uint64_t)
+    int64_t rs_word_signed(rs_word64 *)
+    void rs_draw_first(rs_draw *, int64_t)
+    rs_lease_found rs_draw_open(rs_draw *, int64_t, int64_t)
+    void rs_draw_grant(rs_draw *, const rs_lease_terms *)
+    void rs_draw_rest(rs_draw *, rs_word64 *, int64_t)
+    void rs_draw_lose(rs_draw *, int64_t)
+
+    ctypedef struct rs_host_rate:
+        rs_draw draw
     ctypedef struct rs_host_rates:
         rs_member *member
+        rs_courier *courier             # of a fleet's limit
         int n
         rs_purse purse
+        rs_host_rate rate[RS_MOST_RATES]
+    int rs_rates_add_lease(rs_host_rates *, double, int64_t, int64_t, int64_t, rs_down)
+    size_t rs_rates_leases_size(const rs_host_rates *)
+    void rs_rates_begin_leases(rs_host_rates *, rs_member *, void *, uint64_t)
+    bint rs_rates_begin_anew(rs_host_rates *, int64_t)
+    bint rs_rates_take(rs_host_rates *, int64_t, const int64_t *)
+    void rs_rates_want(rs_host_rates *, const int64_t *, const int64_t *)
+    void rs_rates_miss(rs_host_rates *, const int64_t *)
+    bint rs_rates_is_new_turn(rs_host_rates *)
+    bint rs_rates_rest(rs_host_rates *)
     int rs_rates_add_bucket(rs_host_rates *, double, int64_t, int64_t)
     void rs_rates_add_window(rs_host_rates *, int64_t, int64_t, int64_t)
     size_t rs_rates_size(const rs_host_rates *)
     void rs_rates_begin(rs_host_rates *, rs_member *, void *)
     size_t rs_rates_keys_size(const rs_host_rates *, uint64_t)
     void rs_rates_begin_key(rs_host_rates *, rs_member *, void *, uint64_t, uint64_t)
+    void rs_rates_fill_keys(rs_host_rates *)
     bint rs_rates_is_bucket(const rs_host_rates *)
     int64_t rs_rates_wait(rs_host_rates *, int, int64_t, int64_t, bint)
     bint rs_rates_take_at_once(rs_host_rates *, int64_t, int64_t)
@@ -84,6 +137,7 @@ ctypedef struct rs_limiter:
     bint variable                   # there are cost functions to ask
     int64_t most_queued
     int64_t max_wait_ns
+    int64_t trip_ns                 # of a fleet's limit that asks for each call: every call may wait that long
     int64_t paused_until_ns         # nothing passes before, even if tokens are given back meanwhile
     rs_queue queue
     bint planned                    # the plan is valid; only with several rates or a window

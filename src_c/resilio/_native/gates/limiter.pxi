@@ -4,8 +4,8 @@ The rate limit as a gate: a token bucket or a sliding window for each rate, and 
 
 A call takes its tokens from all rates or from none. The state machine is in limiter_queue.pxi, limiter_admission.pxi
 and limiter_end.pxi, the costs of calls in limiter_costs.pxi and limiter_amounts.pxi, what the processes of a host share
-in limiter_host.pxi; this file has the options and the class. Tokens are counted in millionths: rates, bursts and costs
-may be fractions, and every sum is exact.
+in limiter_host.pxi, what a fleet has leased in limiter_leases.pxi and limiter_fleet.pxi; this file has the options and
+the class. Tokens are counted in millionths: rates, bursts and costs may be fractions, and every sum is exact.
 """
 
 cimport cython
@@ -17,9 +17,10 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 from resilio._native import clock
+from resilio._native.budget cimport RetryBudget
 from resilio._native.gate cimport *
 from resilio._native.options cimport ns_of
-from resilio._native.shared cimport RS_CELL_KEYS, RS_CELL_LIMIT, Cell, rs_member_owner
+from resilio._native.shared cimport RS_CELL_KEYS, RS_CELL_LEASE, RS_CELL_LIMIT, Cell, rs_member_owner
 
 cdef extern from "Python.h":
     object PyObject_Vectorcall(object, PyObject *const *, size_t, PyObject *)
@@ -42,6 +43,7 @@ cdef void *_amounts_type = NULL                 # the class Amounts, known at th
 
 cdef rs_gate_ops LIMITER_OPS                        # field by field: a struct made at once leaves the others undefined
 cdef rs_gate_ops HOST_LIMITER_OPS                   # of a limit that the processes of a host share
+cdef rs_gate_ops FLEET_LIMITER_OPS                  # ... and of a fleet's
 
 cdef extern from *:
     """
@@ -53,19 +55,9 @@ include "limiter_queue.pxi"
 include "limiter_admission.pxi"
 include "limiter_end.pxi"
 include "limiter_host.pxi"
+include "limiter_leases.pxi"
 include "limiter_costs.pxi"
-
-
-cdef int _limiter_pristine(rs_gate *gate, int64_t now_ns) noexcept nogil:
-    """Return True if all buckets are full, no call waits, and there is no pause."""
-    cdef rs_limiter *m = _limiter_of(gate)
-    cdef int i
-    if m.queue.head != NULL or now_ns < m.paused_until_ns:
-        return False
-    for i in range(m.buckets.n):
-        if rs_rate_available(&m.buckets, i, now_ns) < m.buckets.bucket[i].burst:
-            return False
-    return True
+include "limiter_fleet.pxi"
 
 
 LIMITER_OPS.kind = "rate_limit"
@@ -83,6 +75,12 @@ LIMITER_OPS.pristine = _limiter_pristine
 HOST_LIMITER_OPS = LIMITER_OPS
 HOST_LIMITER_OPS.admit = _limiter_host_admit
 HOST_LIMITER_OPS.pristine = _limiter_host_pristine
+HOST_LIMITER_OPS.is_shared = _limiter_is_shared
+FLEET_LIMITER_OPS = HOST_LIMITER_OPS
+FLEET_LIMITER_OPS.is_shared = _limiter_is_a_fleets
+FLEET_LIMITER_OPS.pristine = _limiter_fleet_pristine
+FLEET_LIMITER_OPS.admit = _limiter_fleet_admit
+FLEET_LIMITER_OPS.poll = _limiter_fleet_poll
 
 
 include "limiter_amounts.pxi"
@@ -206,18 +204,37 @@ cdef class LimiterGate(Gate):
             rs_rates_begin(host, cell.member, cell.body)
         _limiter_change_host(self, cell, host)
 
+    def fleet_cell_wanted(self):
+        """Return the same for a fleet's limit."""
+        return _leases_wanted(self)
+
+    def share_fleet(self, Cell cell):
+        """Draw on the leases in this cell from now on, see :class:`Leases`; None: on the gate's own state."""
+        if cell is None:
+            _limiter_change_host(self, None, NULL)
+        else:
+            _share_leases(self, cell)
+
     def keys_wanted(self, uint64_t max_keys):
-        """Return what a table needs that has a limit like this one for each of twice *max_keys* keys."""
+        """Return what a table needs that has a limit like this one for each of *max_keys* keys."""
         cdef rs_host_rates host
         self.max_keys = max_keys
         _describe(&host, _of_keys(self.rates))
-        return RS_CELL_KEYS, _stock(_of_keys(self.rates)) + b" %d" % max_keys, rs_rates_keys_size(&host, 2 * max_keys)
+        return RS_CELL_KEYS, _stock(_of_keys(self.rates)) + b" %d" % max_keys, rs_rates_keys_size(&host, max_keys)
+
+    def fill_keys(self, Cell cell):
+        """Fill the limits of all keys of this table, which :meth:`keys_wanted` has described."""
+        cdef rs_host_rates host
+        _describe(&host, _of_keys(self.rates))
+        rs_rates_begin_key(&host, cell.member, cell.body, self.max_keys, 0)
+        with nogil:
+            rs_rates_fill_keys(&host)
 
     def share_key(self, Cell cell, bytes key):
         """Count in this table from now on, as :meth:`keys_wanted` has described it, for *key* in its canonical form."""
         cdef const char *raw = key
         cdef rs_host_rates *host = _limiter_host_of(_of_keys(self.rates))
-        rs_rates_begin_key(host, cell.member, cell.body, 2 * self.max_keys, rs_siphash(cell.key, raw, <size_t>len(key)))
+        rs_rates_begin_key(host, cell.member, cell.body, self.max_keys, rs_siphash(cell.key, raw, <size_t>len(key)))
         _limiter_change_host(self, cell, host)
 
     def amounts(self, tuple args=(), dict kwargs=None, dict given=None):

@@ -99,7 +99,7 @@ cdef int64_t _gives_up_ns(rs_limiter *m, bint in_time, int64_t now_ns) noexcept 
     A call with a deadline of its own, *in_time*, waits for the end of a pause and for its turn until that deadline.
     """
     if now_ns >= m.paused_until_ns:
-        return now_ns + m.max_wait_ns
+        return now_ns + max(m.max_wait_ns, m.trip_ns)
     return RS_NEVER if in_time else m.paused_until_ns + m.max_wait_ns
 
 
@@ -126,6 +126,8 @@ cdef int _enqueue(rs_gate *gate, rs_limiter *m, rs_slot *slot, const int64_t *co
     waiter.amount = cost[0]
     waiter.deadline_ns = gives_up_ns
     rs_queue_push(&m.queue, waiter, now_ns)
+    if _is_leased(m):
+        _want(m, cost)
     return RS_WAIT
 
 
@@ -143,6 +145,8 @@ cdef int _short(rs_gate *gate, rs_limiter *m, rs_slot *slot, const rs_request *r
             obstacle = PAUSED if paused else RATE
         elif m.queue.length >= m.most_queued:
             obstacle = LIMITER_QUEUE_FULL
+        if obstacle != LIMITER_NONE and _is_leased(m):
+            rs_rates_miss(m.buckets.host, cost)
     if not rs_gate_enforced(gate):
         return _let_pass(gate, m, slot, request, cost, now_ns, obstacle)
     if paused and (obstacle == PAUSED or (obstacle == LIMITER_NONE and request.waiter == NULL)):

@@ -51,6 +51,18 @@ cdef void _limiter_settle(rs_gate *gate, rs_slot *slot, int outcome, int64_t lat
         slot.limiter.claim = NULL
 
 
+cdef int _limiter_pristine(rs_gate *gate, int64_t now_ns) noexcept nogil:
+    """Return True if all buckets are full, no call waits, and there is no pause."""
+    cdef rs_limiter *m = _limiter_of(gate)
+    cdef int i
+    if m.queue.head != NULL or now_ns < m.paused_until_ns:
+        return False
+    for i in range(m.buckets.n):
+        if rs_rate_available(&m.buckets, i, now_ns) < m.buckets.bucket[i].burst:
+            return False
+    return True
+
+
 cdef void _limiter_forget(rs_gate *gate, int64_t now_ns) noexcept nogil:
     cdef rs_limiter *m = _limiter_of(gate)
     memset(&m.queue, 0, sizeof(m.queue))

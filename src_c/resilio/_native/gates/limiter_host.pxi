@@ -127,6 +127,10 @@ cdef int _limiter_host_pristine(rs_gate *gate, int64_t now_ns) noexcept nogil:
     return _limiter_of(gate).queue.head == NULL
 
 
+cdef int _limiter_is_shared(const rs_gate *gate) noexcept nogil:
+    return True                                 # also of a process without a slot: a token needs no owner
+
+
 # ---- joining and leaving ---------------------------------------------------------------------------------------------
 
 cdef int64_t _entry_of(object cost) except -1:
@@ -172,6 +176,7 @@ cdef void _limiter_leave_host(rs_gate *gate, int64_t now_ns) noexcept nogil:
     free(host)
     m.version += 1
     m.planned = False
+    m.trip_ns = 0
     gate.ops = &LIMITER_OPS
 
 
@@ -181,7 +186,7 @@ cdef void _limiter_join_host(rs_gate *gate, rs_host_rates *host, int64_t now_ns)
     cdef rs_waiter *waiter = m.queue.head
     m.buckets.host = host
     m.version += 1
-    gate.ops = &HOST_LIMITER_OPS
+    gate.ops = &FLEET_LIMITER_OPS if host.courier != NULL else &HOST_LIMITER_OPS
     if now_ns < m.paused_until_ns:
         rs_rates_hold(host, m.paused_until_ns)
     while waiter != NULL and _has_places(m):

@@ -78,6 +78,7 @@ cdef extern from *:
 
 cdef uint64_t UNLIMITED = 2147483647
 cdef uint64_t ENOUGH = 20               # successes before their median counts
+cdef int64_t SHORTER = 10               # as many times, at least, is the first wait before an attempt elsewhere
 cdef tuple _hints = ("retry_after", "response", "headers", "trailing_metadata", "_resilio_replay", "_resilio_permanent")
 
 
@@ -103,6 +104,7 @@ cdef class Options:
     cdef RetryBudget budget         # None: retries are not paid for
     cdef object replayable          # whether arguments may be passed again; None: by inspection
     cdef tuple named                # rejections and passed deadlines that `on` lists by class
+    cdef bint same_first            # around a pool it leaves the first attempts to the client of the endpoint
 
     cdef int64_t reach_ns(self, int64_t left_ns) noexcept:
         return 0 if self.native is None else rs_backoff_reach(&self.native.backoff, left_ns)
@@ -147,6 +149,7 @@ cdef class RetryGate(Gate):
         new.budget = budget
         new.replayable = config.replayable
         new.named = config.named()
+        new.same_first = config.same_first
         before = self._options      # released after the lock
         rs_lock_acquire(&gate.lock)
         self.paid = NULL if budget is None else <rs_budget_object *><PyObject *>budget
@@ -222,14 +225,19 @@ cdef class RetryGate(Gate):
         rs_lock_release(&gate.lock)
         return since
 
-    cdef bint takes(self, object error) except -1:
+    cdef bint takes(self, object error, bint beyond) except -1:
         """
         Return True if this retry is the one for such an error, with or without attempts left.
 
         If it has none left, the retries of other layers must not add to its attempts.
+
+        Args:
+            error: An error from inside.
+
+            beyond: Whether it comes from an endpoint's client of a pool inside, which has a retry of its own.
         """
         cdef Options options = self.options()
-        if options.attempts == 1 or unnamed(options, error):
+        if options.attempts == 1 or unnamed(options, error) or (beyond and options.same_first):
             return False
         judge = self.judge_error
         return judge is None or judge(error) == RS_FAILURE
@@ -264,7 +272,7 @@ cdef class RetryGate(Gate):
                 tries.one_shot = _one_shot(self, options.replayable, end)
         if tries.one_shot is not None:
             return NOT_REPLAYABLE
-        cdef int64_t asked = asked_ns(subject) if says else 0
+        cdef int64_t asked = asked_ns(subject) if says and not tries.untried else 0
         cdef int64_t deadline = api.deadline_ns() if end == NULL else end.deadline_ns
         if deadline <= now:             # in any case: the attempt has ended after it
             return RETRY_DEADLINE
@@ -282,9 +290,10 @@ cdef class RetryGate(Gate):
             return RETRY_DEADLINE if isinstance(error, DeadlineExceededError) else REJECTED
         if outcome != RS_FAILURE:
             return NOT_RETRYABLE
-        if ask_outer(slot, would_retry, <void *>error):
+        cdef rs_failed failed = rs_failed(<PyObject *>error, False)
+        if ask_outer(slot, would_retry, &failed, &failed.beyond):
             return NESTED
-        if rs_scopes_alive() and _would_any(_visible(tries.scope), error):
+        if rs_scopes_alive() and _would_any(_visible(tries.scope), error, failed.beyond):
             return NESTED
         return GO
 
@@ -317,6 +326,7 @@ cdef class RetryGate(Gate):
         elif not end.called:            # rejected inside: the retry has not reached the callee
             tries.give_back()
         tries.attempt += 1
+        tries.untried = end.untried
         tries.trouble()
         value = None if end.value == NULL else <object>end.value
         reason = self.decide(

@@ -4,8 +4,12 @@ A retry's operations, called by the core: a part of retry.pxi.
 None of them raises: where a retry cannot decide, the result or error at hand goes on.
 """
 
-cdef int ask_outer(rs_slot *slot, rs_asked ask, void *context) noexcept:
-    """Ask the retries around, of this run and the runs around it, innermost first, until one returns other than 0."""
+cdef int ask_outer(rs_slot *slot, rs_asked ask, void *context, int *beyond) noexcept:
+    """
+    Ask the retries around, of this run and the runs around it, innermost first, until one returns other than 0.
+
+    *beyond*, or NULL: set before those that stand outside of a pool, whose endpoint's client asks.
+    """
     cdef uint64_t before = 0 if slot == NULL else slot.retry.before
     cdef int answer
     while before:
@@ -15,7 +19,7 @@ cdef int ask_outer(rs_slot *slot, rs_asked ask, void *context) noexcept:
             answer = ask(slot.gate, slot, context)
             if answer:
                 return answer
-    return api.outer(&retry_ops, ask, context)
+    return api.outer(&retry_ops, ask, context, beyond)
 
 
 cdef int pays(rs_gate *gate, rs_slot *slot, void *context) noexcept:
@@ -25,7 +29,7 @@ cdef int pays(rs_gate *gate, rs_slot *slot, void *context) noexcept:
 cdef int retry_prepare(rs_gate *gate, rs_slot *slot, const rs_request *request) noexcept:
     slot.retry.paid_outside = False
     slot.retry.measures = request.func != NULL  # the Tries of blocks and streams measure their attempts themselves
-    if ask_outer(slot, pays, NULL) or (rs_scopes_alive() and in_paying_scope()):
+    if ask_outer(slot, pays, NULL, NULL) or (rs_scopes_alive() and in_paying_scope()):
         slot.retry.paid_outside = True
     return 0
 
@@ -83,10 +87,16 @@ retry_ops.strategy = &retry_strategy
 retry_ops.pristine = retry_pristine
 
 
+cdef struct rs_failed:
+    PyObject *error
+    int beyond                          # whether a pool lies between the retry that asks and the one asked
+
+
 cdef int would_retry(rs_gate *gate, rs_slot *slot, void *context) noexcept:
     """Return True if this retry, further out, takes the error at hand."""
+    cdef rs_failed *failed = <rs_failed *>context
     try:
-        return (<RetryGate><object><PyObject *>gate).takes(<object><PyObject *>context)
+        return (<RetryGate><object><PyObject *>gate).takes(<object>failed.error, failed.beyond)
     except KeyboardInterrupt:
         PyErr_SetInterrupt()            # again, at the next safe point
     except Exception:

@@ -48,6 +48,8 @@ cdef int plan(
         tries.delay_ns = asked
         return RETRY_AFTER
     cdef int64_t delay = max(options.wait_ns(tries.attempt, tries.delay_ns, subject), asked)
+    if tries.untried and tries.attempt == 1:    # another endpoint need not recover; callers that failed together spread
+        delay = spread_ns(delay // (2 * SHORTER), delay)
     cdef int64_t room = options.max_retry_after_ns - asked
     cdef int64_t left
     if deadline != RS_NEVER:

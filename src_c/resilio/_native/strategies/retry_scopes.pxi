@@ -164,10 +164,10 @@ cdef Scope _not_closed(Scope scope):
     return scope
 
 
-cdef bint _would_any(Scope scope, object error) except -1:
-    """Return True if one of these retries takes an error that came from inside."""
+cdef bint _would_any(Scope scope, object error, bint beyond) except -1:
+    """Return True if one of these retries takes an error that came from inside, or from inside of a pool."""
     while scope is not None:
-        if scope.holds() and scope.gate.takes(error):
+        if scope.holds() and scope.gate.takes(error, beyond):
             return True
         scope = scope.outside()
     return False
@@ -186,5 +186,5 @@ cdef RetryBudget _payer(rs_slot *slot, Scope own):
     cdef RetryBudget payer = None if scope is None else scope.paid_by()
     if payer is not None:
         return payer
-    ask_outer(slot, _note_payer, <void *>&gate)
+    ask_outer(slot, _note_payer, <void *>&gate, NULL)
     return None if gate == NULL else (<RetryGate><object>gate).options().budget

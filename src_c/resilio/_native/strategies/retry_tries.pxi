@@ -28,6 +28,7 @@ cdef class Tries:
     cdef int64_t attempt_ns             # start of the attempt in progress
     cdef uint64_t attempt               # the number of attempts that have ended
     cdef uint64_t elsewhere             # attempts that the client has made again by itself
+    cdef bint untried                   # the next attempt goes to an endpoint of a pool that none has been to
     cdef bint troubled                  # counted in the gate's `troubled`
     cdef bint releasing                 # the call awaits the closing of a failed result
     cdef int reason
@@ -74,7 +75,7 @@ cdef class Tries:
         if self.scope is not None:
             self.scope.close()
 
-    def raised(self, Exception error not None, bint threaded, str one_shot=None):
+    def raised(self, Exception error not None, bint threaded, str one_shot=None, bint untried=False):
         """
         Report that an attempt has raised.
 
@@ -85,11 +86,14 @@ cdef class Tries:
 
             one_shot: The argument that cannot be used again; empty: none may be passed again; None: all may.
 
+            untried: Whether the next attempt goes to an endpoint of a pool that none has been to.
+
         Returns:
             Seconds to wait before the next attempt; None if there is none.
         """
         judge = self.gate.judge_error
         self.one_shot = one_shot
+        self.untried = untried
         return self.next_after(error, None, RS_FAILURE if judge is None else judge(error), threaded)
 
     def returned(self, value, bint threaded):

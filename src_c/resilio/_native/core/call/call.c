@@ -172,6 +172,8 @@ static void take_over(CallObject *self, rs_run *run)
     else
         run->slots = NULL;
     run->ledger = NULL;
+    run->route = NULL;
+    run->seat = NULL;
 }
 
 /* A run for a permit waits: make a call that continues it. Takes the run over. */
@@ -207,19 +209,14 @@ PyObject *rs_call_adopt(rs_run *run, PyObject *func, const rs_request *request, 
 
 /* A call of the stages from *first* inward. */
 PyObject *rs_call_inside(rs_pipeline *pipe, int first, PyObject *func, PyObject *const *args, Py_ssize_t nargs,
-                         PyObject *kwnames, int hedge, uint32_t attempt, GuardObject *guard, rs_ledger *ledger,
-                         uint16_t lane)
+                         PyObject *kwnames, GuardObject *guard, const rs_inside *inside)
 {
     int own = guard && guard->func == func && guard->pipe == pipe;
     CallObject *self = (CallObject *)rs_call_new(pipe, func, args, (size_t)nargs, kwnames, RS_MODE_RAISE,
                                                  own ? guard : NULL);
     if (self) {
         self->run.base = self->run.n = (int16_t)first;
-        self->run.hedge = (uint8_t)hedge;
-        self->run.inside = 1;
-        self->run.attempt = attempt;
-        self->run.ledger = rs_ledger_keep(ledger);
-        self->run.lane = lane;
+        rs_run_enter(&self->run, inside);
     }
     return (PyObject *)self;
 }
@@ -252,8 +249,9 @@ int rs_call_traverse(CallObject *self, visitproc visit, void *arg)
     Py_VISIT(self->task);
     Py_VISIT(self->context);
     Py_VISIT(self->keep.keeper);
-    for (int i = self->run.base; i < self->run.n; i++)
-        Py_VISIT(self->run.slots[i].extra);
+    int found = rs_run_visit(&self->run, visit, arg);
+    if (found)
+        return found;
     for (Py_ssize_t i = 1; i <= self->total; i++)
         Py_VISIT(self->args[i]);
     if (self->state == WAITING && self->run.n > self->run.cursor)
@@ -331,8 +329,8 @@ static inline int is_empty(const CallObject *self)
 {
     return (((uintptr_t)self->weakrefs | (uintptr_t)self->context | (uintptr_t)self->inner
              | (uintptr_t)self->frame.view)
-            | ((uintptr_t)self->kwnames | (uintptr_t)self->origin | (uintptr_t)self->run.ledger
-               | (uintptr_t)self->total)
+            | ((uintptr_t)self->kwnames | (uintptr_t)self->origin | (uintptr_t)self->run.ledger | (uintptr_t)self->total
+               | (uintptr_t)self->run.route | (uintptr_t)self->run.seat)
             | (uint8_t)(self->met | self->in_use | (self->state ^ DONE)) | (uint16_t)(self->run.n ^ self->run.base)
             | ((uintptr_t)self->run.slots ^ (uintptr_t)self->slots))
            == 0;
@@ -352,10 +350,9 @@ static RS_APART void make_empty(CallObject *self)
         rs_frame_end(&self->frame);
     if (self->total != 0 || self->kwnames)
         rs_call_drop_args(self);
-    if (self->run.ledger) {
-        rs_ledger_drop(&self->run.ledger);
+    if (self->run.ledger)
         self->run.lent = 0;
-    }
+    rs_run_leave(&self->run);
     if (self->run.slots != self->slots) {
         PyMem_Free(self->run.slots);
         self->run.slots = self->slots;

@@ -13,16 +13,12 @@ typedef struct {
     PyObject *cut; /* the object that may cancel it early, for the label of the stage; or NULL */
     int first;
     int is_async;
-    int hedge;
-    uint32_t attempt; /* as current().attempt counts them */
-    int64_t wait_ns;  /* from the stage's admission to its `wake_ns`; RS_NEVER: it has none */
-    uint16_t lane;
-    rs_ledger *ledger; /* of the call around, or a copy's own; or NULL */
+    int64_t wait_ns; /* from the stage's admission to its `wake_ns`; RS_NEVER: it has none */
+    rs_inside inside;
 } InnerCallObject;
 
 PyObject *rs_call_inside(rs_pipeline *pipe, int first, PyObject *func, PyObject *const *args, Py_ssize_t nargs,
-                         PyObject *kwnames, int hedge, uint32_t attempt, GuardObject *guard, rs_ledger *ledger,
-                         uint16_t lane);
+                         PyObject *kwnames, GuardObject *guard, const rs_inside *inside);
 
 static PyObject *inner_call_vectorcall(InnerCallObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames)
 {
@@ -31,10 +27,10 @@ static PyObject *inner_call_vectorcall(InnerCallObject *self, PyObject *const *a
                             "what is inside of a stage has its arguments already: call it without any");
     PyObject *const *own = &PyTuple_GET_ITEM(self->args, 0);
     if (self->is_async)
-        return rs_call_inside(self->pipe, self->first, self->func, own, self->nargs, self->kwnames, self->hedge,
-                              self->attempt, self->guard, self->ledger, self->lane);
+        return rs_call_inside(self->pipe, self->first, self->func, own, self->nargs, self->kwnames, self->guard,
+                              &self->inside);
     return rs_invoke_inside(self->pipe, self->first, self->func, own, (size_t)self->nargs, self->kwnames, self->guard,
-                            self->ledger, self->lane, self->attempt);
+                            &self->inside);
 }
 
 PyObject *rs_inner_call_new(rs_pipeline *pipe, int first, PyObject *func, GuardObject *guard, const rs_request *request,
@@ -58,11 +54,8 @@ PyObject *rs_inner_call_new(rs_pipeline *pipe, int first, PyObject *func, GuardO
     self->nargs = request->nargs;
     self->first = first;
     self->is_async = is_async;
-    self->hedge = 0;
-    self->attempt = 0;
+    self->inside = (rs_inside){.ledger = NULL};
     self->wait_ns = RS_NEVER;
-    self->lane = 0;
-    self->ledger = NULL;
     self->cut = NULL;
     PyObject_GC_Track(self);
     return (PyObject *)self;
@@ -73,8 +66,10 @@ PyObject *rs_inner_call_of(PyObject *inner, rs_run *run)
 {
     InnerCallObject *self = (InnerCallObject *)inner;
     if (self) {
-        self->attempt = run->attempt;
-        self->ledger = rs_ledger_share(run, self->first, &self->lane);
+        self->inside.attempt = run->attempt;
+        self->inside.ledger = rs_ledger_share(run, self->first, &self->inside.lane);
+        self->inside.route = rs_route_share(run);
+        self->inside.seat = Py_XNewRef((PyObject *)rs_run_seat(run));
     }
     return inner;
 }
@@ -86,16 +81,19 @@ static int inner_call_traverse(InnerCallObject *self, visitproc visit, void *arg
     Py_VISIT(self->guard);
     Py_VISIT(self->args);
     Py_VISIT(self->cut);
+    Py_VISIT(self->inside.seat);
     return 0;
 }
 
 static void inner_call_dealloc(InnerCallObject *self)
 {
     PyObject_GC_UnTrack(self);
-    if (self->ledger) {
-        RS_SPEND(self->pipe->gate[0], RS_WASTED, rs_ledger_wasted(self->ledger));
-        rs_ledger_drop(&self->ledger);
+    if (self->inside.ledger) {
+        RS_SPEND(self->pipe->gate[0], RS_WASTED, rs_ledger_wasted(self->inside.ledger));
+        rs_ledger_drop(&self->inside.ledger);
     }
+    rs_route_drop(&self->inside.route);
+    Py_XDECREF(self->inside.seat);
     Py_DECREF((PyObject *)self->pipe);
     Py_DECREF(self->func);
     Py_XDECREF((PyObject *)self->guard);
@@ -135,10 +133,10 @@ static PyObject *inner_call_around(InnerCallObject *self, PyObject *func)
     InnerCallObject *other = (InnerCallObject *)rs_inner_call_new(self->pipe, self->first, func, NULL, &request,
                                                                   self->is_async);
     if (other) {
-        other->hedge = self->hedge;
-        other->attempt = self->attempt;
-        other->lane = self->lane;
-        other->ledger = rs_ledger_keep(self->ledger);
+        other->inside = self->inside;
+        rs_ledger_keep(self->inside.ledger);
+        rs_route_keep(self->inside.route);
+        Py_XINCREF(self->inside.seat);
     }
     return (PyObject *)other;
 }
@@ -149,9 +147,9 @@ static PyObject *inner_call_begin_copy(InnerCallObject *self, PyObject *number)
     long hedge = PyLong_AsLong(number);
     if (hedge == -1 && PyErr_Occurred())
         return NULL;
-    self->hedge = (int)hedge;
-    rs_ledger_drop(&self->ledger);
-    self->ledger = rs_ledger_of_copy(self->first, rs_clock_now(rs_clk));
+    self->inside.hedge = (int)hedge;
+    rs_ledger_drop(&self->inside.ledger);
+    self->inside.ledger = rs_ledger_of_copy(self->first, rs_clock_now(rs_clk));
     Py_RETURN_NONE;
 }
 
@@ -160,9 +158,9 @@ static PyObject *inner_call_adopt(InnerCallObject *self, PyObject *copy)
 {
     if (Py_TYPE(copy) != &rs_InnerCallType)
         return PyErr_Format(PyExc_TypeError, "adopt: must be given a copy, not %R", copy);
-    rs_ledger *other = ((InnerCallObject *)copy)->ledger;
-    if (self->ledger && other) /* memory sufficed for both */
-        rs_ledger_adopt(self->ledger, other, self->first - 1, rs_clock_now(rs_clk));
+    rs_ledger *other = ((InnerCallObject *)copy)->inside.ledger;
+    if (self->inside.ledger && other) /* memory sufficed for both */
+        rs_ledger_adopt(self->inside.ledger, other, self->first - 1, rs_clock_now(rs_clk));
     Py_RETURN_NONE;
 }
 
@@ -194,7 +192,7 @@ static PyMethodDef inner_call_methods[] = {
 static PyMemberDef inner_call_members[] = {
     {"func", T_OBJECT, offsetof(InnerCallObject, func), READONLY, "The function."},
     {"is_async", T_BOOL, offsetof(InnerCallObject, is_async), READONLY, "True if a call returns an awaitable."},
-    {"hedge", T_INT, offsetof(InnerCallObject, hedge), READONLY,
+    {"hedge", T_INT, offsetof(InnerCallObject, inside.hedge), READONLY,
      "Number of a copy of a call in flight, which gates may reject; 0: no copy."},
     {"cut", T_OBJECT, offsetof(InnerCallObject, cut), 0,
      "Object that may cancel it early, or None; the stage and inner gates read cancel_called and cancelled_caught."},

@@ -266,9 +266,7 @@ typedef struct {
     PyObject *kwnames;
     int mode;
     GuardObject *guard;
-    rs_ledger *ledger;
-    uint16_t lane;
-    uint32_t attempt;
+    const rs_inside *inside; /* NULL: no other stages of its pipeline are around it */
 } beginning;
 
 static inline PyObject *invoke_run(rs_run *run, rs_frame *frame, const beginning *of)
@@ -276,15 +274,14 @@ static inline PyObject *invoke_run(rs_run *run, rs_frame *frame, const beginning
     rs_request request = {
         .args = of->args, .nargs = PyVectorcall_NARGS(of->nargsf), .kwnames = of->kwnames, .func = of->func};
     PyObject *pipe = Py_NewRef((PyObject *)run->pipe); /* the function may drop the last reference to its own guard */
-    run->ledger = rs_ledger_keep(of->ledger);
-    run->lane = of->lane;
-    run->attempt = of->attempt;
+    if (RS_UNLIKELY(of->inside != NULL))
+        rs_run_enter(run, of->inside);
     PyObject *result = RS_LIKELY(!run->pipe->strategies)
                            ? invoke_gates(run, frame, of->func, &request, of->mode, of->guard)
                            : invoke_stages(run, frame, of->func, &request, of->mode, of->guard);
     Py_DECREF(pipe);
-    if (RS_UNLIKELY(run->ledger != NULL))
-        rs_ledger_drop(&run->ledger);
+    if (RS_UNLIKELY(((uintptr_t)run->ledger | (uintptr_t)run->route | (uintptr_t)run->seat) != 0))
+        rs_run_leave(run);
     return result;
 }
 
@@ -328,14 +325,13 @@ static inline PyObject *invoke_from(rs_pipeline *pipe, int first, const beginnin
 
 /* The same for a call that has run the earlier stages. */
 PyObject *rs_invoke_inside(rs_pipeline *pipe, int first, PyObject *func, PyObject *const *args, size_t nargsf,
-                           PyObject *kwnames, GuardObject *guard, rs_ledger *ledger, uint16_t lane, uint32_t attempt)
+                           PyObject *kwnames, GuardObject *guard, const rs_inside *inside)
 {
-    return invoke_from(pipe, first,
-                       &(beginning){func, args, nargsf, kwnames, RS_MODE_RAISE, guard, ledger, lane, attempt});
+    return invoke_from(pipe, first, &(beginning){func, args, nargsf, kwnames, RS_MODE_RAISE, guard, inside});
 }
 
 PyObject *rs_invoke(rs_pipeline *pipe, PyObject *func, PyObject *const *args, size_t nargsf, PyObject *kwnames,
                     int mode, GuardObject *guard)
 {
-    return invoke_from(pipe, 0, &(beginning){func, args, nargsf, kwnames, mode, guard, NULL, 0, 0});
+    return invoke_from(pipe, 0, &(beginning){func, args, nargsf, kwnames, mode, guard, NULL});
 }

@@ -13,9 +13,11 @@ PyObject *rs_permit_new(rs_run *run)
     self->weakrefs = NULL;
     self->ended = self->by_hand = 0;
     self->failed = self->ignored = 0;
-    self->noted = NULL;
+    self->noted = self->inside = NULL;
     self->frame = (rs_frame){NULL, NULL, NULL};
     self->run = *run;
+    self->run.route = NULL; /* it stays with the run, which is not repeated through the permit */
+    self->run.seat = NULL;
     rs_run_unviewed(&self->run);
     self->pipe = (rs_pipeline *)Py_NewRef((PyObject *)run->pipe);
     for (int i = 0; i < run->n; i++)
@@ -218,14 +220,27 @@ int rs_is_permit(PyObject *around)
     return 0;
 }
 
-/* Let a stage inside the one that holds *permit* write into its ledger, if that permit is still held. */
+/* Let a stage inside the one that holds *permit* write into its ledger, if that permit is still held, and keep away from
+   where earlier attempts of the stream have been. */
 void rs_permit_lend(PyObject *permit, rs_run *to)
 {
     PermitObject *self = (PermitObject *)permit;
     RS_ALONE(self);
     if (!__atomic_load_n(&self->ended, __ATOMIC_ACQUIRE))
         rs_ledger_lend(&self->run, to);
+    to->route = rs_route_of_stream(&self->run);
     RS_NOT_ALONE();
+}
+
+/* Return 1 if a further attempt of the stream goes to an endpoint that none has been to. */
+int rs_permit_has_untried(PyObject *permit)
+{
+    PermitObject *self = (PermitObject *)permit;
+    int found;
+    RS_ALONE(self);
+    found = rs_run_has_untried(&self->run, RS_MAX_GATES, rs_clock_now(rs_clk));
+    RS_NOT_ALONE();
+    return found;
 }
 
 /* ---- for blocks --------------------------------------------------------------------------------------------- */

@@ -4,7 +4,7 @@
 static int permit_traverse(PermitObject *self, visitproc visit, void *arg)
 {
     Py_VISIT(self->pipe);
-    return 0;
+    return rs_run_visit(&self->run, visit, arg);
 }
 
 /* Warn a caller whose permit is dropped by the statement that took it. A warning turned into an error
@@ -31,9 +31,9 @@ static void permit_dealloc(PermitObject *self)
         warn_if_at_once(self);
     if (self->run.n > self->run.base)
         rs_permit_drop((PyObject *)self);
-    if (RS_UNLIKELY(self->run.ledger != NULL))
-        rs_ledger_drop(&self->run.ledger);
+    rs_run_leave(&self->run);
     Py_XDECREF(self->noted);
+    Py_XDECREF(self->inside);
     Py_DECREF((PyObject *)self->pipe);
     PyObject_GC_Del(self);
 }
@@ -49,8 +49,10 @@ static void end_out_of_time(PermitObject *self, PyObject *error)
     for (int i = self->run.base; i < self->run.n; i++)
         if (self->run.slots[i].admitted_ns && rs_judge_out_of_time(&self->run.slots[i], now) == RS_FAILURE)
             outcome = RS_FAILURE;
+    PyObject *calls = rs_run_spends(&self->run);
     rs_run_settle(&self->run, outcome, error, 0, now);
-    rs_ledger_attach(&self->run, error, now);
+    rs_ledger_attach(&self->run, error, calls, now);
+    Py_XDECREF(calls);
 }
 
 static PyObject *permit_out_of_time(PermitObject *self, PyObject *error)
@@ -63,9 +65,11 @@ static PyObject *permit_out_of_time(PermitObject *self, PyObject *error)
 static void fail(PermitObject *self, PyObject *error)
 {
     int64_t now = rs_clock_now(rs_clk);
+    PyObject *calls = error ? rs_run_spends(&self->run) : NULL;
     rs_run_settle(&self->run, RS_FAILURE, error, 0, now);
     if (error)
-        rs_ledger_attach(&self->run, error, now);
+        rs_ledger_attach(&self->run, error, calls, now);
+    Py_XDECREF(calls);
 }
 
 static PyObject *permit_failure(PermitObject *self, PyObject *const *args, Py_ssize_t nargs)
@@ -146,6 +150,41 @@ static PyObject *permit_at(PermitObject *self, PyObject *const *args, Py_ssize_t
     Py_RETURN_NONE;
 }
 
+/* Note what the Python gates of *inner*, a permit of an inner stage of this stream, keep of it. */
+static PyObject *permit_keep_calls(PermitObject *self, PyObject *inner)
+{
+    if (!Py_IS_TYPE(inner, &rs_PermitType))
+        return PyErr_Format(PyExc_TypeError, "_keep_calls: takes a permit");
+    PyObject *calls = PyList_New(0), *failed = NULL;
+    if (calls == NULL || rs_run_gate_calls(&((PermitObject *)inner)->run, calls) < 0) {
+        Py_XDECREF(calls);
+        return NULL;
+    }
+    RS_ALONE(self);
+    if (PyList_GET_SIZE(calls) && self->inside == NULL)
+        self->inside = Py_NewRef(calls);
+    else if (PyList_GET_SIZE(calls) && PyList_SetSlice(self->inside, 0, 0, calls) < 0)
+        failed = calls;
+    RS_NOT_ALONE();
+    Py_DECREF(calls);
+    if (failed)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *permit_gate_calls(PermitObject *self, PyObject *unused)
+{
+    PyObject *calls = PyList_New(0);
+    if (calls && rs_run_gate_calls(&self->run, calls) < 0)
+        Py_CLEAR(calls);
+    return calls;
+}
+
+static PyObject *permit_has_untried(PyObject *self, PyObject *unused)
+{
+    return PyBool_FromLong(rs_permit_has_untried(self));
+}
+
 /* Call a function that makes the first item, or continues with it. Phases reported meanwhile
    count for this permit too. */
 static PyObject *permit_within(PermitObject *self, PyObject *const *args, Py_ssize_t nargs)
@@ -209,6 +248,18 @@ static PyObject *permit_segments(PermitObject *self, void *unused)
     return segments;
 }
 
+static PyObject *permit_endpoint(PermitObject *self, void *unused)
+{
+    rs_gate *seat = NULL;
+    RS_ALONE(self);
+    if (!__atomic_load_n(&self->ended, __ATOMIC_ACQUIRE))
+        seat = (rs_gate *)Py_XNewRef((PyObject *)rs_run_seat(&self->run));
+    RS_NOT_ALONE();
+    PyObject *endpoint = rs_endpoint_of(seat);
+    Py_XDECREF((PyObject *)seat);
+    return endpoint;
+}
+
 static PyObject *permit_repr(PermitObject *self)
 {
     return PyUnicode_FromFormat("<Permit of %R: %s>", self->pipe, self->ended ? "ended" : "held");
@@ -252,6 +303,14 @@ static PyMethodDef permit_methods[] = {
     {"_within", (PyCFunction)(void (*)(void))permit_within, METH_FASTCALL,
      "_within($self, function, /, *args)\n--\n\n"
      "Call *function*, which makes a stream's first item; phases reported meanwhile count for this permit."},
+    {"_keep_calls", (PyCFunction)permit_keep_calls, METH_O,
+     "_keep_calls($self, inner, /)\n--\n\n"
+     "Note what the Python gates of a permit of an inner stage of this stream keep of it, for gate_calls()."},
+    {"_gate_calls", (PyCFunction)permit_gate_calls, METH_NOARGS,
+     "_gate_calls($self, /)\n--\n\nReturn what gates written in Python keep of the call, innermost first."},
+    {"_has_untried", (PyCFunction)permit_has_untried, METH_NOARGS,
+     "_has_untried($self, /)\n--\n\n"
+     "Return True if a further attempt of a stream goes to an endpoint of a pool that none has been to."},
     {"_future_done", (PyCFunction)permit_future_done, METH_O, NULL},
     {NULL},
 };
@@ -259,6 +318,7 @@ static PyGetSetDef permit_getset[] = {
     {"segments", (getter)permit_segments, NULL,
      "Time since the permit was requested, by segment, up to now. "
      "Read it before the permit ends, else RuntimeError."},
+    {"endpoint", (getter)permit_endpoint, NULL, "Endpoint of its pool that it is for, None without one."},
     {"admitted", (getter)permit_get, NULL, "True.", (void *)0},
     {"ended", (getter)permit_get, NULL, "True once the permit has ended.", (void *)1},
     {NULL},

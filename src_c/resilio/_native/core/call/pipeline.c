@@ -1,69 +1,6 @@
 /* Pipeline: gates in order, outermost first, and the ways to run a call through them. The base of every policy. */
 #include "call/call.h"
 
-static PyObject *pipeline_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
-{
-    rs_pipeline *self = (rs_pipeline *)type->tp_alloc(type, 0);
-    if (self && (self->gates = PyTuple_New(0)) == NULL)
-        Py_CLEAR(self);
-    if (self)
-        self->n = -1;
-    return (PyObject *)self;
-}
-
-static int pipeline_init(rs_pipeline *self, PyObject *args, PyObject *kwargs)
-{
-    static char *names[] = {"gates", "judges", "hand_over", NULL};
-    rs_shares_stack(); /* look for greenlets before there are calls */
-    PyObject *gates, *judges = Py_None, *hand_over = Py_None;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!|OO:Pipeline", names, &PyTuple_Type, &gates, &judges, &hand_over))
-        return -1;
-    if (judges != Py_None && (!PyTuple_Check(judges) || PyTuple_GET_SIZE(judges) != RS_JUDGES)) {
-        PyErr_Format(PyExc_TypeError, "judges: must be None or a tuple of %d judges, not %R", RS_JUDGES, judges);
-        return -1;
-    }
-    if (hand_over != Py_None && !PyCallable_Check(hand_over)) {
-        PyErr_Format(PyExc_TypeError, "hand_over: must be None or a function of what is held, not %R", hand_over);
-        return -1;
-    }
-    Py_ssize_t n = PyTuple_GET_SIZE(gates);
-    if (self->n >= 0) {
-        PyErr_SetString(PyExc_RuntimeError, "a pipeline's gates are set once: calls under way hold their places");
-        return -1;
-    }
-    if (n > RS_MAX_GATES) {
-        PyErr_Format(PyExc_ValueError, "gates: at most %d gates in one pipeline, not %zd", RS_MAX_GATES, n);
-        return -1;
-    }
-    for (Py_ssize_t i = 0; i < n; i++) {
-        PyObject *gate = PyTuple_GET_ITEM(gates, i);
-        if (!PyObject_TypeCheck(gate, &rs_GateType) || ((rs_gate *)gate)->ops == NULL) {
-            PyErr_Format(PyExc_TypeError, "gates: item %zd must be a gate, not %R", i, gate);
-            return -1;
-        }
-    }
-    self->gate = PyMem_Malloc((size_t)(n ? n : 1) * sizeof(rs_gate *));
-    if (self->gate == NULL) {
-        PyErr_NoMemory();
-        return -1;
-    }
-    self->timeless = 1;
-    self->strategies = hand_over != Py_None;
-    for (Py_ssize_t i = 0; i < n; i++) {
-        self->gate[i] = (rs_gate *)PyTuple_GET_ITEM(gates, i);
-        self->timeless &= (self->gate[i]->timeless & RS_NO_START) != 0;
-        const rs_strategy_ops *strategy = self->gate[i]->ops->strategy;
-        self->strategies |= strategy != NULL;
-        self->timed |= strategy && strategy->expired;
-        self->placed |= strategy && (strategy->expired || strategy->delegates);
-    }
-    Py_XSETREF(self->judges, judges == Py_None ? NULL : Py_NewRef(judges));
-    Py_XSETREF(self->hand_over, hand_over == Py_None ? NULL : Py_NewRef(hand_over));
-    Py_XSETREF(self->gates, Py_NewRef(gates));
-    self->n = (int)n;
-    return 0;
-}
-
 static int pipeline_traverse(rs_pipeline *self, visitproc visit, void *arg)
 {
     Py_VISIT(self->gates);
@@ -130,32 +67,58 @@ static int need_plain_function(const rs_pipeline *self, const char *method, cons
     return 0;
 }
 
+/* The function to call, a new reference: with a pool, one that gives the endpoint to a function that wants it. */
+static PyObject *function_for(rs_pipeline *self, PyObject *func)
+{
+    static PyObject *with_endpoint;
+    if (RS_LIKELY(self->pool < 0))
+        return Py_NewRef(func);
+    PyObject *hook = rs_hook("with_endpoint", &with_endpoint);
+    return hook ? PyObject_CallFunctionObjArgs(hook, (PyObject *)self, func, NULL) : NULL;
+}
+
+static PyObject *invoke(rs_pipeline *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames, int mode)
+{
+    PyObject *func = function_for(self, args[0]);
+    PyObject *result = func ? rs_invoke(self, func, args + 1, (size_t)(nargs - 1), kwnames, mode, NULL) : NULL;
+    Py_XDECREF(func);
+    return result;
+}
+
+static PyObject *call_later(rs_pipeline *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames, int mode)
+{
+    PyObject *func = function_for(self, args[0]);
+    PyObject *call = func ? rs_call_new(self, func, args + 1, (size_t)(nargs - 1), kwnames, mode, NULL) : NULL;
+    Py_XDECREF(func);
+    return call;
+}
+
 static PyObject *pipeline_call(rs_pipeline *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     if (!need_plain_function(self, "call", "acall", nargs, args))
         return NULL;
-    return rs_invoke(self, args[0], args + 1, (size_t)(nargs - 1), kwnames, RS_MODE_RAISE, NULL);
+    return invoke(self, args, nargs, kwnames, RS_MODE_RAISE);
 }
 
 static PyObject *pipeline_acall(rs_pipeline *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     if (!need_function(self, "acall", nargs, args))
         return NULL;
-    return rs_call_new(self, args[0], args + 1, (size_t)(nargs - 1), kwnames, RS_MODE_RAISE, NULL);
+    return call_later(self, args, nargs, kwnames, RS_MODE_RAISE);
 }
 
 static PyObject *pipeline_try_call(rs_pipeline *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     if (!need_plain_function(self, "try_call", "try_acall", nargs, args))
         return NULL;
-    return rs_invoke(self, args[0], args + 1, (size_t)(nargs - 1), kwnames, RS_MODE_RESULT, NULL);
+    return invoke(self, args, nargs, kwnames, RS_MODE_RESULT);
 }
 
 static PyObject *pipeline_try_acall(rs_pipeline *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     if (!need_function(self, "try_acall", nargs, args))
         return NULL;
-    return rs_call_new(self, args[0], args + 1, (size_t)(nargs - 1), kwnames, RS_MODE_RESULT, NULL);
+    return call_later(self, args, nargs, kwnames, RS_MODE_RESULT);
 }
 
 #define RS_NO_BLOCK                                                                                                    \
@@ -218,7 +181,7 @@ static PyObject *acquire_now(rs_pipeline *self, PyObject *around, PyObject *cons
         result = rs_permit_new(&run);
     else
         result = rejected(&run, verdict, &why, raise);
-    rs_ledger_drop(&run.ledger);
+    rs_run_leave(&run);
     if (run.slots && run.slots != slots)
         PyMem_Free(run.slots);
     return result;
@@ -361,8 +324,8 @@ PyTypeObject rs_PipelineType = {
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
     .tp_doc = "Pipeline(gates, judges=None, hand_over=None)\n--\n\nGates in order, outermost first: admit all or "
               "nothing, settle exactly once.",
-    .tp_new = pipeline_new,
-    .tp_init = (initproc)pipeline_init,
+    .tp_new = rs_pipeline_new,
+    .tp_init = (initproc)rs_pipeline_init,
     .tp_dealloc = (destructor)pipeline_dealloc,
     .tp_traverse = (traverseproc)pipeline_traverse,
     .tp_weaklistoffset = offsetof(rs_pipeline, weakrefs),

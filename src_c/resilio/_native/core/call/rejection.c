@@ -2,12 +2,16 @@
  */
 #include "core.h"
 
+#define RS_FIELDS 7 /* arguments of a RejectedError */
+
 static PyObject *float_or_none(double value) { return isnan(value) ? Py_NewRef(Py_None) : PyFloat_FromDouble(value); }
 
 static PyObject *retry_after(const rs_rejection *why)
 {
     return why->retry_after_ns > 0 ? PyFloat_FromDouble((double)why->retry_after_ns / 1e9) : Py_NewRef(Py_None);
 }
+
+static PyObject *scope(const rs_rejection *why) { return PyUnicode_InternFromString(RS_SCOPES[why->scope]); }
 
 static PyObject *name_of(rs_gate *gate)
 {
@@ -50,15 +54,16 @@ PyObject *rs_rejection_error(rs_gate *gate, const rs_rejection *why)
     if (RS_UNLIKELY(why->reason == RS_OUT_OF_TIME_TO_WAIT))
         return deadline_error(gate, kind, why);
     PyTypeObject *type = (PyTypeObject *)kind->error;
-    PyObject *fields = PyTuple_New(6);
-    PyObject *value[6] = {Py_NewRef(kind->kind),
-                          name_of(gate),
-                          Py_NewRef(rs_reason(kind, why->reason)),
-                          float_or_none(why->measured),
-                          float_or_none(why->limit),
-                          retry_after(why)};
+    PyObject *fields = PyTuple_New(RS_FIELDS);
+    PyObject *value[RS_FIELDS] = {Py_NewRef(kind->kind),
+                                  name_of(gate),
+                                  Py_NewRef(rs_reason(kind, why->reason)),
+                                  float_or_none(why->measured),
+                                  float_or_none(why->limit),
+                                  retry_after(why),
+                                  scope(why)};
     int failed = fields == NULL;
-    for (int i = 0; i < 6; i++) {
+    for (int i = 0; i < RS_FIELDS; i++) {
         failed |= value[i] == NULL;
         if (fields)
             PyTuple_SET_ITEM(fields, i, value[i]);
@@ -127,6 +132,7 @@ static PyObject *rejection_get(RejectionObject *self, void *which)
     case 4: return float_or_none(self->why.limit);
     case 5: return retry_after(&self->why);
     case 6: return rs_rejection_error(self->gate, &self->why);
+    case 7: return scope(&self->why);
     default: Py_RETURN_FALSE;
     }
 }
@@ -150,7 +156,8 @@ static PyGetSetDef rejection_getset[] = {
     {"limit", (getter)rejection_get, NULL, "Limit of the measured value, or None.", (void *)4},
     {"retry_after", (getter)rejection_get, NULL, "Seconds until a new call has a chance, > 0, or None.", (void *)5},
     {"error", (getter)rejection_get, NULL, "Exception of this rejection, a new one at each access.", (void *)6},
-    {"admitted", (getter)rejection_get, NULL, "False.", (void *)7},
+    {"scope", (getter)rejection_get, NULL, "Whose state rejected: \"process\" or \"host\".", (void *)7},
+    {"admitted", (getter)rejection_get, NULL, "False.", (void *)8},
     {NULL},
 };
 

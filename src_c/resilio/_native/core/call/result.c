@@ -86,7 +86,7 @@ void rs_result_attach(PyObject *result, rs_run *run)
 {
     PyObject *error = result && run->ledger ? result_exception((ResultObject *)result) : NULL;
     if (error)
-        rs_ledger_attach(run, error, 0);
+        rs_ledger_attach(run, error, NULL, 0);
     else if (result)
         PyErr_Clear(); /* no memory: it is created when it is read */
 }

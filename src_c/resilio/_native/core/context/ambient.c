@@ -1,6 +1,6 @@
 /* The ambient chain: the guarded calls in flight in this thread. It is swapped around each
    send, at the cost of two stores. */
-#include "core.h"
+#include "call/permit.h"
 
 RS_THREAD_LOCAL rs_frame *rs_innermost, *rs_streams;
 
@@ -151,6 +151,75 @@ static PyObject *view_gates(CurrentCallObject *self, void *unused)
     return gates;
 }
 
+/* What gates written in Python keep of all calls of a chain. The frames of streams are those of permits, with what their inner stages keep. */
+static int add_gate_calls(PyObject *into, const rs_frame *frame, int streams)
+{
+    for (; frame; frame = frame->outer) {
+        PyObject *inside = streams ? ((PermitObject *)((char *)frame - offsetof(PermitObject, frame)))->inside : NULL;
+        if (inside && PyList_SetSlice(into, PyList_GET_SIZE(into), PyList_GET_SIZE(into), inside) < 0)
+            return -1;
+        if (rs_run_gate_calls(frame->run, into) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* gate_calls() */
+PyObject *rs_gate_calls(PyObject *module, PyObject *unused)
+{
+    PyObject *calls = PyList_New(0);
+    if (calls && (add_gate_calls(calls, *rs_ambient(), 0) < 0 || add_gate_calls(calls, *rs_ambient_streams(), 1) < 0))
+        Py_CLEAR(calls);
+    return calls;
+}
+
+/* The endpoint of a seat: its own attribute, a new reference. None without a seat. */
+PyObject *rs_endpoint_of(rs_gate *seat)
+{
+    static PyObject *name;
+    if (seat == NULL)
+        Py_RETURN_NONE;
+    if (name == NULL && (name = PyUnicode_InternFromString("endpoint")) == NULL)
+        return NULL;
+    return PyObject_GetAttr((PyObject *)seat, name);
+}
+
+/* The seat of this pipeline's pool, NULL: of any pool, for the innermost call in flight that has one; a new reference. */
+static rs_gate *ambient_seat(const rs_pipeline *pipe)
+{
+    rs_frame *chains[] = {*rs_ambient(), *rs_ambient_streams()};
+    for (int i = 0; i < 2; i++)
+        for (rs_frame *frame = chains[i]; frame; frame = frame->outer) {
+            rs_gate *seat = pipe && frame->run->pipe != pipe ? NULL : rs_run_seat(frame->run);
+            if (seat)
+                return (rs_gate *)Py_NewRef((PyObject *)seat);
+        }
+    return NULL;
+}
+
+/* endpoint(pipeline=None) */
+PyObject *rs_endpoint(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
+{
+    if (nargs > 1 || (nargs && args[0] != Py_None && !PyObject_TypeCheck(args[0], &rs_PipelineType)))
+        return PyErr_Format(PyExc_TypeError, "endpoint: takes a policy, or nothing");
+    rs_gate *seat = ambient_seat(nargs && args[0] != Py_None ? (rs_pipeline *)args[0] : NULL);
+    PyObject *endpoint = rs_endpoint_of(seat);
+    Py_XDECREF((PyObject *)seat);
+    return endpoint;
+}
+
+static PyObject *view_endpoint(CurrentCallObject *self, void *unused)
+{
+    rs_run *run = take(self);
+    if (run == NULL)
+        return NULL;
+    rs_gate *seat = (rs_gate *)Py_XNewRef((PyObject *)rs_run_seat(run));
+    let_go(self);
+    PyObject *endpoint = seat ? rs_endpoint_of(seat) : rs_endpoint(NULL, NULL, 0);
+    Py_XDECREF((PyObject *)seat);
+    return endpoint;
+}
+
 static PyObject *view_attempt(CurrentCallObject *self, void *unused)
 {
     rs_run *run = take(self);
@@ -179,6 +248,21 @@ static PyObject *view_segments(CurrentCallObject *self, void *unused)
     PyObject *segments = rs_ledger_segments(run, rs_clock_now(rs_clk));
     let_go(self);
     return segments;
+}
+
+/* What the call has cost so far, by currency. */
+static PyObject *view_cost(CurrentCallObject *self, void *unused)
+{
+    static PyObject *hook;
+    PyObject *calls = PyList_New(0), *cost = NULL, *sums;
+    rs_run *run = calls ? take(self) : NULL;
+    int failed = run == NULL || rs_run_gate_calls(run, calls) < 0;
+    if (run)
+        let_go(self);
+    if (!failed && (sums = rs_hook("cost_of", &hook)) != NULL)
+        cost = PyObject_CallOneArg(sums, calls);
+    Py_XDECREF(calls);
+    return cost;
 }
 
 /* For all calls in flight in this thread, with one reading of the clock. */
@@ -222,6 +306,8 @@ static PyMethodDef view_methods[] = {
 static PyGetSetDef view_getset[] = {
     {"attempt", (getter)view_attempt, NULL,
      "Number of this attempt, from 1: previous runs of this call by a strategy, plus 1."},
+    {"cost", (getter)view_cost, NULL, "What the call has cost so far, by currency, as its spend limits were told."},
+    {"endpoint", (getter)view_endpoint, NULL, "Endpoint of its pool that the call goes to, or None."},
     {"hedge", (getter)view_hedge, NULL, "Number of this copy: 0 for the primary, from 1 for hedges."},
     {"segments", (getter)view_segments, NULL, "Time of the call by segment, up to now."},
     {"gates", (getter)view_gates, NULL, "Gates that this call went through, outermost first."},

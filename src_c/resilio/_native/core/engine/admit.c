@@ -1,12 +1,11 @@
-/* Admission: ask the gates in order, all or nothing; wait if one returns WAIT. */
+/* Admission: ask the gates in order, all or nothing. If one returns WAIT, wait.c goes on. */
 #include "core.h"
 
 uint32_t rs_epoch = 1;
-static PyObject *backend_park_sync;
 
 /* Record a wait or a rejection. *final*: the gate is not asked again. Lock held. */
 static RS_APART void note_not_admitted(rs_gate *gate, rs_slot *slot, int verdict, int final, uint32_t credit,
-                                       const rs_rejection *why)
+                                       rs_rejection *why)
 {
     if (verdict == RS_WAIT) {
         gate->counters.calls++;
@@ -16,7 +15,7 @@ static RS_APART void note_not_admitted(rs_gate *gate, rs_slot *slot, int verdict
     }
     else if (final) {
         gate->counters.calls++;
-        rs_gate_count_rejection(gate, why->reason);
+        rs_gate_count_rejection(gate, why);
         slot->state = RS_SLOT_EMPTY;
     }
     else {
@@ -38,7 +37,7 @@ static inline int ask(rs_gate *gate, rs_slot *slot, const rs_request *request, i
         gate->counters.calls++;
         /* A branch is predicted; a sum would wait for the state to be read back. */
         if (RS_LIKELY(slot->state == RS_SLOT_HELD))
-            gate->counters.inflight++;
+            rs_gate_inflight(gate, 1);
     }
     else
         note_not_admitted(gate, slot, verdict, final, credit, why);
@@ -68,7 +67,8 @@ static RS_APART int ask_to_wait(rs_gate *gate, rs_slot *slot, const rs_request *
 /* The rejection of the gate at the cursor has been reported: drop the gate that was resolved for this call alone. */
 void rs_run_forget_rejected(rs_run *run) { rs_slot_leave(&run->slots[run->cursor]); }
 
-static RS_APART int reject(rs_run *run, int at, int64_t now, const rs_rejection *why)
+/* The gate at *at* has rejected the call: cancel the gates before it up to the nearest strategy, and report it. */
+RS_APART int rs_run_reject(rs_run *run, int at, int64_t now, const rs_rejection *why)
 {
     rs_gate *gate = run->slots[at].gate;
     run->cursor = (int16_t)at;
@@ -92,9 +92,9 @@ static RS_APART int reject_late(rs_run *run, int at, int64_t now, rs_rejection *
     run->slots[at].state = RS_SLOT_EMPTY;
     rs_gate_lock(gate);
     gate->counters.calls++;
-    rs_gate_count_rejection(gate, why->reason);
+    rs_gate_count_rejection(gate, why);
     rs_gate_unlock(gate);
-    return reject(run, at, now, why);
+    return rs_run_reject(run, at, now, why);
 }
 
 /* The same with no gate between the last strategy and the function. Returns -1. */
@@ -125,7 +125,7 @@ static inline int enter_strategy(rs_run *run, int at, const rs_request *request,
     slot->state = RS_SLOT_HELD;
     rs_gate_lock(gate);
     gate->counters.calls++;
-    gate->counters.inflight++;
+    rs_gate_inflight(gate, 1);
     if (ops->admit)
         ops->admit(gate, slot, request, now, NULL);
     rs_gate_unlock(gate);
@@ -145,10 +145,40 @@ static int too_late(const rs_run *run, int first, int64_t now, int64_t deadline)
            && (first == pipe->n || run->slots[pipe->n - 1].gate->ops->strategy);
 }
 
+/* The gate of a stage for this call. NULL: all endpoints of the pool have rejected it. */
+static RS_APART rs_gate *resolve(rs_run *run, int at, const rs_request *request, int64_t now, rs_elsewhere *away)
+{
+    rs_gate *stage = run->pipe->gate[at];
+    rs_gate *gate = stage->span ? rs_run_choose(run, at, request, now, away)
+                                : stage->ops->resolve(stage, request, rs_run_before(run, at));
+    if (gate && gate != stage)
+        run->slots[at].flags = RS_RESOLVED;
+    return gate;
+}
+
+/* Return 1 if the pool of the stage at *at* may have an endpoint that admits the call at once. */
+static inline int another_first(const rs_run *run, int at, const rs_elsewhere *away)
+{
+    int stage = away->choice.stage;
+    return RS_UNLIKELY(stage >= 0) && !away->choice.waits && at < stage + run->pipe->gate[stage]->span;
+}
+
+static inline void begin_slot(rs_slot *slot, rs_gate *gate, int64_t now)
+{
+    slot->gate = gate;
+    slot->waiter = NULL;
+    slot->extra = NULL;
+    slot->first_ns = 0;
+    slot->admitted_ns = now;
+    slot->wake_ns = RS_NEVER;
+}
+
 /* Ask the gates from *first* on. *now* = 0: read the clock, if any of them needs it. ADMITTED: all hold. WAIT:
    run->cursor waits, those before it hold. REJECTED: none inside the nearest strategy holds. DELEGATE: Python runs the
    strategy at run->cursor, which holds. -1: an exception in place of a rejection. */
-int rs_run_admit(rs_run *run, const rs_request *request, int first, int may_wait, int64_t now, rs_rejection *why)
+static inline __attribute__((always_inline)) int admit_stages(rs_run *run, const rs_request *request, int first,
+                                                              int may_wait, int64_t now, rs_rejection *why,
+                                                              rs_elsewhere *away)
 {
     rs_pipeline *pipe = run->pipe;
     int64_t deadline = run->deadline_ns = Py_MIN(run->deadline_ns, rs_deadline_ns());
@@ -161,16 +191,12 @@ int rs_run_admit(rs_run *run, const rs_request *request, int first, int may_wait
         const rs_gate_ops *ops = gate->ops;
         slot->flags = 0;
         if (RS_UNLIKELY(ops->resolve != NULL)) {
-            gate = ops->resolve(gate, request, i > run->base ? run->slots[i - 1].gate : NULL);
+            gate = resolve(run, i, request, now, away);
+            if (RS_UNLIKELY(gate == NULL))
+                return rs_run_all_rejected(run, now, why, away);
             ops = gate->ops;
-            slot->flags = RS_RESOLVED;
         }
-        slot->gate = gate;
-        slot->waiter = NULL;
-        slot->extra = NULL;
-        slot->first_ns = 0;
-        slot->admitted_ns = now;
-        slot->wake_ns = RS_NEVER;
+        begin_slot(slot, gate, now);
         if (ops->strategy) {
             if (RS_UNLIKELY(run->ledger != NULL && ops->segment == RS_HEDGE))
                 rs_ledger_save(run, i, now);
@@ -189,11 +215,15 @@ int rs_run_admit(rs_run *run, const rs_request *request, int first, int may_wait
             ops->prepare(gate, slot, request);
         int queue = may_wait && ops->poll != NULL && !request->hedge;
         int verdict = ask(gate, slot, request, !queue, now, why);
-        if (RS_UNLIKELY(verdict == RS_REJECTED && queue))
+        if (RS_UNLIKELY(verdict == RS_REJECTED && queue) && !another_first(run, i, away))
             verdict = ask_to_wait(gate, slot, request, deadline, now, why);
         rs_run_hold(run, i + 1);
-        if (RS_UNLIKELY(verdict == RS_REJECTED))
-            return reject(run, i, now, why);
+        if (RS_UNLIKELY(verdict == RS_REJECTED)) {
+            if (!rs_run_go_elsewhere(run, i, request, may_wait, now, why, away))
+                return rs_run_reject(run, i, now, why);
+            i = away->choice.stage - 1;
+            continue;
+        }
         if (rs_gate_has_news(gate, 0))
             rs_gate_deliver(gate, NULL, 0);
         if (RS_UNLIKELY(verdict == RS_WAIT)) {
@@ -212,164 +242,26 @@ int rs_run_admit(rs_run *run, const rs_request *request, int first, int may_wait
     return RS_ADMITTED;
 }
 
-/* After a wait at *waited*, ask the gates before it again, up to the next strategy: their state may have changed. */
-static int recheck(rs_run *run, int waited, int64_t now, rs_rejection *why)
+int rs_run_admit(rs_run *run, const rs_request *request, int first, int may_wait, int64_t now, rs_rejection *why)
 {
-    for (int i = rs_run_floor(run, waited); i < waited; i++) {
-        rs_gate *gate = run->slots[i].gate;
-        rs_slot *slot = &run->slots[i];
-        if (gate->ops->recheck == NULL || slot->state != RS_SLOT_HELD)
-            continue;
-        rs_gate_lock(gate);
-        int verdict = gate->ops->recheck(gate, slot, now, why);
-        if (verdict == RS_REJECTED) {
-            gate->counters.inflight--;
-            rs_gate_count_rejection(gate, why->reason);
-            slot->state = RS_SLOT_EMPTY;
-        }
-        else if (slot->state == RS_SLOT_SHADOW)
-            gate->counters.inflight--;
-        rs_gate_unlock(gate);
-        if (verdict == RS_REJECTED) {
-            uint8_t flags = slot->flags; /* the gate is still needed for its rejection */
-            run->cursor = (int16_t)i;
-            slot->flags = 0;
-            rs_run_cancel(run, rs_run_floor(run, waited), 0, now);
-            slot->flags = flags;
-            rs_gate_deliver(gate, NULL, 0);
-            if (gate->listening & RS_LISTEN_REJECTED)
-                rs_notify_rejected(gate, why);
-            return RS_REJECTED;
-        }
-        if (rs_gate_has_news(gate, 0))
-            rs_gate_deliver(gate, NULL, 0);
-    }
-    return RS_ADMITTED;
-}
-
-/* Return 1 if it is too late for the call at the cursor, granted or not. Lock held. A grantor in another thread
-   may be ahead by a few ns. */
-static int is_late(const rs_run *run, const rs_slot *slot, int64_t now)
-{
-    return now >= run->deadline_ns || (slot->waiter->state == RS_WAITER_REJECTED && slot->waiter->reason == RS_EXPIRED);
-}
-
-/* End the wait at the cursor with a rejection that is not the gate's. Lock held, released here. */
-static int end_wait(rs_run *run, int64_t now, const rs_rejection *why)
-{
-    int at = run->cursor;
-    rs_slot *slot = &run->slots[at];
-    rs_gate *gate = slot->gate;
-    rs_waiter_leave(slot->waiter, now - slot->admitted_ns);
-    rs_gate_count_rejection(gate, why->reason);
-    gate->ops->cancel(gate, slot, now);
-    rs_gate_unlock(gate);
-    slot->state = RS_SLOT_EMPTY;
-    Py_CLEAR(slot->waiter);
-    return reject(run, at, now, why);
-}
-
-/* Reject because the place in the queue is lost, and with it the permits of the gates outside it. */
-static int reject_lost(rs_run *run, int64_t now, rs_rejection *why)
-{
-    *why = (rs_rejection){RS_WOULD_BLOCK, NAN, NAN, -1};
-    rs_run_cancel(run, rs_run_floor(run, run->cursor), 0, now);
-    return RS_REJECTED;
-}
-
-/* After a wake-up or the timer: poll the waiting gate, and continue if it admits. */
-int rs_run_resume(rs_run *run, const rs_request *request, int64_t now, rs_rejection *why)
-{
-    int i = run->cursor;
-    rs_gate *gate = run->slots[i].gate;
-    rs_slot *slot = &run->slots[i];
-    if (run->epoch != rs_epoch) /* forked meanwhile: the queue is gone */
-        return reject_lost(run, now, why);
-    __atomic_store_n(&slot->waiter->notified, 0, __ATOMIC_RELEASE);
-    rs_gate_lock(gate);
-    if (RS_UNLIKELY(!slot->waiter->waiting)) { /* resumed by hand after its loop was closed: its place is gone */
-        rs_gate_unlock(gate);
-        return reject_lost(run, now, why);
-    }
-    if (RS_UNLIKELY(is_late(run, slot, now))) {
-        *why = (rs_rejection){RS_OUT_OF_TIME_TO_WAIT, NAN, 0.0, -1};
-        return end_wait(run, now, why);
-    }
-    int verdict = gate->ops->poll(gate, slot, now, why);
-    if (verdict != RS_WAIT) {
-        rs_waiter_leave(slot->waiter, now - slot->admitted_ns);
-        if (verdict == RS_ADMITTED) {
-            gate->counters.inflight++;
-            slot->state = RS_SLOT_HELD;
-            slot->admitted_ns = now;
-        }
-        else {
-            rs_gate_count_rejection(gate, why->reason);
-            slot->state = RS_SLOT_EMPTY;
-        }
-    }
-    rs_gate_unlock(gate);
-    if (verdict == RS_WAIT) {
-        slot->wake_ns = Py_MIN(slot->wake_ns, run->deadline_ns);
-        if (gate->woken)
-            rs_gate_deliver(gate, NULL, 0);
-        return RS_WAIT;
-    }
-    Py_CLEAR(slot->waiter);
-    if (verdict == RS_REJECTED)
-        return reject(run, i, now, why);
-    if (rs_gate_has_news(gate, 0))
-        rs_gate_deliver(gate, NULL, 0);
-    if (recheck(run, i, now, why) == RS_REJECTED)
-        return RS_REJECTED;
-    return rs_run_admit(run, request, i + 1, 1, now, why);
-}
-
-/* Reject instead of blocking: the blocked event loop would have to release the permit. */
-static int reject_to_block(rs_run *run, int64_t now, rs_rejection *why)
-{
-    static PyObject *hook;
-    rs_gate *gate = run->slots[run->cursor].gate;
-    *why = (rs_rejection){RS_WOULD_BLOCK, NAN, NAN, -1};
-    if (rs_hook("warn_rejection", &hook))
-        Py_XDECREF(PyObject_CallOneArg(hook, (PyObject *)gate));
-    if (PyErr_Occurred())
-        rs_drop_error();
-    rs_gate_lock(gate);
-    return end_wait(run, now, why);
-}
-
-/* Block this thread until the waiting gate decides. Return a verdict, or -1 with an exception and nothing held
-   inside the nearest strategy. */
-int rs_run_wait_sync(rs_run *run, const rs_request *request, rs_rejection *why)
-{
-    int verdict = RS_WAIT, blocks = rs_may_block();
-    if (blocks < 0) {
-        rs_run_cancel(run, rs_run_floor(run, run->cursor), 0, rs_clock_now(rs_clk));
-        return -1;
-    }
-    if (!blocks)
-        return reject_to_block(run, rs_clock_now(rs_clk), why);
-    while (verdict == RS_WAIT) {
-        rs_slot *slot = &run->slots[run->cursor];
-        int64_t now = rs_clock_now(rs_clk), poll_at = rs_no_wait_count ? rs_wait_now(run) : now;
-        if (poll_at > now) { /* testing.no_wait(): as if that time had passed */
-            verdict = rs_run_resume(run, request, poll_at, why);
-            continue;
-        }
-        PyObject *hook = rs_hook("park_sync", &backend_park_sync);
-        PyObject *seconds = slot->wake_ns == RS_NEVER
-                                ? Py_NewRef(Py_None)
-                                : PyFloat_FromDouble((double)Py_MAX(slot->wake_ns - now, 0) / 1e9);
-        PyObject *args[2] = {(PyObject *)slot->waiter, seconds};
-        PyObject *done = hook && seconds ? PyObject_Vectorcall(hook, args, 2, NULL) : NULL;
-        Py_XDECREF(seconds);
-        if (done == NULL) { /* KeyboardInterrupt, usually */
-            rs_run_cancel(run, rs_run_floor(run, run->cursor), 0, rs_clock_now(rs_clk));
-            return -1;
-        }
-        Py_DECREF(done);
-        verdict = rs_run_resume(run, request, rs_wait_now(run), why);
-    }
+    rs_elsewhere away;
+    away.choice.stage = -1;
+    int verdict = admit_stages(run, request, first, may_wait, now, why, &away);
+    if (RS_UNLIKELY(away.choice.stage >= 0))
+        rs_elsewhere_end(&away);
     return verdict;
+}
+
+/* A gate has rejected the call after a wait. 1: it is one of a pool, whose other endpoints have been asked, and must admit
+   the call at once. */
+RS_APART int rs_run_admit_elsewhere(rs_run *run, int at, const rs_request *request, int64_t now, rs_rejection *why,
+                                    int *verdict)
+{
+    rs_elsewhere away;
+    away.choice.stage = -1;
+    if (!rs_run_go_elsewhere(run, at, request, 0, now, why, &away))
+        return 0;
+    *verdict = admit_stages(run, request, away.choice.stage, 0, now, why, &away);
+    rs_elsewhere_end(&away);
+    return 1;
 }

@@ -76,13 +76,17 @@ static PyObject *number(double value) { return isnan(value) ? Py_NewRef(Py_None)
 void rs_notify_rejected(rs_gate *gate, const rs_rejection *why)
 {
     const rs_kind *kind = rs_kind_of(gate->ops);
-    PyObject *args[5] = {
-        (PyObject *)gate, kind ? rs_reason(kind, why->reason) : Py_None, number(why->measured), number(why->limit),
-        why->retry_after_ns > 0 ? PyFloat_FromDouble((double)why->retry_after_ns / 1e9) : Py_NewRef(Py_None)};
-    if (args[2] && args[3] && args[4])
-        rs_call_hook(rs_hook("rejected", &events_rejected), args, 5);
+    PyObject *args[6] = {(PyObject *)gate,
+                         kind ? rs_reason(kind, why->reason) : Py_None,
+                         number(why->measured),
+                         number(why->limit),
+                         why->retry_after_ns > 0 ? PyFloat_FromDouble((double)why->retry_after_ns / 1e9)
+                                                 : Py_NewRef(Py_None),
+                         PyUnicode_InternFromString(RS_SCOPES[why->scope])};
+    if (args[2] && args[3] && args[4] && args[5])
+        rs_call_hook(rs_hook("rejected", &events_rejected), args, 6);
     PyErr_Clear();
-    for (int i = 2; i < 5; i++)
+    for (int i = 2; i < 6; i++)
         Py_XDECREF(args[i]);
 }
 

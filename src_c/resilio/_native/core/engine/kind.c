@@ -1,7 +1,7 @@
 /* Kinds of gates: the strings and the class of errors of their operations as Python objects, made once. */
 #include "core.h"
 
-#define RS_KINDS 32
+#define RS_KINDS 64
 static rs_kind kinds[RS_KINDS];
 static int n_kinds;
 static PyObject *would_block, *deadline;

@@ -114,24 +114,22 @@ void rs_ledger_go(rs_run *run, int segment, int64_t now)
     rs_lock_release(&ledger->lock);
 }
 
-/* Count time within the attempt as *segment* from now on. 0: no attempt is open. */
-static int turn_phase(rs_run *run, int segment, int64_t now)
+/* Count time within the attempt, if one is open, as *segment* from now on. */
+static void turn_phase(rs_run *run, int segment, int64_t now)
 {
     rs_ledger *ledger = run->ledger;
     if (ledger == NULL)
-        return 0;
+        return;
     rs_lock_acquire(&ledger->lock);
-    int inside = may_write(run, ledger) && is_phase(ledger->segment);
-    if (inside)
+    if (may_write(run, ledger) && is_phase(ledger->segment))
         turn(ledger, segment, ledger->attempt, now);
     rs_lock_release(&ledger->lock);
-    return inside;
 }
 
-int rs_ledger_phase(rs_run *run, int segment, int64_t now)
+void rs_ledger_phase(rs_run *run, int segment, int64_t now)
 {
     rs_ledger_begin(run);
-    return turn_phase(run, segment, now);
+    turn_phase(run, segment, now);
 }
 
 /* The inner part has ended, and *segment* follows. Calls around had its phase reported too, so the

@@ -69,7 +69,7 @@ void rs_ledger_ended(struct rs_run *run, int64_t now); /* the inner part has end
 void rs_ledger_answered(struct rs_run *run, int next, int64_t now); /* the stage at n - 1 continues: rs_next */
 void rs_ledger_save(struct rs_run *run, int stage, int64_t now);
 void rs_ledger_first(struct rs_run *run, int64_t now);
-int rs_ledger_phase(struct rs_run *run, int segment, int64_t now);
+void rs_ledger_phase(struct rs_run *run, int segment, int64_t now);
 PyObject *rs_ledger_close(struct rs_run *run, int64_t now); /* count it; not NULL: a slow call, for rs_ledger_slow */
 void rs_ledger_uncalled(struct rs_run *run, int floor, int64_t now); /* if there is one */
 void rs_spend(rs_spent *spent, int segment, uint32_t attempt, int64_t ns);
@@ -78,12 +78,16 @@ PyObject *rs_ledger_slow_of(rs_gate *gate, const rs_spent *spent); /* for rs_led
 PyObject *rs_ledger_slow_attempt(rs_gate *gate, int64_t ns);
 void rs_ledger_slow(PyObject *slow, PyObject *error);
 void rs_ledger_slow_dropped(PyObject *slow); /* the same of a call that was dropped; does not steal */
-void rs_ledger_attach(struct rs_run *run, PyObject *error, int64_t now);
+void rs_ledger_attach(struct rs_run *run, PyObject *error, PyObject *calls, int64_t now);
 void rs_ledger_attach_pending(struct rs_run *run);
 PyObject *rs_ledger_segments(const struct rs_run *run, int64_t now);
 
 extern PyTypeObject rs_SegmentsType;
 PyObject *rs_segments_new(const rs_spent *spent);
+void rs_segments_add_cost(PyObject *segments, PyObject *calls);
+int rs_run_gate_calls(const struct rs_run *run, PyObject *into); /* appended; -1 with an exception */
+PyObject *rs_run_spends(
+    const struct rs_run *run); /* what its spend limits keep of it, a list; NULL: none, no exception */
 PyObject *rs_segments_dict(const int64_t *ns);
 int rs_segments_add(PyObject *module);
 int rs_segment_of(PyObject *name); /* of a phase; -1 with an exception */

@@ -48,8 +48,8 @@ static int has_story(const rs_spent *spent)
 static PyObject *attribute;
 
 /* Attach the ledger to an exception that leaves the run. No user code runs; skipped if the
-   exception cannot hold attributes. */
-void rs_ledger_attach(rs_run *run, PyObject *error, int64_t now)
+   exception cannot hold attributes. *calls*: what its spend limits have kept of it, or NULL. */
+void rs_ledger_attach(rs_run *run, PyObject *error, PyObject *calls, int64_t now)
 {
     rs_ledger *ledger = run->ledger;
     rs_spent plain = {.n = 0};
@@ -65,6 +65,8 @@ void rs_ledger_attach(rs_run *run, PyObject *error, int64_t now)
     if (attribute == NULL && (attribute = PyUnicode_InternFromString("resilio_segments")) == NULL)
         goto out;
     PyObject *segments = rs_segments_new(spent);
+    if (segments != NULL)
+        rs_segments_add_cost(segments, calls);
     if (segments == NULL || PyObject_GenericSetAttr(error, attribute, segments) < 0)
         PyErr_Clear();
     else if (has_story(spent)) {
@@ -85,8 +87,20 @@ void rs_ledger_attach_pending(rs_run *run)
     if (run->ledger == NULL)
         return;
     PyObject *error = rs_take_error();
-    rs_ledger_attach(run, error, 0);
+    rs_ledger_attach(run, error, NULL, 0);
     rs_raise_error(error);
+}
+
+/* What gates written in Python keep of the call, innermost first. */
+int rs_run_gate_calls(const rs_run *run, PyObject *into)
+{
+    for (int i = run->n - 1; i >= run->base; i--) {
+        const rs_slot *slot = &run->slots[i];
+        if (slot->gate->ops->python && slot->state == RS_SLOT_HELD && slot->custom.call != NULL
+            && PyList_Append(into, slot->custom.call) < 0)
+            return -1;
+    }
+    return 0;
 }
 
 /* Time spent by the run up to now. NULL with an exception. */
@@ -104,5 +118,26 @@ PyObject *rs_ledger_segments(const rs_run *run, int64_t now)
         rs_lock_release(&ledger->lock);
         rs_ledger_drop(&ledger);
     }
-    return rs_segments_new(&spent);
+    PyObject *segments = rs_segments_new(&spent), *calls = segments ? rs_run_spends(run) : NULL;
+    if (segments)
+        rs_segments_add_cost(segments, calls);
+    Py_XDECREF(calls);
+    return segments;
+}
+
+/* Only gates of our own that are written in Python can name their shared amounts: the spend limits. */
+PyObject *rs_run_spends(const rs_run *run)
+{
+    PyObject *calls = NULL;
+    for (int i = run->n - 1; i >= run->base; i--) {
+        const rs_gate_ops *ops = run->slots[i].gate->ops;
+        if (RS_LIKELY(!ops->python || ops->is_shared == NULL))
+            continue;
+        if ((calls = PyList_New(0)) == NULL || rs_run_gate_calls(run, calls) < 0) {
+            Py_CLEAR(calls);
+            rs_drop_error();
+        }
+        break;
+    }
+    return calls;
 }

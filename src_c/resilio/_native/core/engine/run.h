@@ -9,6 +9,17 @@
 #include "pipeline.h"
 #include "strategy.h"
 
+/* Where the attempts and copies of one call have been in a pool: attempt by attempt, so that calls of one attempt do not
+   avoid each other. Shared by the run with the strategies and those inside of them. */
+typedef struct rs_route {
+    rs_lock lock;
+    int refs;
+    uint32_t attempt; /* the latest */
+    uint64_t now;     /* its places, those of copies included */
+    uint64_t before;  /* those of earlier attempts */
+    rs_gate *pool;    /* the first stage of that pool, owned; or NULL */
+} rs_route;
+
 typedef struct rs_run {
     rs_pipeline *pipe; /* owned by the owner of the run */
     rs_slot *slots;
@@ -28,10 +39,29 @@ typedef struct rs_run {
     int64_t deadline_ns;     /* by which the inner part must have ended, RS_NEVER without a deadline */
     rs_ledger *ledger;       /* owned; NULL: all of its time is the attempt */
     uint16_t lane;           /* of the ledger, if it is that of a call around */
+    rs_route *route;         /* owned, or NULL: one attempt so far, or no pool */
+    PyObject *seat;          /* the gate of the endpoint chosen by a run around this one, owned; or NULL */
 #ifdef Py_GIL_DISABLED
     rs_lock *viewed; /* the lock of the view that current() gave of it, or NULL */
 #endif
 } rs_run;
+
+/* What a run inside of a stage has of the call around. */
+typedef struct rs_inside {
+    rs_ledger *ledger; /* of the call around, or a copy's own; or NULL */
+    rs_route *route;   /* or NULL */
+    PyObject *seat;    /* or NULL */
+    uint32_t attempt;  /* as current().attempt counts them */
+    int hedge;
+    uint16_t lane;
+} rs_inside;
+
+void rs_run_enter(rs_run *run, const rs_inside *inside); /* the run holds references of its own */
+void rs_run_leave(rs_run *run);                          /* and drops them */
+int rs_run_visit(const rs_run *run, visitproc visit, void *arg);
+
+/* What a call holds of a gate that was resolved for it. */
+static inline PyObject *rs_keeper_of(const rs_gate *gate) { return gate->keeper ? gate->keeper : (PyObject *)gate; }
 
 /* Hold the stages up to *n*. A thread that asks the run's view meanwhile is waited for: it may use those held before. */
 static inline void rs_run_hold(rs_run *run, int n)
@@ -74,6 +104,27 @@ static inline int64_t rs_run_began(const rs_run *run)
 }
 
 extern uint32_t rs_epoch;
+extern int rs_pools; /* is there any pipeline with a pool? */
+
+/* One admission through a pool. Without `gate` it needs no end. */
+typedef struct rs_elsewhere {
+    rs_choice choice;
+    rs_gate *gate;    /* with the rejection that ends the soonest, whose keeper this owns; NULL: none has rejected it */
+    rs_rejection why; /* its reason */
+} rs_elsewhere;
+
+rs_route *rs_route_share(rs_run *run); /* for a run inside: a new reference, or NULL */
+rs_route *rs_route_keep(rs_route *route);
+rs_route *rs_route_of_stream(rs_run *run);
+void rs_route_drop(rs_route **route);
+rs_gate *rs_run_seat(const rs_run *run); /* of the endpoint chosen for this call, borrowed; or NULL */
+rs_gate *rs_run_before(const rs_run *run, int at);
+rs_gate *rs_run_choose(rs_run *run, int stage, const rs_request *request, int64_t now, rs_elsewhere *away);
+int rs_run_has_untried(const rs_run *run, int stage, int64_t now);
+int rs_run_go_elsewhere(rs_run *run, int at, const rs_request *request, int may_wait, int64_t now,
+                        const rs_rejection *why, rs_elsewhere *away);
+int rs_run_all_rejected(rs_run *run, int64_t now, rs_rejection *why, rs_elsewhere *away);
+void rs_elsewhere_end(rs_elsewhere *away);
 
 /* Count the time of a run that ended at *now*, while its outermost stage is still held. Not NULL: a
    slow call for rs_ledger_slow. */
@@ -91,8 +142,12 @@ extern int rs_bypass_count, rs_no_wait_count;
 extern rs_clock *rs_clk;
 
 int rs_run_admit(rs_run *run, const rs_request *request, int first, int may_wait, int64_t now, rs_rejection *why);
+int rs_run_reject(rs_run *run, int at, int64_t now, const rs_rejection *why);
+int rs_run_admit_elsewhere(rs_run *run, int at, const rs_request *request, int64_t now, rs_rejection *why,
+                           int *verdict);
 int rs_run_resume(rs_run *run, const rs_request *request, int64_t now, rs_rejection *why);
 int rs_run_wait_sync(rs_run *run, const rs_request *request, rs_rejection *why);
+void rs_run_give_back(rs_run *run, int floor, int in_finaliser, int64_t now);
 void rs_run_cancel(rs_run *run, int floor, int in_finaliser, int64_t now);
 void rs_run_drop(rs_run *run, int waiting, int in_finaliser, int64_t now);
 int rs_run_floor(const rs_run *run, int at);

@@ -6,6 +6,7 @@ static const char *const names[RS_SPENT] = {"own",  "queue",       "rate_limit",
 
 typedef struct {
     PyObject_VAR_HEAD
+    PyObject *cost; /* amounts by currency, a dict of our own; NULL: none */
     int64_t ns[RS_SPENT];
     rs_entry entry[1]; /* ob_size of them */
 } SegmentsObject;
@@ -13,9 +14,31 @@ typedef struct {
 static SegmentsObject *segments_alloc(int n)
 {
     SegmentsObject *self = PyObject_NewVar(SegmentsObject, &rs_SegmentsType, n);
-    if (self)
+    if (self) {
         memset(self->ns, 0, sizeof(self->ns));
+        self->cost = NULL;
+    }
     return self;
+}
+
+static void segments_dealloc(SegmentsObject *self)
+{
+    Py_XDECREF(self->cost);
+    Py_TYPE(self)->tp_free((PyObject *)self);
+}
+
+/* Let them have the cost of these gate calls, a list; NULL: of none. Without an exception: what fails is left out. */
+void rs_segments_add_cost(PyObject *segments, PyObject *calls)
+{
+    static PyObject *hook;
+    if (calls == NULL || PyList_GET_SIZE(calls) == 0)
+        return;
+    PyObject *sums = rs_hook("cost_of", &hook), *cost = sums ? PyObject_CallOneArg(sums, calls) : NULL;
+    if (cost != NULL && PyDict_Check(cost) && PyDict_GET_SIZE(cost))
+        ((SegmentsObject *)segments)->cost = Py_NewRef(cost);
+    if (cost == NULL)
+        rs_drop_error();
+    Py_XDECREF(cost);
 }
 
 PyObject *rs_segments_new(const rs_spent *spent)
@@ -30,16 +53,32 @@ PyObject *rs_segments_new(const rs_spent *spent)
 
 static PyObject *seconds(int64_t ns) { return PyFloat_FromDouble((double)ns / 1e9); }
 
+/* Keep a copy of a dict of amounts by currency. -1 with an exception. */
+static int keep_cost(SegmentsObject *self, PyObject *given)
+{
+    if (given == NULL || given == Py_None)
+        return 0;
+    if (!PyDict_Check(given)) {
+        PyErr_Format(PyExc_TypeError, "cost: must be a dict of amounts by currency, not %R", given);
+        return -1;
+    }
+    if (PyDict_GET_SIZE(given))
+        self->cost = PyDict_Copy(given);
+    return PyErr_Occurred() ? -1 : 0;
+}
+
 /* Segments(*, queue=0.0, ...): of numbers, without a trail. */
 static PyObject *segments_make(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *known[RS_SPENT + 1];
+    static char *known[RS_SPENT + 2];
     double given[RS_SPENT] = {0};
+    PyObject *cost = NULL;
     for (int i = 0; i < RS_SPENT; i++)
         known[i] = (char *)names[i];
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$ddddddddddd:Segments", known, &given[0], &given[1], &given[2],
+    known[RS_SPENT] = "cost";
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$dddddddddddO:Segments", known, &given[0], &given[1], &given[2],
                                      &given[3], &given[4], &given[5], &given[6], &given[7], &given[8], &given[9],
-                                     &given[10]))
+                                     &given[10], &cost))
         return NULL;
     for (int i = 0; i < RS_SPENT; i++)
         if (!(given[i] >= 0.0 && given[i] < 9e9)) {
@@ -51,10 +90,18 @@ static PyObject *segments_make(PyTypeObject *type, PyObject *args, PyObject *kwa
     SegmentsObject *self = segments_alloc(0);
     for (int i = 0; self && i < RS_SPENT; i++)
         self->ns[i] = (int64_t)(given[i] * 1e9 + 0.5);
+    if (self && keep_cost(self, cost) < 0)
+        Py_CLEAR(self);
     return (PyObject *)self;
 }
 
 static PyObject *segments_get(SegmentsObject *self, void *segment) { return seconds(self->ns[(intptr_t)segment]); }
+
+/* A copy: the record is a value. */
+static PyObject *segments_cost(SegmentsObject *self, void *unused)
+{
+    return self->cost ? PyDict_Copy(self->cost) : PyDict_New();
+}
 
 static PyObject *segments_total(SegmentsObject *self, void *unused)
 {
@@ -123,8 +170,11 @@ static PyObject *segments_compare(SegmentsObject *self, PyObject *other, int op)
 {
     if (Py_TYPE(other) != &rs_SegmentsType || (op != Py_EQ && op != Py_NE))
         Py_RETURN_NOTIMPLEMENTED;
-    int same = memcmp(self->ns, ((SegmentsObject *)other)->ns, sizeof(self->ns)) == 0;
-    return PyBool_FromLong(same == (op == Py_EQ));
+    const SegmentsObject *two = (SegmentsObject *)other;
+    int same = memcmp(self->ns, two->ns, sizeof(self->ns)) == 0;
+    if (same && (self->cost || two->cost))
+        same = self->cost && two->cost ? PyObject_RichCompareBool(self->cost, two->cost, Py_EQ) : 0;
+    return same < 0 ? NULL : PyBool_FromLong(same == (op == Py_EQ));
 }
 
 static Py_hash_t segments_hash(SegmentsObject *self)
@@ -141,14 +191,18 @@ static PyObject *segments_reduce(SegmentsObject *self, PyObject *unused)
     PyObject *restore = PyObject_GetAttrString((PyObject *)&rs_SegmentsType, "_restore");
     PyObject *state = PyBytes_FromStringAndSize(
         (const char *)self->ns, (Py_ssize_t)(sizeof(self->ns) + (size_t)Py_SIZE(self) * sizeof(rs_entry)));
-    PyObject *reduced = restore && state ? Py_BuildValue("(O(O))", restore, state) : NULL;
+    PyObject *cost = self->cost ? self->cost : Py_None;
+    PyObject *reduced = restore && state ? Py_BuildValue("(O(OO))", restore, state, cost) : NULL;
     Py_XDECREF(restore);
     Py_XDECREF(state);
     return reduced;
 }
 
-static PyObject *segments_restore(PyObject *class, PyObject *state)
+static PyObject *segments_restore(PyObject *class, PyObject *args)
 {
+    PyObject *state, *cost = NULL;
+    if (!PyArg_ParseTuple(args, "O|O:_restore", &state, &cost))
+        return NULL;
     Py_ssize_t bytes = PyBytes_Check(state) ? PyBytes_GET_SIZE(state) - (Py_ssize_t)sizeof(((SegmentsObject *)0)->ns)
                                             : -1;
     if (bytes < 0 || bytes % (Py_ssize_t)sizeof(rs_entry) || bytes > RS_ENTRIES * (Py_ssize_t)sizeof(rs_entry))
@@ -161,6 +215,8 @@ static PyObject *segments_restore(PyObject *class, PyObject *state)
     for (Py_ssize_t i = 0; i < Py_SIZE(self); i++)
         if (self->entry[i].segment > RS_SEGMENTS)
             self->entry[i].segment = RS_SEGMENTS;
+    if (keep_cost(self, cost) < 0)
+        Py_CLEAR(self);
     return (PyObject *)self;
 }
 
@@ -213,7 +269,7 @@ static PyMethodDef segments_methods[] = {
      "server_timing($self, /)\n--\n\n"
      "Value of a Server-Timing header: milliseconds by segment; empty if no time was spent."},
     {"__reduce__", (PyCFunction)segments_reduce, METH_NOARGS, NULL},
-    {"_restore", (PyCFunction)segments_restore, METH_O | METH_CLASS, NULL},
+    {"_restore", (PyCFunction)segments_restore, METH_VARARGS | METH_CLASS, NULL},
     {NULL},
 };
 #define SEGMENT(name, segment, doc) {name, (getter)segments_get, NULL, doc, (void *)segment}
@@ -231,6 +287,8 @@ static PyGetSetDef segments_getset[] = {
     SEGMENT("fallback", RS_FALLBACK, "A fallback's target or handler."),
     SEGMENT("wasted", RS_WASTED,
             "Not part of the total: time of a primary that a copy has beaten, and of losing copies."),
+    {"cost", (getter)segments_cost, NULL,
+     "Cost of the call by currency, as its spend limits were charged; empty if it has none."},
     {"total", (getter)segments_total, NULL, "Wall time: the sum of all segments."},
     {"trail", (getter)segments_trail, NULL,
      "The segments in order of time: (segment, attempt, seconds), without own; "
@@ -242,11 +300,12 @@ PyTypeObject rs_SegmentsType = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "resilio._native.core.Segments",
     .tp_basicsize = offsetof(SegmentsObject, entry),
     .tp_itemsize = sizeof(rs_entry),
+    .tp_dealloc = (destructor)segments_dealloc,
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
     .tp_doc = "Segments(*, own=0.0, queue=0.0, rate_limit=0.0, attempt=0.0, connect=0.0, first_byte=0.0, body=0.0, "
               "retry_sleep=0.0, "
-              "hedge=0.0, fallback=0.0, wasted=0.0)\n--\n\n"
-              "Time of one call by segment, in seconds; all but `wasted` add up to its wall time.",
+              "hedge=0.0, fallback=0.0, wasted=0.0, cost=None)\n--\n\n"
+              "Time of one call by segment, in seconds; all but `wasted` add up to its wall time; and its cost.",
     .tp_new = segments_make,
     .tp_repr = (reprfunc)segments_repr,
     .tp_str = (reprfunc)segments_str,

@@ -6,7 +6,7 @@
 static void cancel_one(rs_gate *gate, rs_slot *slot, int64_t now)
 {
     if (slot->state == RS_SLOT_HELD)
-        gate->counters.inflight--;
+        rs_gate_inflight(gate, -1);
     else
         rs_waiter_leave(slot->waiter, now - slot->admitted_ns);
     gate->counters.cancelled++;
@@ -16,12 +16,10 @@ static void cancel_one(rs_gate *gate, rs_slot *slot, int64_t now)
     rs_gate_take_back(gate);
 }
 
-/* Cancel the stages from *floor* inward, innermost first: the callee was never called. Keeps a pending exception. */
-void rs_run_cancel(rs_run *run, int floor, int in_finaliser, int64_t now)
+/* Give back what the stages from *floor* inward hold, innermost first. Keeps a pending exception. */
+void rs_run_give_back(rs_run *run, int floor, int in_finaliser, int64_t now)
 {
     int n = run->n;
-    if (RS_UNLIKELY(run->ledger != NULL))
-        rs_ledger_uncalled(run, floor, now);
     rs_run_hold(run, floor);
     for (int i = n - 1; i >= floor; i--) {
         rs_slot *slot = &run->slots[i];
@@ -52,6 +50,14 @@ void rs_run_cancel(rs_run *run, int floor, int in_finaliser, int64_t now)
     }
 }
 
+/* The same at the end of the run, or of what its nearest strategy runs: the callee was never called. */
+void rs_run_cancel(rs_run *run, int floor, int in_finaliser, int64_t now)
+{
+    if (RS_UNLIKELY(run->ledger != NULL))
+        rs_ledger_uncalled(run, floor, now);
+    rs_run_give_back(run, floor, in_finaliser, now);
+}
+
 /* End the run without an outcome, possibly in a finaliser. *waiting*: the run waits for the gate at the cursor. */
 void rs_run_drop(rs_run *run, int waiting, int in_finaliser, int64_t now)
 {
@@ -66,6 +72,18 @@ static RS_APART void notify_settled(rs_gate *gate, int outcome, PyObject *subjec
         rs_gate_deliver(gate, subject, in_finaliser);
     if (gate->listening & RS_LISTEN_SETTLED && !in_finaliser)
         rs_notify_settled(gate, outcome, latency, subject && PyExceptionInstance_Check(subject) ? subject : Py_None);
+}
+
+/* A call to a pool's endpoint has failed: it may ask for a pause. */
+static RS_APART void note_failed(rs_gate *seat, PyObject *subject)
+{
+    PyObject *type, *value, *traceback, *on_trip = rs_gate_own(seat, &seat->on_trip);
+    if (on_trip == NULL)
+        return;
+    PyErr_Fetch(&type, &value, &traceback);
+    rs_call_hook(on_trip, (PyObject *[]){(PyObject *)seat, subject}, 2);
+    Py_DECREF(on_trip);
+    PyErr_Restore(type, value, traceback);
 }
 
 /* *subject*: the exception raised or the value returned; or the part that was kept of it; or NULL. */
@@ -87,13 +105,15 @@ static inline void settle_one(rs_gate *gate, rs_slot *slot, int outcome, PyObjec
     if (RS_LIKELY(outcome != RS_IGNORED) && RS_LIKELY(!(gate->timeless & RS_NO_LATENCY)))
         rs_histogram_record(&gate->latency, latency);
     if (RS_LIKELY(held)) {
-        gate->counters.inflight--;
+        rs_gate_inflight(gate, -1);
         rs_gate_let_go(gate);
         if (RS_LIKELY(gate->ops->settle != NULL))
             gate->ops->settle(gate, slot, outcome, latency, now);
         rs_gate_take_back(gate);
     }
     rs_gate_unlock(gate);
+    if (RS_UNLIKELY(outcome == RS_FAILURE) && gate->span == RS_SEAT && subject && !in_finaliser)
+        note_failed(gate, subject);
     if (rs_gate_has_news(gate, RS_LISTEN_SETTLED))
         notify_settled(gate, outcome, subject, latency, in_finaliser);
     rs_slot_leave(slot);
@@ -171,6 +191,7 @@ int rs_run_raised(rs_run *run, int64_t now)
         return RS_FAILURE;
     }
     PyObject *slow = rs_run_count(run, now);
+    PyObject *calls = rs_run_spends(run); /* now: settled gates keep nothing of it */
     rs_run_hold(run, run->base);
     rs_ensure_error();
     PyErr_Fetch(&type, &error, &traceback);
@@ -185,7 +206,8 @@ int rs_run_raised(rs_run *run, int64_t now)
         settle_one(gate, &run->slots[i], outcome, error, 0, now);
         verdict = worse(verdict, outcome);
     }
-    rs_ledger_attach(run, error, now);
+    rs_ledger_attach(run, error, calls, now);
+    Py_XDECREF(calls);
     if (RS_UNLIKELY(slow != NULL))
         rs_ledger_slow(slow, error);
     PyErr_Restore(type, error, traceback);
@@ -278,7 +300,7 @@ static int first_neighbour(const rs_run *run, int at)
 int rs_run_outward(rs_run *run, rs_end *end)
 {
     int verdict = RS_SUCCESS, asked = run->n; /* the hook has been asked about the stages from here on */
-    PyObject *slow = NULL;
+    PyObject *slow = NULL, *calls = NULL;
     if (RS_UNLIKELY(run->epoch != rs_epoch || run->n == run->base)) {
         end_bare(run, end->now_ns);
         end->outcome = (int8_t)verdict;
@@ -286,6 +308,8 @@ int rs_run_outward(rs_run *run, rs_end *end)
     }
     if (RS_UNLIKELY(run->ledger != NULL))
         rs_ledger_ended(run, end->now_ns);
+    if (RS_UNLIKELY(end->error != NULL))
+        calls = rs_run_spends(run);
     for (int i = run->n - 1; i >= run->base; i--) {
         rs_slot *slot = &run->slots[i];
         const rs_strategy_ops *strategy = slot->gate->ops->strategy;
@@ -306,6 +330,7 @@ int rs_run_outward(rs_run *run, rs_end *end)
             end->stage = (int16_t)i;
             end->place = run->place;
             end->fired = end->cancelled = 0;
+            end->untried = RS_UNLIKELY(run->route != NULL) && rs_run_has_untried(run, i, end->now_ns);
             if (run->interrupt && run->interrupt_stage == i)
                 rs_call_settle_interrupt(end->call, end);
             int next = strategy->ended(slot->gate, slot, end);
@@ -316,6 +341,7 @@ int rs_run_outward(rs_run *run, rs_end *end)
             }
             if (next != RS_PASS) {
                 run->verdict = -1;
+                Py_XDECREF(calls);
                 return next;
             }
         }
@@ -326,7 +352,8 @@ int rs_run_outward(rs_run *run, rs_end *end)
         verdict = worse(verdict, end->outcome);
     }
     if (end->error)
-        rs_ledger_attach(run, end->error, end->now_ns);
+        rs_ledger_attach(run, end->error, calls, end->now_ns);
+    Py_XDECREF(calls);
     if (RS_UNLIKELY(slow != NULL))
         rs_ledger_slow(slow, end->error);
     end->outcome = (int8_t)verdict;

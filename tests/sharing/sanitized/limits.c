@@ -1,13 +1,9 @@
-/* The shared algorithms under ThreadSanitizer: threads do what processes do, on plain memory. Prints what was admitted. */
-#include <pthread.h>
-#include <stdio.h>
-#include <stdlib.h>
+/* A bucket, purses, a window and a table of keys. Prints what each has admitted. */
+#include "threads.h"
 #include "shared/rates.h"
 
-enum { THREADS = 4, CALLS = 20000, BURST = 1000, LIMIT = 50, KEYS = 3 };
+enum { CALLS = 20000, BURST = 1000, LIMIT = 50, KEYS = 3 };
 
-static rs_roll roll = {.living = 15};
-static rs_member member = {.roll = &roll};
 static rs_shared_bucket bucket, purses;
 static struct {
     rs_shared_window window;
@@ -21,6 +17,7 @@ static rs_word64 sum_bucket, sum_purses, sum_window, sum_keys;
 static void *worker(void *at)
 {
     rs_purse purse = {0};
+    rs_member member = member_of((uint32_t)(uintptr_t)at);
     uint64_t me = (uint64_t)(uintptr_t)at;
     for (int i = 0; i < CALLS; i++) {
         int64_t now_ns = i / 100; /* as many ns as give each a chance */
@@ -46,13 +43,9 @@ static void *worker(void *at)
 
 int main(void)
 {
-    pthread_t thread[THREADS];
-    rs_keys_begin(&keys, 1, aligned_alloc(RS_LINE, rs_keys_size(1)));
-    memset(keys.overflowed, 0, rs_keys_size(1));
-    for (uintptr_t i = 0; i < THREADS; i++)
-        pthread_create(&thread[i], NULL, worker, (void *)i);
-    for (int i = 0; i < THREADS; i++)
-        pthread_join(thread[i], NULL);
-    printf("%d %d %d %d\n", (int)sum_bucket, (int)sum_purses, (int)sum_window, (int)sum_keys);
+    rs_keys_begin(&keys, 1, zeroes(rs_keys_size(1)));
+    run(worker);
+    printf("bucket %d\npurses %d\nwindow %d\nkeys %d\n", (int)sum_bucket, (int)sum_purses, (int)sum_window,
+           (int)sum_keys);
     return 0;
 }

@@ -1,0 +1,1 @@
+"""The pool: its policy, endpoints, zones, names and probes."""

@@ -1,0 +1,58 @@
+"""An endpoint in its pool: what its calls pass."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from resilio._context.priority import current_priority
+from resilio._failures.retry_after import retry_after_of
+from resilio._native import core
+from resilio._policies.pool.face import EndpointView
+
+if TYPE_CHECKING:
+    from resilio._native.core import Gate
+    from resilio._native.pool import Seat
+    from resilio._policy.base import Policy
+
+__all__ = ["Placed"]
+
+MAY_BE_SHED = ("sheddable", "background")
+RETRY_AFTER_CAP = 60.0
+"""The longest time in seconds for which one Retry-After keeps calls from an endpoint."""
+
+
+class Placed(EndpointView, core.Pipeline):
+    """An endpoint in its pool: its seat, and the gates of its own policy."""
+
+    def __init__(self, seat: Seat, policy: Policy[Any], place: int) -> None:
+        """Put the endpoint of `seat` at a place."""
+        super().__init__((seat, *policy.gates))
+        self.seat = seat
+        self.policy = policy
+        self.place = place
+        self.weight: float = seat.endpoint.weight
+        self.drained = False
+
+    def belong_to(self, pool: Any) -> None:
+        """Report as this pool, and judge outcomes as it does."""
+        self.seat.policy = pool
+        self.seat.name = pool.name
+        self.seat.listening = pool._gate.listening
+        self.seat.on_trip = _heed_retry_after
+        self.judge_as(pool._gate)
+
+    def judge_as(self, gate: Gate) -> None:
+        """Judge outcomes by the rules of a gate."""
+        for rule in ("judge_error", "judge_value", "replay_error", "replay_value", "error_rule", "value_rule"):
+            setattr(self.seat, rule, getattr(gate, rule))
+
+
+def _heed_retry_after(seat: Any, subject: object) -> None:
+    """
+    Leave an endpoint alone for as long as its failure asks for, capped.
+
+    A call that may be shed speaks for its like: a server that sheds it still serves more important ones.
+    """
+    asked = retry_after_of(subject)
+    if asked is not None and asked > 0 and current_priority() not in MAY_BE_SHED:
+        seat.hold(min(asked, RETRY_AFTER_CAP))

@@ -1,0 +1,54 @@
+"""Levels by price: where a pool calls its cheapest endpoints first, because little money is left."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
+
+from resilio._options.validators import reject
+from resilio._policies.pool.endpoint import Endpoint
+from resilio._policies.pool.zones import level_of
+
+__all__ = ["Condition", "checked_condition", "levels_of"]
+
+PRICE = "price"
+"""Label of an endpoint: its price, a number or a `resilio.cost.Price`."""
+
+
+@runtime_checkable
+class Condition(Protocol):
+    """A condition to go by price, such as `spend_limit.below(.2)`: its value, and its followers."""
+
+    def __call__(self) -> bool:
+        """Return True while the cheapest endpoints are called first."""
+        ...
+
+    def follow(self, follower: Any) -> None:
+        """Call `follower.follows()` when the value has changed."""
+
+
+def checked_condition(name: str, value: object, *, none_ok: bool) -> Condition | None:
+    """Return a condition; None if there is none."""
+    if value is None and none_ok:
+        return None
+    if not isinstance(value, Condition):
+        reject(name, value, "a condition, like spend_limit(...).below(.2, until=.3)", TypeError)
+    return value
+
+
+def levels_of(endpoints: Sequence[Endpoint], zone: str | None, condition: Condition | None) -> list[int]:
+    """Return the levels of the endpoints; while the condition is true the ranks of their prices, the cheapest is 0."""
+    if condition is None or not condition():
+        return [level_of(one, zone) for one in endpoints]
+    prices = [_price(one) for one in endpoints]
+    ranks = {price: rank for rank, price in enumerate(sorted(set(prices)))}
+    return [ranks[price] for price in prices]
+
+
+def _price(endpoint: Endpoint) -> float:
+    """Return what a token asked and a token answered cost together; an endpoint without a price is the dearest."""
+    price: Any = endpoint.labels.get(PRICE)
+    if isinstance(price, (int, float)):
+        return float(price)
+    parts = (getattr(price, "input", None), getattr(price, "output", None))
+    return float(price.input + price.output) if None not in parts else float("inf")

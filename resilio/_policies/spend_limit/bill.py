@@ -1,0 +1,189 @@
+"""Bills: the cost of an attempt, at all spend limits that it went through; and blocks that reserve an amount."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from resilio._context.blocks import finish
+from resilio._native.core import current, gate_calls
+from resilio._policies.spend_limit.account import Account, Part
+from resilio._policies.spend_limit.money import BILLIONTHS, amount_of, trillionths
+from resilio._policies.spend_limit.prices import Price, Usage
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from resilio._native.core import Permit, Pipeline
+
+__all__ = ["Bill", "Reservation", "bill", "charge", "cost_of"]
+
+
+class Bill:
+    """
+    The cost of one attempt of a call, at all spend limits that it went through; made by :func:`bill`.
+
+    It may be used after the code that made it has left the call's context, as a generator does, and after the call's
+    end.
+    """
+
+    __slots__ = ("_accounts", "_part")
+
+    def __init__(self, accounts: list[Account], part: Part) -> None:
+        """Take the accounts of the calls in flight."""
+        self._accounts = accounts
+        self._part: Part = part
+
+    def __bool__(self) -> bool:
+        """Return True if the call went through a spend limit."""
+        return bool(self._accounts)
+
+    def charge(self, amount: float | Decimal, currency: str | None = None) -> None:
+        """
+        Charge an amount: it replaces what was reserved for the call, a further one adds to it.
+
+        Args:
+            amount: >= 0.
+
+            currency: Only limits in this currency are charged; None: all.
+
+        Raises:
+            TypeError: The amount is no number.
+
+            ValueError: The amount is out of range.
+        """
+        cost = trillionths(amount_of("amount", amount))
+        for account in self._accounts:
+            if currency is None or account.book.currency == currency:
+                account.book.charge(account, cost, self._part)
+
+    def use(self, usage: Usage, model: str | None = None, price: Price | None = None) -> None:
+        """
+        Charge the tokens that a call to a model has used, by the prices of each limit.
+
+        Args:
+            usage: The tokens.
+
+            model: The name of the model; None: that of the call. A limit without a price for it keeps its reservation.
+
+            price: The price, instead of those of the limits.
+        """
+        for account in self._accounts:
+            account.use(usage, model, price, self._part)
+
+    def nothing(self) -> None:
+        """Charge nothing: the attempt was not made, or was not billed."""
+        for account in self._accounts:
+            account.book.charge(account, 0, self._part)
+
+    def keep(self) -> None:
+        """Charge what was reserved: the attempt was made, and what it has cost will never be known."""
+        for account in self._accounts:
+            account.book.keep(account)
+
+
+def _accounts(calls: list[Any]) -> list[Account]:
+    return [account for one in calls if isinstance(account := one.data, Account) and not account.ended]
+
+
+def cost_of(calls: list[Any]) -> dict[str, float]:
+    """Return what a call has cost so far, by currency: the most that one of its limits was charged."""
+    costs: dict[str, float] = {}
+    for one in calls:
+        account = one.data
+        if isinstance(account, Account) and account.charged is not None:
+            unit = account.book.currency
+            costs[unit] = max(costs.get(unit, 0.0), account.charged / BILLIONTHS)
+    return costs
+
+
+def bill(attempt: int | None = None) -> Bill:
+    """
+    Return the bill of the attempt that runs here: of the innermost guarded call, and of all calls around it.
+
+    In a generator call it before the first item: later it is outside of the call's context. Calls in other tasks or
+    threads are not around this one, and blocks are none: they have `reserve`.
+
+    Args:
+        attempt: The number of the attempt, from 1; None: that of the innermost guarded call.
+    """
+    view = current()
+    number = attempt if attempt is not None else 1 if view is None else view.attempt
+    part: Part = "answer" if number == 1 else "retry"
+    return Bill(_accounts(gate_calls()), "hedge" if view is not None and view.hedge else part)
+
+
+def charge(amount: float | Decimal, currency: str | None = None) -> None:
+    """
+    Charge the call in flight an amount, at all spend limits that it went through: in a guarded function.
+
+    Args:
+        amount: >= 0. It replaces what was reserved for the call, a further one adds to it.
+
+        currency: Only limits in this currency are charged; None: all.
+
+    Raises:
+        TypeError: The amount is no number.
+
+        ValueError: The amount is out of range.
+    """
+    bill().charge(amount, currency)
+
+
+class Reservation:
+    """
+    A block that reserves money, and gives the bill to charge; made by `reserve`, for one use.
+
+    A block that charges nothing keeps its reservation. One that was never entered has reserved nothing.
+    """
+
+    __slots__ = ("_args", "_permit", "_pipeline")
+
+    def __init__(self, pipeline: Pipeline, args: tuple[Any, ...]) -> None:
+        """Make the block; the money is reserved when it is entered."""
+        self._pipeline = pipeline
+        self._args = args
+        self._permit: Permit | None = None
+
+    def __enter__(self) -> Bill:
+        """Reserve; raises the rejection."""
+        self._once()
+        return self._begin(self._pipeline.acquire(*self._args))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """End the call."""
+        self._end(error)
+
+    async def __aenter__(self) -> Bill:
+        """Reserve; raises the rejection."""
+        self._once()
+        return self._begin(await self._pipeline.aacquire(*self._args))
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """End the call. Never waits."""
+        self._end(error)
+
+    def cancel(self) -> None:
+        """Give back the reservation and end the block's permit: the call was not made after all."""
+        if self._permit is None:
+            raise RuntimeError("this reservation holds nothing yet: cancel it within its block")
+        self._permit.cancel()
+
+    def _once(self) -> None:
+        if self._permit is not None:
+            raise RuntimeError("this reservation was used already; call reserve() once for each block")
+
+    def _begin(self, permit: Permit) -> Bill:
+        self._permit = permit
+        return Bill(_accounts(permit._gate_calls()), "answer")
+
+    def _end(self, error: BaseException | None) -> None:
+        if self._permit is not None:
+            finish(self._permit, error)
+
+    def __repr__(self) -> str:
+        return f"<Reservation of {self._pipeline!r}>"

@@ -1,0 +1,177 @@
+"""
+A fleet's store in Valkey or Redis (>= 5), over the sync client of either: one node, behind Sentinel, or a cluster.
+
+The engine makes a client of its own from the user's, with timeouts of its own and without retries: a courier asks again
+by itself. One node is asked for all policies at once, by one script; a cluster key by key, since each may be elsewhere.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from itertools import chain
+from typing import Any
+
+from resilio._options.validators import reject
+from resilio._support.extras import missing
+from resilio.integrations.redis import bounded
+from resilio.sharing import Answer, Ask, StoreError
+from resilio.sharing._fleet.ask import answered
+from resilio.sharing._fleet.script import SCRIPT, SHA
+
+__all__ = ["ValkeyEngine", "engine"]
+
+CONNECT = 0.25
+"""Seconds for a connection at least: calls do not wait for it."""
+
+TOGETHER = 50
+"""Asks of one run of the script: two milliseconds of the server's time."""
+
+log = logging.getLogger("resilio")
+
+
+def engine(client: Any, timeout: float) -> ValkeyEngine:
+    """
+    Return an engine over a client of its own, made like this one; or over one for a URL.
+
+    Args:
+        client: A sync client of `valkey` or `redis`, or a URL: "valkey://...", "redis://...".
+
+        timeout: Seconds for each answer.
+
+    Raises:
+        TypeError: An asynchronous client, or none that has a node.
+    """
+    if isinstance(client, str):
+        client = _from_url(client)
+    package = _package(client)
+    if ".asyncio" in "".join(one.__module__ for one in type(client).__mro__):
+        right = f"a client that does not wait in a loop, as {package}.{package.title()}.from_url(url)"
+        reject("client", client, right, TypeError)
+    module = import_module(package)
+    settings = bounded(module, connect=max(timeout, CONNECT), command=timeout)
+    if hasattr(client, "nodes_manager"):
+        return ValkeyEngine(_cluster(client, settings), package, is_cluster=True)
+    return ValkeyEngine(_node(client, settings), package)
+
+
+def _from_url(url: str) -> Any:
+    package = "redis" if url.startswith("redis") else "valkey"
+    try:
+        module = import_module(package)
+    except ImportError as error:
+        raise missing("resilio.sharing.fleet", package, error) from error
+    return getattr(module, package.title()).from_url(url)
+
+
+def _package(client: Any) -> str:
+    """Return "redis" or "valkey": the package that the client, or the class that it extends, is from."""
+    packages = [one.__module__.partition(".")[0] for one in type(client).__mro__]
+    return next(one for one in packages if one in ("redis", "valkey"))
+
+
+def _node(client: Any, settings: Mapping[str, Any]) -> Any:
+    """Return a client of one node, or of the master that Sentinel names, with these settings."""
+    pool = client.connection_pool
+    kept = {name: value for name, value in pool.connection_kwargs.items() if name not in ("connection_pool", "retry")}
+    options = {**kept, **settings, "decode_responses": False, "max_connections": 2}
+    if hasattr(pool, "sentinel_manager"):
+        own = type(pool)(pool.service_name, pool.sentinel_manager, is_master=True, **options)
+    else:
+        own = type(pool)(connection_class=pool.connection_class, **options)
+    return type(client)(connection_pool=own)
+
+
+def _cluster(client: Any, settings: Mapping[str, Any]) -> Any:
+    """Return a client of the same cluster with these settings; it follows slots that move, and repeats nothing."""
+    left_out = ("connection_pool", "retry", "host", "port")
+    kept = {name: value for name, value in client.nodes_manager.connection_kwargs.items() if name not in left_out}
+    nodes_class = type(client.get_default_node())
+    nodes = [nodes_class(node.host, node.port) for node in client.get_nodes()]
+    options = {**kept, **settings, "decode_responses": False, "require_full_coverage": False}
+    return type(client)(startup_nodes=nodes, **options)
+
+
+class ValkeyEngine:
+    """
+    A store in Valkey or Redis.
+
+    Args:
+        client: The engine's own client: bounded, without retries, with answers as bytes.
+
+        package: "valkey" or "redis".
+
+        is_cluster: True if keys are on several nodes.
+    """
+
+    def __init__(self, client: Any, package: str, *, is_cluster: bool = False) -> None:
+        """Use a client of the engine's own."""
+        errors = import_module(f"{package}.exceptions")
+        self._client = client
+        self._is_cluster = is_cluster
+        self._missing: type[Exception] = errors.NoScriptError
+        self._errors: tuple[type[Exception], ...] = (getattr(errors, f"{package.title()}Error"), OSError)
+
+    def exchange(self, asks: Sequence[Ask], timeout: float) -> Sequence[Answer | None]:
+        """Exchange all asks by one script; in a cluster, one after the other until `timeout`."""
+        if not self._is_cluster:
+            try:
+                return self._run(asks)
+            except self._errors as error:
+                raise StoreError(f"{type(error).__name__}: {error}") from error
+        return self._one_by_one(asks, time.monotonic() + timeout)
+
+    def _one_by_one(self, asks: Sequence[Ask], until: float) -> Sequence[Answer | None]:
+        answers: list[Answer | None] = []
+        problem: Exception | None = None
+        for ask in asks:
+            if time.monotonic() >= until:
+                break
+            try:
+                answers += self._run([ask])
+            except self._errors as error:  # of one node: others may answer
+                problem = error
+                answers.append(None)
+        if problem is not None and not any(answers):
+            raise StoreError(f"{type(problem).__name__}: {problem}") from problem
+        return answers + [None] * (len(asks) - len(answers))
+
+    def _run(self, asks: Sequence[Ask]) -> list[Answer | None]:
+        found = list(self._first(_arguments(asks[:TOGETHER])))
+        if len(asks) > TOGETHER:  # many keys: the server does other work between the parts
+            pipe = self._client.pipeline(transaction=False)
+            for i in range(TOGETHER, len(asks), TOGETHER):
+                pipe.execute_command("EVALSHA", SHA, *_arguments(asks[i : i + TOGETHER]))
+            found += chain.from_iterable(pipe.execute())
+        return [_answer(ask, raw) for ask, raw in zip(asks, found, strict=True)]
+
+    def _first(self, arguments: Sequence[Any]) -> Sequence[bytes]:
+        try:
+            found: Sequence[bytes] = self._client.execute_command("EVALSHA", SHA, *arguments)
+        except self._missing:  # a server that has restarted: proxies forbid SCRIPT LOAD
+            found = self._client.execute_command("EVAL", SCRIPT, *arguments)
+        return found
+
+    def close(self) -> None:
+        """Close the engine's connections; it opens others when it is used again."""
+        if self._is_cluster:
+            self._client.disconnect_connection_pools()
+        else:
+            self._client.connection_pool.disconnect()
+
+
+def _arguments(asks: Sequence[Ask]) -> list[Any]:
+    """Return the number of keys, the keys, and the text of each ask."""
+    texts = [f"{ask.kind} {' '.join(map(str, ask.numbers()))}" for ask in asks]
+    return [len(asks), *(ask.key for ask in asks), *texts]
+
+
+def _answer(ask: Ask, raw: bytes) -> Answer | None:
+    if raw.startswith(b"!"):
+        log.warning(
+            "the state of %s cannot be read by the fleet's script: %s", ask.key, raw[1:].decode(errors="replace")
+        )
+        return None
+    return answered(ask, list(map(int, raw.split())))

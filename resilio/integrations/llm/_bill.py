@@ -1,0 +1,81 @@
+"""
+The cost of an attempt at the spend limits around it.
+
+An answer with usage costs that; an attempt that was not made, or that the provider answered with an error, nothing. One
+that broke off, was cancelled or timed out, and an answer without usage, keep what was reserved: providers bill them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Self
+
+from resilio._native.core import current
+from resilio.cost import Bill, Price, Usage, bill
+
+if TYPE_CHECKING:
+    from resilio._policies.pool.endpoint import Endpoint
+    from resilio.integrations.llm._call import ModelCall
+
+__all__ = ["AttemptBill"]
+
+_NOT_SENT = {"ConnectError", "ConnectTimeout", "InvalidURL", "LocalProtocolError", "PoolTimeout", "UnsupportedProtocol"}
+
+
+class AttemptBill:
+    """The bill of one attempt: a block around it. Its first step runs in the call's context."""
+
+    __slots__ = ("_bill", "_call", "_endpoint")
+
+    def __init__(self, call: ModelCall, endpoint: Endpoint | None) -> None:
+        """
+        Begin the attempt.
+
+        Args:
+            call: The call.
+
+            endpoint: The endpoint that it goes to; its label `price`, if it is a price, is that of the attempt.
+        """
+        self._call = call
+        self._endpoint = endpoint
+        self._bill: Bill | None = None
+
+    def __enter__(self) -> Self:
+        self._bill = bill(None if current() is not None else self._call.exchange.attempts + 1) or None
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        """Let an attempt whose cost did not become known keep what was reserved, unless it was not sent."""
+        open_bill, self._bill = self._bill, None
+        if open_bill is None:
+            return
+        if error is not None and _was_not_sent(error):
+            open_bill.nothing()
+        else:
+            open_bill.keep()
+
+    def used(self, usage: Mapping[str, float]) -> None:
+        """Charge the usage of an answer, once it is known."""
+        if self._bill is None:
+            return
+        call = self._call
+        billed = call.exchange.guard.dialect.billed(usage)
+        if billed is not None:
+            open_bill, self._bill = self._bill, None
+            open_bill.use(Usage(**billed), call.model, self._price())
+
+    def nothing(self) -> None:
+        """Charge nothing: the provider has answered with an error."""
+        open_bill, self._bill = self._bill, None
+        if open_bill is not None:
+            open_bill.nothing()
+
+    def _price(self) -> Price | None:
+        found = None if self._endpoint is None else self._endpoint.labels.get("price")
+        return found if isinstance(found, Price) else None
+
+
+def _was_not_sent(error: BaseException) -> bool:
+    """Return True if a request did not leave this process, by the client's exception."""
+    names = {cls.__name__ for one in (error, error.__cause__) for cls in type(one).__mro__}
+    return not names.isdisjoint(_NOT_SENT)

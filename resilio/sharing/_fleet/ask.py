@@ -1,0 +1,152 @@
+"""
+Asks of a courier to the store, for a policy, and the store's answers.
+
+Amounts are in millionths of a token, times in microseconds, both ints: what Python and a script of the store compute
+from them is equal to the bit. Each asker numbers its asks, so that one that arrives twice or late counts once.
+"""
+
+from __future__ import annotations
+
+from operator import attrgetter
+from typing import Any, ClassVar
+
+import attrs
+
+__all__ = ["TOKEN", "Answer", "Ask", "LimitAnswer", "LimitAsk", "answered"]
+
+TOKEN = 1_000_000
+"""A token, in the unit of amounts."""
+
+
+@attrs.frozen(kw_only=True)
+class Answer:
+    """
+    Answer of the store.
+
+    Attributes:
+        seq: The number of the ask.
+    """
+
+    seq: int
+
+
+@attrs.frozen(kw_only=True)
+class Ask:
+    """
+    Fields of all asks.
+
+    Attributes:
+        kind: The rule that answers it.
+
+        answer: The class of its answer.
+
+        key: Where the store has the state: "{resilio:<fleet>:<kind>:<name>:<hash of the options>}".
+
+        asker: The random id of the process, or of the host, that asks: 1 to 2^53.
+
+        seq: The number of the ask: 1, 2, ... of one asker.
+
+        seen: The number of the last ask whose answer arrived; 0: none.
+    """
+
+    kind: ClassVar[str]
+    answer: ClassVar[type[Answer]]
+
+    key: str
+    asker: int
+    seq: int
+    seen: int = 0
+
+    def numbers(self) -> tuple[int, ...]:
+        """Return all fields but the key, in their order."""
+        read = _readers.get(type(self))
+        if read is None:
+            read = _readers[type(self)] = attrgetter(*_fields_of(type(self))[1:])
+        found: tuple[int, ...] = read(self)
+        return found
+
+
+@attrs.frozen(kw_only=True)
+class LimitAnswer(Answer):
+    """
+    Tokens of a rate limit.
+
+    Attributes:
+        grant: Millionths that the asker may spend until its lease ends.
+
+        credit: Millionths that it may spend beyond that until the next answer; they are its debt then.
+
+        wait_us: Until `least` would be there; 0 if it was.
+
+        peers: Askers that have a lease, this one included.
+
+        left: Millionths that the store has left.
+    """
+
+    grant: int
+    credit: int
+    wait_us: int
+    peers: int
+    left: int
+
+
+@attrs.frozen(kw_only=True)
+class LimitAsk(Ask):
+    """
+    An ask for tokens of a rate limit; the rest of the lease before goes back with it.
+
+    Attributes:
+        amount: Millionths that come in each period.
+
+        period_us: That period.
+
+        burst: Millionths, leases included.
+
+        left: What goes back; below zero: a debt, spent on credit.
+
+        kept: What the asker keeps to spend while it waits for the answer; it is out until the next ask.
+
+        demand: Millionths a second that its callers want, rejected calls included.
+
+        want: What it asks for, at most.
+
+        least: Below this it takes nothing, and is answered how long to wait; 0: it takes what there is, and no more
+            than a fair share where demands are above the rate.
+
+        cost: What one call costs, at most: a share is not smaller.
+
+        tick_us: The time between its asks.
+
+        ttl_us: The time that a lease lasts, from when it is granted.
+    """
+
+    kind = "limit"
+    answer = LimitAnswer
+
+    amount: int
+    period_us: int
+    burst: int
+    left: int = 0
+    kept: int = 0
+    demand: int = 0
+    want: int = 0
+    least: int = 0
+    cost: int = TOKEN
+    tick_us: int = 250_000
+    ttl_us: int = 1_250_000
+
+
+def answered(ask: Ask, numbers: list[int]) -> Answer:
+    """Return the answer to an ask from its fields in their order."""
+    return ask.answer(**dict(zip(_fields_of(ask.answer), numbers, strict=True)))
+
+
+def _fields_of(kind: type[Ask | Answer]) -> tuple[str, ...]:
+    found = _fields.get(kind)
+    if found is None:
+        found = _fields[kind] = tuple(field.name for field in attrs.fields(kind))
+    return found
+
+
+_fields: dict[type, tuple[str, ...]] = {}
+_readers: dict[type, attrgetter[Any]] = {}  # of the numbers of each kind of ask: made once, a trip reads many

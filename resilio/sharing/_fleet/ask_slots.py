@@ -1,0 +1,61 @@
+"""What a courier asks for the slots of a bulkhead, and what it is answered."""
+
+from __future__ import annotations
+
+import attrs
+
+from resilio.sharing._fleet.ask import Answer, Ask
+
+__all__ = ["SlotsAnswer", "SlotsAsk"]
+
+
+@attrs.frozen(kw_only=True)
+class SlotsAnswer(Answer):
+    """
+    Slots of a bulkhead.
+
+    Attributes:
+        held: Slots that the asker has until its lease ends.
+
+        fair: Its share of all, by need, as far as there are slots for it; if that is less than what it has, it takes no
+            more calls than that.
+
+        peers: Askers, this one included.
+
+        left: Slots that no asker has.
+    """
+
+    held: int
+    fair: int
+    peers: int
+    left: int
+
+
+@attrs.frozen(kw_only=True)
+class SlotsAsk(Ask):
+    """
+    An ask for slots of a bulkhead; it renews the lease of those that it keeps.
+
+    Attributes:
+        capacity: Slots of the fleet.
+
+        kept: Those that the asker keeps, whatever the answer: its calls use them, or may until the answer comes.
+
+        want: Those that it would use.
+
+        sure: Those of them that it keeps by a lease; calls that have outlived theirs have slots of others.
+
+        stands: 1: its lease has not ended by its own clock, so the store has its row, unless that was lost.
+
+        ttl_us: The time that a lease lasts, from when it is granted.
+    """
+
+    kind = "slots"
+    answer = SlotsAnswer
+
+    capacity: int
+    kept: int = 0
+    want: int = 0
+    sure: int = 0
+    stands: int = 0
+    ttl_us: int = 10_000_000

@@ -1,0 +1,52 @@
+"""
+The store's part in an exchange: `exchange(state, ask, now_us) -> (state, answer)`.
+
+These functions are the rules: engines in memory and in Postgres run them, and the script of Valkey and Redis computes
+the same, to the bit. So they use numbers only, whose `+ - * /`, floor, min, max and sqrt are the same everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from resilio.sharing._fleet.ask import Answer, Ask
+from resilio.sharing._fleet.rules import breaker, limit, slots, spend
+from resilio.sharing._fleet.rules.rows import State
+
+__all__ = ["RULES", "exchange", "keeps_us"]
+
+RULES: dict[str, Callable[[State, Any, int], Answer]] = {
+    "breaker": breaker.exchange,
+    "limit": limit.exchange,
+    "slots": slots.exchange,
+    "spend": spend.exchange,
+}
+"""The rule of each kind of ask; it changes the state that it is given."""
+
+_KEEPS: dict[str, Callable[[Any], int]] = {
+    "breaker": breaker.keeps_us,
+    "limit": limit.keeps_us,
+    "slots": slots.keeps_us,
+    "spend": spend.keeps_us,
+}
+
+
+def exchange(state: State | None, ask: Ask, now_us: int) -> tuple[State, Answer]:
+    """
+    Return the state after an ask, and the answer.
+
+    Args:
+        state: The rows of the ask's key, which are changed; None: there are none.
+
+        ask: The ask.
+
+        now_us: The store's time, in microseconds.
+    """
+    rows: State = {} if state is None else state
+    return rows, RULES[ask.kind](rows, ask, now_us)
+
+
+def keeps_us(ask: Ask) -> int:
+    """Return how long the store keeps the state after this ask, if there is no other one."""
+    return _KEEPS[ask.kind](ask)

@@ -1,0 +1,223 @@
+"""The leases of a rate limit, or of a retry budget, as the courier's thread sees them: a part of limiter.pxi."""
+
+cdef tuple _DOWN = ("local", "open", "closed")
+
+
+cdef rs_host_rates *_leased_host_of(tuple rates) except NULL:
+    """The rates of a fleet's limit, without its cell; owned by the caller. A window is a bucket of the same amount."""
+    cdef rs_host_rates *host = <rs_host_rates *>malloc(sizeof(rs_host_rates))
+    cdef int64_t least
+    if host == NULL:
+        raise MemoryError("no memory for a fleet's limit")
+    memset(host, 0, sizeof(host[0]))
+    for unit, amount, period_ns, burst, cost, window in rates:
+        least = TOKEN if callable(cost) else max(TOKEN, _millionths(cost))
+        if rs_rates_add_lease(host, amount * _TOKEN, period_ns, _millionths(burst), least, <rs_down>0) < 0:
+            free(host)
+            raise ValueError(f"{amount:g} {unit} every {period_ns / 1e9:g} s is too fast to be shared")
+    return host
+
+
+cdef tuple _leases_wanted(LimiterGate gate):
+    """Return the needs of the limit in a region: the kind of cell, the options that define its stock, the bytes."""
+    cdef rs_host_rates *host = _leased_host_of(gate.rates)
+    size = rs_rates_leases_size(host)
+    free(host)
+    return RS_CELL_LEASE, _stock(tuple([(*rate[:4], 1.0, False) for rate in gate.rates])), size
+
+
+cdef int _share_leases(LimiterGate gate, Cell cell) except -1:
+    """Let the limit's calls draw on the leases in this cell."""
+    cdef rs_host_rates *host = _leased_host_of(gate.rates)
+    cdef int i
+    rs_rates_begin_leases(host, cell.member, cell.body, 0)
+    for i in range(host.n):
+        rs_draw_first(&host.rate[i].draw, TOKEN)
+    return _limiter_change_host(gate, cell, host)
+
+
+cdef class Leases:
+    """
+    The leases of a rate limit as its courier sees them: those that the limit's calls draw on since `share_fleet`.
+
+    A retry budget has the reserve of its fleet in the same way, as one rate. Amounts are millionths of a token, times
+    those of the owner's clock.
+    """
+
+    cdef readonly object owner
+    cdef LimiterGate gate           # the owner, whose calls may wait; None: a budget
+    cdef rs_lock *lock              # of the owner
+    cdef rs_host_rates **used       # those that it draws on now
+    cdef rs_host_rates *host        # the same, as long as it draws on these
+
+    def __init__(self, owner):
+        """
+        Take the leases of a `LimiterGate`, or a `RetryBudget`.
+
+        Raises:
+            ValueError: It has none.
+        """
+        self.owner = owner
+        if isinstance(owner, LimiterGate):
+            self.gate = owner
+            self.lock, self.used = &self.gate.lock, &self.gate.limiter.buckets.host
+        else:
+            self.lock = <rs_lock *>&(<RetryBudget?>owner).lock
+            self.used = <rs_host_rates **>&(<RetryBudget>owner).budget.fleet
+        self.host = self.used[0]
+        if self.host == NULL or self.host.courier == NULL:
+            raise ValueError("the limit has no leases: share_fleet(cell) gives it some")
+
+    def use(self, *, str on_store_down, uint64_t peers, int64_t trip_ns):
+        """
+        Set the rules of this process.
+
+        Args:
+            on_store_down: What calls get while the store is away: "local", "open" or "closed".
+
+            peers: Askers, as far as is known without an answer; at least 1.
+
+            trip_ns: The time for which each call may wait for an answer, whatever its `max_wait`; 0: it does not ask.
+                Of a budget always 0: its calls do not wait.
+        """
+        cdef rs_draw *draw
+        cdef int down = _DOWN.index(on_store_down), i
+        self._lock()
+        if self.gate is not None:
+            self.gate.limiter.trip_ns = trip_ns
+        for i in range(self.host.n):
+            draw = &self.host.rate[i].draw
+            draw.down = <rs_down>down
+            rs_draw_begin(draw, draw.lease, peers)
+        rs_lock_release(self.lock)
+
+    def begin_anew(self):
+        """
+        Begin as on a new host if the leases have ended; return if they had.
+
+        For a cell without a courier: the memory of a host outlives its service, and its old leases would mean that the
+        store is away.
+        """
+        cdef bint found
+        self._lock()
+        found = rs_rates_begin_anew(self.host, clock.now_ns())
+        rs_lock_release(&self.gate.lock)
+        return found
+
+    @property
+    def is_used(self):
+        """True as long as the limit's calls draw on these leases."""
+        return self.host != NULL and self.used[0] == self.host
+
+    def now(self, int i):
+        """Return the purse, the credit, and what calls have missed and wait for since the last ask, of the rate *i*."""
+        cdef rs_leased *lease
+        self._lock()
+        lease = self.host.rate[i].draw.lease
+        found = (rs_word_signed(&lease.purse), rs_word_signed(&lease.credit),
+                 rs_word_signed(&lease.missed), rs_word_signed(&lease.waiting))
+        rs_lock_release(self.lock)
+        return found
+
+    def open(self, int i, int64_t keep):
+        """
+        Take the tokens of the rate *i* out of its purse, to offer them to the store.
+
+        Args:
+            i: The rate.
+
+            keep: What calls may need until the answer.
+
+        Returns:
+            The tokens offered, those owed from the time without a store, those kept, and those that were in the purse.
+            Then those that calls have missed, those that they wait for, and if the lease has ended.
+        """
+        cdef rs_lease_found found
+        self._lock()
+        found = rs_draw_open(&self.host.rate[i].draw, clock.now_ns() - self.host.member.epoch_ns, keep)
+        rs_lock_release(self.lock)
+        return found.left, found.owed, found.kept, found.purse, found.missed, found.waiting, bool(found.is_void)
+
+    def grant(self, int i, *, int64_t grant, int64_t credit, int64_t low, int64_t income, int64_t stock,
+              int64_t asked_ns, int64_t expires_ns, int64_t next_ns, uint64_t peers):
+        """
+        Put into the purse of the rate *i* what the store has granted.
+
+        Args:
+            i: The rate.
+
+            grant: To spend.
+
+            credit: What may be spent beyond.
+
+            low: The level of the purse below which calls ring for the courier.
+
+            income: Tokens to be expected a second.
+
+            stock: What the store has left.
+
+            asked_ns: When the question was sent.
+
+            expires_ns: When the lease ends.
+
+            next_ns: When the next answer is to be expected.
+
+            peers: Askers, at least 1.
+        """
+        cdef rs_lease_terms terms
+        cdef int64_t epoch_ns
+        self._lock()
+        epoch_ns = self.host.member.epoch_ns
+        terms.grant, terms.credit, terms.low, terms.income = grant, credit, low, income
+        terms.stock = stock
+        terms.asked_ns, terms.expires_ns, terms.next_ns = asked_ns - epoch_ns, expires_ns - epoch_ns, next_ns - epoch_ns
+        terms.peers = peers
+        rs_draw_grant(&self.host.rate[i].draw, &terms)
+        rs_lock_release(self.lock)
+
+    def lose(self, int i, int64_t left):
+        """Note that no answer came to what was offered: it is taken for spent, and a debt stays."""
+        self._lock()
+        rs_draw_lose(&self.host.rate[i].draw, left)
+        rs_lock_release(self.lock)
+
+    def end(self, int i):
+        """End the lease of the rate *i* now: no answer has ever come, and none is to be expected."""
+        cdef int64_t now_ns
+        self._lock()
+        now_ns = clock.now_ns() - self.host.member.epoch_ns
+        rs_atomic_store(&self.host.rate[i].draw.lease.expires_ns, <uint64_t>max(1, now_ns))
+        rs_lock_release(self.lock)
+
+    def rest(self, Cell horizon not None, int64_t stock):
+        """
+        Let the leases rest until a call rings.
+
+        Args:
+            horizon: Its `expires_ns` is when the store is taken to be away.
+
+            stock: What the store had: with a token of each rate, a call may pass before it is asked for.
+        """
+        cdef int i
+        self._lock()
+        for i in range(self.host.n):
+            rs_draw_rest(&self.host.rate[i].draw, &(<rs_courier *>horizon.body).expires_ns, stock)
+        rs_lock_release(self.lock)
+
+    def serve(self):
+        """Serve the calls that wait in this process, now that more may be there."""
+        cdef int64_t now_ns = clock.now_ns()
+        if self.gate is None:
+            return
+        rs_lock_acquire(&self.gate.lock)
+        _sooner(<rs_gate *><PyObject *>self.gate, &self.gate.limiter, now_ns)
+        rs_lock_release(&self.gate.lock)
+        self.gate.deliver()
+
+    cdef int _lock(self) except -1:
+        """Take the owner's lock, for its leases."""
+        rs_lock_acquire(self.lock)
+        if self.used[0] != self.host:
+            rs_lock_release(self.lock)
+            raise RuntimeError("the limit draws on other leases now")
+        return 0
