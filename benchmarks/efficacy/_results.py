@@ -6,11 +6,15 @@ The part of `benchmarks/RESULTS.md` that the simulations write: a section for ea
 
 from __future__ import annotations
 
+import multiprocessing
 import re
-from collections.abc import Iterable, Sequence
+from argparse import ArgumentParser
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
-__all__ = ["HEADING", "RESULTS", "kept", "record", "section"]
+__all__ = ["HEADING", "RESULTS", "command", "kept", "record", "section", "show", "spread"]
 
 RESULTS = Path(__file__).resolve().parents[1] / "RESULTS.md"
 HEADING = "# Efficacy"
@@ -18,6 +22,26 @@ _ABOUT = (
     "The real policies on virtual time, each figure beside its analytic or published value; written by "
     "`python -m benchmarks.efficacy.<name> --record`."
 )
+
+
+def command(about: str | None) -> ArgumentParser:
+    """Return the command line of a study, with the option `--record`."""
+    parser = ArgumentParser(description=about)
+    parser.add_argument("--record", action="store_true", help="write the tables into benchmarks/RESULTS.md")
+    return parser
+
+
+def show(title: str, text: str, *, recorded: bool) -> None:
+    """Print a section, and write it into the report as well if it is `recorded`."""
+    print(f"{title}\n\n{text}\n", flush=True)
+    if recorded:
+        record(title, text)
+
+
+def spread(work: Callable[..., Any], rows: Iterable[tuple[Any, ...]]) -> list[Any]:
+    """Return `work(*row)` for each row, computed by two processes."""
+    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
+        return [each.result() for each in [pool.submit(work, *row) for row in rows]]
 
 
 def section(about: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

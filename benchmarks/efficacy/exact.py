@@ -8,7 +8,6 @@ Poisson process and hold their permits for exponential times of mean 1. The gate
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import heapq
 import math
@@ -209,14 +208,11 @@ def _row(what: str, figure: str, exact: float, seen: float) -> tuple[str, ...]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description="Gates beside the formulas that they have to follow.")
+    parser = _results.command("Gates beside the formulas that they have to follow.")
     parser.add_argument("--calls", type=int, default=400_000, help="calls of a run (400000)")
-    parser.add_argument("--record", action="store_true", help="write the table into benchmarks/RESULTS.md")
     options = parser.parse_args(arguments)
     text = _results.section(ABOUT, ("gate", "figure", "exact", "seen", "off by"), table(options.calls))
-    print(text)
-    if options.record:
-        _results.record("Exact checks", text)
+    _results.show("Exact checks", text, recorded=options.record)
 
 
 ABOUT = (

@@ -12,7 +12,6 @@ delays that there were. Where hardly any call is as long as the quantile, as at 
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import math
 import random
@@ -269,19 +268,16 @@ its standard error is 6 % without hedges, where the tail is that of t^-1.8, and 
 
 def main() -> None:
     """Print the tables."""
-    parser = argparse.ArgumentParser(description="What hedging does where nothing queues.")
+    parser = _results.command("What hedging does where nothing queues.")
     parser.add_argument("--calls", type=int, default=400_000, help="of each row of R1 (400,000)")
     parser.add_argument("--requests", type=int, default=100_000, help="of each row of R2 (100,000)")
-    parser.add_argument("--record", action="store_true", help="write the tables to benchmarks/RESULTS.md")
     options = parser.parse_args()
     for title, about, rows in (
         ("R1 hedge without queueing", _ABOUT_SINGLE.format(calls=options.calls), table(options.calls)),
         ("R2 BigTable fan-out", _ABOUT_FAN_OUT.format(requests=options.requests), fan_out_table(options.requests)),
     ):
         text = _results.section(" ".join(about.split()), _HEADER, rows)
-        print(f"## {title}\n\n{text}\n", flush=True)
-        if options.record:
-            _results.record(title, text)
+        _results.show(title, text, recorded=options.record)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ A figure is p99 with hedges over p99 without, for the same calls at the same tim
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import math
 import multiprocessing
@@ -324,11 +323,10 @@ Central queue, the most of {seeds} run(s); must be: within 10 s, below 1 %."""
 
 def main() -> None:
     """Print the tables."""
-    parser = argparse.ArgumentParser(description="When hedging hurts.")
+    parser = _results.command("When hedging hurts.")
     parser.add_argument("--calls", type=int, default=30_000, help="of each run (30,000)")
     parser.add_argument("--seeds", type=int, default=1, help="runs of each cell (1)")
     parser.add_argument("--jobs", type=int, default=2, help="processes (2)")
-    parser.add_argument("--record", action="store_true", help="write the tables to benchmarks/RESULTS.md")
     options = parser.parse_args()
     loads = [f"{load:g}" for load in LOADS]
     for title, about, header, rows in (

@@ -13,7 +13,6 @@ client reads as the library does and never goes earlier.
 
 from __future__ import annotations
 
-import argparse
 import heapq
 import itertools
 import random
@@ -168,9 +167,8 @@ HEADER = ("clients", "backoff", "published ms", "seen ms", "published calls", "s
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table, or record it."""
-    parser = argparse.ArgumentParser(description="What contention costs with each backoff, beside the published.")
+    parser = _results.command("What contention costs with each backoff, beside the published.")
     parser.add_argument("--runs", type=int, default=100, help="runs of each cell (100)")
-    parser.add_argument("--record", action="store_true", help="put the table into benchmarks/RESULTS.md")
     options = parser.parse_args(arguments)
     about = (
         f"Clients that update one row, means of {options.runs} runs. Must: the published order and ratios, full jitter "
@@ -178,9 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         f"The server that says when to come back has a client every {1e3 * TURN:g} ms, so it takes at least that each."
     )
     text = _results.section(about, HEADER, table(options.runs))
-    print(text)
-    if options.record:
-        _results.record("R10 jitter", text)
+    _results.show("R10 jitter", text, recorded=options.record)
 
 
 if __name__ == "__main__":

@@ -11,12 +11,9 @@ Recovery is the time from the end of the trouble to the first two seconds in whi
 
 from __future__ import annotations
 
-import argparse
 import math
-import multiprocessing
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -216,7 +213,7 @@ def _row_of_hotos(number: int, runs: int) -> tuple[str, ...]:
 
 def table_of_hotos(runs: int) -> Iterator[tuple[str, ...]]:
     """Yield the rows under `HOTOS_HEADER`, in seconds; *runs* for a row whose share of the effort is 1."""
-    yield from _spread(_row_of_hotos, [(number, runs) for number in range(len(_HOTOS))])
+    yield from _results.spread(_row_of_hotos, [(number, runs) for number in range(len(_HOTOS))])
 
 
 _CUTS = ((0.2, 10.0), (0.225, 10.0), (0.2, 9.0), (0.2, 60.0))
@@ -238,29 +235,21 @@ def table_of_osdi(runs: int) -> Iterator[tuple[str, ...]]:
         for cut in (_CUTS[0], _CUTS[3]):
             rows += [(load, *cut, clients, True, runs) for clients in ("no retries", "resilio")]
     rows += [(load, *_CUTS[0], "naive", True, max(2, runs // 4)) for load in (0.36, 0.9)]
-    yield from _spread(_row_of_osdi, rows)
-
-
-def _spread(work: Callable[..., tuple[str, ...]], rows: Sequence[tuple[Any, ...]]) -> list[tuple[str, ...]]:
-    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
-        return [each.result() for each in [pool.submit(work, *row) for row in rows]]
+    yield from _results.spread(_row_of_osdi, rows)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the tables."""
-    parser = argparse.ArgumentParser(description="How soon a server recovers that sheds load.")
+    parser = _results.command("How soon a server recovers that sheds load.")
     parser.add_argument("--runs", type=int, default=40, help="runs of the main rows of R8 (40)")
     parser.add_argument("--seeds", type=int, default=20, help="runs of each row of R9 (20)")
-    parser.add_argument("--record", action="store_true", help="write the tables into benchmarks/RESULTS.md")
     options = parser.parse_args(arguments)
     texts = {
         "R8 with a load shedder": _results.section(_ABOUT_HOTOS, HOTOS_HEADER, table_of_hotos(options.runs)),
         "R9 metastable failure in the wild": _results.section(_ABOUT_OSDI, OSDI_HEADER, table_of_osdi(options.seeds)),
     }
     for title, text in texts.items():
-        print(text, end="\n\n")
-        if options.record:
-            _results.record(title, text)
+        _results.show(title, text, recorded=options.record)
 
 
 _ABOUT_HOTOS = (

@@ -10,7 +10,6 @@ Recovery is the time from the end of the outage to the first two seconds of whos
 
 from __future__ import annotations
 
-import argparse
 import statistics
 from collections.abc import Iterator, Sequence
 
@@ -117,14 +116,11 @@ def tables(runs: int) -> Iterator[str]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the tables."""
-    parser = argparse.ArgumentParser(description="What goes into an outage, and how soon it is over.")
+    parser = _results.command("What goes into an outage, and how soon it is over.")
     parser.add_argument("--runs", type=int, default=100, help="seeds of an outage (100)")
-    parser.add_argument("--record", action="store_true", help="write the tables into benchmarks/RESULTS.md")
     options = parser.parse_args(arguments)
     text = "\n\n".join(tables(options.runs))
-    print(text)
-    if options.record:
-        _results.record("R13 outage and recovery", text)
+    _results.show("R13 outage and recovery", text, recorded=options.record)
 
 
 ABOUT = (

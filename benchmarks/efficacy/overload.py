@@ -15,10 +15,7 @@ from __future__ import annotations
 
 import argparse
 import math
-import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from typing import Any
 
 from benchmarks.efficacy import _results
 from benchmarks.efficacy._baselines import BASELINES
@@ -78,11 +75,6 @@ OURS: dict[str, Callable[[int], Make]] = {
 """What makes each, for a number of workers and then, as for the baselines, for a mean time."""
 
 
-def _spread(work: Callable[..., Any], cells: Sequence[Cell], *args: int) -> list[Any]:
-    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
-        return list(pool.map(work, cells, *([arg] * len(cells) for arg in args)))
-
-
 HEADER = ("cell", *BASELINES, "p99 at most", *OURS)
 
 
@@ -97,9 +89,10 @@ def table(calls: int, seed: int = 1, cells: Sequence[Cell] = GRID) -> Iterator[t
 
         cells: One row for each.
     """
-    for cell, (base, ours) in zip(cells, _spread(compared, cells, calls, seed), strict=True):
+    seen = _results.spread(compared, [(cell, calls, seed) for cell in cells])
+    for cell, (base, ours) in zip(cells, seen, strict=True):
         best = base.best
-        theirs = (f"{seen.goodput:.3f}" + ("*" if name == best else "") for name, seen in base.figures.items())
+        theirs = (f"{one.goodput:.3f}" + ("*" if name == best else "") for name, one in base.figures.items())
         limit = f"{SLOWER * base.p99:.1f}" if cell.load >= FROM else "-"
         yield str(cell), *theirs, limit, *(_written(verdict) for verdict in ours.values())
 
@@ -125,7 +118,7 @@ STEP_HEADER = ("cell", "at most", *OURS)
 
 def step_table(seed: int = 1, cells: Sequence[Cell] = STEP_CELLS) -> Iterator[tuple[str, ...]]:
     """Yield the rows under `STEP_HEADER`, in seconds; the arguments are those of `table`."""
-    for cell, ours in zip(cells, _spread(backs, cells, seed), strict=True):
+    for cell, ours in zip(cells, _results.spread(backs, [(cell, seed) for cell in cells]), strict=True):
         found = ("never" if math.isinf(means) else f"{means * cell.mean:.1f}" for means in ours.values())
         yield str(cell), f"{BACK * cell.mean:g}", *found
 
@@ -145,7 +138,7 @@ def random_table(number: int, calls: int, seed: int) -> tuple[list[tuple[str, ..
         seed: Of the cells and the calls.
     """
     cells = tuple(drawn(number, seed))
-    seen: list[Seen] = _spread(compared, cells, calls, seed)
+    seen: list[Seen] = _results.spread(compared, [(cell, calls, seed) for cell in cells])
     rows = []
     for name in OURS:
         verdicts = [ours[name] for _, ours in seen]
@@ -167,16 +160,13 @@ def _line(cell: Cell, base: Reference, ours: dict[str, Verdict]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the tables."""
-    parser = argparse.ArgumentParser(description="What a server serves in time when it is offered too much.")
+    parser = _results.command("What a server serves in time when it is offered too much.")
     parser.add_argument("--calls", type=int, default=50_000, help="calls that are measured in each cell (50,000)")
     parser.add_argument("--random", type=int, metavar="N", help="draw N cells instead of those of the table")
     parser.add_argument("--seed", type=int, default=1, help="of the calls and the cells drawn (1)")
-    parser.add_argument("--record", action="store_true", help="write the tables into benchmarks/RESULTS.md")
     options = parser.parse_args(arguments)
     for title, text in _sections(options):
-        print(text, end="\n\n")
-        if options.record:
-            _results.record(title, text)
+        _results.show(title, text, recorded=options.record)
 
 
 def _sections(options: argparse.Namespace) -> Iterator[tuple[str, str]]:

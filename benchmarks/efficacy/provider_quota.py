@@ -8,7 +8,6 @@ request arrives when it is sent: so a 429 is the law's own fault, not the networ
 
 from __future__ import annotations
 
-import argparse
 import random
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -129,14 +128,11 @@ def table(minutes: int) -> Iterator[tuple[str, ...]]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description="What a provider's quota per minute answers.")
+    parser = _results.command("What a provider's quota per minute answers.")
     parser.add_argument("--minutes", type=int, default=10_000, help="of virtual time for each row (10000)")
-    parser.add_argument("--record", action="store_true", help="write the table into benchmarks/RESULTS.md")
     options = parser.parse_args(arguments)
     text = _results.section(ABOUT, ("N", "client", "of the quota used", *PROVIDERS), table(options.minutes))
-    print(text)
-    if options.record:
-        _results.record("R14 a provider's quota per minute", text)
+    _results.show("R14 a provider's quota per minute", text, recorded=options.record)
 
 
 ABOUT = (

@@ -13,7 +13,6 @@ call asked for, well or not, and takes 1 for a retry.
 
 from __future__ import annotations
 
-import argparse
 import random
 from collections.abc import Callable, Iterator, Sequence
 
@@ -185,14 +184,11 @@ def table(calls: int) -> Iterator[tuple[str, ...]]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description="At which failure rate a retry quota runs dry.")
+    parser = _results.command("At which failure rate a retry quota runs dry.")
     parser.add_argument("--calls", type=int, default=200_000, help="calls for each failure rate that is tried (200000)")
-    parser.add_argument("--record", action="store_true", help="write the table into benchmarks/RESULTS.md")
     options = parser.parse_args(arguments)
     text = _results.section(ABOUT, ("quota", "by", "exact p*", "seen p*", "off by"), table(options.calls))
-    print(text)
-    if options.record:
-        _results.record("R7 quota thresholds", text)
+    _results.show("R7 quota thresholds", text, recorded=options.record)
 
 
 ABOUT = (

@@ -12,7 +12,6 @@ library's hedge at once, with its rules, before the same servers.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import heapq
 import itertools
@@ -301,9 +300,8 @@ def table(calls: int) -> Iterator[tuple[str, ...]]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description="Redundancy of which the mean times are known.")
+    parser = _results.command("Redundancy of which the mean times are known.")
     parser.add_argument("--calls", type=int, default=200_000, help="calls of a row at a load of 0.3 (200000)")
-    parser.add_argument("--record", action="store_true", help="write the table into benchmarks/RESULTS.md")
     options = parser.parse_args(arguments)
     header = (
         "copies",
@@ -318,9 +316,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "begun by hedge",
     )
     text = _results.section(ABOUT, header, table(options.calls))
-    print(text)
-    if options.record:
-        _results.record("R4 exact redundancy", text)
+    _results.show("R4 exact redundancy", text, recorded=options.record)
 
 
 ABOUT = (

@@ -12,7 +12,6 @@ most 1 / (1 - 0.1 (1 - f)). Whatever the load, a share of 1 - f of it ends well.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -162,14 +161,11 @@ def table(effort: int) -> Iterator[tuple[str, ...]]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description="What retries with a budget save, and the load that they add.")
+    parser = _results.command("What retries with a budget save, and the load that they add.")
     parser.add_argument("--clients", type=int, default=1000, help="clients in each row, in several runs (1000)")
-    parser.add_argument("--record", action="store_true", help="write the table into benchmarks/RESULTS.md")
     options = parser.parse_args(arguments)
     text = _results.section(ABOUT, HEADER, table(options.clients))
-    print(text)
-    if options.record:
-        _results.record("R6 retries against load", text)
+    _results.show("R6 retries against load", text, recorded=options.record)
 
 
 ABOUT = (

@@ -12,7 +12,6 @@ without a lag, and a limit for each process.
 
 from __future__ import annotations
 
-import argparse
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
@@ -229,13 +228,9 @@ def _written(runs: Sequence[tuple[float, float]]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description="What an adaptive limit loses if its host's learner lags.")
-    parser.add_argument("--record", action="store_true", help="write the table into benchmarks/RESULTS.md")
-    options = parser.parse_args(arguments)
+    options = _results.command("What an adaptive limit loses if its host's learner lags.").parse_args(arguments)
     text = _results.section(_ABOUT, HEADER, table())
-    print(text)
-    if options.record:
-        _results.record("R11 a learner that lags", text)
+    _results.show("R11 a learner that lags", text, recorded=options.record)
 
 
 _ABOUT = (

@@ -11,7 +11,6 @@ seeds 1 to 3; a cell has the worst of them.
 
 from __future__ import annotations
 
-import argparse
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -26,7 +25,7 @@ from resilio.simulation import Scenario, Stack, simulate
 from resilio.simulation._files import load
 from resilio.simulation._main import _shipped
 
-__all__ = ["BREAKER", "KILLED", "LIMIT", "OUTAGE", "breaker", "killed", "limit", "main", "outage"]
+__all__ = ["BREAKER", "KILLED", "LIMIT", "OUTAGE", "breaker", "killed", "limit", "main", "outage", "scenarios"]
 
 SEEDS = (1, 2, 3)
 Rows = Iterator[tuple[str, ...]]
@@ -37,13 +36,14 @@ OUTAGE = ("", "into the outage", "a second in its last minute", "noticed after",
 KILLED = ("", "answered in time", "rejected")
 
 
-def _scenarios(name: str) -> Iterator[tuple[Any, Scenario]]:
+def scenarios(name: str) -> Iterator[tuple[Any, Scenario]]:
+    """Yield what a shipped scenario runs, with the values of its sweep."""
     yield from load(_shipped()[name]).scenarios
 
 
 def limit(seeds: Sequence[int] = SEEDS) -> Rows:
     """Yield the rows under `LIMIT`: the least share of the capacity, and the longest p99."""
-    for rate, scenario in _scenarios("shared-limit"):
+    for rate, scenario in scenarios("shared-limit"):
         capacity = scenario.server.workers / scenario.server.service.mean
         runs = [simulate(scenario, seed=seed) for seed in seeds]
         cells = []
@@ -54,23 +54,23 @@ def limit(seeds: Sequence[int] = SEEDS) -> Rows:
         yield f"{rate / capacity:g} x", *cells
 
 
-def breaker(seeds: Sequence[int] = SEEDS) -> Rows:
+def breaker(seeds: Sequence[int] = SEEDS, name: str = "shared-breaker") -> Rows:
     """Yield the rows under `BREAKER`: the most calls, the longest time, the least share."""
-    ((_, scenario),) = _scenarios("shared-breaker")
+    ((_, scenario),) = scenarios(name)
     runs = [simulate(scenario, seed=seed) for seed in seeds]
-    for name in scenario.stacks:
-        found = [run[name] for run in runs]
+    for stack in scenario.stacks:
+        found = [run[stack] for run in runs]
         back = max(one.recovery or scenario.duration for one in found)
         success = min(one.success or 0.0 for one in found)
-        yield name, f"{max(one.in_outage for one in found):,}", f"{back:.1f} s", f"{success:.1%}"
+        yield stack, f"{max(one.in_outage for one in found):,}", f"{back:.1f} s", f"{success:.1%}"
 
 
-def outage(seeds: Sequence[int] = SEEDS) -> Rows:
+def outage(seeds: Sequence[int] = SEEDS, name: str = "shared-outage") -> Rows:
     """Yield the rows under `OUTAGE`: the most calls, the longest times."""
-    ((_, scenario),) = _scenarios("shared-outage")
-    for name, stack in scenario.stacks.items():
+    ((_, scenario),) = scenarios(name)
+    for title, stack in scenario.stacks.items():
         if stack.client is not None:
-            yield name, *_worst([_sent(scenario, stack, seed) for seed in seeds], scenario.duration)
+            yield title, *_worst([_sent(scenario, stack, seed) for seed in seeds], scenario.duration)
 
 
 @attrs.frozen
@@ -138,7 +138,7 @@ def _watched(stack: Stack, times: list[float]) -> Stack:
 
 def killed(seeds: Sequence[int] = SEEDS) -> Rows:
     """Yield the rows under `KILLED`: the least share of answers, the most rejections; without the deaths, too."""
-    ((_, scenario),) = _scenarios("killed-worker")
+    ((_, scenario),) = scenarios("killed-worker")
     for title, one in (("", scenario), (", no deaths", attrs.evolve(scenario, faults=()))):
         runs = [simulate(one, seed=seed) for seed in seeds]
         for name in scenario.stacks:
@@ -175,14 +175,10 @@ _TABLES: dict[str, tuple[Sequence[str], Callable[..., Rows], str]] = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the tables."""
-    parser = argparse.ArgumentParser(description="What worker processes of a host gain when they share policies.")
-    parser.add_argument("--record", action="store_true", help="write the tables into benchmarks/RESULTS.md")
-    options = parser.parse_args(arguments)
+    options = _results.command("What worker processes of a host gain when they share policies.").parse_args(arguments)
     for title, (header, rows, about) in _TABLES.items():
         text = _results.section(about, header, rows())
-        print(f"{title}\n\n{text}\n", flush=True)
-        if options.record:
-            _results.record(title, text)
+        _results.show(title, text, recorded=options.record)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ length the phase of the breaker's probes can be lucky.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import math
 import random
@@ -272,14 +271,11 @@ def table(hundred: int) -> Iterator[tuple[str, ...]]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description="How soon clients let an overloaded server recover.")
+    parser = _results.command("How soon clients let an overloaded server recover.")
     parser.add_argument("--runs", type=int, default=100, help="runs of the main rows (100)")
-    parser.add_argument("--record", action="store_true", help="write the table into benchmarks/RESULTS.md")
     options = parser.parse_args(arguments)
     text = _results.section(ABOUT, HEADER, table(options.runs))
-    print(text)
-    if options.record:
-        _results.record("R8 metastable failure", text)
+    _results.show("R8 metastable failure", text, recorded=options.record)
 
 
 ABOUT = (

@@ -11,14 +11,10 @@ second. The load shedder is the real one: it is told the task of a call, by `tas
 
 from __future__ import annotations
 
-import argparse
-import multiprocessing
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 from benchmarks.efficacy import _results
 from resilio import load_shed
@@ -341,7 +337,7 @@ def _row(k: int, rate: float, seconds: float) -> tuple[str, ...]:
 def table(seconds: float) -> Iterator[tuple[str, ...]]:
     """Yield the rows under `HEADER`; each run is measured for so many *seconds*."""
     cells = [(k, rate, seconds) for k in (1, 2, 3, 4) for rate in (750.0, 1125.0, 1500.0, 2250.0)]
-    yield from _spread(_row, cells)
+    yield from _results.spread(_row, cells)
 
 
 SPIKE_HEADER = ("way", "load before", "critical", "must", "background")
@@ -356,28 +352,20 @@ def _spike_row(way: str, share: float, seconds: float) -> tuple[str, ...]:
 def spike_table(seconds: float) -> Iterator[tuple[str, ...]]:
     """Yield the rows under `SPIKE_HEADER`; the spike lasts for so many *seconds*."""
     ways = ("bounded queue 15", "CoDel", "load_shed()", "load_shed(max_concurrent=10, task=)")
-    yield from _spread(_spike_row, [(way, share, seconds) for share in (0.1, 0.3, 0.45) for way in ways])
-
-
-def _spread(work: Callable[..., tuple[str, ...]], rows: Sequence[tuple[Any, ...]]) -> list[tuple[str, ...]]:
-    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
-        return [each.result() for each in [pool.submit(work, *row) for row in rows]]
+    yield from _results.spread(_spike_row, [(way, share, seconds) for share in (0.1, 0.3, 0.45) for way in ways])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the tables."""
-    parser = argparse.ArgumentParser(description="What becomes of tasks of several calls, and of the important ones.")
+    parser = _results.command("What becomes of tasks of several calls, and of the important ones.")
     parser.add_argument("--seconds", type=float, default=40.0, help="that are measured in each run (40)")
-    parser.add_argument("--record", action="store_true", help="write the tables into benchmarks/RESULTS.md")
     options = parser.parse_args(arguments)
     texts = {
         "R12 consistent shedding": _results.section(_ABOUT, HEADER, table(options.seconds)),
         "R12 priorities": _results.section(_ABOUT_SPIKE, SPIKE_HEADER, spike_table(options.seconds)),
     }
     for title, text in texts.items():
-        print(text, end="\n\n")
-        if options.record:
-            _results.record(title, text)
+        _results.show(title, text, recorded=options.record)
 
 
 _ABOUT = (

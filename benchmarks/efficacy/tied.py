@@ -11,7 +11,6 @@ The copies are the library's: `hedge(after=0.001, max_extra=1.0)`.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import math
 import random
@@ -161,15 +160,12 @@ def table(count: int) -> Iterator[tuple[str, ...]]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description="Tied requests.")
+    parser = _results.command("Tied requests.")
     parser.add_argument("--reads", type=int, default=200_000, help="reads of a row (200000)")
-    parser.add_argument("--record", action="store_true", help="write the table into benchmarks/RESULTS.md")
     options = parser.parse_args(arguments)
     header = ("replicas", "read", "quantile", "published ms", "exact ms", "seen ms", "off the published by")
     text = _results.section(ABOUT, header, table(options.reads))
-    print(text)
-    if options.record:
-        _results.record("R3 tied requests", text)
+    _results.show("R3 tied requests", text, recorded=options.record)
 
 
 ABOUT = (

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import cycle, islice, repeat
-from time import thread_time_ns
+from time import perf_counter_ns, thread_time_ns
 from types import FunctionType
 from typing import Any, TypeAlias, TypeVar, cast
 
@@ -22,6 +22,7 @@ __all__ = [
     "awaits_arguments",
     "awaits_rejected",
     "calls",
+    "calls_on_the_wall",
     "calls_rejected",
     "feeds",
     "idles",
@@ -88,6 +89,19 @@ def awaits_arguments(function: Callable[..., Awaitable[Any]]) -> Loop:
         for _ in steps:
             await function(1, "two", three=3)
         return thread_time_ns() - start
+
+    return own_code(loop)
+
+
+def calls_on_the_wall(function: Callable[[], Any]) -> Loop:
+    """Call *function* with no arguments, and count what it waits too."""
+
+    async def loop(n: int) -> int:
+        steps = repeat(None, n)
+        start = perf_counter_ns()
+        for _ in steps:
+            function()
+        return perf_counter_ns() - start
 
     return own_code(loop)
 

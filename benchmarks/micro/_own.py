@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
+import tempfile
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import resilio
 from benchmarks.micro import _loops, _work
 from benchmarks.micro._attempts import attempts
 from benchmarks.micro._comparison import Comparison
+from benchmarks.micro._fleet import fleet_breaker, fleet_limit
 from benchmarks.micro._subjects import async_comparison, subject
+from resilio.sharing import host
 
 __all__ = ["breaker", "comparisons", "rejecting", "stack", "try_acquire", "trying"]
 
+_MEMORY = Path("/dev/shm")
 _PLENTY_A_SECOND = 100_000_000
 """A rate that no loop here reaches: the limiter works, and never rejects."""
 
@@ -222,6 +230,45 @@ def _try_acquire() -> Comparison:
     )
 
 
+@cache
+def _of_host() -> Any:
+    """Return a group of processes, in memory that goes with this one."""
+    folder = tempfile.mkdtemp(dir=_MEMORY if _MEMORY.is_dir() else None)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return host("bench", directory=folder)
+
+
+def _shared_limit() -> Any:
+    return resilio.rate_limit(f"{_PLENTY_A_SECOND}/s", name=_work.fresh_name(), scope=_of_host())
+
+
+def _shared_keys() -> Any:
+    limits = resilio.keyed(
+        lambda: resilio.rate_limit(f"{_PLENTY_A_SECOND}/s"),
+        key=lambda: "key",
+        name=_work.fresh_name(),
+        scope=_of_host(),
+        max_keys=1000,
+    )
+    return limits(_work.callee())
+
+
+def _host_limit() -> Comparison:
+    return Comparison(
+        "host_limit",
+        "A rate limit for all processes of a host, and for one",
+        "Added to `f()`, nanoseconds on the wall: what a call waits for a server or a file is counted.",
+        drive=_loops.calls_on_the_wall,
+        check=_work.check_answer,
+        base=lambda: _loops.calls_on_the_wall(_work.callee()),
+        own=[
+            subject("resilio rate_limit, host", lambda: _shared_limit()(_work.callee())),
+            subject("resilio keyed(rate_limit), host", _shared_keys),
+            subject("resilio rate_limit", lambda: _limit()(_work.callee()), note="each process counts for itself"),
+        ],
+    )
+
+
 def _histogram_record() -> Comparison:
     seconds = _work.latencies(4096)
     return Comparison(
@@ -262,6 +309,12 @@ def _histogram_quantile() -> Comparison:
 
 def _parts() -> Comparison:
     policy, guarded = breaker(), breaker()(_work.callee())
+    pool = resilio.pool(None, *[resilio.Endpoint(f"e{at}") for at in range(64)])
+
+    def picked() -> None:
+        permit = pool.try_acquire()
+        assert isinstance(permit, resilio.Permit)
+        permit.success()
 
     def by_hand() -> None:
         policy.try_acquire().success()
@@ -280,6 +333,7 @@ def _parts() -> Comparison:
         own=[
             subject("resilio.current(), outside a call", lambda: resilio.current),
             subject("breaker.try_acquire().success()", lambda: by_hand, note="with the function around it"),
+            subject("pool of 64 endpoints: try_acquire().success()", lambda: picked, note="breakers included"),
             subject("with breaker: ...", lambda: block, note="with the function around it"),
             subject("breaker.snapshot()", lambda: policy.snapshot),
             subject(
@@ -304,6 +358,9 @@ def comparisons() -> tuple[Comparison, ...]:
         _rejection(),
         _async_rejection(),
         _try_acquire(),
+        _host_limit(),
+        fleet_limit(),
+        fleet_breaker(),
         _histogram_record(),
         _histogram_quantile(),
         _parts(),

@@ -9,12 +9,12 @@ in, named after the comparison's key. It uses the library as its documentation s
     CLOCK           the clock that it reads while it works, by key; none otherwise
     ABSENT          why it has no part in a comparison that one would expect it in, by key: said as a skip
 
-Functions take and return, by key: `async_*` and `sync_*`, `retry`, `fallback`, `timeout` and `whole_stack` a function,
-guarded; `retried` one that fails at every other call, guarded, `timeout_suspending` and `hedge` one that suspends,
-guarded; `rejection` and `async_rejection` a function that fails, guarded, and the class of the rejection; `try_acquire`
-nothing, and a function that takes a token; `keyed` how many keys, and a function from a key to its breaker;
-`histogram_record` seconds, and a function that records with the values to feed it; `filler` (histogram_quantile and
-the table of errors) seconds, and a function from a quantile to seconds.
+Functions take and return, by key: `async_*`, `sync_*`, `host_limit`, `fleet_*`, `retry`, `fallback`, `timeout` and
+`whole_stack` a function, guarded; `retried` one that fails at every other call, guarded, `timeout_suspending` and
+`hedge` one that suspends, guarded; `rejection` and `async_rejection` a function that fails, guarded, and the class of
+the rejection; `try_acquire` nothing, and a function that takes a token; `keyed` how many keys, and a function from a
+key to its breaker; `histogram_record` seconds, and a function that records with the values to feed it; `filler`
+(histogram_quantile and the table of errors) seconds, and a function from a quantile to seconds.
 """
 
 from __future__ import annotations
@@ -38,10 +38,13 @@ __all__ = ["ADAPTERS", "DISTRIBUTIONS", "PLUGGED", "load", "peers"]
 DISTRIBUTIONS: Mapping[str, str] = {
     "circuitbreaker": "circuitbreaker",
     "pybreaker": "pybreaker",
+    "pybreaker_redis": "pybreaker",
     "aiobreaker": "aiobreaker",
     "purgatory": "purgatory",
+    "purgatory_redis": "purgatory",
     "hyx": "hyx",
     "interlock": "interlock-cb",
+    "interlock_redis": "interlock-cb",
     "nopanic": "nopanic",
     "pyresilience": "pyresilience",
     "tenacity": "tenacity",
@@ -51,7 +54,13 @@ DISTRIBUTIONS: Mapping[str, str] = {
     "asynchedging": "asynchedging",
     "aiolimiter": "aiolimiter",
     "limits": "limits",
+    "limits_redis": "limits",
+    "slowapi": "slowapi",
+    "slowapi_redis": "slowapi",
+    "token_throttle": "token-throttle",
     "throttled": "throttled-py",
+    "throttled_redis": "throttled-py",
+    "pyrate_redis": "pyrate-limiter",
     "hdrhistogram": "hdrhistogram",
     "ddsketch": "ddsketch",
     "prometheus": "prometheus-client",
@@ -70,7 +79,11 @@ def _guarding(make: Callable[[Any], Any], callee_of: Callable[[], Any]) -> Calla
 
 
 def _rejecting(make: Callable[[Any], Any], asynchronous: bool) -> Callable[[], Rejecting]:
-    return lambda: Rejecting(*make(afailing() if asynchronous else failing()), asynchronous)
+    def rejecting() -> Rejecting:
+        function, error = make(afailing() if asynchronous else failing())
+        return Rejecting(function, error, asynchronous)
+
+    return rejecting
 
 
 _MAKERS: Mapping[str, Callable[[Callable[..., Any]], Callable[[], Any]]] = {
@@ -87,6 +100,9 @@ _MAKERS: Mapping[str, Callable[[Callable[..., Any]], Callable[[], Any]]] = {
     "hedge": lambda make: _guarding(make, suspending),
     "whole_stack": lambda make: _guarding(make, acallee),
     "sync_breaker": lambda make: _guarding(make, callee),
+    "host_limit": lambda make: _guarding(make, callee),
+    "fleet_limit": lambda make: _guarding(make, callee),
+    "fleet_breaker": lambda make: _guarding(make, callee),
     "rejection": lambda make: _rejecting(make, asynchronous=False),
     "async_rejection": lambda make: _rejecting(make, asynchronous=True),
     "try_acquire": lambda make: make,
@@ -109,7 +125,7 @@ def peers() -> Peers:
     modules = [module for module in loaded if isinstance(module, ModuleType)]
     missing = [skip for skip in loaded if isinstance(skip, Skip)]
     return Peers(
-        distributions=[*DISTRIBUTIONS.values(), *PLUGGED],
+        distributions=[*dict.fromkeys(DISTRIBUTIONS.values()), *PLUGGED],
         missing=missing,
         subjects=lambda key: _subjects(modules, key),
         fillers=_fillers(modules),

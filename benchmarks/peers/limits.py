@@ -11,14 +11,28 @@ from limits.aio.strategies import FixedWindowRateLimiter as AsyncFixedWindowRate
 from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter
 
+from benchmarks.micro._loops import own_code
+
 DISTRIBUTION = "limits"
 NOTES = dict.fromkeys(("try_acquire", "async_limiter"), "a fixed window: up to twice the rate at its border")
-CLOCK = {"async_limiter": "time", "try_acquire": "time"}
+NOTES["host_limit"] = "in memory: each process counts for itself; a fixed window"
+CLOCK = dict.fromkeys(("async_limiter", "host_limit", "try_acquire"), "time")
 _PLENTY = RateLimitItemPerSecond(10**9)
 
 
 def try_acquire() -> Any:
     return partial(FixedWindowRateLimiter(MemoryStorage()).hit, _PLENTY, "key")
+
+
+def host_limit(f: Any) -> Any:
+    hit = partial(FixedWindowRateLimiter(MemoryStorage()).hit, _PLENTY, "key")
+
+    def limited() -> Any:
+        if not hit():
+            raise RuntimeError("limited")
+        return f()
+
+    return own_code(limited)
 
 
 def async_limiter(f: Any) -> Any:

@@ -9,7 +9,7 @@ import attrs
 
 from examples.demo._schedule import FULL, QUICK, Phase, Schedule
 
-__all__ = ["RUNS", "Act", "Site", "acts"]
+__all__ = ["HOME", "RUNS", "Act", "Site", "acts"]
 
 RUNS = ("bare", "guarded")
 
@@ -50,7 +50,7 @@ class Act:
     What both runs of an act have in common.
 
     Attributes:
-        name: "outage", "spike" or "storm".
+        name: "outage", "spike", "storm" or "region".
 
         title: What people read.
 
@@ -160,6 +160,32 @@ def _storm(healthy: float, down: float, after: float, patience: float) -> Act:
     )
 
 
+HOME = "eu-1"
+"""The zone that the service of the last act is in; its replicas there have this name and a number."""
+_AWAY = "us-1"
+
+
+def _region(healthy: float, gone: float, after: float, patience: float) -> Act:
+    """Let the replicas at home be as if the network to them had gone; those far away take three times as long."""
+    well, back = Phase("healthy", healthy), Phase("back", after)
+    schedule = Schedule((well, Phase("gone", gone, hang=1.0), back))
+    far = Schedule((Phase("healthy", schedule.seconds),))
+    home = {f"{HOME} {number}": Site(schedule, 8, 0.02) for number in (1, 2)}
+    away = {f"{_AWAY} {number}": Site(far, 16, 0.06) for number in (1, 2)}
+    return Act(
+        name="region",
+        title="Region failover: the region where the service is goes away, and comes back",
+        guard="retry() > pool()",
+        schedule=schedule,
+        sites={**home, **away},
+        rates={"catalog": 150.0},
+        flaky="catalog",
+        patience=patience,
+        timeout=0.4 * patience,
+        pool=1_000,
+    )
+
+
 def acts(*, quick: bool) -> tuple[Act, ...]:
     """
     Return the acts in their order.
@@ -168,5 +194,6 @@ def acts(*, quick: bool) -> tuple[Act, ...]:
         quick: Whether they, and the patience of callers, are to be short.
     """
     if quick:
-        return _outage(QUICK, 0.5, 5, 30), _spike(3, 0.7, 80.0), _storm(0.5, 0.7, 1.8, 0.75)
-    return _outage(FULL, 1.0, 8, 50), _spike(4, 0.9, 150.0), _storm(1.2, 1.5, 3.2, 1.5)
+        short = _region(0.6, 1.0, 1.0, 0.5)
+        return _outage(QUICK, 0.5, 5, 30), _spike(3, 0.7, 80.0), _storm(0.5, 0.7, 1.8, 0.75), short
+    return _outage(FULL, 1.0, 8, 50), _spike(4, 0.9, 150.0), _storm(1.2, 1.5, 3.2, 1.5), _region(1.0, 2.2, 1.8, 1.0)

@@ -31,7 +31,7 @@ _GRACE = 120.0  # seconds for the last answers, and for a server to start and st
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m examples.demo", description=__doc__)
-    quick = "short acts, their two runs side by side: 13 seconds instead of a minute"
+    quick = "short acts, their two runs side by side: 16 seconds instead of a minute"
     parser.add_argument("--quick", action="store_true", help=quick)
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("--seed", type=int, default=7, help="of the load and of the servers (default: 7)")

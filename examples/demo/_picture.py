@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from examples.demo._acts import RUNS, Act
+from examples.demo._acts import HOME, RUNS, Act
 from examples.demo._records import Record, percentile, slices
 from examples.demo._report import headline
 from examples.demo._run import Run
@@ -34,8 +35,9 @@ _STACK = {
     "rejected at once by resilio": ("#D0D0D0", ("rejected",)),
 }
 _RUNS = {"bare": "#D55E00", "guarded": "#0072B2"}
-_SHADES = {"slow": "#FFF4D6", "down": "#FBE0D8", "recovering": "#E6F2E6", "paused": "#FBE0D8"}
-_HEIGHTS = {"outage": 7.6, "spike": 3.1, "storm": 3.3}
+_SHADES = {"slow": "#FFF4D6", "down": "#FBE0D8", "recovering": "#E6F2E6", "paused": "#FBE0D8", "gone": "#FBE0D8"}
+_HEIGHTS = {"outage": 7.6, "spike": 3.1, "storm": 3.3, "region": 4.6}
+_REGIONS = {True: "#009E73", False: "#CC79A7"}
 _TIME = "seconds since the start of the run"
 _CALLS, _CAPACITY = "calls that the server gets", "that it can answer"
 _NOTE: dict[str, Any] = {"textcoords": "offset points", "fontsize": 9, "color": _MUTED}
@@ -64,7 +66,7 @@ def draw(
     Draw both runs of each act over the same time and write the picture.
 
     Args:
-        acts: "outage", "spike" and "storm".
+        acts: "outage", "spike", "storm" and "region".
 
         runs: "bare" and "guarded" of each, or as far as it came.
 
@@ -75,7 +77,7 @@ def draw(
         note: What to say of an incomplete result, or None.
     """
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(10.5, 14.2), facecolor="white")
+        figure = Figure(figsize=(10.5, 18.8), facecolor="white")
         figure.set_layout_engine("constrained", h_pad=0.08)
         title = "The same load and the same trouble, twice" + (f"\n{note}" if note else "")
         figure.suptitle(title, fontsize=15, fontweight="bold", x=0.01, ha="left")
@@ -143,6 +145,45 @@ def _storm(part: SubFigure, act: Act, runs: Mapping[str, Run], texts: Mapping[st
         axes.set_ylabel("orders per second" if name == "bare" else "")
         axes.set_xlabel(f"{_TIME}; shaded: it hangs")
         axes.legend(*_only_lines(axes), loc="upper left", frameon=False, fontsize=9, ncols=2)
+
+
+def _region(part: SubFigure, act: Act, runs: Mapping[str, Run], texts: Mapping[str, str]) -> None:
+    """Draw every request as a dot, and below it the calls that each region gets."""
+    both = part.subplots(2, 2, sharex=True, sharey="row", height_ratios=(3, 2))
+    for (waits, calls), name in zip(both.T, RUNS, strict=True):
+        _shade(waits, act)
+        _shade(calls, act)
+        if name in runs:
+            _waits(waits, runs[name])
+            _by_region(calls, runs[name])
+            _say(waits, name, texts[name])
+        _log_seconds(waits, 0.004, 2.0, [0.01, 0.03, 0.1, 0.3, 1.0])
+        waits.axhline(act.patience, color=_MUTED, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
+        calls.set_xlim(0, act.schedule.seconds)
+        calls.set_xlabel(f"{_TIME}; shaded: {HOME} is gone")
+        if name == "bare":
+            waits.set_ylabel("how long callers wait")
+            calls.set_ylabel("calls per second\nto each region")
+    for axes, place in zip(both[:, 0] if runs else (), ("lower left", "upper left"), strict=False):
+        axes.legend(loc=place, frameon=False, fontsize=9, ncols=2, markerscale=2.5)
+
+
+def _waits(axes: Axes, run: Run) -> None:
+    for label, served, colour in (("served", True, "#0072B2"), ("failed", False, "#D55E00")):
+        some = [record for record in run.records if record.ok is served]
+        dots = [record.due for record in some], [record.latency for record in some]
+        axes.scatter(*dots, s=8, color=colour, alpha=0.45, linewidths=0, zorder=2, rasterized=True, label=label)
+
+
+def _by_region(axes: Axes, run: Run) -> None:
+    """Draw the calls that reached each region, per second, by the servers' own books."""
+    for region in dict.fromkeys(name.split()[0] for name in run.act.sites):
+        books = [site["tenths"] for name, site in (run.server or {}).items() if name.startswith(region)]
+        until = [0] * round(10 * run.seconds)
+        tenths = [sum(each) for each in zip_longest(until, *books, fillvalue=0)]
+        pairs = [sum(tenths[index : index + 2]) * 5 for index in range(0, len(tenths) - 1, 2)]
+        middles = [(index + 0.5) / 5 for index in range(len(pairs))]
+        axes.plot(middles, pairs, color=_REGIONS[region == HOME], linewidth=1.8, label=region, zorder=3)
 
 
 def _calls(axes: Axes, run: Run) -> None:
@@ -225,4 +266,4 @@ def _log_seconds(axes: Axes, least: float, most: float, ticks: Sequence[float]) 
     axes.minorticks_off()
 
 
-_DRAWN = {"outage": _outage, "spike": _spike, "storm": _storm}
+_DRAWN = {"outage": _outage, "spike": _spike, "storm": _storm, "region": _region}

@@ -103,6 +103,12 @@ _LINES: dict[str, Sequence[tuple[str, Callable[[Summary | None], str]]]] = {
         ("answers for callers who had gone", _figure(_count, "answers_for_nobody")),
         ("time to recover after the outage", _recovery),
     ),
+    "region": (
+        ("served within {act.patience:g} s", _figure(_percent, "success_rate")),
+        ("  while the region is gone", _figure(_percent, "served_while_down")),
+        ("callers wait, p50 / p99", _waits("catalog")),
+        ("calls that went there while it was gone", _figure(_count, "calls_while_down")),
+    ),
 }
 
 
@@ -152,6 +158,8 @@ def _show_rich(rows: Sequence[Row]) -> None:
 
 def headline(act: Act, run: Summary) -> str:
     """Say in a line what became of the flaky dependency's callers."""
+    if act.name == "region":
+        return f"{_percent(run['served_while_down'])} served while it is gone,\np99 {_duration(run['catalog']['p99'])}"
     if act.name == "spike":
         return f"p99 {_duration(run['search']['p99'])}, {_sent(run)} calls for each request"
     served = f"{_percent(run[act.flaky]['success_rate'])} of {act.flaky} served"

@@ -13,13 +13,25 @@ from typing import Protocol
 
 import httpx2
 
-from examples.demo._acts import Act
-from resilio import RejectedError, RetryBudget, bulkhead, circuit_breaker, hedge, retry, timeout
+from examples.demo._acts import HOME, Act
+from resilio import (
+    Endpoint,
+    RejectedError,
+    RetryBudget,
+    bulkhead,
+    circuit_breaker,
+    hedge,
+    pipeline,
+    pool,
+    retry,
+    timeout,
+)
 
-__all__ = ["BULKHEAD", "Orders", "Search", "Service", "Shop", "service_of"]
+__all__ = ["BULKHEAD", "Catalog", "Orders", "Search", "Service", "Shop", "service_of"]
 
 BULKHEAD = 20  # of the client's connections: those that the flaky dependency may hold
-ATTEMPTS = 3  # of an order
+ATTEMPTS = 3  # of an order, or of a call to the catalog
+IN_FLIGHT = 100  # calls that may go elsewhere at once: about as many as wait in vain where a region has gone
 FAILED = (TimeoutError, httpx2.HTTPError)
 
 Fetch = Callable[[str], Awaitable[httpx2.Response]]
@@ -175,6 +187,52 @@ class Orders:
         return "ok"
 
 
+class Catalog:
+    """
+    A service with replicas of its dependency in two regions: bare it takes them in turns, guarded it has a pool.
+
+    Args:
+        client: That all its calls share.
+
+        ports: Where the replicas are, on 127.0.0.1; the name of each begins with its region.
+
+        guarded: Whether resilio chooses.
+    """
+
+    def __init__(self, client: httpx2.AsyncClient, ports: Mapping[str, int], *, guarded: bool) -> None:
+        self._client = client
+        self._ports = list(ports.values())
+        self._ask: Fetch = self._in_turns
+        if guarded:
+            replicas = [Endpoint(str(port), name=name, zone=name.split()[0]) for name, port in ports.items()]
+            elsewhere = retry(on=FAILED, attempts=ATTEMPTS, budget=RetryBudget(cap=IN_FLIGHT, initial=IN_FLIGHT))
+            self._ask = pipeline(elsewhere, pool("catalog", *replicas, zone=HOME), name="catalog calls")(self._at)
+
+    async def _at(self, request: str, endpoint: Endpoint | None = None) -> httpx2.Response:
+        assert endpoint is not None  # the pool's
+        return await _get(self._client, int(endpoint.target), request)
+
+    async def _in_turns(self, request: str) -> httpx2.Response:
+        turn = int(request.rpartition("-")[2])
+        try:
+            return await self._one(request, turn)
+        except FAILED:
+            return await self._one(request, turn + 1)
+
+    async def _one(self, request: str, turn: int) -> httpx2.Response:
+        return await _get(self._client, self._ports[turn % len(self._ports)], request)
+
+    async def handle(self, dependency: str, request: str) -> str:  # noqa: ARG002
+        """Ask a replica, and another one if that fails."""
+        try:
+            await self._ask(request)
+        except RejectedError:
+            return "rejected"
+        except httpx2.HTTPError as error:
+            return _outcome(error)
+        return "ok"
+
+
 def service_of(
     act: Act, client: httpx2.AsyncClient, ports: Mapping[str, int], *, guarded: bool, retries: int
 ) -> Service:
@@ -196,6 +254,8 @@ def service_of(
         return Shop(client, ports, guarded=guarded, retries=retries)
     if act.name == "spike":
         return Search(client, ports, guarded=guarded)
+    if act.name == "region":
+        return Catalog(client, ports, guarded=guarded)
     return Orders(client, ports["orders"], guarded=guarded, patience=act.timeout)
 
 

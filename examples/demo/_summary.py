@@ -36,6 +36,7 @@ def summary_of(run: Run) -> dict[str, Any]:
         "calls_while_down": _calls_while_down(run),
         "answers_for_nobody": sum(site["wasted"] for site in run.server.values()) if run.server else None,
         "recovery_seconds": _recovery(by_dependency[run.act.flaky], run),
+        "served_while_down": _served_while_down(by_dependency[run.act.flaky], run),
         "generator_late_p99": percentile((record.late for record in run.records), 99),
     }
 
@@ -66,8 +67,15 @@ def _calls_while_down(run: Run) -> int | None:
     outage = schedule.outage()
     if run.server is None or outage is None or run.elapsed < outage[1]:
         return None
-    arrived: dict[str, int] = run.server[run.act.flaky]["arrived"]
-    return sum(arrived.get(phase.name, 0) for phase in schedule.phases if phase.down)
+    down = [(name, phase.name) for name, site in run.act.sites.items() for phase in site.schedule.phases if phase.down]
+    return sum(int(run.server[name]["arrived"].get(phase, 0)) for name, phase in down)
+
+
+def _served_while_down(records: Sequence[Record], run: Run) -> float | None:
+    outage = run.act.schedule.outage()
+    if outage is None or run.elapsed < outage[1]:
+        return None
+    return success_rate([record for record in records if outage[0] <= record.due < outage[1]])
 
 
 def _recovery(records: Sequence[Record], run: Run) -> float | None:

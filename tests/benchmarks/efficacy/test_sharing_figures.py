@@ -21,13 +21,13 @@ def learner(efficacy):
 
 
 def test_limits_of_eight_processes_do_not_add_up(sharing):
-    """Each process takes what another one gives up; one limit for the host serves the server's capacity."""
+    """Each process takes what another one gives up; one limit for the host serves the server's capacity in time."""
     rows = {row[0]: row[1:] for row in sharing.limit(seeds=(1,))}
     for none, each, one in rows.values():
         assert none == "0 %"
         assert float(each.partition("%")[0]) < 95.0
         assert float(one.partition("%")[0]) >= 97.0
-        assert int(one.partition("(")[2].partition(" ")[0]) <= 65
+        assert int(one.partition("(")[2].partition(" ")[0]) <= 60
 
 
 def test_a_breaker_for_each_host_sees_an_outage_that_a_process_does_not(sharing):

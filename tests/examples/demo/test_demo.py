@@ -52,6 +52,7 @@ def shortfalls(runs: dict[str, Any]) -> list[str]:
     """What the guarded services did not do better, in the words of the table, where calls are sent in time."""
     bare, guarded = runs["outage"]["bare"], runs["outage"]["guarded"]
     naive, budgeted = runs["storm"]["bare"], runs["storm"]["guarded"]
+    turns, pooled = runs["region"]["bare"], runs["region"]["guarded"]
     holds = {
         "fewer calls are sent": guarded["calls_sent"] < bare["calls_sent"],
         "the breaker rejects": guarded["recommendations"]["outcomes"].get("rejected", 0) > 0,
@@ -63,6 +64,8 @@ def shortfalls(runs: dict[str, Any]) -> list[str]:
         "naive retries multiply": naive["calls_sent"] > budgeted["calls_sent"],
         "naive retries do not recover": naive["recovery_seconds"] is None,
         "more orders are served": budgeted["success_rate"] > naive["success_rate"],
+        "a pool leaves the lost region": pooled["calls_while_down"] < turns["calls_while_down"],
+        "more is served without the region": pooled["served_while_down"] > turns["served_while_down"],
     }
     return [what for what, held in holds.items() if not held]
 

@@ -23,10 +23,10 @@ from examples.demo._summary import summary_of
 pytestmark = pytest.mark.once
 
 SCHEDULE = Schedule((Phase("healthy", 1.0), Phase("down", 1.0, unavailable=1.0), Phase("healthy again", 2.0)))
-OUTAGE, SPIKE, STORM = acts(quick=True)
+OUTAGE, SPIKE, STORM, REGION = acts(quick=True)
 ACT: Act = attrs.evolve(OUTAGE, schedule=SCHEDULE)
 SHORT_STORM: Act = attrs.evolve(STORM, schedule=SCHEDULE)
-ACTS = (ACT, SPIKE, SHORT_STORM)
+ACTS = (ACT, SPIKE, SHORT_STORM, REGION)
 
 
 def run_of(name: str, *, fails_until: float, complete: bool = True, seconds: float = 4.0) -> Run:
@@ -58,6 +58,18 @@ def storm_of(name: str, fails_until: float) -> Run:
         outcome = "timeout" if 1.0 <= number / 100 < fails_until else "ok"
         run.records.append(Record(number / 100, "orders", outcome, 0.05))
     run.server = {"orders": {"arrived": {"healthy": 400, "down": 600}, "tenths": [25] * 40, "wasted": 70}}
+    return run
+
+
+def region_of(name: str, fails_until: float) -> Run:
+    """A hundred requests a second for as long as the act takes, which fail from the region's loss until then."""
+    seconds, gone = REGION.schedule.seconds, REGION.schedule.spans()[1][1]
+    run = Run(name, REGION, round(100 * seconds), started=100.0, ended=100.0 + seconds, complete=True)
+    for number in range(round(100 * seconds)):
+        outcome = "timeout" if gone <= number / 100 < fails_until else "ok"
+        run.records.append(Record(number / 100, "catalog", outcome, 0.05))
+    book = {"arrived": {"healthy": 50, "gone": 5}, "tenths": [5] * 20, "wasted": 0}
+    run.server = dict.fromkeys(REGION.sites, book)
     return run
 
 
@@ -140,6 +152,16 @@ def test_table_says_what_hedges_and_retries_cost_and_gain() -> None:
     assert headline(SHORT_STORM, runs["storm"]["bare"]).startswith("25.0 % of orders served, 2.50 calls for each")
 
 
+def test_table_shows_the_loss_of_a_region() -> None:
+    """The share served while it is gone, and the calls that went there, to both of its sites."""
+    gone = REGION.schedule.spans()[1][1]
+    runs = summaries_of(region_of("bare", 99.0), region_of("guarded", gone + 0.2))
+    rows = {label.strip(): figures for label, *figures in rows_of([REGION], runs)}
+    assert rows["while the region is gone"] == ["0.0 %", "80.0 %"]
+    assert rows["calls that went there while it was gone"] == ["10", "10"]
+    assert headline(REGION, runs["region"]["guarded"]).startswith("80.0 % served while it is gone,")
+
+
 def test_load_that_came_late_is_owned_up_to() -> None:
     """A machine too busy to offer the load on time is said to be, for the run that suffered from it."""
     on_time = summary_of(run_of("guarded", fails_until=2.0))
@@ -219,7 +241,7 @@ def test_picture_is_an_svg(tmp_path: Path, *, interrupted: bool) -> None:
     runs = [run_of("bare", fails_until=4.0)]
     if not interrupted:
         runs += [run_of("guarded", fails_until=2.0), spike_of("bare", 0.3), spike_of("guarded", 0.04)]
-        runs += [storm_of("bare", 4.0), storm_of("guarded", 2.0)]
+        runs += [storm_of("bare", 4.0), storm_of("guarded", 2.0), region_of("bare", 9.0), region_of("guarded", 0.8)]
     note = "PARTIAL RESULT" if interrupted else None
     draw(ACTS, runs, summaries_of(*runs), tmp_path / "demo.svg", note)
     root = ET.parse(tmp_path / "demo.svg").getroot()

@@ -11,7 +11,7 @@ pytest.importorskip("httpx2")
 import httpx2
 
 from examples.demo._acts import acts
-from examples.demo._service import Orders, Search, Shop, service_of
+from examples.demo._service import Catalog, Orders, Search, Shop, service_of
 
 pytestmark = pytest.mark.anyio
 PORTS = {"recommendations": 1, "checkout": 2}
@@ -108,6 +108,30 @@ async def test_guarded_search_asks_the_next_replica_where_one_pauses():
         await search.handle("search", f"search-{number}")
     assert await search.handle("search", "search-99") == "ok"
     assert network.asked[-2:] == [(1, "search-99-0"), (2, "search-99-1")]
+
+
+REGIONS = {"eu-1 1": 1, "eu-1 2": 2, "us-1 1": 3, "us-1 2": 4}
+
+
+async def test_the_bare_catalog_asks_the_replicas_in_turns():
+    """In turns, and the next one where that fails."""
+    network = Network(lambda request: 503 if request.url.port == 2 else 200)
+    catalog = Catalog(network.client, REGIONS, guarded=False)
+    assert [await catalog.handle("catalog", f"catalog-{n}") for n in range(4)] == ["ok"] * 4
+    assert [port for port, _ in network.asked] == [1, 2, 3, 3, 4]
+
+
+async def test_the_guarded_catalog_stays_in_its_region_until_that_is_gone():
+    """All calls stay at home while it is well; where it fails, each is served by the other region."""
+    lost = set()
+    network = Network(lambda request: 503 if request.url.port in lost else 200)
+    catalog = Catalog(network.client, REGIONS, guarded=True)
+    assert {await catalog.handle("catalog", f"catalog-{n}") for n in range(20)} == {"ok"}
+    assert {port for port, _ in network.asked} == {1, 2}
+    lost.update((1, 2))
+    network.asked.clear()
+    assert {await catalog.handle("catalog", f"catalog-{n}") for n in range(20)} == {"ok"}
+    assert sum(port in lost for port, _ in network.asked) <= 10 + 2  # until both breakers are open, and their probes
 
 
 async def hang(_):

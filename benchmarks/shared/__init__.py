@@ -1,0 +1,1 @@
+"""`python -m benchmarks.shared`: what sharing a host adds to a call."""

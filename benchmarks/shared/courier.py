@@ -1,0 +1,103 @@
+"""
+`python -m benchmarks.shared.courier`: what a fleet's courier takes from the calls of its process.
+
+Two figures, with a Valkey of this process on the same machine:
+
+- the processor time of a trip for ten policies, in the thread that makes it: an upper bound of the time for which it
+  holds the interpreter's lock, as what the system does without that lock is in it;
+- the 99.9th percentile of calls with a fleet whose store is stopped (SIGSTOP), over that of calls without a fleet, in
+  interleaved pairs of blocks: the median of the ratios, and its 95 % confidence.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+from benchmarks.micro import _work
+from benchmarks.micro._fleet import of_fleet
+from benchmarks.peers._redis import server, stopped
+from resilio import RateLimitedError, rate_limit, registry
+
+POLICIES, TRIPS = 10, 200
+BLOCK, PAIRS = 2000, 500
+RATE = 50_000_000
+MUST_US = 200.0
+
+
+def _policies(scope: Any) -> list[Callable[[], Any]]:
+    return [rate_limit("1000/s", name=f"limit {number}", scope=scope)(_work.callee()) for number in range(POLICIES)]
+
+
+def trips() -> list[float]:
+    """Return the microseconds of processor time of trips for ten policies, each called before it."""
+    from resilio.sharing import Fleet
+
+    fleet = Fleet("ten", of_fleet().engine, is_stepped=True)
+    calls = _policies(fleet)
+    took = []
+    while len(took) < TRIPS:
+        for call in calls:
+            call()
+        before, began = fleet.courier.trips, time.thread_time()
+        fleet.step()
+        if fleet.courier.trips > before:
+            took.append((time.thread_time() - began) * 1e6)
+        time.sleep(0.02)
+    return sorted(took[10:])
+
+
+def ratios(pairs: int = PAIRS) -> list[float]:
+    """Return the ratios of 99.9th percentiles: with a fleet whose store is stopped, over without a fleet."""
+    scopes = {"with": of_fleet(), "without": "process"}
+    calls = {name: rate_limit(f"{RATE}/s", name=name, scope=scope)(_work.callee()) for name, scope in scopes.items()}
+    for _ in range(100):
+        with suppress(RateLimitedError):  # before the first answer
+            calls["with"]()
+        time.sleep(0.01)
+    with stopped():
+        time.sleep(2.0)  # the lease has ended
+        return sorted(_ratio(calls, number) for number in range(pairs))
+
+
+def _ratio(calls: dict[str, Callable[[], Any]], number: int) -> float:
+    order = ("with", "without") if number % 2 else ("without", "with")
+    tails = {name: _tail(calls[name]) for name in order}
+    return tails["with"] / tails["without"]
+
+
+def _tail(call: Callable[[], Any]) -> float:
+    clock, took = time.perf_counter_ns, []
+    for _ in range(BLOCK):
+        began = clock()
+        call()
+        took.append(clock() - began)
+    took.sort()
+    return took[BLOCK * 999 // 1000]
+
+
+def confidence(found: Sequence[float]) -> tuple[float, float, float]:
+    """Return the median of sorted figures, and the limits of its 95 % confidence: order statistics."""
+    half, number = 0.98 * len(found) ** 0.5, len(found)
+    low, high = max(0, int(number / 2 - half)), min(number - 1, int(number / 2 + half) + 1)
+    return statistics.median(found), found[low], found[high]
+
+
+def main() -> None:
+    """Print both figures."""
+    argparse.ArgumentParser(prog="python -m benchmarks.shared.courier", description=__doc__).parse_args()
+    server()
+    took = trips()
+    high = took[len(took) * 99 // 100]
+    print(f"a trip for {POLICIES} policies: {statistics.median(took):.0f} us (99 %: {high:.0f}), must: {MUST_US:.0f}")
+    registry.clear()
+    median, low, high = confidence(ratios())
+    print(f"p99.9 of calls, store stopped, over no fleet: {median:.3f} ({low:.3f} to {high:.3f}), must contain 1")
+
+
+if __name__ == "__main__":
+    main()
