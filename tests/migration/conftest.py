@@ -32,6 +32,11 @@ def pair(request: pytest.FixtureRequest, vt: VirtualTime, monkeypatch: pytest.Mo
     return lambda name: Pair(library, name, vt)
 
 
+def _of_limits(vt: VirtualTime) -> list[tuple[str, str, Any]]:
+    time = SimpleNamespace(time=lambda: 1e9 + vt.now)
+    return [("limits.strategies", "time", time), ("limits.storage.memory", "time", time)]
+
+
 def _on_virtual_time(library: str, vt: VirtualTime, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the library see, in the place of the modules that it reads time from, the virtual clock."""
 
@@ -51,7 +56,9 @@ def _on_virtual_time(library: str, vt: VirtualTime, monkeypatch: pytest.MonkeyPa
             ("backoff._async", "datetime", later),
         ],
         "circuitbreaker": [("circuitbreaker", "monotonic", time.monotonic)],
+        "purgatory": [("purgatory.domain.model", "time", SimpleNamespace(time=lambda: 1e9 + vt.now))],
         "pybreaker": [("pybreaker", "datetime", Now)],
+        **dict.fromkeys(("limits", "slowapi", "flask_limiter"), _of_limits(vt)),
     }
     for module, name, stand_in in places[library]:
         monkeypatch.setattr(importlib.import_module(module), name, stand_in)

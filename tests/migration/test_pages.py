@@ -10,7 +10,17 @@ import pytest
 from migration.pairs import PAGES, pairs_of, snippets_of
 
 TESTS = Path(__file__).parent
-LIBRARIES = ["backoff", "circuitbreaker", "pybreaker", "stamina", "tenacity"]
+LIBRARIES = [
+    "backoff",
+    "circuitbreaker",
+    "flask_limiter",
+    "limits",
+    "purgatory",
+    "pybreaker",
+    "slowapi",
+    "stamina",
+    "tenacity",
+]
 
 
 def _names_asked_for(module: Path) -> set[str]:

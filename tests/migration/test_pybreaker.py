@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from migration.hosts import CALLEE, hosts_of, outage_of, trouble_of
 from migration.pairs import Pair, ServerBusy, Side, call_both
 from resilio.testing import VirtualTime
 
@@ -191,3 +194,30 @@ def test_interruptions_are_no_failures(pair: Pairs, interruption: type[BaseExcep
             side.call()
     assert before["breaker"].current_state == "open"
     assert after["breaker"].state == "closed"
+
+
+@pytest.mark.once
+@pytest.mark.untraced
+@pytest.mark.skipif(sys.platform != "linux", reason="shared memory of hosts is for Linux")
+@pytest.mark.parametrize("side", [0, 1])
+def test_an_outage_opens_on_all_hosts(pair: Pairs, side: int, tmp_path: Path) -> None:
+    """A host without a failure rejects its next call, by what two others have seen."""
+    assert pair("hosts")
+    with hosts_of(LIBRARY, side, tmp_path, CALLEE) as hosts:
+        assert outage_of(hosts) >= 10
+
+
+@pytest.mark.once
+@pytest.mark.untraced
+@pytest.mark.skipif(sys.platform != "linux", reason="shared memory of hosts is for Linux")
+@pytest.mark.parametrize("in_turns", [False, True])
+def test_one_broken_host_opens_ours_for_itself(pair: Pairs, tmp_path: Path, *, in_turns: bool) -> None:
+    """pybreaker opens for all hosts; and for none while calls of others succeed in between."""
+    assert pair("hosts")
+    with hosts_of(LIBRARY, 0, tmp_path, CALLEE) as hosts:
+        assert trouble_of(hosts, in_turns=in_turns) == ([100, 100, 100] if in_turns else [10, 0, 0])
+    with hosts_of(LIBRARY, 1, tmp_path, CALLEE) as hosts:
+        broken, *well = trouble_of(hosts, in_turns=in_turns)
+        assert 10 <= broken <= 30
+        assert well == [100, 100]
+        assert [host.ask("state()") for host in hosts] == ["open", "closed", "closed"]
