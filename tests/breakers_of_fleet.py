@@ -93,7 +93,11 @@ class Processes:
         return sum(process.sent for process in self.all)
 
     def opened(self) -> Processes:
-        """Open for all, by failures of all: fewer of each process than would open its own breaker."""
+        """
+        Open for all, by failures of all: fewer of each process than would open its own breaker.
+
+        An open time must be longer than the couriers' tick: before all have heard of one that is shorter it has ended.
+        """
         for _ in range(60):
             if set(self.states) == {"open"}:
                 break

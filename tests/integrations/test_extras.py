@@ -147,7 +147,7 @@ def _may_be_missing(name: str, absent: set[str]) -> bool:
     ("arguments", "extra"),
     [
         (["top", "http://127.0.0.1:1"], "cli"),
-        (["watch", "http://127.0.0.1:1"], "live"),
+        (["watch", "http://127.0.0.1:1", "--port", "0"], "live"),  # suites of several Pythons run at once
     ],
 )
 def test_a_command_that_misses_a_package_says_so(arguments: list[str], extra: str, tmp_path: Path) -> None:

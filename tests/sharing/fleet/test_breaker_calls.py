@@ -103,7 +103,7 @@ def test_tasks_of_all_processes_find_an_outage_and_its_end(vt: VirtualTime, back
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_probe_that_is_cancelled_leaves_its_lease_to_another_process(vt: VirtualTime, backend: str) -> None:
     """A caller gives up while its call probes for all: there is no result, and the others must not wait for one."""
-    processes = Processes(vt, 3, open_for=0.2, max_open_for=0.2, probe_lease=60).opened()
+    processes = Processes(vt, 3, open_for=1, max_open_for=1, probe_lease=60).opened()
     begun: list[Process] = []
 
     async def hang(process: Process) -> None:
@@ -212,7 +212,7 @@ def test_each_call_of_each_thread_is_reported_once(vt: VirtualTime) -> None:
 @pytest.mark.usefixtures("hasty_threads")
 def test_one_thread_of_all_processes_probes(vt: VirtualTime) -> None:
     """Four threads of each of four processes call at once while the fleet is open: one lease is one call."""
-    processes = Processes(vt, 4, open_for=0.2, max_open_for=0.2, probe_lease=3600).opened()
+    processes = Processes(vt, 4, open_for=1, max_open_for=1, probe_lease=3600).opened()
     probed: list[int] = []
     while len(probed) < 12:
         processes.pass_time(0.05)
