@@ -10,16 +10,16 @@ hosts of a fleet, with real couriers and rules.
 
 from __future__ import annotations
 
-import argparse
 import heapq
 import random
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, Literal
 
 import attrs
 
+from benchmarks.efficacy import _results
 from benchmarks.efficacy._budgets import litellm_budget
 from benchmarks.efficacy.breaker import virtual_clock
 from resilio import RateLimitedError
@@ -30,7 +30,7 @@ from resilio._policies.spend_limit.policy import SpendLimit
 from resilio.cost import Price, Prices, Usage
 from resilio.sharing import Fleet, MemoryEngine
 
-__all__ = ["CALLERS", "LAWS", "Spent", "main", "run", "table"]
+__all__ = ["CALLERS", "LAWS", "Spent", "laws", "main", "rules", "run", "scopes", "table"]
 
 CALLERS = 100
 PAYS = 300
@@ -259,55 +259,89 @@ def run(rule: Rule, seed: int, callers: int = CALLERS, law: str = "lognormal", s
             waiting += 1
 
 
-HEAD = "| overspend: mean | worst | above 5 % | spent of the limit: mean | least | at risk, at most |"
-RULE = "|---|---|---|---|---|---|"
+HEADER = ("overspend: mean", "worst", "above 5 %", "spent of the limit: mean", "least", "at risk, at most")
+Row = tuple[Rule, str, Scope]
 
 
-def _figures(rule: Rule, seeds: int, law: str, scope: Scope = "process") -> str:
+def _figures(seeds: int, rule: Rule, law: str, scope: Scope) -> list[str]:
     spent = [run(rule, seed, law=law, scope=scope) for seed in range(1, seeds + 1)]
     over = [max(one.share - 1, 0) for one in spent]
     used = [min(one.share, 1) for one in spent]
-    risk = "-" if rule == "count afterwards" else f"{max(one.at_risk for one in spent):.1%}"
-    above = sum(one > 0.05 for one in over)
-    return (
-        f"{statistics.mean(over):.2%} | {max(over):.2%} | {above} of {seeds} | "
-        f"{statistics.mean(used):.1%} | {min(used):.1%} | {risk} |"
-    )
+    return [
+        f"{statistics.mean(over):.2%}",
+        f"{max(over):.2%}",
+        f"{sum(one > 0.05 for one in over)} of {seeds}",
+        f"{statistics.mean(used):.1%}",
+        f"{min(used):.1%}",
+        "-" if rule == "count afterwards" else f"{max(one.at_risk for one in spent):.1%}",
+    ]
 
 
-def table(seeds: int) -> str:
-    """Return the figures of all rules, over this many seeds, as a table."""
-    rows = [f"| rule {HEAD}", f"|---{RULE}", *(f"| {rule} | {_figures(rule, seeds, 'lognormal')}" for rule in RULES)]
-    return "\n".join(rows)
+def rules() -> dict[str, Row]:
+    """Return a row for each rule."""
+    return {rule: (rule, "lognormal", "process") for rule in RULES}
 
 
-def table_of_laws(seeds: int, rule: Rule = "p95") -> str:
-    """Return the figures of a rule with all laws of lengths."""
-    rows = [f"| lengths, {rule} {HEAD}", f"|---{RULE}", *(f"| {law} | {_figures(rule, seeds, law)}" for law in LAWS)]
-    return "\n".join(rows)
+def laws() -> dict[str, Row]:
+    """Return a row for each law of lengths, with p95."""
+    return {law: ("p95", law, "process") for law in LAWS}
 
 
-def table_of_scopes(seeds: int) -> str:
-    """Return the figures of limits that several processes and hosts have together."""
-    rows = [f"| scope, rule {HEAD}", f"|---{RULE}"]
-    rules: tuple[Rule, ...] = ("p95", "max")
-    rows += [f"| {scope}, {rule} | {_figures(rule, seeds, 'lognormal', scope)}" for scope in SCOPES for rule in rules]
-    return "\n".join(rows)
+def scopes() -> dict[str, Row]:
+    """Return rows for limits that several processes and hosts have together."""
+    kept: tuple[Rule, ...] = ("p95", "max")
+    return {f"{scope}, {rule}": (rule, "lognormal", scope) for scope in SCOPES for rule in kept}
 
 
-def main() -> None:
+def table(first: str, rows: dict[str, Row], seeds: int, about: str = "") -> str:
+    """
+    Return figures as a table in Markdown.
+
+    Args:
+        first: The heading of the first column.
+
+        rows: By what stands in it.
+
+        seeds: The number of runs that each row is made of.
+
+        about: What stands above the table.
+    """
+    found = _results.spread(_figures, [(seeds, *row) for row in rows.values()])
+    cells = [[name, *figures] for name, figures in zip(rows, found, strict=True)]
+    return _results.section(about, (first, *HEADER), cells)
+
+
+_ABOUT = (
+    f"A limit that pays for about {PAYS} calls, and {CALLERS} callers that ask a model, one call after the other, "
+    "until nothing more is admitted. At risk: what the snapshots have stated at most. {}"
+)
+_TABLES: dict[str, tuple[str, Callable[[], dict[str, Row]], str]] = {
+    "R15 a limit in money": ("rule", rules, _ABOUT.format("To count afterwards is what gateways do.")),
+    "R15 a limit in money, other lengths": (
+        "lengths of answers",
+        laws,
+        _ABOUT.format("The reservation is the p95; the first law is the one that it was made with."),
+    ),
+    "R15 a limit in money, shared": (
+        "scope, rule",
+        scopes,
+        _ABOUT.format("One process, four processes of a host, and five hosts with couriers and a store."),
+    ),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
     """Print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=50)
+    parser = _results.command(__doc__)
+    parser.add_argument("--seeds", type=int, default=60, help="runs of each row (default: 60)")
     parser.add_argument("--peers", action="store_true", help="litellm's budget alone, in real time; needs litellm")
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     if given.peers:
         found = litellm_budget(CALLERS, PAYS, 1)
         print(f"litellm: {found.calls} calls of {PAYS}, overspend {found.share - 1:.1%}")
         return
-    seeds = given.seeds
-    for made in (table(seeds), table_of_laws(seeds), table_of_scopes(seeds)):
-        print(made, end="\n\n", flush=True)
+    for title, (first, rows, about) in _TABLES.items():
+        _results.show(title, table(first, rows(), given.seeds, about), recorded=given.record)
 
 
 if __name__ == "__main__":
