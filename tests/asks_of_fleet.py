@@ -120,6 +120,7 @@ def _breaker(chance: random.Random) -> Sequence:
             bad_us=chance.choice([0, chance.randint(0, 2 * tick_us)]),
             gone=chance.choice([0, 0, 2]),
             flying=chance.choice([0, 0, 1]),
+            late=chance.choice([0, 0, 1, chance.randint(0, 60)]),
             result=chance.choice([0, 1, 1, 2]),
             holds=chance.choice([0, seen, seq - 1]),
             ready=chance.choice([0, 1, 1]),

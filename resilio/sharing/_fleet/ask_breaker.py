@@ -84,6 +84,8 @@ class BreakerAsk(Ask):
 
         flying: Calls that began in the row of failures and may still succeed.
 
+        late: Calls that hang: they are unusually long under way, and began after the last one that succeeded.
+
         result: Of a probe: 0 none, 1 good, 2 bad.
 
         holds: The lease that the asker holds, as it knows: its number; 0: none.
@@ -113,6 +115,7 @@ class BreakerAsk(Ask):
     bad_us: int = 0
     gone: int = 0
     flying: int = 0
+    late: int = 0
     result: int = 0
     holds: int = 0
     ready: int = 0

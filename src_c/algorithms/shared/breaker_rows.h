@@ -118,13 +118,30 @@ static inline void rs_shared_sum_run(rs_shared_sum *sum, rs_shared_row *row)
     sum->last_ns = last_ns > sum->last_ns ? last_ns : sum->last_ns;
 }
 
+/* 1 if all calls under way of a worker began after the host's last success, and are unusually long under way. */
+static inline int rs_shared_row_hangs(uint64_t good_ns, uint64_t begun_ns, uint64_t late_ns)
+{
+    return good_ns < begun_ns && begun_ns < late_ns;
+}
+
+/* The calls of the living workers that hang so. */
+static inline int64_t rs_shared_late(rs_shared_breaker *cell, uint64_t living, uint64_t word, uint64_t late_ns)
+{
+    uint64_t good_ns = rs_shared_latest_good(cell, living, word);
+    int64_t late = 0;
+    for (rs_shared_row *row; (row = rs_shared_row_at(cell, &living, word)) != NULL;)
+        if (rs_shared_row_hangs(good_ns, rs_atomic_load(&row->begun_ns), late_ns))
+            late += (int64_t)(uint32_t)rs_atomic_load(&row->calls);
+    return late;
+}
+
 /* Calls of one worker that began between the first and the last failure of the host's row. A call that began after the
  * last one is none of the row; where several are under way and the latest is such a call, none of them counts. If all
  * of them are unusually long under way, they are late instead. */
 static inline void rs_shared_sum_flying(rs_shared_sum *sum, rs_shared_row *row, uint64_t late_ns)
 {
     uint64_t first_ns, run, begun_ns = rs_atomic_load(&row->begun_ns), calls = rs_atomic_load(&row->calls);
-    if (sum->good_ns < begun_ns && begun_ns < late_ns) {
+    if (rs_shared_row_hangs(sum->good_ns, begun_ns, late_ns)) {
         sum->late += (int64_t)(uint32_t)calls;
         return;
     }

@@ -5,9 +5,9 @@ do
   local REOPENINGS, SHORTEST_KEEP_US, LARGE_STEP_US = 31, 10000000, 1000000
   local MOST_BUCKETS, MOST_PROOF = 16, 300
   local ASK = {
-    'asker', 'seq', 'seen', 'generation', 'ok', 'failed', 'slow', 'tail', 'good_us', 'bad_us', 'gone', 'flying', 'result', 'holds', 'ready', 'draw',
-    'tick_us', 'failed_share', 'slow_share', 'min_calls', 'consecutive', 'window_calls', 'window_us', 'probes', 'closing',
-    'sure', 'open_us', 'max_open_us', 'lease_us',
+    'asker', 'seq', 'seen', 'generation', 'ok', 'failed', 'slow', 'tail', 'good_us', 'bad_us', 'gone', 'flying', 'late',
+    'result', 'holds', 'ready', 'draw', 'tick_us', 'failed_share', 'slow_share', 'min_calls', 'consecutive',
+    'window_calls', 'window_us', 'probes', 'closing', 'sure', 'open_us', 'max_open_us', 'lease_us',
   }
   local HEAD = {
     'at', 'generation', 'state', 'reason', 'measured', 'reopened', 'proven', 'until_us', 'half', 'blamed', 'row_since',
@@ -15,7 +15,7 @@ do
   }
   local BUCKET = {'since', 'total', 'failed', 'slow', 'worst', 'worst_total', 'slowest', 'slowest_total'}
   local ASKER = {
-    'seq', 'seen', 'called', 'bad', 'failing', 'failures', 'flying', 'lease', 'lease_of', 'lease_until',
+    'seq', 'seen', 'called', 'bad', 'failing', 'failures', 'flying', 'late', 'lease', 'lease_of', 'lease_until',
   }
 
   ---- evidence (breaker_evidence.py)
@@ -77,7 +77,7 @@ do
       if asker.failing < breaker.row_since then asker.failing, asker.failures = at - ask.bad_us, 0 end
       asker.failures = asker.failures + failures
     end
-    asker.flying = ask.flying
+    asker.flying, asker.late = ask.flying, ask.late
   end
 
   -- How many failures in a row count, and how many there are.
@@ -91,6 +91,15 @@ do
       end
     end
     return min(failures, 2 * (failures - longest)) - flying, failures
+  end
+
+  -- How many calls hang, by what was reported lately.
+  local function silence_of(askers, lately)
+    local late, longest = 0, 0
+    for _, one in ipairs(askers) do
+      if one.seen >= lately then late, longest = late + one.late, max(longest, one.late) end
+    end
+    return min(late, 2 * (late - longest))
   end
 
   -- Whether three quarters of those that have calls, by their last report, are in the row.
@@ -134,11 +143,11 @@ do
   local function judge(breaker, askers, ask)
     local buckets = breaker.buckets
     local total, failed = sum(buckets, 'total'), sum(buckets, 'failed')
+    local lately = breaker.at - ask.tick_us - floor(ask.tick_us / 2)
     local row, seen = 0, 0
-    if is_all(breaker.row_since, askers, breaker.at - ask.tick_us - floor(ask.tick_us / 2)) then
-      row, seen = row_of(breaker.row_since, askers)
-    end
-    if row >= ask.consecutive and ask.consecutive > 0
+    if is_all(breaker.row_since, askers, lately) then row, seen = row_of(breaker.row_since, askers) end
+    local silence = ask.sure ~= 0 and min(row, silence_of(askers, lately)) or 0
+    if row + silence >= ask.consecutive and ask.consecutive > 0
         and (ask.sure == 0 or is_proof(row, max(0, failed - seen), max(0, total - seen))) then
       return BY_CONSECUTIVE, row
     end
@@ -287,7 +296,7 @@ do
     sweep(key, breaker, ask)
     local row = load(key, field)
     if not row then breaker.peers = breaker.peers + 1 end
-    local asker = named(ASKER, row or {0, 0, -1, -1, -1, 0, 0, 0, 0, 0})
+    local asker = named(ASKER, row or {0, 0, -1, -1, -1, 0, 0, 0, 0, 0, 0})
     asker.seen = breaker.at
     local lease = holds(asker, breaker) and asker.lease or 0
     if ask.seq > asker.seq then

@@ -5,6 +5,9 @@ The window is a list of buckets, each as long as a tick. The *row* is what faile
 It counts once three quarters of those that have calls are in it: a few that happen to report in turn are no row. One
 asker's evidence weighs no more than that of all others together: in the row it counts up to as much as theirs, and a
 rate must hold without the worst report of each bucket. So a host whose own network fails opens its own breaker alone.
+
+Calls that hang show an outage before their timeouts do. As on a host (shared/breaker_rows.h), they weigh no more than
+what has failed, and prove nothing: where no call fails, calls that take long open nothing.
 """
 
 from __future__ import annotations
@@ -92,6 +95,8 @@ class Asker:
 
         flying: Calls that it began in the row and that may still succeed.
 
+        late: Its calls that hang, by its last report.
+
         lease, lease_of, lease_until: The lease of a probe: its number (0: none), its generation and its end.
     """
 
@@ -102,21 +107,22 @@ class Asker:
     failing: float
     failures: float
     flying: float
+    late: float
     lease: float
     lease_of: float
     lease_until: float
     __slots__ = (
-        "bad", "called", "failing", "failures", "flying", "lease", "lease_of", "lease_until", "seen", "seq",
+        "bad", "called", "failing", "failures", "flying", "late", "lease", "lease_of", "lease_until", "seen", "seq",
     )  # fmt: skip
 
     def __init__(self, row: Row | None) -> None:
-        row = (0, 0, -1, -1, -1, 0, 0, 0, 0, 0) if row is None else row
-        self.seq, self.seen, self.called, self.bad, self.failing, self.failures, self.flying = row[:7]
-        self.lease, self.lease_of, self.lease_until = row[7:]
+        row = (0, 0, -1, -1, -1, 0, 0, 0, 0, 0, 0) if row is None else row
+        self.seq, self.seen, self.called, self.bad, self.failing, self.failures, self.flying, self.late = row[:8]
+        self.lease, self.lease_of, self.lease_until = row[8:]
 
     def row(self) -> Row:
         """Return the numbers in their order."""
-        evidence = (self.seq, self.seen, self.called, self.bad, self.failing, self.failures, self.flying)
+        evidence = (self.seq, self.seen, self.called, self.bad, self.failing, self.failures, self.flying, self.late)
         return (*evidence, self.lease, self.lease_of, self.lease_until)
 
     def holds(self, generation: float, at: float) -> bool:
@@ -139,7 +145,7 @@ def add(buckets: list[Bucket], row_since: float, asker: Asker, ask: BreakerAsk, 
         if asker.failing < row_since:
             asker.failing, asker.failures = at - ask.bad_us, 0
         asker.failures += failures
-    asker.flying = ask.flying
+    asker.flying, asker.late = ask.flying, ask.late
     return row_since
 
 
@@ -169,8 +175,12 @@ def judge(
     """Return why the breaker opens, and what was measured: failures in a row, or millionths; 0: it stays closed."""
     total = sum(one.total for one in buckets)
     failed = sum(one.failed for one in buckets)
-    row, seen = _row(row_since, askers) if _is_all(row_since, askers, at - ask.tick_us - ask.tick_us // 2) else (0, 0)
-    if row >= ask.consecutive > 0 and (ask.sure == 0 or _is_proof(row, max(0, failed - seen), max(0, total - seen))):
+    lately = at - ask.tick_us - ask.tick_us // 2
+    row, seen = _row(row_since, askers) if _is_all(row_since, askers, lately) else (0, 0)
+    silence = 0 if ask.sure == 0 else min(row, _silence(askers, lately))
+    if row + silence >= ask.consecutive > 0 and (
+        ask.sure == 0 or _is_proof(row, max(0, failed - seen), max(0, total - seen))
+    ):
         return BY_CONSECUTIVE, row
     if total < ask.min_calls or not _is_quorum(buckets[0].since, askers):
         return 0, 0
@@ -197,6 +207,16 @@ def _row(since: float, askers: Sequence[Asker]) -> tuple[float, float]:
             longest = max(longest, one.failures)
             flying += one.flying
     return min(failures, 2 * (failures - longest)) - flying, failures
+
+
+def _silence(askers: Sequence[Asker], lately: float) -> float:
+    """Return how many calls hang, by what was reported lately: one asker's count up to as many as the others'."""
+    late = longest = 0.0
+    for one in askers:
+        if one.seen >= lately:
+            late += one.late
+            longest = max(longest, one.late)
+    return min(late, 2 * (late - longest))
 
 
 def _is_all(since: float, askers: Sequence[Asker], lately: float) -> bool:

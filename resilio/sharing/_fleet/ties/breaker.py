@@ -157,8 +157,8 @@ class BreakerTie(Tie):
         policy, seen = self._policy(), self._gate.fleet_report(waits_ns >= PATIENCE * self.tick_ns)
         if policy is None or seen is None:
             return None
-        generation, ok, failed, slow, gone, flying, tail, good_ns, bad_ns = seen[:9]
-        self._lease, wanted, ready, lease_ns, draw = seen[9:]
+        generation, ok, failed, slow, gone, flying, late, tail, good_ns, bad_ns = seen[:10]
+        self._lease, wanted, ready, lease_ns, draw = seen[10:]
         goes_on = failed + slow + gone > 0 or (self._early > 0 and now_ns < self._next_ns)
         self._early = min(self._early + 1, len(EARLY) - 1) if goes_on else 0
         self._quiet = 0 if rang or ok + failed + slow + gone + flying + wanted else self._quiet + 1
@@ -178,6 +178,7 @@ class BreakerTie(Tie):
             bad_us=-(-bad_ns // 1000),
             gone=gone,
             flying=flying,
+            late=late,
             result=RESULTS.get(phase, 0),
             holds=number if phase in HELD else 0,
             ready=int(bool(wanted and ready)),

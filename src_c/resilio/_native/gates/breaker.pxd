@@ -113,6 +113,7 @@ cdef extern from "shared/breaker_rows.h" nogil:
     void rs_shared_row_begin(rs_shared_row *, uint64_t)
     void rs_shared_row_fail(rs_shared_row *, uint64_t, uint64_t, uint64_t, uint64_t)
     uint64_t rs_shared_latest_good(rs_shared_breaker *, uint64_t, uint64_t)
+    int64_t rs_shared_late(rs_shared_breaker *, uint64_t living, uint64_t word, uint64_t late_ns)
     rs_shared_sum rs_shared_add_up(rs_shared_breaker *, uint64_t, uint64_t, uint64_t, uint64_t)
     int rs_shared_judge(const rs_shared_sum *, const rs_shared_rule *, uint64_t)
     size_t rs_shared_breaker_size()
@@ -125,7 +126,7 @@ cdef extern from "shared/verdict.h" nogil:
         RS_PROBE_GOOD
         RS_PROBE_BAD
     ctypedef struct rs_tally:
-        pass
+        rs_word64 good_ns
     ctypedef struct rs_fleet_verdict:
         rs_courier courier
         rs_word64 word
@@ -203,6 +204,7 @@ ctypedef struct rs_breaker_of_fleet:
     uint64_t seen           # the word by which this process acts
     uint64_t probe          # the lease of the latest probe here: its number
     uint64_t probed         # the breaker's generation when that was admitted
+    int64_t begun_ns        # when the latest call came to the breaker below
     uint32_t owner          # by which it counts; 0: not now
     bint passing            # the word is "closed", and it does not rest
     bint rests              # nothing is reported or brought: of a key without calls, until the next one

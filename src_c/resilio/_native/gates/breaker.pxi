@@ -283,9 +283,10 @@ cdef class BreakerGate(Gate):
             give_back: End a lease that no call has used.
 
         Returns:
-            (generation, ok, failed, slow, gone, flying, tail, good_ns, tail_ns, lease, wanted, ready, lease_ns, draw):
-            how long ago the last call that did not fail, and the first failure after it, ended; the lease with its
-            phase, as in shared/verdict.h; a random number from 0 to 1. None: it is in no fleet.
+            (generation, ok, failed, slow, gone, flying, late, tail, good_ns, tail_ns, lease, wanted, ready, lease_ns,
+            draw): the calls that hang; how long ago the last call that did not fail, and the first failure after it,
+            ended; the lease with its phase, as in shared/verdict.h; a random number from 0 to 1. None: it is in no
+            fleet.
         """
         return _fleet_report(self, give_back)
 

@@ -144,6 +144,7 @@ cdef int _fleet_decide "rs_breaker_fleet_decide"(rs_gate *gate, rs_slot *slot, c
     _heed_fleet(gate, b, now_ns)
     f.rejects = False
     if not _is_fleets(b, f.seen, now_ns):
+        f.begun_ns = now_ns
         return f.below.admit(gate, slot, request, now_ns, rejection)
     if rs_shared_state(f.seen) == HALF_OPEN and not (request != NULL and request.hedge):
         number = rs_probe_take(f.cell)
@@ -161,6 +162,7 @@ cdef int _fleet_admit(rs_gate *gate, rs_slot *slot, const rs_request *request, i
     cdef rs_breaker_of_fleet *f = _breaker_of(gate).fleet
     if not f.passing or rs_atomic_load(&f.cell.word) != f.seen or rs_member_owner(f.member) != f.owner:
         return _fleet_decide(gate, slot, request, now_ns, rejection)
+    f.begun_ns = now_ns
     return f.below.admit(gate, slot, request, now_ns, rejection)
 
 
@@ -225,6 +227,27 @@ cdef void _fleet_weigh "rs_breaker_fleet_weigh"(rs_gate *gate, rs_slot *slot, in
         rs_tally_row(f.tally, <uint32_t>flying, b.left > left)
     if failed or slow or b.left > left:
         rs_courier_ring(&f.cell.courier, f.member)      # the report is due early
+
+
+cdef int64_t _late(rs_gate *gate, rs_breaker *b, int64_t now_ns) noexcept nogil:
+    """
+    Calls here, or on this host, that hang: none has succeeded since the latest of them began, unusually long ago.
+
+    Where calls begin all the time there are none: what fails is soon seen there by itself.
+    """
+    cdef rs_breaker_of_fleet *f = b.fleet
+    cdef rs_breaker_of_host *h = b.host
+    cdef int64_t late_ns
+    if gate.counters.successes < ENOUGH:
+        return 0
+    late_ns = now_ns - _unusually_long_ns(gate)
+    if h != NULL:
+        return rs_shared_late(h.cell, rs_atomic_load(&h.member.roll.living), rs_atomic_load(&h.cell.word),
+                              _since_epoch(h, late_ns))
+    if b.state == BREAKER_CLOSED and f.begun_ns < late_ns:
+        if _since_fleets_epoch(f, f.begun_ns) > <int64_t>rs_atomic_load(&f.tally.good_ns):
+            return gate.counters.inflight
+    return 0
 
 
 cdef void _fleet_first_item(rs_gate *gate, rs_slot *slot, int64_t latency_ns, int64_t now_ns) noexcept nogil:

@@ -26,6 +26,7 @@ cdef tuple _fleet_report(BreakerGate self, bint give_back):
     cdef rs_breaker_of_fleet *f
     cdef int64_t now_ns = rs_clock_now(_clock), lease_ns
     cdef uint64_t lease, generation, wanted
+    cdef int64_t late
     cdef double draw
     rs_lock_acquire(&self.lock)
     f = self.breaker.fleet
@@ -33,6 +34,7 @@ cdef tuple _fleet_report(BreakerGate self, bint give_back):
         rs_lock_release(&self.lock)
         return None
     b = self.breaker
+    late = _late(<rs_gate *><void *>self, &b, now_ns)
     if b.host != NULL:
         _view_host(&b, now_ns)
     ready = _may_probe(<rs_gate *><void *>self, &b, now_ns)
@@ -49,7 +51,7 @@ cdef tuple _fleet_report(BreakerGate self, bint give_back):
     now_ns = _since_fleets_epoch(f, now_ns)
     rs_lock_release(&self.lock)
     return (generation, max(0, <int64_t>(seen.total - seen.failed)), seen.failed, seen.slow, seen.gone, seen.flying,
-            seen.tail, max(0, now_ns - <int64_t>seen.good_ns) if seen.good_ns else 0,
+            late, seen.tail, max(0, now_ns - <int64_t>seen.good_ns) if seen.good_ns else 0,
             max(0, now_ns - <int64_t>seen.tail_ns) if seen.tail_ns else 0, lease, wanted, ready, lease_ns, draw)
 
 
