@@ -25,7 +25,19 @@ from resilio.simulation import Scenario, Stack, simulate
 from resilio.simulation._files import load
 from resilio.simulation._main import _shipped
 
-__all__ = ["BREAKER", "KILLED", "LIMIT", "OUTAGE", "breaker", "killed", "limit", "main", "outage", "scenarios"]
+__all__ = [
+    "BREAKER",
+    "KILLED",
+    "LIMIT",
+    "OUTAGE",
+    "breaker",
+    "killed",
+    "limit",
+    "main",
+    "outage",
+    "scenarios",
+    "watched",
+]
 
 SEEDS = (1, 2, 3)
 Rows = Iterator[tuple[str, ...]]
@@ -93,8 +105,7 @@ def _worst(runs: Sequence[_Sent], never: float) -> tuple[str, ...]:
 
 def _sent(scenario: Scenario, stack: Stack, seed: int) -> _Sent:
     times: list[float] = []
-    watched = attrs.evolve(scenario, stacks={"it": _watched(stack, times)})
-    outcome = simulate(watched, seed=seed)["it"]
+    outcome = simulate(attrs.evolve(scenario, stacks={"it": watched(stack, times)}), seed=seed)["it"]
     (fault,) = scenario.faults
 
     def between(begin: float, end: float) -> int:
@@ -131,7 +142,8 @@ class _Log:
         """Do nothing."""
 
 
-def _watched(stack: Stack, times: list[float]) -> Stack:
+def watched(stack: Stack, times: list[float]) -> Stack:
+    """Return a stack whose admitted calls note when they begin, in seconds of the run."""
     make: Any = stack.client
     return attrs.evolve(stack, client=lambda: [*make(), custom_gate(_Log(times))])
 

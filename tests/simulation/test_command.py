@@ -61,6 +61,7 @@ def test_it_lists_what_comes_with_it(capsys):
     names = [line.split()[0] for line in lines]
     assert names == [
         "dead-shard",
+        "fleet-breaker",
         "fleet-outage",
         "gray-failure",
         "killed-worker",

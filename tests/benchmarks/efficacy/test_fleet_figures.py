@@ -34,6 +34,14 @@ def test_leases_use_a_limit_and_do_not_overdraw_it(fleet):
     assert used["one has 80 %, 0.95 x", "rate / N each"] < 25.0
 
 
+def test_a_fleet_whose_calls_hang_stops_soon_after_the_first_timeouts(fleet):
+    """All calls of the first second are lost; some 35 more were, though 100 hung when the first one failed."""
+    ((_, total, _, after, recovery, _),) = fleet.hangs(seeds=(1, 2))
+    assert int(total.partition("(")[2].rstrip(")")) <= 320
+    assert float(after.split()[0]) <= 28
+    assert float(recovery.split()[0]) <= 3.5
+
+
 def test_what_the_store_loses_is_not_admitted_twice(fleet):
     """Keys that are lost, a replica that is behind, a clock that steps: the ideal bucket is not short of a token."""
     rows = {row[0]: row[1:] for row in fleet.trouble()}
