@@ -19,19 +19,18 @@ from resilio.errors import ResilienceError
 from resilio.integrations._aiohttp import endpoints
 from resilio.integrations._aiohttp.blame import blame
 from resilio.integrations._aiohttp.body import Body
-from resilio.integrations._aiohttp.lib import BytesPayload
+from resilio.integrations._aiohttp.lib import EXPECT, BytesPayload
 from resilio.integrations._shared import replay
 from resilio.integrations._shared.endpoints import Service, service_of
 from resilio.integrations._shared.guarded_call import GuardedCall, reject_clocks_alone
 from resilio.integrations._shared.held_permits import settle
 from resilio.integrations._shared.judges import judges_of
 from resilio.integrations._shared.replay import Once, Spent
-from resilio.integrations._shared.request import Request, hand_over
+from resilio.integrations._shared.request import Request
 from resilio.integrations._shared.translate import in_terms_of
 from resilio.integrations._shared.upstream import Upstream, upstream
 
 if TYPE_CHECKING:
-    from resilio._failures.outcome import Outcome
     from resilio._native.core import Held
     from resilio._policies.pool.endpoint import Endpoint
     from resilio._policy.base import Policy
@@ -68,7 +67,17 @@ def endpoint_of(response: Any) -> Endpoint | None:
 class Middleware:
     """A policy around each request of a client session; see :func:`middleware`, which makes one."""
 
-    __slots__ = ("__weakref__", "_has_one_answer", "call", "elsewhere", "header", "idempotent", "label", "service")
+    __slots__ = (
+        "__weakref__",
+        "_sends_once",
+        "call",
+        "elsewhere",
+        "header",
+        "idempotent",
+        "label",
+        "prepares",
+        "service",
+    )
 
     def __init__(
         self,
@@ -81,18 +90,17 @@ class Middleware:
     ) -> None:
         """Prepare; the arguments are those of :func:`middleware`."""
         judges = judges_of(function("failed_if", failed_if))
-        self.call: GuardedCall = GuardedCall(policy, hand_over, judges=judges)
+        self.call: GuardedCall = GuardedCall(policy, self._hand_over, judges=judges)
         self.elsewhere: GuardedCall = self.call
         reject_clocks_alone(policy)
         self.service: Service | None = service_of(policy, origin)
         if self.service is not None:
-            self.elsewhere = GuardedCall(policy, hand_over, pooled=False, judges=judges)
+            self.elsewhere = GuardedCall(policy, self._hand_over, pooled=False, judges=judges)
         self.label: str = f"a response of {policy.label}"
         self.idempotent: replay.Rule = replay.checked(idempotent)
         self.header: Upstream | None = sends
-        self._has_one_answer = self.service is None and sends is None and not self.call.replays
-        if self._has_one_answer:  # unless a call around it records phases
-            self.call = GuardedCall(policy, self._hand_over, judges=judges)
+        self.prepares: bool = self.call.hedged or self.service is not None or sends is not None
+        self._sends_once: bool = not (self.prepares or self.call.replays)
 
     @property
     def policy(self) -> Policy[Any]:
@@ -101,35 +109,43 @@ class Middleware:
 
     async def __call__(self, request: Any, handler: Handler) -> Any:
         """Send a request through the policy; its permits end with the body of the response."""
-        if self._has_one_answer and _current() is None:
-            try:
-                return await self.call.send(handler, request)
-            except ResilienceError as error:
-                raise in_terms_of(error, _BASE) from error.__cause__
-        sent, response = _Request(self, request, handler), None
-        if self.service is not None:
-            sent.is_pooled = endpoints.is_for(self.service, request)
-        call = self.call if self.service is None or sent.is_pooled else self.elsewhere
+        call, send, shown, sent, response = self.call, handler, request, None, None
+        if not self._sends_once or _current() is not None:  # a call around it records phases
+            sent = _Request(self, request, handler)
+            send, shown = sent.attempt, sent.shown
+            if self.service is not None and not sent.is_pooled:
+                call = self.elsewhere
         try:
-            response = await call.send(sent.attempt, sent.shown)
+            response = await call.send(send, shown)
         except ResilienceError as error:
             raise in_terms_of(error, _BASE) from error.__cause__
         finally:
-            sent.over = True
-            if sent.leases:
-                sent.finish(response)
-        if sent.is_watched:
+            if sent is not None:
+                sent.over = True
+                if sent.leases:
+                    sent.finish(response)
+        if sent is not None and sent.is_watched:
             _phase("body" if getattr(response, "connection", None) is not None else None)
         return response
 
     def _hand_over(self, held: Held) -> None:
-        """Put the permit of the one answer into its lease; end that of a request that has raised."""
-        if isinstance(getattr(held.function, "__self__", None), Request):
-            hand_over(held)
-        elif held.error is not None:
-            settle(held.take(), held.error, blame(held.error, held.request))
-        elif not _is_whole(held.answer):
-            Body(held.answer, self.label).take(held.take(), held.answer)
+        """Put the permit of an answer with a body to come into its lease; end that of an attempt that has raised."""
+        answer = held.answer
+        if self._sends_once and answer is not None and answer.connection is None:  # as `_is_whole`, in a frame less
+            content = answer.content
+            if content is None or content.exception() is None:
+                return
+        sent, error = getattr(held.function, "__self__", None), held.error
+        if type(sent) is not _Request and not self._sends_once:
+            return  # of a hedge's other target
+        if error is not None:
+            settle(held.take(), error, blame(error, held.request))
+        elif type(sent) is not _Request:
+            Body(answer, self.label).take(held.take(), answer)
+        elif sent.leases and (lease := sent.lease_of(answer)) is not None:
+            lease.take(held.take(), answer)
+        elif sent.over:
+            held.take().ignore()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.policy!r}>"
@@ -146,18 +162,17 @@ class _Request(Request):
         self._owner = owner
         self._request = self.shown = request
         self._handler = handler
-        self.is_pooled = False
+        self.is_pooled = owner.service is not None and endpoints.is_for(owner.service, request)
         self.is_watched = _current() is not None  # a call around it records phases
         if owner.call.replays and not _may_repeat(request, owner.idempotent):
             self.shown = Spent(request) if owner.call.hedged else Once(request)  # used up once it is sent
 
     async def attempt(self, shown: Any) -> Any:
         owner, request, endpoint = self._owner, self._request, None
-        call = owner.call
-        if self.is_pooled or call.hedged or owner.header is not None:
+        if owner.prepares:
             request, endpoint = self._prepared()
         send = sending = request.send
-        if call.replays or self.is_watched:
+        if self.is_watched or owner.call.replays:
             sending = request.send = partial(_sending, request, send, shown)
             _phase("connect")
         try:
@@ -167,7 +182,7 @@ class _Request(Request):
                 _restore(request, send)
         if endpoint is not None:
             endpoints.answered(self._request, request, response, endpoint)
-        if type(shown) is Spent and not call.hedged and replay.may_repeat(response):
+        if type(shown) is Spent and not owner.call.hedged and replay.may_repeat(response):
             shown.sent(undone=True)
         if not _is_whole(response):
             self.answered(response, Body(response, owner.label))
@@ -191,15 +206,15 @@ class _Request(Request):
     def close(self, answer: Any) -> None:
         answer.close()
 
-    def blame(self, error: BaseException) -> BaseException | Outcome:
-        return blame(error, self._request)
-
 
 def _sending(request: Any, send: Any, shown: Any, connection: Any) -> Any:
     """Send a request, or a copy, on its connection, with which the phase `connect` ends."""
-    _restore(request, send)
+    if getattr(send, "__func__", None) is type(request).send:  # as `_restore` does, in a frame less
+        del request.send
+    else:
+        request.send = send
     _phase("first_byte")
-    if isinstance(shown, Once):
+    if shown is not request and isinstance(shown, Once):
         shown.sent()
     return send(connection)
 
@@ -220,8 +235,9 @@ def _is_whole(response: Any) -> bool:
     return content is None or content.exception() is None
 
 
-def _may_repeat(request: Any, idempotent: Any) -> bool:
-    if not isinstance(request.body, (bytes, BytesPayload)) or request.headers.get("expect"):
+def _may_repeat(request: Any, idempotent: replay.Rule) -> bool:
+    body = request.body
+    if not (type(body) is bytes or isinstance(body, BytesPayload)) or request.headers.get(EXPECT):
         return False
     if idempotent is None and request.method in replay.IDEMPOTENT:
         return True

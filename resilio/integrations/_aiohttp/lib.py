@@ -7,7 +7,7 @@ from typing import Any
 
 from resilio._support.extras import missing
 
-__all__ = ["BytesPayload", "aiohttp"]
+__all__ = ["EXPECT", "BytesPayload", "aiohttp"]
 
 try:
     aiohttp: Any = importlib.import_module("aiohttp")
@@ -19,3 +19,5 @@ if not hasattr(aiohttp, "ClientHandlerType"):
         "pip install 'resilio-sdk[aiohttp]'"
     )
 BytesPayload: Any = importlib.import_module("aiohttp.payload").BytesPayload
+EXPECT: Any = aiohttp.hdrs.EXPECT
+"""Name of the header, in the form that aiohttp's mappings find at once."""
