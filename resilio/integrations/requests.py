@@ -14,7 +14,6 @@ import warnings
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
-from resilio._native.core import seconds_left
 from resilio._options.validators import choice
 from resilio._support.client_target import StandIn, mark_as_heeding_time
 from resilio._support.extras import missing
@@ -213,19 +212,6 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
         except (RejectedError, DeadlineExceededError, CallTimeoutError) as error:
             return self._rejected(error, request)
 
-    def _send_in_time(self, request: Any, stream: bool, timeout: Any, *options: Any) -> Any:
-        """Send a request as requests does, for no longer than the time left."""
-        if seconds_left() is None:
-            return super().send(request, stream, timeout, *options)
-        try:
-            given = timeout if self._has_timed_connections else narrowed(timeout, _TIMEOUT_OF_LOWER)
-            return super().send(request, stream, given, *options)
-        except Exception as error:
-            late = late_of(error)
-            if late is None:
-                raise
-            raise _in_terms(late) from error
-
     def init_poolmanager(self, *args: Any, **options: Any) -> None:
         """Create the pools, of connections whose waits take no longer than the time left."""
         super().init_poolmanager(*args, **options)
@@ -263,7 +249,7 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
             raw = response.raw = _Body(raw, self._label, None, None)
         permit = held.take()
         permit.answered(response)
-        raw.add(permit)
+        raw._permits.append(permit)  # as `add` does, in a frame less
 
     def _may_repeat(self, request: Any) -> bool:
         """Return True if a request may be sent twice, whatever its outcome."""
@@ -302,7 +288,7 @@ class _Sending:
         self._options = options
 
     def attempt(self, request: Any) -> Any:
-        """Send the request, and return its response with a guarded body."""
+        """Send the request, for no longer than the time left, and return its response with a guarded body."""
         adapter, body = self._adapter, request.body
         sent = request if adapter._service is None else adapter._at_endpoint(request, adapter._service)
         if adapter._header is not None:
@@ -311,11 +297,18 @@ class _Sending:
         safe = is_plain or adapter._may_repeat(request)
         if not is_plain:
             _prepare(request, body, safe)
+        options = self._options if adapter._has_timed_connections else _narrowed(*self._options)
         try:
-            response = adapter._send_in_time(sent, *self._options)
+            response = super(Adapter, adapter).send(sent, *options)
         except Exception as error:
-            adapter._veto(request, error, safe)
-            raise
+            late = late_of(error)
+            if late is None:
+                adapter._veto(request, error, safe)
+                raise
+            shown = _in_terms(late)
+            shown.__cause__ = error
+            adapter._veto(request, shown, safe)
+            raise shown from error
         if sent is not request:
             endpoints.answered(request, sent, response, requests.cookies.extract_cookies_to_jar)
         response.raw = _Body(response.raw, adapter._label, request, adapter._times)
@@ -325,6 +318,11 @@ class _Sending:
 
 
 mark_as_heeding_time(_Sending.attempt, to_headers=True)
+
+
+def _narrowed(stream: bool, timeout: Any, *options: Any) -> tuple[Any, ...]:
+    """Return the options of a request whose connections do not bound their waits, with a timeout that does."""
+    return (stream, narrowed(timeout, _TIMEOUT_OF_LOWER), *options)
 
 
 def _prepare(request: Any, body: Any, safe: bool) -> None:
