@@ -30,6 +30,11 @@ _POOL += ("tests/simulation/test_pools.py",)
 _BUDGET = ("tests/native/algorithms/test_budget.py", f"{_POLICIES}/retry")
 _SHARING = tuple(f"tests/sharing/test_{part}.py" for part in ("host_bulkhead", "host_adaptive_limit", "host_budget"))
 _SHARING += ("tests/sharing/test_host_breaker.py", "tests/sharing/test_shared_rate_limit.py")
+_OF_FLEET = "tests/sharing/fleet/test"
+_BREAKER_OF_FLEET = tuple(f"{_OF_FLEET}_breaker{part}.py" for part in ("", "_calls", "_rule", "_of_keys"))
+_LIMIT_OF_FLEET = tuple(f"{_OF_FLEET}_limit{part}.py" for part in ("", "_rule", "_of_keys"))
+_SLOTS_OF_FLEET = tuple(f"{_OF_FLEET}_slots{part}.py" for part in ("", "_rule", "_store_down"))
+_SPEND = (f"{_POLICIES}/spend_limit", f"{_OF_FLEET}_spend.py")
 _CALLS = ("tests/native/call", f"{_SCENES}_decorators.py", "tests/policy", "tests/composition", "tests/time_ledger")
 _CALLS += (
     "tests/native/context/test_greenlets.py",
@@ -45,6 +50,7 @@ _CONTEXT = (
     "tests/native/call/test_endings.py",
     f"{_SCENES}_deadlines.py",
     f"{_SCENES}_deadline_stages.py",
+    "tests/native/engine/test_no_memory.py",
 )
 _TIMERS = ("tests/native/timers", "tests/policies/test_timeout.py", f"{_SCENES}_timeouts.py", "tests/testing")
 _WINDOW = "tests/native/algorithms/test_outcome_window.py"
@@ -80,11 +86,14 @@ _COVERS = {
     "resilio/_policies/load_shed.py": Cover((), (*_SHED, *_PIPELINE)),
     "resilio/_policies/rate_limit/": Cover((), (*_RATE, *_PIPELINE)),
     "resilio/_policies/retry/": Cover((), (*_RETRY, *_PIPELINE)),
+    "resilio/_policies/spend_limit/": Cover((), (*_SPEND, *_PIPELINE)),
     "resilio/_policies/stream_timeout.py": Cover((), (*_STREAM, *_PIPELINE)),
     "resilio/_policies/timeout.py": Cover((), (*_TIMEOUT, *_PIPELINE)),
     "resilio/_policy/snapshot.py": Cover((), ("tests/sharing/test_seen.py", "tests/policy", "tests/composition")),
     "resilio/_policy/": Cover((), ("tests/policy", "tests/policies", f"{_SCENES}_decorators.py", "tests/composition")),
     "resilio/_strategies/": Cover((), (*_STREAM, *_HEDGE, *_TIMEOUT, *_FALLBACK, *_RETRY)),
+    "resilio/_strategies/fallback_streams.py": Cover((), ("tests/time_ledger", *_FALLBACK)),
+    "resilio/_strategies/stream_clocks.py": Cover((), _STREAM),
     "resilio/_strategies/time_limit.py": Cover((), (*_TIMEOUT, "tests/integrations/test_time_of_threads.py")),
     "src_c/include/": Cover(("core",), _ENGINE),
     "src_c/include/backoff.h": Cover(_STRATEGIES, _RETRY),
@@ -132,8 +141,13 @@ _COVERS = {
     f"{_NATIVE}/gates/bulkhead": Cover(_GATES, _BULKHEAD),
     f"{_NATIVE}/gates/bulkhead_host": Cover(_GATES, _SHARING),
     f"{_NATIVE}/gates/breaker_evidence": Cover(_GATES, _SHARING),
+    f"{_NATIVE}/gates/breaker_fleet": Cover(_GATES, _BREAKER_OF_FLEET),
     f"{_NATIVE}/gates/breaker_host": Cover(_GATES, _SHARING),
+    f"{_NATIVE}/gates/bulkhead_fleet": Cover(_GATES, _SLOTS_OF_FLEET),
+    f"{_NATIVE}/gates/adaptive_host": Cover(_GATES, _SHARING),
     f"{_NATIVE}/gates/host": Cover(_GATES, _SHARING),
+    f"{_NATIVE}/gates/limiter_fleet": Cover(_GATES, _LIMIT_OF_FLEET),
+    f"{_NATIVE}/gates/limiter_leases": Cover(_GATES, _LIMIT_OF_FLEET),
     f"{_NATIVE}/gates/limiter_host": Cover(_GATES, _SHARING),
     f"{_NATIVE}/gates/limiter": Cover(_GATES, _RATE),
     f"{_NATIVE}/gates/pool": Cover(("pool",), _POOL),
