@@ -41,6 +41,7 @@ def test_memory_that_runs_out_at_any_allocation_loses_no_permit(case: str) -> No
     root = str(Path(resilio.__file__).parents[1])
     unwanted = ("COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG")  # a tracer that has no memory stops tracing
     environment = {name: value for name, value in os.environ.items() if name not in unwanted}
+    environment["PYTHONMALLOC"] = "debug"  # a write beyond a block ends the process
     environment["PYTHONPATH"] = os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])
     command = [sys.executable, "-X", "faulthandler", str(SCRIPT), case]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)

@@ -76,7 +76,8 @@ static PyObject *call_origin(int depth)
         frame = back;
     }
     Py_XDECREF(frame);
-    PyObject *tuple = origin ? PyList_AsTuple(origin) : NULL;
+    /* CPython 3.11 makes the object of a frame when it is asked for, and may have no memory for it. */
+    PyObject *tuple = origin && !PyErr_Occurred() ? PyList_AsTuple(origin) : NULL;
     Py_XDECREF(origin);
     return tuple;
 }
