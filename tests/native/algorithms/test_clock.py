@@ -156,6 +156,23 @@ print(readings == sorted(readings), clock.source(), first <= now <= last)
     assert run(script) == "True monotonic True\n"
 
 
+@pytest.mark.parametrize("error_ns", [1_300_000, -1_300_000])
+def test_a_clock_that_rested_may_be_further_off(error_ns):
+    """
+    After a second without a reading, 2 ms are the kernel's slewing (0.1 % of the time since): the counter stays in use.
+
+    A process that is asked once a second would lose the counter otherwise.
+    """
+    script = f"""
+before = known()
+clock._inject_error({error_ns})
+time.sleep(1.0)
+clock.now_ns()
+print(before == clock.source())
+"""
+    assert run(script) == "True\n"
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_forked_child_has_a_clock():
     """The child of a fork reads the same clock."""
