@@ -263,9 +263,9 @@ def test_many_threads_call_at_once():
     assert limit.snapshot().successes == 800
 
 
-def test_a_forked_child_has_threads_of_its_own(in_child, hang):
+def test_a_forked_child_has_threads_of_its_own(vt, in_child, hang):
     """After a fork neither idle nor abandoned threads are there: the child begins with none and serves calls."""
-    limit = timeout(0.05, thread=True)
+    limit = timeout(0.5, thread=True)
     limit.call(int)
     with pytest.raises(CallTimeoutError):
         limit.call(hang)
