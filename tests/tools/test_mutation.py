@@ -198,6 +198,7 @@ def named(folder: Path) -> list[str]:
         ("assert a.least(2)", 600.0, "survived"),
         ("while a.least(1): pass", 3.0, "caught by the time limit"),
         ("import threading; a.least(1) and threading.Event().wait()", 600.0, "caught by the time limit"),
+        ("held = [b'x' * (1 << 20) for _ in iter(lambda: a.least(1), False)]", 600.0, "caught by the time limit"),
     ],
 )
 def test_a_mutant_is_tried_in_a_copy(
@@ -206,9 +207,11 @@ def test_a_mutant_is_tried_in_a_copy(
     """
     Its tests run against the change; afterwards the copy, as the tree, has the source as it was.
 
-    The time limit was one on the clock: on a busy machine it caught mutants that no test notices.
+    The time limit was one on the clock: on a busy machine it caught mutants that no test notices. Memory was limited
+    by its addresses: tests of many fleets, which map more than they use, could not run at all.
     """
     monkeypatch.setattr(mutation.patience, "_RESTS", 10.0)
+    monkeypatch.setattr(mutation.patience, "_MOST", 512 << 20)
     (tree / "tests/test_a.py").write_text(f"import a\n\n\ndef test_least():\n    {test}\n")
     source = (tree / "a.py").read_text()
     workspace = mutation.workspace.Workspace(tree, tree / "copy", sys.executable, limit=limit, narrow=True)

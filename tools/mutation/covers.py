@@ -26,7 +26,6 @@ _PIPELINE += ("tests/options",)
 _POOL = tuple(
     f"{_POLICIES}/pool/test_{part}.py" for part in ("calls", "law", "zones_that_fail", "seen", "pool_machine")
 )
-_POOL += ("tests/simulation/test_pools.py",)
 _BUDGET = ("tests/native/algorithms/test_budget.py", f"{_POLICIES}/retry")
 _SHARING = tuple(f"tests/sharing/test_{part}.py" for part in ("host_bulkhead", "host_adaptive_limit", "host_budget"))
 _SHARING += ("tests/sharing/test_host_breaker.py", "tests/sharing/test_shared_rate_limit.py")

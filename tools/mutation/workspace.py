@@ -6,11 +6,9 @@ import contextlib
 import hashlib
 import json
 import os
-import resource
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -30,7 +28,6 @@ REDRAWN = {UNBUILT, SAME}
 _PYTEST = ("-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--hypothesis-profile=mutation")
 _MARKS = "not slow and not once and not soak"
 _PATIENCE = 30.0  # CPU seconds beside five times what the tests take on the unchanged tree
-_MEMORY = 8 << 30
 _MEASURING = threading.Lock()
 _SOURCES = {".py", ".pyx", ".pxi", ".pxd", ".c", ".h"}
 
@@ -181,8 +178,6 @@ class Workspace:
         with (self.place / "tests.log").open("wb") as log:
             streams = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
             child = subprocess.Popen(command, cwd=self.place, env=settings, start_new_session=True, **streams)
-            if sys.platform == "linux":
-                resource.prlimit(child.pid, resource.RLIMIT_AS, (_MEMORY, _MEMORY))  # a loop may allocate for ever
             try:
                 return patience.wait(child, limit)
             finally:
