@@ -171,6 +171,15 @@ def test_each_equivalent_gives_its_reason(mutation) -> None:
         assert len(one.reason) > 20, one
 
 
+def test_an_equivalent_may_be_one_of_equal_lines(mutation) -> None:
+    """A `return 0` that CPython ignores listed all others of its file, which it does not ignore."""
+    made = [one for one in mutation.mutators.mutants("b/a.c", C + C) if one.after == "gate->refused--;"]
+    assert len(made) == 2
+    for number, found in [(None, made), (0, made[:1]), (1, made[1:])]:
+        one = mutation.sample.Equivalent("a.c", "gate->refused++;", "gate->refused--;", "a reason", number)
+        assert [mutant for mutant in made if one.matches(mutant)] == found
+
+
 @pytest.fixture
 def tree(tmp_path: Path, mutation, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A tree with one file of Python and its test."""

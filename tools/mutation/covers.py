@@ -59,6 +59,7 @@ _HISTOGRAM = "tests/native/algorithms/test_histogram.py"
 
 _GATES, _STRATEGIES = ("gates",), ("strategies",)
 _BOTH = ("gates", "primitives")
+_BACKOFF, _BUDGETS = ("budget", "gates"), ("budget", "gates", "strategies")
 
 
 @dataclass(frozen=True)
@@ -94,11 +95,12 @@ _COVERS = {
     "resilio/_strategies/fallback_streams.py": Cover((), ("tests/time_ledger", *_FALLBACK)),
     "resilio/_strategies/stream_clocks.py": Cover((), _STREAM),
     "resilio/_strategies/time_limit.py": Cover((), (*_TIMEOUT, "tests/integrations/test_time_of_threads.py")),
-    "src_c/include/": Cover(("core",), _ENGINE),
-    "src_c/include/backoff.h": Cover(_STRATEGIES, _RETRY),
+    "src_c/include/": Cover(("core", "gates"), _ENGINE),
+    "src_c/include/backoff.h": Cover(_BACKOFF, (*_RETRY, *_BREAKER)),
     "src_c/include/buckets.h": Cover(_GATES, _RATE),
-    "src_c/include/budget": Cover(("budget", "strategies"), _BUDGET),
+    "src_c/include/budget": Cover(_BUDGETS, _BUDGET),
     "src_c/include/clock": Cover(("clock",), ("tests/native/algorithms/test_clock.py", "tests/testing")),
+    "src_c/include/clock.h": Cover(("clock", "core", "gates"), ("tests/native/algorithms", "tests/testing")),
     "src_c/include/gcra.h": Cover(_BOTH, (_BUCKET, *_RATE)),
     "src_c/include/host_": Cover(_GATES, _SHARING),
     "src_c/include/hedging.h": Cover(_STRATEGIES, _HEDGE),
@@ -110,13 +112,13 @@ _COVERS = {
     "src_c/include/shed": Cover(_GATES, _SHED),
     "src_c/include/sliding_log.h": Cover(_GATES, _RATE),
     "src_c/include/span.h": Cover(_GATES, ("tests/native/algorithms/test_span.py", *_BREAKER)),
-    "src_c/include/strategy.h": Cover(_STRATEGIES, (*_RETRY, *_HEDGE)),
+    "src_c/include/strategy.h": Cover(("core", "strategies"), (*_RETRY, *_HEDGE)),
     "src_c/include/throttle.h": Cover(_GATES, (f"{_POLICIES}/retry/test_throttle.py", *_BREAKER)),
     "src_c/include/try_hold.h": Cover(("core",), _CONTEXT),
     "src_c/include/waiters.h": Cover(_GATES, (*_BULKHEAD, *_RATE, *_SHED)),
     "src_c/include/wheel.h": Cover(("core",), _TIMERS),
     "src_c/include/window.h": Cover(_BOTH, (_WINDOW, *_BREAKER)),
-    f"{_NATIVE}/backoff.pxi": Cover(_STRATEGIES, _RETRY),
+    f"{_NATIVE}/backoff.pxi": Cover(("budget",), _RETRY),
     f"{_NATIVE}/budget.pyx": Cover(("budget",), _BUDGET),
     f"{_NATIVE}/clock.pyx": Cover(("clock",), ("tests/native/algorithms/test_clock.py", "tests/testing")),
     f"{_NATIVE}/core/": Cover(("core",), _CALLS),

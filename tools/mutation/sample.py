@@ -17,16 +17,23 @@ EQUIVALENTS = Path(__file__).with_name("equivalent.toml")
 
 @dataclass(frozen=True)
 class Equivalent:
-    """A change that no test can notice, found by its file and line; a path that has moved is found by its name."""
+    """
+    A change that no test can notice, found by its file and line; a path that has moved is found by its name.
+
+    Attributes:
+        number: Which one of equal lines of the file, from 0; None for each of them.
+    """
 
     file: str
     before: str
     after: str
     reason: str
+    number: int | None = None
 
     def matches(self, mutant: Mutant) -> bool:
         """Return True if this is the change."""
-        return (self.before, self.after) == (mutant.before, mutant.after) and Path(mutant.path).name == self.file
+        same = (self.before, self.after) == (mutant.before, mutant.after) and Path(mutant.path).name == self.file
+        return same and self.number in (None, mutant.number)
 
 
 def equivalents() -> list[Equivalent]:
