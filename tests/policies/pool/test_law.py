@@ -217,6 +217,21 @@ def test_ejection_and_return_are_events(vt):
     assert changes == [("a", "well", "ejected"), ("a", "ejected", "well")]
 
 
+def test_of_two_gates_that_let_nothing_pass_the_later_one_counts(vt):
+    """An endpoint with two breakers is left alone until both admit a call: one before would be rejected there."""
+    slow, quick = circuit_breaker(), circuit_breaker()
+    both = {"a": pipeline(slow, quick), "b": pipeline(circuit_breaker(), circuit_breaker())}
+    p = pool(None, Endpoint("a"), Endpoint("b"), each=lambda e: both[e.name])
+    slow.force_open(30.0)
+    quick.force_open(2.0)
+    for _ in range(25):
+        assert names_of(p, 4) == ["b"] * 4
+        vt.advance(1.0)
+    assert slow.snapshot().rejected <= 1  # by which the pool learns of it
+    vt.advance(10.0)
+    assert "a" in names_of(p, 100)
+
+
 def test_an_endpoint_that_is_back_gets_its_share_at_once(vt):
     """The price of old failures is dropped at the first success after an ejection."""
     p = pool(None, *[Endpoint(name) for name in "abcd"], each=lambda e: circuit_breaker(consecutive=2, open_for=1.0))
