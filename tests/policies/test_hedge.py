@@ -113,6 +113,26 @@ def test_reconfigured_while_it_runs():
     assert policy._gate.max_hedges == 1
 
 
+def test_old_latencies_fade_and_equal_ones_keep_their_quantile(vt):
+    """
+    Each 2048 calls and ten seconds, what was measured counts half: the delay follows a callee that got slower.
+
+    While nothing changes, the delay stays where it is.
+    """
+    policy = hedge(idempotent=True, after="p50")
+
+    def learn(calls, longer):
+        for call in range(calls):
+            policy._gate.learn(longer * (1 + call % 100 / 100))
+            vt.advance(0.01)
+
+    for _ in range(20):
+        learn(300, 0.1)
+        assert policy.delay == pytest.approx(0.15, rel=0.03)
+    learn(2 * 2048, 1.0)
+    assert policy.delay > 1.0
+
+
 def test_a_hedge_that_knows_no_time_any_more_starts_no_further_copy(vt):
     """What is asked before a copy starts may ask for a quantile that is not measured yet: none is due then."""
 
