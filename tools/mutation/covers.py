@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 _POLICIES, _SCENES = "tests/policies", "tests/scenarios/test"
+_OF_FLEET = "tests/sharing/fleet/test"
 _BREAKER = (f"{_POLICIES}/circuit_breaker", f"{_SCENES}_circuit_breaker.py")
 _BULKHEAD = (f"{_POLICIES}/bulkhead", f"{_SCENES}_bulkhead.py")
 _RATE = (f"{_POLICIES}/rate_limit", f"{_SCENES}_rate_limit.py")
@@ -26,10 +27,10 @@ _PIPELINE += ("tests/options",)
 _POOL = tuple(
     f"{_POLICIES}/pool/test_{part}.py" for part in ("calls", "law", "zones_that_fail", "seen", "pool_machine")
 )
-_BUDGET = ("tests/native/algorithms/test_budget.py", f"{_POLICIES}/retry")
+_BUDGET = ("tests/native/algorithms/test_budget.py", "tests/sharing/test_host_budget.py", f"{_POLICIES}/retry")
+_BUDGET += (f"{_OF_FLEET}_budget.py",)
 _SHARING = tuple(f"tests/sharing/test_{part}.py" for part in ("host_bulkhead", "host_adaptive_limit", "host_budget"))
 _SHARING += ("tests/sharing/test_host_breaker.py", "tests/sharing/test_shared_rate_limit.py")
-_OF_FLEET = "tests/sharing/fleet/test"
 _BREAKER_OF_FLEET = tuple(f"{_OF_FLEET}_breaker{part}.py" for part in ("", "_calls", "_rule", "_of_keys"))
 _LIMIT_OF_FLEET = tuple(f"{_OF_FLEET}_limit{part}.py" for part in ("", "_rule", "_of_keys"))
 _SLOTS_OF_FLEET = tuple(f"{_OF_FLEET}_slots{part}.py" for part in ("", "_rule", "_store_down"))

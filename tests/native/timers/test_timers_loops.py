@@ -304,7 +304,7 @@ def test_a_loop_that_rejects_once_while_firing_is_asked_again(monkeypatch: pytes
 
 
 def test_a_finaliser_that_arms_while_the_loop_is_asked_is_not_overslept() -> None:
-    """A timer armed in the midst of arming another one, and due before it, is on time."""
+    """A timer armed in the midst of arming another one, and due before it, is on time; the alarm before goes once."""
 
     class Loop(CountingLoop):
         inner: Timer | None = None
@@ -320,12 +320,16 @@ def test_a_finaliser_that_arms_while_the_loop_is_asked_is_not_overslept() -> Non
     async def main() -> None:
         loop: Any = asyncio.get_running_loop()
         done = asyncio.Event()
-        inner, outer = Timer(done.set), Timer(print)
+        inner, outer, later = Timer(done.set), Timer(print), Timer(print)
+        later.arm(2000.0)
+        known = weakref.ref(loop.handles[0])  # the same object for all that refer weakly
+        count = sys.getrefcount(known)
         loop.inner = inner
         outer.arm(1000.0)
+        assert sys.getrefcount(known) == count - 1
         await asyncio.wait_for(done.wait(), 30)
         assert outer.armed
-        assert [handle.cancelled() for handle in loop.handles[:2]] == [False, True]  # the loop keeps one alarm
+        assert [handle.cancelled() for handle in loop.handles[:3]] == [True, False, True]  # the loop keeps one alarm
 
     run(Loop, main)
 
