@@ -14,10 +14,10 @@ from asks_of_fleet import KINDS, Sequence
 from servers.valkey import Valkey
 
 from resilio.sharing import Ask, exchange, keeps_us
-from resilio.sharing._fleet.rules.rows import State, text_of
+from resilio.sharing._fleet.rules import rows as rows_of
 from resilio.sharing._fleet.script import SCRIPT, SHA
 
-__all__ = ["compare", "compare_in_processes", "numbers_of", "text_of_ask"]
+__all__ = ["compare", "compare_in_processes", "numbers_of", "text_of"]
 
 BATCH = 200
 """Sequences in a pipeline: some 4,000 commands."""
@@ -51,7 +51,7 @@ def _compare(client: Any, kind: str, seeds: range) -> int:
     for seed, sequence, (answers, rows, ttl_ms) in zip(seeds, sequences, _by_script(client, sequences), strict=True):
         expected, state = _by_rule(sequence)
         assert answers == expected, f"sequence {seed}"
-        assert rows == {field: text_of(row) for field, row in state.items()}, f"sequence {seed}"
+        assert rows == {field: rows_of.text_of(row) for field, row in state.items()}, f"sequence {seed}"
         assert 0 < ttl_ms <= max(keeps_us(ask) for ask, _ in sequence) // 1000 + 1
     return sum(map(len, sequences))
 
@@ -61,22 +61,22 @@ def _by_script(client: Any, sequences: list[Sequence]) -> list[tuple[list[list[i
     pipe = client.pipeline(transaction=False)
     for n, sequence in enumerate(sequences):
         for ask, now_us in sequence:
-            pipe.execute_command("EVALSHA", SHA, 1, f"k{n}", text_of_ask(ask), str(now_us))
+            pipe.execute_command("EVALSHA", SHA, 1, f"k{n}", text_of(ask), str(now_us))
         pipe.hgetall(f"k{n}")
         pipe.pttl(f"k{n}")
         pipe.delete(f"k{n}")
     found = iter(pipe.execute())
     results = []
     for sequence in sequences:
-        answers = [numbers_of(next(found)[0]) for _ in sequence]
+        answers = [numbers_of(next(found)) for _ in sequence]
         rows = {field.decode(): text.decode() for field, text in next(found).items()}
         results.append((answers, rows, next(found)))
         next(found)
     return results
 
 
-def _by_rule(sequence: Sequence) -> tuple[list[list[int]], State]:
-    state: State | None = None
+def _by_rule(sequence: Sequence) -> tuple[list[list[int]], rows_of.State]:
+    state: rows_of.State | None = None
     answers = []
     for ask, now_us in sequence:
         state, answer = exchange(state, ask, now_us)
@@ -85,9 +85,9 @@ def _by_rule(sequence: Sequence) -> tuple[list[list[int]], State]:
     return answers, state
 
 
-def text_of_ask(ask: Ask) -> str:
+def text_of(ask: Ask) -> str:
     """Return an ask as the script reads it."""
-    return f"{ask.kind} {' '.join(map(str, ask.numbers()))}"
+    return f"{ask.kind} {ask.numbers()}"
 
 
 def numbers_of(raw: bytes) -> list[int]:

@@ -2,23 +2,23 @@
 A fleet's store in Valkey or Redis (>= 5), over the sync client of either: one node, behind Sentinel, or a cluster.
 
 The engine makes a client of its own from the user's, with timeouts of its own and without retries: a courier asks again
-by itself. One node is asked for all policies at once, by one script; a cluster key by key, since each may be elsewhere.
+by itself. One node is asked for all policies at once, by one script, over a connection that the engine keeps: the pool
+would test it before each trip. A cluster is asked key by key, since each may be elsewhere, by the client's own command.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Mapping, Sequence
 from importlib import import_module
-from itertools import chain
 from typing import Any
 
 from resilio._options.validators import reject
 from resilio._support.extras import missing
 from resilio.integrations.redis import bounded
 from resilio.sharing import Answer, Ask, StoreError
-from resilio.sharing._fleet.ask import answered
 from resilio.sharing._fleet.script import SCRIPT, SHA
 
 __all__ = ["ValkeyEngine", "engine"]
@@ -111,17 +111,54 @@ class ValkeyEngine:
         errors = import_module(f"{package}.exceptions")
         self._client = client
         self._is_cluster = is_cluster
+        self._connection: Any = None  # of one node, kept between the trips
+        self._pid = 0  # of the process that has opened it
         self._missing: type[Exception] = errors.NoScriptError
+        self._closed: type[Exception] = errors.ConnectionError
         self._errors: tuple[type[Exception], ...] = (getattr(errors, f"{package.title()}Error"), OSError)
 
     def exchange(self, asks: Sequence[Ask], timeout: float) -> Sequence[Answer | None]:
         """Exchange all asks by one script; in a cluster, one after the other until `timeout`."""
         if not self._is_cluster:
             try:
-                return self._run(asks)
+                return self._together(asks)
             except self._errors as error:
                 raise StoreError(f"{type(error).__name__}: {error}") from error
         return self._one_by_one(asks, time.monotonic() + timeout)
+
+    # ---- one node
+
+    def _together(self, asks: Sequence[Ask]) -> list[Answer | None]:
+        if self._connection is not None and self._pid == os.getpid():
+            try:
+                return self._over(self._connection, asks)
+            except self._closed:  # by the server, since the trip before: an ask that arrives again counts once
+                self._connection = None
+        self._connection, self._pid = _connection_of(self._client.connection_pool), os.getpid()
+        return self._over(self._connection, asks)
+
+    def _over(self, connection: Any, asks: Sequence[Ask]) -> list[Answer | None]:
+        """Exchange over a connection, which goes back to its pool after an error: it may have answers in it."""
+        first, rest = asks[:TOGETHER], asks[TOGETHER:]
+        try:
+            connection.send_packed_command([_packed(_command(first))])
+            try:
+                answers = _answers(first, connection.read_response())
+            except self._missing:  # a server that has restarted: proxies forbid SCRIPT LOAD
+                connection.send_packed_command([_packed(_command(first, "EVAL", SCRIPT))])
+                answers = _answers(first, connection.read_response())
+            if rest:  # many keys: the server does other work between the parts
+                parts = [rest[i : i + TOGETHER] for i in range(0, len(rest), TOGETHER)]
+                connection.send_packed_command([_packed(_command(part)) for part in parts])
+                answers += [answer for part in parts for answer in _answers(part, connection.read_response())]
+        except BaseException:
+            self._connection = None
+            connection.disconnect()
+            self._client.connection_pool.release(connection)
+            raise
+        return answers
+
+    # ---- a cluster
 
     def _one_by_one(self, asks: Sequence[Ask], until: float) -> Sequence[Answer | None]:
         answers: list[Answer | None] = []
@@ -130,7 +167,7 @@ class ValkeyEngine:
             if time.monotonic() >= until:
                 break
             try:
-                answers += self._run([ask])
+                answers += _answers([ask], self._by_client([ask]))
             except self._errors as error:  # of one node: others may answer
                 problem = error
                 answers.append(None)
@@ -138,20 +175,11 @@ class ValkeyEngine:
             raise StoreError(f"{type(problem).__name__}: {problem}") from problem
         return answers + [None] * (len(asks) - len(answers))
 
-    def _run(self, asks: Sequence[Ask]) -> list[Answer | None]:
-        found = list(self._first(_arguments(asks[:TOGETHER])))
-        if len(asks) > TOGETHER:  # many keys: the server does other work between the parts
-            pipe = self._client.pipeline(transaction=False)
-            for i in range(TOGETHER, len(asks), TOGETHER):
-                pipe.execute_command("EVALSHA", SHA, *_arguments(asks[i : i + TOGETHER]))
-            found += chain.from_iterable(pipe.execute())
-        return [_answer(ask, raw) for ask, raw in zip(asks, found, strict=True)]
-
-    def _first(self, arguments: Sequence[Any]) -> Sequence[bytes]:
+    def _by_client(self, asks: Sequence[Ask]) -> bytes:
         try:
-            found: Sequence[bytes] = self._client.execute_command("EVALSHA", SHA, *arguments)
-        except self._missing:  # a server that has restarted: proxies forbid SCRIPT LOAD
-            found = self._client.execute_command("EVAL", SCRIPT, *arguments)
+            found: bytes = self._client.execute_command(*_command(asks))
+        except self._missing:
+            found = self._client.execute_command(*_command(asks, "EVAL", SCRIPT))
         return found
 
     def close(self) -> None:
@@ -162,16 +190,33 @@ class ValkeyEngine:
             self._client.connection_pool.disconnect()
 
 
-def _arguments(asks: Sequence[Ask]) -> list[Any]:
-    """Return the number of keys, the keys, and the text of each ask."""
-    texts = [f"{ask.kind} {' '.join(map(str, ask.numbers()))}" for ask in asks]
-    return [len(asks), *(ask.key for ask in asks), *texts]
+def _connection_of(pool: Any) -> Any:
+    """Return a connection of a pool; those of valkey, and of redis before 5.3, want the name of a command."""
+    try:
+        return pool.get_connection()
+    except TypeError:
+        return pool.get_connection("EVALSHA")
 
 
-def _answer(ask: Ask, raw: bytes) -> Answer | None:
-    if raw.startswith(b"!"):
-        log.warning(
-            "the state of %s cannot be read by the fleet's script: %s", ask.key, raw[1:].decode(errors="replace")
-        )
+def _command(asks: Sequence[Ask], name: str = "EVALSHA", script: str = SHA) -> list[str]:
+    """Return the words of the script's command: with its keys, and a line for each ask."""
+    lines = [f"{ask.kind} {ask.numbers()}" for ask in asks]
+    return [name, script, str(len(asks)), *[ask.key for ask in asks], "\n".join(lines)]
+
+
+def _packed(words: Sequence[str]) -> bytes:
+    """Return a command as it is sent: its words with their lengths."""
+    encoded = [word.encode() for word in words]
+    return b"*%d\r\n" % len(words) + b"".join([b"$%d\r\n%b\r\n" % (len(word), word) for word in encoded])
+
+
+def _answers(asks: Sequence[Ask], raw: bytes) -> list[Answer | None]:
+    return [_answer(ask, line) for ask, line in zip(asks, raw.split(b"\n"), strict=True)]
+
+
+def _answer(ask: Ask, line: bytes) -> Answer | None:
+    if line[:1] == b"!":
+        why = line[1:].decode(errors="replace")
+        log.warning("the state of %s cannot be read by the fleet's script: %s", ask.key, why)
         return None
-    return answered(ask, list(map(int, raw.split())))
+    return ask.answer(*map(int, line.split()))

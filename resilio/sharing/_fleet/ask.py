@@ -12,25 +12,28 @@ from typing import Any, ClassVar
 
 import attrs
 
-__all__ = ["TOKEN", "Answer", "Ask", "LimitAnswer", "LimitAsk", "answered"]
+__all__ = ["TOKEN", "Answer", "Ask", "LimitAnswer", "LimitAsk"]
 
 TOKEN = 1_000_000
 """A token, in the unit of amounts."""
 
 
-@attrs.frozen(kw_only=True)
+@attrs.define
 class Answer:
     """
     Answer of the store.
 
     Attributes:
         seq: The number of the ask.
+
+        peers: Askers, this one included; at least 1.
     """
 
     seq: int
+    peers: int
 
 
-@attrs.frozen(kw_only=True)
+@attrs.define(kw_only=True)
 class Ask:
     """
     Fields of all asks.
@@ -61,12 +64,12 @@ class Ask:
         """Return all fields but the key, in their order."""
         read = _readers.get(type(self))
         if read is None:
-            read = _readers[type(self)] = attrgetter(*_fields_of(type(self))[1:])
+            read = _readers[type(self)] = attrgetter(*[field.name for field in attrs.fields(type(self))][1:])
         found: tuple[int, ...] = read(self)
         return found
 
 
-@attrs.frozen(kw_only=True)
+@attrs.define
 class LimitAnswer(Answer):
     """
     Tokens of a rate limit.
@@ -90,7 +93,7 @@ class LimitAnswer(Answer):
     left: int
 
 
-@attrs.frozen(kw_only=True)
+@attrs.define(kw_only=True)
 class LimitAsk(Ask):
     """
     An ask for tokens of a rate limit; the rest of the lease before goes back with it.
@@ -136,17 +139,4 @@ class LimitAsk(Ask):
     ttl_us: int = 1_250_000
 
 
-def answered(ask: Ask, numbers: list[int]) -> Answer:
-    """Return the answer to an ask from its fields in their order."""
-    return ask.answer(**dict(zip(_fields_of(ask.answer), numbers, strict=True)))
-
-
-def _fields_of(kind: type[Ask | Answer]) -> tuple[str, ...]:
-    found = _fields.get(kind)
-    if found is None:
-        found = _fields[kind] = tuple(field.name for field in attrs.fields(kind))
-    return found
-
-
-_fields: dict[type, tuple[str, ...]] = {}
 _readers: dict[type, attrgetter[Any]] = {}  # of the numbers of each kind of ask: made once, a trip reads many

@@ -28,7 +28,7 @@ GOOD, BAD = 1, 2
 """Results of a probe."""
 
 
-@attrs.frozen(kw_only=True)
+@attrs.define
 class BreakerAnswer(Answer):
     """
     The fleet's state.
@@ -64,7 +64,7 @@ class BreakerAnswer(Answer):
     peers: int
 
 
-@attrs.frozen(kw_only=True)
+@attrs.define(kw_only=True)
 class BreakerAsk(Ask):
     """
     A report of one process, or of a host. One whose answer was lost is sent again as it was, and counts once.

@@ -9,7 +9,7 @@ from resilio.sharing._fleet.ask import Answer, Ask
 __all__ = ["SlotsAnswer", "SlotsAsk"]
 
 
-@attrs.frozen(kw_only=True)
+@attrs.define
 class SlotsAnswer(Answer):
     """
     Slots of a bulkhead.
@@ -31,7 +31,7 @@ class SlotsAnswer(Answer):
     left: int
 
 
-@attrs.frozen(kw_only=True)
+@attrs.define(kw_only=True)
 class SlotsAsk(Ask):
     """
     An ask for slots of a bulkhead; it renews the lease of those that it keeps.

@@ -9,7 +9,7 @@ from resilio.sharing._fleet.ask import Answer, Ask
 __all__ = ["SpendAnswer", "SpendAsk"]
 
 
-@attrs.frozen(kw_only=True)
+@attrs.define
 class SpendAnswer(Answer):
     """
     Money of a spend limit in one period.
@@ -36,7 +36,7 @@ class SpendAnswer(Answer):
     short: int
 
 
-@attrs.frozen(kw_only=True)
+@attrs.define(kw_only=True)
 class SpendAsk(Ask):
     """
     An ask for money of a spend limit in one period, whose number is a part of the key.

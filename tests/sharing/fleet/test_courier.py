@@ -167,6 +167,7 @@ def test_a_node_that_is_away_leaves_the_other_policies_alone() -> None:
     courier.add(near, 0)
     courier.add(far, 0)
     for n in range(40):
+        courier.due_ns(n * 250 * MS)
         asks = courier.begin(n * 250 * MS)
         answers = [None if ask.key == "far" else answer for ask, answer in zip(asks, _answers(asks), strict=True)]
         courier.end(answers, n * 250 * MS + MS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Iterator
 from contextlib import closing
 from types import ModuleType
@@ -87,6 +88,31 @@ def test_a_server_that_restarts_is_sent_the_script_again(server: Valkey, module:
     server.restart()
     until(lambda: answers(engine))
     assert granted(engine, ask(2, 1, want=1000)) == [0], "and its key is lost: what is out is not given again"
+
+
+def test_a_connection_that_is_closed_between_two_trips_costs_none(server: Valkey, module: ModuleType) -> None:
+    """A server, or a balancer before it, closes connections that rest: the trip after it was lost once."""
+    engine = engine_of(client_of(module, port=server.port))
+    for n in (1, 2):
+        assert granted(engine, ask(n, n - 1, want=100)) == [100]
+    assert int(server.send("CLIENT", "KILL", "TYPE", "normal").strip(b":\r\n")) >= 1
+    assert granted(engine, ask(3, 2, want=100)) == [100]
+
+
+def test_the_child_of_a_fork_has_a_connection_of_its_own(server: Valkey, module: ModuleType) -> None:
+    """The engine keeps its connection: two processes that read from it would have each other's answers."""
+    engine = engine_of(client_of(module, port=server.port))
+    assert granted(engine, ask(1, 0, want=100)) == [100]
+    before, opened = server.send("CLIENT", "LIST").count(b"cmd=eval"), 0
+    child = os.fork()
+    if child == 0:
+        try:
+            if granted(engine, ask(1, 0, asker=2, want=100)) == [100]:
+                opened = server.send("CLIENT", "LIST").count(b"cmd=eval") - before
+        finally:
+            os._exit(opened)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+    assert granted(engine, ask(2, 1, want=100)) == [100]
 
 
 def test_a_flushed_server_gives_nothing_twice(server: Valkey, module: ModuleType) -> None:

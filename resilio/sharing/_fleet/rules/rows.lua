@@ -8,7 +8,7 @@ local RULES = {}       -- of a kind: the names of an ask's numbers, and the func
 
 local function from_text(text)
   local row = {}
-  for number in string.gmatch(text, '%S+') do row[#row + 1] = tonumber(number) end
+  for number in string.gmatch(text, '[^%s,()]+') do row[#row + 1] = tonumber(number) end
   return row
 end
 
