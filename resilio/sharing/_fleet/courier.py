@@ -40,13 +40,14 @@ EXCHANGE_NS = 50_000
 
 
 class _Entry:
-    """One policy: its tie, when it was answered last, whether the last ask was lost, and whether it is alone."""
+    """One policy: its tie, when it is due and was answered, whether the last ask was lost, and whether it is alone."""
 
-    __slots__ = ("asks", "heard_ns", "is_alone", "is_lost", "tie")
+    __slots__ = ("asks", "due_ns", "heard_ns", "is_alone", "is_lost", "tie")
 
     def __init__(self, tie: Tie, now_ns: int) -> None:
         self.tie = tie
         self.heard_ns = now_ns
+        self.due_ns = NEVER  # not known yet, or not ours
         self.is_lost = self.is_alone = False
         self.asks: Sequence[Ask] = ()  # of the trip under way
 
@@ -58,12 +59,13 @@ class _Entry:
     def take(self, answers: Sequence[Answer | None], sent_ns: int, now_ns: int) -> None:
         """Hand out the answers, and note whether there are any."""
         asks, self.asks = self.asks, ()
-        self.is_lost = all(answer is None for answer in answers)
+        peers = _peers(answers)
+        self.is_lost = peers == 0
         self.tie.take(asks, answers, sent_ns, now_ns)
-        if not self.is_lost:
+        if peers:
             self.heard_ns = now_ns
             if self.tie.cell is not None:  # for all processes of the host
-                self.tie.cell.count_peers(_peers(answers))
+                self.tie.cell.count_peers(peers)
 
     def look(self, now_ns: int, peers: int) -> None:
         """Let the policy be alone once what the store gave has ended, and end that with the next answer."""
@@ -108,6 +110,7 @@ class Courier:
         self._wanted_ns = tick_ns
         self._random = random.Random(seed)  # noqa: S311 - phases, no secrets
         self._entries: dict[Tie, _Entry] = {}
+        self._all: Sequence[_Entry] = ()  # those entries: made anew with each change, so a trip reads it as it is
         self._under_way: list[_Entry] = []
         self._asked = 0  # the asks of the last trip
         self._sent_ns = 0
@@ -126,7 +129,7 @@ class Courier:
     @property
     def is_down(self) -> bool:
         """True if a policy is alone: the store has been away for longer than what it gave lasts."""
-        return any(entry.is_alone for entry in self._all())
+        return any(entry.is_alone for entry in self._all)
 
     @property
     def tick_ns(self) -> int:
@@ -141,27 +144,31 @@ class Courier:
     @property
     def rings(self) -> bool:
         """True if a call wants an answer soon, and none has been asked for since; a tie without a cell may want one."""
-        return any(entry.tie.cell is None or entry.tie.cell.rings for entry in self._all())
+        return any(entry.tie.cell is None or entry.tie.cell.rings for entry in self._all)
 
     def add(self, tie: Tie, now_ns: int) -> None:
         """Exchange for one more policy from now on."""
         tie.tick_ns = self._tick()
         with self._lock:
             self._entries[tie] = _Entry(tie, now_ns)
+            self._all = tuple(self._entries.values())
 
     def remove(self, tie: Tie) -> None:
         """Exchange for a policy no more: on a host another process may. An ask under way may still be answered."""
         with self._lock:
             self._entries.pop(tie, None)
+            self._all = tuple(self._entries.values())
         if tie.cell is not None:
             tie.cell.release()
 
     def due_ns(self, now_ns: int) -> int:
         """Return the time of the next trip; with nothing to ask, a time that does not come."""
         soonest, paced, pace_ns = NEVER, NEVER, self.tick_ns
-        for entry in self._all():
+        for entry in self._all:
+            entry.due_ns = NEVER
             if entry.is_ours:
-                due_ns, own_ns = entry.tie.due_ns(now_ns), entry.tie.pace_ns
+                entry.due_ns = due_ns = entry.tie.due_ns(now_ns)
+                own_ns = entry.tie.pace_ns
                 if own_ns == 0:
                     soonest = min(soonest, due_ns)
                 else:
@@ -171,20 +178,21 @@ class Courier:
         return max(min(soonest, max(paced, self._paid_ns - EARLY * self._pace_ns)), self._not_before_ns)
 
     def begin(self, now_ns: int) -> list[Ask]:
-        """Return what to send now; `end` follows, also if it is nothing."""
+        """Return what to send now, by the times that `due_ns` has just found; `end` follows, also if it is nothing."""
         soon_ns = now_ns + self.tick_ns // TOGETHER
         self._sent_ns = now_ns
         self._under_way = []
+        asks: list[Ask] = []
         ahead_ns = max(0, self._paid_ns - now_ns)
         tick_ns = self._tick() + min(ahead_ns, self.tick_ns // STRETCH)
-        for entry in self._all():
-            if not entry.is_ours or entry.tie.due_ns(now_ns) > soon_ns:
+        for entry in self._all:
+            if entry.due_ns > soon_ns:
                 continue
             entry.tie.tick_ns = tick_ns
             entry.asks = entry.tie.ask(now_ns)
             if entry.asks:
                 self._under_way.append(entry)
-        asks = [ask for entry in self._under_way for ask in entry.asks]
+                asks += entry.asks
         if asks:
             self._paid_ns = now_ns + min(ahead_ns, EARLY * self._pace_ns) + self._pace_ns
         self._asked = max(len(asks), len(self._entries))
@@ -208,31 +216,28 @@ class Courier:
                 last = first + len(entry.asks)
                 entry.take(found[first:last], self._sent_ns, now_ns)
                 first = last
-        for entry in self._all():
-            entry.look(now_ns, self.peers)
+        for entry in self._all:
+            if entry.is_lost or entry.is_alone:
+                entry.look(now_ns, self.peers)
 
     def _count(self, answers: Sequence[Answer | None], now_ns: int) -> None:
         """Count the trip; after losses the next one waits, longer each time."""
         self.trips += 1
-        came = [answer for answer in answers if answer is not None]
-        if came:
+        peers = _peers(answers)
+        if peers:
             self._losses = 0
             self._not_before_ns = 0
             self.answered_ns, self.problem = now_ns, ""
-            self.peers = _peers(came)
+            self.peers = peers
         else:
             self.lost += 1
             self._losses += 1
             most_ns = max(self.tick_ns, min(LONGEST_NS, self.tick_ns << min(self._losses - 1, 16)))
             self._not_before_ns = now_ns + int(self._random.uniform(self.tick_ns / 2, most_ns))
 
-    def _all(self) -> list[_Entry]:
-        with self._lock:
-            return list(self._entries.values())
-
     def _tick(self) -> int:
         """Return the time to the next tick: at random, so that those that begin together do not go on so."""
-        return int(_with_early(self.tick_ns) * self._random.uniform(1 - PHASE, 1 + PHASE))
+        return int(_with_early(self.tick_ns) * (1 - PHASE + 2 * PHASE * self._random.random()))
 
 
 def _with_early(tick_ns: int) -> int:
@@ -241,5 +246,6 @@ def _with_early(tick_ns: int) -> int:
 
 
 def _peers(answers: Sequence[Answer | None]) -> int:
-    """Return the number of askers in the answers, at least 1."""
-    return max(1, *(getattr(answer, "peers", 1) for answer in answers))
+    """Return the number of askers in the answers, at least 1; 0: no answer has come."""
+    found = [answer.peers for answer in answers if answer is not None]
+    return max(1, *found) if found else 0

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from resilio.sharing._fleet.ask import TOKEN, Answer, LimitAnswer
+from resilio.sharing._fleet.ask import TOKEN, LimitAnswer
 from resilio.sharing._fleet.tie import NEVER
 from resilio.sharing._fleet.ties.limit import ASKED, LimitTie, Stock
 
@@ -42,9 +42,9 @@ class BudgetTie(LimitTie):
         """Return when it next wants to ask; without a reserve never."""
         return super().due_ns(now_ns) if self._config.reserve else NEVER
 
-    def _after(self, answers: Sequence[Answer | None], was_enough: bool, now_ns: int) -> int:
+    def _after(self, came: Sequence[LimitAnswer], was_enough: bool, now_ns: int) -> int:
         """Return the earliest time of the next question: no call waits for it."""
-        after_ns = super()._after(answers, was_enough, now_ns)
+        after_ns = super()._after(came, was_enough, now_ns)
         return max(after_ns, now_ns + self.own_tick_ns) if self._regime == ASKED else after_ns
 
     def _credit(self, answer: LimitAnswer) -> int:

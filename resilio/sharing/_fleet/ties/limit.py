@@ -57,10 +57,12 @@ class LimitTie(Tie):
         "_before_ns",
         "_config",
         "_dozes_ns",
+        "_fill_ns",
         "_fleet",
         "_holds",
         "_keys",
         "_leases",
+        "_longest_ns",
         "_next_ns",
         "_own_tick_ns",
         "_peers",
@@ -70,6 +72,7 @@ class LimitTie(Tie):
         "_seen",
         "_stock",
         "_tick_of",
+        "_ttl_ns",
         "_wants",
     )
 
@@ -96,6 +99,7 @@ class LimitTie(Tie):
         self._policy = ref(policy)
         self._fleet = fleet
         self._leases = Leases(gate)
+        self._longest_ns = round(fleet.tick * SECOND)
         stocks, called = self._stocks(policy), name or policy.name
         self._keys = tuple(key_of(fleet.name, self.KIND, called, repr((part, key) if key else part)) for part in stocks)
         self._wants = tuple(Wants(*part[2:], 1.0) for part in stocks)
@@ -104,7 +108,8 @@ class LimitTie(Tie):
         self._regime = LEASED
         self._asked_ns = self._next_ns = self._seen = self._stock = 0
         self._dozes_ns = 0  # at rest until then; 0: it is not
-        self._tick_of = self._own_tick_ns = self._rest_ns = self._peers = 0
+        self._tick_of = self._own_tick_ns = self._rest_ns = self._ttl_ns = self._peers = 0
+        self._fill_ns = max(wants.fill_ns for wants in self._wants)
         self._base_ns = min(wants.tick_ns(self._longest_ns) for wants in self._wants)
         self._read(1)
         self._before_ns = 0 if cell.has_courier or not self._leases.begin_anew() else cell.at_ns
@@ -183,11 +188,6 @@ class LimitTie(Tie):
         return max(0, self._leases.now(0)[0]) / TOKEN if self._leases.is_used else 0.0
 
     @property
-    def _longest_ns(self) -> int:
-        tick: float = self._fleet.tick
-        return round(tick * SECOND)
-
-    @property
     def pace_ns(self) -> int:
         """The time between questions, in the mean; 0 where calls wait for them."""
         return self.own_tick_ns if self._regime == LEASED else 0
@@ -195,24 +195,20 @@ class LimitTie(Tie):
     @property
     def own_tick_ns(self) -> int:
         """The time between questions, without its random part: the same for all askers, or twice, four times that."""
-        if self._tick_of != self.tick_ns:  # each trip needs it many times
-            self._find_ticks()
+        if self._tick_of != self.tick_ns:
+            self._find_times()
         return self._own_tick_ns
 
-    @property
-    def rest_ns(self) -> int:
-        """The time from a question to the next: a tick of its own, as much longer as the courier's is now."""
-        if self._tick_of != self.tick_ns:
-            self._find_ticks()
-        return self._rest_ns
-
-    def _find_ticks(self) -> None:
+    def _find_times(self) -> None:
+        """Find the tick, the rest and the life of a lease by the courier's tick: each trip needs them many times."""
         tick_ns, longest_ns = self._base_ns, self._longest_ns
         while self.tick_ns > 2 * longest_ns and tick_ns < self.tick_ns / 2:  # the store is short of time
             tick_ns *= 2
         self._tick_of, self._own_tick_ns = self.tick_ns, tick_ns
         is_short = self.tick_ns > 2 * longest_ns
+        # from a question to the next: a tick of its own, as much longer as the courier's is now
         self._rest_ns = max(tick_ns, self.tick_ns) if is_short else tick_ns * self.tick_ns // longest_ns
+        self._ttl_ns = max(5 * tick_ns, SECOND, min(self._fill_ns // 100, LONGEST_LEASE_NS))
 
     @property
     def ttl_ns(self) -> int:
@@ -221,8 +217,9 @@ class LimitTie(Tie):
 
         Of a slow rate, a hundredth of the time in which its burst comes in: lost tokens are dear there.
         """
-        fill_ns = max(wants.fill_ns for wants in self._wants)
-        return max(5 * self.own_tick_ns, SECOND, min(fill_ns // 100, LONGEST_LEASE_NS))
+        if self._tick_of != self.tick_ns:
+            self._find_times()
+        return self._ttl_ns
 
     # ---- when
 
@@ -232,20 +229,15 @@ class LimitTie(Tie):
             return now_ns + SECOND
         if self._asked_ns == 0:
             return now_ns if self.rings else self._dozes_ns
-        found = [self._leases.now(i) for i in range(len(self._wants))]
         lives_ns = self._asked_ns + self.ttl_ns // 2
-        if any(self._is_low(wants, *one) for wants, one in zip(self._wants, found, strict=True)):
-            return min(self._next_ns, lives_ns)
-        rests = all(wants.is_idle for wants in self._wants)
-        return lives_ns if rests or self._regime == ASKED else max(self._next_ns, self._asked_ns + self.rest_ns)
-
-    def _is_low(self, wants: Wants, purse: int, credit: int, missed: int, waiting: int) -> bool:
-        """Return True if calls have missed or wait for something, or soon will."""
-        if missed > 0 or waiting > 0:
-            return True
-        if self._regime == ASKED:
-            return purse < 0
-        return purse + credit < wants.cost + wants.in_time(self.own_tick_ns / 4)
+        rests, is_asked, soon_ns = True, self._regime == ASKED, self._own_tick_ns / 4
+        for i, wants in enumerate(self._wants):
+            purse, credit, missed, waiting = self._leases.now(i)
+            is_low = purse < 0 if is_asked else purse + credit < wants.cost + wants.in_time(soon_ns)
+            if is_low or missed > 0 or waiting > 0:  # calls lack something, or soon will
+                return min(self._next_ns, lives_ns)
+            rests = rests and wants.is_idle
+        return lives_ns if rests or is_asked else max(self._next_ns, self._asked_ns + self._rest_ns)
 
     # ---- what
 
@@ -256,27 +248,27 @@ class LimitTie(Tie):
         seq, self._seen = self.cell.number()
         seen = 0 if self._is_forgotten(now_ns) else self._seen
         elapsed_ns = now_ns - self._asked_ns if self._asked_ns else self.own_tick_ns
-        self._asked_ns = now_ns
-        return [self._ask(i, seq, seen, elapsed_ns) for i in range(len(self._wants))]
+        self._asked_ns, asker = now_ns, self.cell.asker
+        return [self._ask(i, asker, seq, seen, elapsed_ns) for i in range(len(self._wants))]
 
     def _is_forgotten(self, now_ns: int) -> bool:
         """Return True after so long a rest that the store keeps nothing of it: its bucket is full again."""
         rest_ns = now_ns - self.cell.at_ns if self.cell is not None else 0
-        return all(rest_ns > max(4 * self.ttl_ns, 2 * wants.fill_ns) for wants in self._wants)
+        return rest_ns > max(4 * self.ttl_ns, 2 * self._fill_ns)
 
-    def _ask(self, i: int, seq: int, seen: int, elapsed_ns: int) -> LimitAsk:
-        wants, tick_ns, leased = self._wants[i], self.own_tick_ns, self._regime == LEASED
+    def _ask(self, i: int, asker: int, seq: int, seen: int, elapsed_ns: int) -> LimitAsk:
+        wants, tick_ns, leased = self._wants[i], self._own_tick_ns, self._regime == LEASED
         keep = int(wants.in_time(UNDER_WAY_NS)) + wants.cost if leased and not wants.is_idle else 0
         left, owed, kept, purse, missed, waiting, is_void = self._leases.open(i, keep)
         spent = owed if is_void else max(0, wants.base - purse)
         wants.see(spent + missed, elapsed_ns, tick_ns)
         wants.base, wants.offered = kept, left
-        want = waiting + (wants.in_time(self.rest_ns + tick_ns * HEADROOM) if leased else min(missed, wants.cost))
+        want = waiting + (wants.in_time(self._rest_ns + tick_ns * HEADROOM) if leased else min(missed, wants.cost))
         if leased and (left < 0 or self._holds or not wants.is_idle):
             want = max(want, wants.cost)  # a call that comes after a rest finds its tokens
         return LimitAsk(
             key=self._keys[i],
-            asker=self.cell.asker if self.cell is not None else 1,
+            asker=asker,
             seq=seq,
             seen=seen,
             amount=wants.amount,
@@ -288,7 +280,7 @@ class LimitTie(Tie):
             want=min(int(want), wants.burst),
             least=0 if leased or not want else wants.cost,
             tick_us=tick_ns // 1000,
-            ttl_us=self.ttl_ns // 1000,
+            ttl_us=self._ttl_ns // 1000,
             cost=wants.cost,
         )
 
@@ -296,33 +288,31 @@ class LimitTie(Tie):
         """Put what was granted into the purses, and serve the calls that wait."""
         if not self._leases.is_used or self.cell is None:
             return
-        heard = any(answer is not None for answer in answers)
-        if heard and not self.cell.saw(self._seen, asks[0].seq):
-            return  # another courier has had an answer since
-        if heard:
-            self._read(max(answer.peers for answer in answers if isinstance(answer, LimitAnswer)))
+        came = [answer for answer in answers if isinstance(answer, LimitAnswer)]
+        if came:
+            if not self.cell.saw(self._seen, asks[0].seq):
+                return  # another courier has had an answer since
+            self._read(max([answer.peers for answer in came]))
             self.cell.answered(now_ns, sent_ns + self.ttl_ns)
         was_enough = True
-        self._stock = min((answer.left for answer in answers if isinstance(answer, LimitAnswer)), default=0)
+        self._stock = min([answer.left for answer in came], default=0)
         for i, (ask, answer) in enumerate(zip(asks, answers, strict=True)):
             if isinstance(answer, LimitAnswer):
                 was_enough &= answer.grant >= ask.want
                 self._grant(i, ask, answer, sent_ns, now_ns)
             else:
                 self._lose(i)
-        self._next_ns = self._after(answers, was_enough, now_ns)
+        self._next_ns = self._after(came, was_enough, now_ns) if len(came) == len(asks) else now_ns + self.tick_ns
         self._leases.serve()
 
-    def _after(self, answers: Sequence[Answer | None], was_enough: bool, now_ns: int) -> int:
-        """Return the earliest time of the next question."""
-        if None in answers:
-            return now_ns + self.tick_ns
+    def _after(self, came: Sequence[LimitAnswer], was_enough: bool, now_ns: int) -> int:
+        """Return the earliest time of the next question after all answers have come."""
         if self._regime == ASKED:
-            return now_ns + max(1000 * answer.wait_us for answer in answers if isinstance(answer, LimitAnswer))
-        return now_ns + self.own_tick_ns // SOON if was_enough else self._asked_ns + self.rest_ns
+            return now_ns + 1000 * max([answer.wait_us for answer in came])
+        return now_ns + self._own_tick_ns // SOON if was_enough else self._asked_ns + self._rest_ns
 
     def _grant(self, i: int, ask: LimitAsk, answer: LimitAnswer, sent_ns: int, now_ns: int) -> None:
-        wants, tick_ns, leased = self._wants[i], self.own_tick_ns, self._regime == LEASED
+        wants, tick_ns, leased = self._wants[i], self._own_tick_ns, self._regime == LEASED
         share = max(answer.grant / tick_ns * SECOND, wants.rate / answer.peers)
         credit = answer.credit if leased else self._credit(answer)
         wants.base += answer.grant
@@ -334,7 +324,7 @@ class LimitTie(Tie):
             income=int(wants.rate if answer.grant >= ask.want else min(share, wants.rate)),
             stock=max(0, answer.left),
             asked_ns=sent_ns,
-            expires_ns=sent_ns + self.ttl_ns,
+            expires_ns=sent_ns + self._ttl_ns,
             next_ns=now_ns + (1000 * answer.wait_us if not leased else tick_ns if answer.grant < ask.want else 0),
             peers=answer.peers,
         )

@@ -32,12 +32,16 @@ class Wants:
 
         demand: What callers want a second.
 
+        rate: What comes in each second.
+
+        fill_ns: The time in which the whole burst comes in.
+
         base: What was in the purse after the latest question or answer.
 
         offered: What was offered with the question under way, a debt from the time without a store apart.
     """
 
-    __slots__ = ("amount", "base", "burst", "cost", "demand", "offered", "period_us")
+    __slots__ = ("amount", "base", "burst", "cost", "demand", "fill_ns", "offered", "period_us", "rate")
 
     def __init__(self, amount: float, period_ns: int, burst: float, cost: float) -> None:
         """Describe a rate by its tokens in each period."""
@@ -46,19 +50,11 @@ class Wants:
         self.amount: int = max(1, round(amount * TOKEN * scale))
         self.burst: int = round(burst * TOKEN)
         self.cost: int = max(1, round(cost * TOKEN))
+        self.rate: float = self.amount / self.period_us * 1e6
+        self.fill_ns: int = math.ceil(self.burst / self.rate * SECOND)
         self.demand = 0.0
         self.base = 0
         self.offered = 0
-
-    @property
-    def rate(self) -> float:
-        """Millionths that come in each second."""
-        return self.amount / self.period_us * 1e6
-
-    @property
-    def fill_ns(self) -> int:
-        """The time in which the whole burst comes in."""
-        return math.ceil(self.burst / self.rate * SECOND)
 
     def tick_ns(self, most_ns: int) -> int:
         """Return the time between questions: a quarter of that in which the burst comes in, within limits."""
@@ -67,8 +63,10 @@ class Wants:
     def see(self, wanted: int, elapsed_ns: int, tick_ns: int) -> None:
         """Learn from what callers have wanted in this time: more counts at once, less bit by bit."""
         now = wanted / max(elapsed_ns, tick_ns // 4) * SECOND
-        part = 1.0 if now > self.demand else min(1.0, elapsed_ns / (FADES * tick_ns))
-        self.demand += (now - self.demand) * part
+        if now > self.demand:
+            self.demand = now
+        else:
+            self.demand += (now - self.demand) * min(1.0, elapsed_ns / (FADES * tick_ns))
 
     def in_time(self, time_ns: float) -> float:
         """Return what callers want in this time."""
