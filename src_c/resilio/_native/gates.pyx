@@ -10,5 +10,5 @@ include "gates/shedder.pxi"
 
 __all__ = [
     "PATIENT", "AdaptiveGate", "Amounts", "BreakerGate", "BulkheadGate", "Leases", "LimiterGate",
-    "ShedderGate", "Slots",
+    "ShedderGate", "Slots", "Wants",
 ]

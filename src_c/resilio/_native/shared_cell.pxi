@@ -14,7 +14,8 @@ cdef class Cell:
     @property
     def asker(self):
         """The id by which the store knows this cell: drawn once, and the same whichever process makes the trips."""
-        return rs_courier_id(_head(self), (seed64() & ASKER_MASK) | 1)
+        found = rs_atomic_load(&_head(self).id)
+        return found if found else rs_courier_id(_head(self), (seed64() & ASKER_MASK) | 1)
 
     @property
     def seen(self):

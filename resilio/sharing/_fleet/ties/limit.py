@@ -14,32 +14,27 @@ from collections.abc import Sequence
 from typing import Any
 from weakref import ref
 
-from resilio._native.gates import Leases
+from resilio._native.gates import Leases, Wants
 from resilio._native.shared import Cell
 from resilio.sharing._fleet.ask import TOKEN, Answer, LimitAnswer, LimitAsk
 from resilio.sharing._fleet.store_keys import key_of
 from resilio.sharing._fleet.tie import Tie
-from resilio.sharing._fleet.ties.wants import SECOND, Wants
 
 __all__ = ["ASKED", "EXACT", "LEASED", "LimitTie", "Stock"]
 
 LEASED, ASKED, EXACT = "leased", "asked", "exact"
+SECOND = 1_000_000_000
 
 FEWEST_CALLS = 4
 """Calls of burst for each asker below which the limit is asked for each call."""
 ENOUGH_CALLS = 6
 """... and from which it is leased again."""
-HEADROOM = 0.5
-"""The part of a tick for which a lease is enough beyond the next question."""
-UNDER_WAY_NS = 3_000_000
-"""Tokens for this time are kept, to be spent while an answer is under way."""
 SOON = 10
 """After an answer that brought all that was wanted, the next question may come after this part of a tick."""
 LONGEST_LEASE_NS = 30 * SECOND
 """A lease lasts at most this long, if its tick is not longer."""
 TRIPS = 2
 """A call that asks waits for at most this many times the time of a trip."""
-NEVER_LOW = -(1 << 62)
 
 Stock = tuple[str, int, float, int, float]
 """What defines the stock of a rate: unit, place, tokens, the nanoseconds in which they come in, burst."""
@@ -102,7 +97,7 @@ class LimitTie(Tie):
         self._longest_ns = round(fleet.tick * SECOND)
         stocks, called = self._stocks(policy), name or policy.name
         self._keys = tuple(key_of(fleet.name, self.KIND, called, repr((part, key) if key else part)) for part in stocks)
-        self._wants = tuple(Wants(*part[2:], 1.0) for part in stocks)
+        self._wants = tuple(Wants(self._leases, i, *part[2:]) for i, part in enumerate(stocks))
         self._holds = not key
         self._config: Any = None
         self._regime = LEASED
@@ -176,7 +171,7 @@ class LimitTie(Tie):
             self._leases.rest(horizon, self._stock)
         self._asked_ns = 0
         for wants in self._wants:
-            wants.demand, wants.base = 0.0, 0
+            wants.rest()
         is_full = self._stock >= TOKEN
         lacks_ns = max((TOKEN - self._stock) / wants.rate * SECOND for wants in self._wants)
         self._dozes_ns = 0 if is_full else now_ns + max(self.ttl_ns, math.ceil(lacks_ns))
@@ -230,14 +225,12 @@ class LimitTie(Tie):
         if self._asked_ns == 0:
             return now_ns if self.rings else self._dozes_ns
         lives_ns = self._asked_ns + self.ttl_ns // 2
-        rests, is_asked, soon_ns = True, self._regime == ASKED, self._own_tick_ns / 4
-        for i, wants in enumerate(self._wants):
-            purse, credit, missed, waiting = self._leases.now(i)
-            is_low = purse < 0 if is_asked else purse + credit < wants.cost + wants.in_time(soon_ns)
-            if is_low or missed > 0 or waiting > 0:  # calls lack something, or soon will
+        rests, leased = True, self._regime == LEASED
+        for wants in self._wants:
+            if wants.is_low(self._own_tick_ns, leased):
                 return min(self._next_ns, lives_ns)
             rests = rests and wants.is_idle
-        return lives_ns if rests or is_asked else max(self._next_ns, self._asked_ns + self._rest_ns)
+        return lives_ns if rests or not leased else max(self._next_ns, self._asked_ns + self._rest_ns)
 
     # ---- what
 
@@ -257,15 +250,10 @@ class LimitTie(Tie):
         return rest_ns > max(4 * self.ttl_ns, 2 * self._fill_ns)
 
     def _ask(self, i: int, asker: int, seq: int, seen: int, elapsed_ns: int) -> LimitAsk:
-        wants, tick_ns, leased = self._wants[i], self._own_tick_ns, self._regime == LEASED
-        keep = int(wants.in_time(UNDER_WAY_NS)) + wants.cost if leased and not wants.is_idle else 0
-        left, owed, kept, purse, missed, waiting, is_void = self._leases.open(i, keep)
-        spent = owed if is_void else max(0, wants.base - purse)
-        wants.see(spent + missed, elapsed_ns, tick_ns)
-        wants.base, wants.offered = kept, left
-        want = waiting + (wants.in_time(self._rest_ns + tick_ns * HEADROOM) if leased else min(missed, wants.cost))
-        if leased and (left < 0 or self._holds or not wants.is_idle):
-            want = max(want, wants.cost)  # a call that comes after a rest finds its tokens
+        wants = self._wants[i]
+        left, kept, demand, want, least = wants.ask(
+            elapsed_ns, self._own_tick_ns, self._rest_ns, self._regime == LEASED, self._holds
+        )
         return LimitAsk(
             key=self._keys[i],
             asker=asker,
@@ -274,12 +262,12 @@ class LimitTie(Tie):
             amount=wants.amount,
             period_us=wants.period_us,
             burst=wants.burst,
-            left=left - owed,
+            left=left,
             kept=kept,
-            demand=int(wants.demand + waiting / tick_ns * SECOND),
-            want=min(int(want), wants.burst),
-            least=0 if leased or not want else wants.cost,
-            tick_us=tick_ns // 1000,
+            demand=demand,
+            want=want,
+            least=least,
+            tick_us=self._own_tick_ns // 1000,
             ttl_us=self._ttl_ns // 1000,
             cost=wants.cost,
         )
@@ -312,22 +300,9 @@ class LimitTie(Tie):
         return now_ns + self._own_tick_ns // SOON if was_enough else self._asked_ns + self._rest_ns
 
     def _grant(self, i: int, ask: LimitAsk, answer: LimitAnswer, sent_ns: int, now_ns: int) -> None:
-        wants, tick_ns, leased = self._wants[i], self._own_tick_ns, self._regime == LEASED
-        share = max(answer.grant / tick_ns * SECOND, wants.rate / answer.peers)
+        leased, ends_ns = self._regime == LEASED, sent_ns + self._ttl_ns
         credit = answer.credit if leased else self._credit(answer)
-        wants.base += answer.grant
-        self._leases.grant(
-            i,
-            grant=answer.grant,
-            credit=credit,
-            low=int(wants.cost + wants.in_time(tick_ns / 4)) - credit if leased else 0 if credit else NEVER_LOW,
-            income=int(wants.rate if answer.grant >= ask.want else min(share, wants.rate)),
-            stock=max(0, answer.left),
-            asked_ns=sent_ns,
-            expires_ns=sent_ns + self._ttl_ns,
-            next_ns=now_ns + (1000 * answer.wait_us if not leased else tick_ns if answer.grant < ask.want else 0),
-            peers=answer.peers,
-        )
+        self._wants[i].take(answer, ask.want, credit, leased, self._own_tick_ns, sent_ns, ends_ns, now_ns)
 
     def _credit(self, answer: LimitAnswer) -> int:  # noqa: ARG002 - for a budget
         """Return what may be spent before it is asked for, where each call is."""
@@ -335,8 +310,6 @@ class LimitTie(Tie):
 
     def _lose(self, i: int) -> None:
         """Note that an answer is lost; if none has come since the start, the store is away at once."""
-        self._leases.lose(i, self._wants[i].offered)
-        if self._wants[i].offered < 0:
-            self._wants[i].base += self._wants[i].offered
+        self._wants[i].lose()
         if self.cell is not None and self.cell.at_ns == self._before_ns:
             self._leases.end(i)

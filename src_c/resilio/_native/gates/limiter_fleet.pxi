@@ -119,68 +119,6 @@ cdef class Leases:
         rs_lock_release(self.lock)
         return found
 
-    def open(self, int i, int64_t keep):
-        """
-        Take the tokens of the rate *i* out of its purse, to offer them to the store.
-
-        Args:
-            i: The rate.
-
-            keep: What calls may need until the answer.
-
-        Returns:
-            The tokens offered, those owed from the time without a store, those kept, and those that were in the purse.
-            Then those that calls have missed, those that they wait for, and if the lease has ended.
-        """
-        cdef rs_lease_found found
-        self._lock()
-        found = rs_draw_open(&self.host.rate[i].draw, clock.now_ns() - self.host.member.epoch_ns, keep)
-        rs_lock_release(self.lock)
-        return found.left, found.owed, found.kept, found.purse, found.missed, found.waiting, bool(found.is_void)
-
-    def grant(self, int i, *, int64_t grant, int64_t credit, int64_t low, int64_t income, int64_t stock,
-              int64_t asked_ns, int64_t expires_ns, int64_t next_ns, uint64_t peers):
-        """
-        Put into the purse of the rate *i* what the store has granted.
-
-        Args:
-            i: The rate.
-
-            grant: To spend.
-
-            credit: What may be spent beyond.
-
-            low: The level of the purse below which calls ring for the courier.
-
-            income: Tokens to be expected a second.
-
-            stock: What the store has left.
-
-            asked_ns: When the question was sent.
-
-            expires_ns: When the lease ends.
-
-            next_ns: When the next answer is to be expected.
-
-            peers: Askers, at least 1.
-        """
-        cdef rs_lease_terms terms
-        cdef int64_t epoch_ns
-        self._lock()
-        epoch_ns = self.host.member.epoch_ns
-        terms.grant, terms.credit, terms.low, terms.income = grant, credit, low, income
-        terms.stock = stock
-        terms.asked_ns, terms.expires_ns, terms.next_ns = asked_ns - epoch_ns, expires_ns - epoch_ns, next_ns - epoch_ns
-        terms.peers = peers
-        rs_draw_grant(&self.host.rate[i].draw, &terms)
-        rs_lock_release(self.lock)
-
-    def lose(self, int i, int64_t left):
-        """Note that no answer came to what was offered: it is taken for spent, and a debt stays."""
-        self._lock()
-        rs_draw_lose(&self.host.rate[i].draw, left)
-        rs_lock_release(self.lock)
-
     def end(self, int i):
         """End the lease of the rate *i* now: no answer has ever come, and none is to be expected."""
         cdef int64_t now_ns

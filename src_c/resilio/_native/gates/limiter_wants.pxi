@@ -1,0 +1,191 @@
+"""The wants of a rate limit's callers in its fleet: a part of limiter.pxi, over the leases of limiter_fleet.pxi."""
+
+cdef double _SECOND = 1e9
+cdef double _MOST = 4e18                # of a number that is rounded: less than the largest integer
+cdef int64_t _SHORTEST_TICK_NS = 50_000_000     # for a small burst
+cdef int64_t _TICKS_A_BURST = 4         # in which the whole burst comes in, at least
+# The ticks in which a demand that has ended is forgotten: leases of hosts whose turn is over are of use to others.
+cdef double _FADES = 1.25
+cdef double _HEADROOM = 0.5             # the part of a tick for which a lease is enough beyond the next question
+cdef int64_t _UNDER_WAY_NS = 3_000_000  # tokens for this time are kept, to be spent while an answer is under way
+cdef int64_t _NEVER_LOW = -(<int64_t>1 << 62)
+
+
+cdef class Wants:
+    """
+    The wants of the callers of one rate, in millionths of a token, and the questions by which its lease follows them.
+
+    Attributes:
+        amount: What comes in each period.
+
+        period_us: That period.
+
+        burst: The most that all askers have together.
+
+        rate: What comes in each second.
+
+        fill_ns: The time in which the whole burst comes in.
+
+        cost: Of a call.
+
+        demand: What callers want a second.
+    """
+
+    cdef Leases leases
+    cdef int i
+    cdef readonly int64_t amount, period_us, burst, fill_ns
+    cdef readonly double rate, demand
+    cdef public int64_t cost
+    cdef int64_t base               # what was in the purse after the latest question or answer
+    cdef int64_t offered            # with the question under way, a debt from the time without a store apart
+
+    def __init__(self, Leases leases not None, int i, amount, period_ns, burst):
+        """
+        Describe a rate by its tokens in each period.
+
+        Args:
+            leases: The leases of its limit.
+
+            i: Its place there.
+
+            amount: Tokens that come in each period.
+
+            period_ns: That period.
+
+            burst: Tokens.
+        """
+        scale = max(1, -(-1000 // period_ns))   # a period of less than a microsecond
+        self.leases, self.i = leases, i
+        self.period_us = max(1, round(period_ns * scale / 1000))
+        self.amount = max(1, round(amount * 1_000_000 * scale))
+        self.burst = round(burst * 1_000_000)
+        self.rate = <double>self.amount / <double>self.period_us * 1e6
+        self.fill_ns = <int64_t>min(_MOST, ceil(<double>self.burst / self.rate * _SECOND))
+        self.cost = TOKEN
+
+    def tick_ns(self, int64_t most_ns):
+        """Return the time between questions: a quarter of that in which the burst comes in, within limits."""
+        return min(most_ns, max(_SHORTEST_TICK_NS, self.fill_ns // _TICKS_A_BURST))
+
+    @property
+    def is_idle(self):
+        """True if callers want less than a hundredth of a call in a second."""
+        return self._is_idle()
+
+    def is_low(self, int64_t tick_ns, bint leased):
+        """Return True if calls have missed or wait for something, or soon will."""
+        cdef rs_leased *lease
+        cdef int64_t purse, credit
+        cdef bint lacks
+        self.leases._lock()
+        lease = self.leases.host.rate[self.i].draw.lease
+        purse, credit = rs_word_signed(&lease.purse), rs_word_signed(&lease.credit)
+        lacks = rs_word_signed(&lease.missed) > 0 or rs_word_signed(&lease.waiting) > 0
+        rs_lock_release(self.leases.lock)
+        if lacks or not leased:
+            return lacks or purse < 0
+        return <double>(purse + credit) < <double>self.cost + self._in_time(<double>tick_ns / 4)
+
+    def ask(self, int64_t elapsed_ns, int64_t tick_ns, int64_t rest_ns, bint leased, bint holds):
+        """
+        Take the tokens out of the purse, to offer them to the store with a question; some stay until the answer.
+
+        Args:
+            elapsed_ns: The time since the question before.
+
+            tick_ns: The time between questions, without its random part.
+
+            rest_ns: The time until the next one.
+
+            leased: False: each call is asked for.
+
+            holds: True if a call that comes after a rest shall find its tokens.
+
+        Returns:
+            Five amounts: those that go back, below zero a debt; those that are kept; those that callers want a second;
+            and the most and the least of the question.
+        """
+        cdef rs_lease_found found
+        cdef int64_t keep = 0, spent, least
+        cdef double want
+        if leased and not self._is_idle():
+            keep = <int64_t>self._in_time(_UNDER_WAY_NS) + self.cost
+        self.leases._lock()
+        found = rs_draw_open(&self.leases.host.rate[self.i].draw,
+                             clock.now_ns() - self.leases.host.member.epoch_ns, keep)
+        rs_lock_release(self.leases.lock)
+        spent = found.owed if found.is_void else max(0, self.base - found.purse)
+        self._see(spent + found.missed, elapsed_ns, tick_ns)
+        self.base, self.offered = found.kept, found.left
+        want = <double>found.waiting
+        want += self._in_time(<double>rest_ns + <double>tick_ns * _HEADROOM) if leased else min(found.missed, self.cost)
+        if leased and (found.left < 0 or holds or not self._is_idle()):
+            want = max(want, <double>self.cost)
+        least = 0 if leased or want == 0 else self.cost
+        demand = min(_MOST, self.demand + <double>found.waiting / <double>tick_ns * _SECOND)
+        return (found.left - found.owed, found.kept, <int64_t>demand, <int64_t>min(want, <double>self.burst), least)
+
+    def take(self, answer, int64_t want, int64_t credit, bint leased, int64_t tick_ns, int64_t sent_ns,
+             int64_t expires_ns, int64_t now_ns):
+        """
+        Put into the purse what the store has granted.
+
+        Args:
+            answer: The answer of the store.
+
+            want: What it was asked for.
+
+            credit: What may be spent beyond the grant.
+
+            leased: False: each call is asked for.
+
+            tick_ns: The time between questions, without its random part.
+
+            sent_ns: When the question was sent.
+
+            expires_ns: When the lease ends.
+
+            now_ns: The time.
+        """
+        cdef rs_lease_terms terms
+        cdef int64_t epoch_ns = self.leases.host.member.epoch_ns, wait_us = answer.wait_us
+        terms.grant, terms.credit, terms.peers = answer.grant, credit, answer.peers
+        terms.stock = max(0, <int64_t>answer.left)
+        share = max(<double>terms.grant / <double>tick_ns * _SECOND, self.rate / <double>terms.peers)
+        terms.income = <int64_t>(self.rate if terms.grant >= want else min(share, self.rate))
+        terms.asked_ns, terms.expires_ns = sent_ns - epoch_ns, expires_ns - epoch_ns
+        terms.next_ns = now_ns - epoch_ns
+        if leased:    # calls ring below it
+            terms.low = <int64_t>(<double>self.cost + self._in_time(<double>tick_ns / 4)) - credit
+            terms.next_ns += tick_ns if terms.grant < want else 0
+        else:
+            terms.low = 0 if credit else _NEVER_LOW
+            terms.next_ns += 1000 * wait_us
+        self.leases._lock()
+        self.base += terms.grant
+        rs_draw_grant(&self.leases.host.rate[self.i].draw, &terms)
+        rs_lock_release(self.leases.lock)
+
+    def lose(self):
+        """Note that no answer came to what was offered: it is taken for spent, and a debt stays."""
+        self.leases._lock()
+        rs_draw_lose(&self.leases.host.rate[self.i].draw, self.offered)
+        rs_lock_release(self.leases.lock)
+        self.base += min(0, self.offered)
+
+    def rest(self):
+        """Forget what callers have wanted: the lease rests."""
+        self.demand, self.base = 0.0, 0
+
+    cdef bint _is_idle(self) noexcept:
+        return self.demand < <double>self.cost / 100
+
+    cdef double _in_time(self, double time_ns) noexcept:
+        """Return the demand in this time."""
+        return self.demand * time_ns / _SECOND
+
+    cdef void _see(self, int64_t wanted, int64_t elapsed_ns, int64_t tick_ns) noexcept:
+        """Learn from what callers have wanted in this time: more counts at once, less bit by bit."""
+        cdef double now = <double>wanted / <double>max(elapsed_ns, tick_ns // 4) * _SECOND
+        cdef double part = 1.0 if now > self.demand else min(1.0, <double>elapsed_ns / (_FADES * <double>tick_ns))
+        self.demand += (now - self.demand) * part
