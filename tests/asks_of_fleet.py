@@ -75,6 +75,7 @@ def _limit(chance: random.Random) -> Sequence:
             want=chance.randint(0, most),
             least=chance.choice([0, 0, chance.randint(1, most)]),
             cost=chance.choice([TOKEN, 50 * TOKEN]),
+            spare=chance.choice([0, chance.randint(0, most)]),
             tick_us=tick_us,
             ttl_us=max(5 * tick_us, 1_000_000),
         )

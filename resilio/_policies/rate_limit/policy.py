@@ -35,11 +35,10 @@ __all__ = ["Rate", "RateLimit", "RateLimitConfig", "rate_limit"]
 MOST_RATES = 8
 
 _TAKES = {
-    "leased": "draws on tokens leased from the store",
+    "leased": "draws on tokens leased from the store, and waits for one trip where these are spent and there are more",
     "asked": "waits for the store's answer, as the burst is too small for leases",
     "exact": "waits for the store's answer",
 }
-_AT_ONCE = ", and without max_wait a burst beyond them is rejected, though the fleet has more"
 _WITHOUT_STORE = {
     "local": "each host has its share of the rate",
     "open": "all calls pass",
@@ -163,7 +162,7 @@ class RateLimit(Policy[RateLimitConfig]):
             return None
         regime = self._link.sharing().regime or config.accuracy  # each key has a regime of its own
         down = config.on_store_down or fleet.on_store_down
-        takes = _TAKES[regime] + (_AT_ONCE if regime == "leased" and not config.max_wait else "")
+        takes = _TAKES[regime]
         return f"{takes} (fleet {fleet.name}); while the store is away {_WITHOUT_STORE[down]}"
 
     def _about(self) -> list[str]:
@@ -202,11 +201,12 @@ def rate_limit(config: RateLimitConfig, name: str | None) -> RateLimit:
         cost: Tokens that a call takes of the rates given as strings: a number >= 0, or a function of the call's
             arguments that returns one. If it raises or returns anything else: 1. Fractions count, to a millionth.
         max_wait: Seconds that a call waits at most, >= 0; one that would have to wait longer is rejected at once. A
-            pause that the dependency has asked for does not count. In a fleet 0.5 or so: with 0 a burst beyond the
-            tokens on lease is rejected, though the fleet has more.
+            pause that the dependency has asked for does not count. In a fleet a call waits for one trip in any case, if
+            the store had its tokens.
         max_queued: Calls that may wait, >= 0; they are served in the order they came, large ones too.
-        accuracy: In a fleet: "leased": calls draw on tokens that the store has leased to this host, and wait for
-            nothing; "exact": each call waits for the store's answer, for `max_wait` or two trips.
+        accuracy: In a fleet: "leased": calls draw on tokens that the store has leased to this host, and wait for one
+            trip where these are spent and the store had more; "exact": each call waits for the store's answer, for
+            `max_wait` or two trips.
         on_store_down: In a fleet, what calls get while its store is away: "local": this host's share of the rate;
             "open": all pass; "closed": none does. None: as the fleet was made.
         name: What it is called; the same name and options give the same limit.

@@ -113,6 +113,8 @@ class LimitAsk(Ask):
 
         want: What it asks for, at most.
 
+        spare: What it takes beyond that for a burst, at most: an equal part of half of what is left.
+
         least: Below this it takes nothing, and is answered how long to wait; 0: it takes what there is, and no more
             than a fair share where demands are above the rate.
 
@@ -133,6 +135,7 @@ class LimitAsk(Ask):
     kept: int = 0
     demand: int = 0
     want: int = 0
+    spare: int = 0
     least: int = 0
     cost: int = TOKEN
     tick_us: int = 250_000

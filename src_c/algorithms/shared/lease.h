@@ -327,9 +327,11 @@ static inline void rs_draw_grant(rs_draw *draw, const rs_lease_terms *terms)
     rs_atomic_add(&lease->purse, (uint64_t)terms->grant);
 }
 
-/* The answer is lost. What was offered may have arrived, and is taken for spent; a debt may not have, and stays. */
-static inline void rs_draw_lose(rs_draw *draw, int64_t left)
+/* The answer is lost. What was offered may have arrived, and is taken for spent; a debt may not have, and stays. No call
+   expects tokens before *next_ns*. */
+static inline void rs_draw_lose(rs_draw *draw, int64_t left, int64_t next_ns)
 {
+    rs_atomic_store(&draw->lease->next_ns, (uint64_t)next_ns);
     if (left < 0)
         rs_atomic_add(&draw->lease->purse, (uint64_t)left);
 }

@@ -402,18 +402,6 @@ def test_an_explanation_has_the_regime_and_what_rules_without_a_store(
         assert shared == "rate_limit (1): shared by 1 of fleet:shop"
 
 
-@pytest.mark.parametrize(("max_wait", "warns"), [(0, True), (0.2, False)])
-def test_an_explanation_warns_of_bursts_that_may_not_wait(max_wait: float, warns: bool) -> None:
-    """With 97 of 100 tokens left in the fleet a service rejected the fourth call of a burst: no call may wait."""
-    with virtual_time() as vt:
-        (one,) = hosts(1, "100/s", max_wait=max_wait)
-        play(vt, [one], [4.0], 3.0)
-        admitted = one.tries(6)
-        assert admitted < 6, "try_acquire waits for nothing in any case"
-        text = " ".join(str(pipeline(one.limit).explain()).split())
-        assert ("without max_wait a burst beyond them is rejected" in text) is warns
-
-
 def test_an_explanation_says_that_an_option_of_fleets_has_no_effect() -> None:
     """A login limit that was to be exact for all hosts, and whose scope had been forgotten, was each process's own."""
     for options in ({"accuracy": "exact"}, {"on_store_down": "closed"}):

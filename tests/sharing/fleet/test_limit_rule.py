@@ -58,6 +58,22 @@ def store() -> Store:
     return Store()
 
 
+def test_half_of_what_is_left_goes_with_the_leases(store: Store) -> None:
+    """In equal parts and whole calls, up to what is asked for: tokens for calls that come at once after a rest."""
+    assert store.ask(1, 1, 0, want=10, spare=1000).grant == (10 + 495) * TOKEN
+    assert store.ask(2, 1, 0, want=10, spare=1000).grant == (10 + 121) * TOKEN  # a half of 485, for one of two
+    assert store.ask(3, 1, 0, want=10, spare=5).grant == (10 + 5) * TOKEN
+    assert store.ask(4, 1, 0, want=10, spare=1000, cost=30).grant == (10 + 30) * TOKEN  # of 339 for one of four: 42
+
+
+def test_nothing_is_spare_while_there_is_too_little_for_all(store: Store) -> None:
+    """Demands above the rate: what a host would hold for later others want now."""
+    store.ask(1, 1, 0, want=100, demand=3000)
+    store.wait(0.25)
+    store.ask(2, 1, 0, want=1)
+    assert store.ask(1, 2, 1, want=1, spare=1000).grant == TOKEN
+
+
 def test_an_asker_alone_gets_all_that_it_wants(store: Store) -> None:
     """F4: without other askers there is no share to keep to."""
     assert store.ask(1, 1, 0, want=900, demand=3600).grant == 900 * TOKEN

@@ -25,7 +25,7 @@ static void exchange(rs_draw *draw, int is_lost)
 {
     rs_lease_found found = rs_draw_open(draw, 0, 4 * TOKEN);
     if (is_lost) {
-        rs_draw_lose(draw, found.left);
+        rs_draw_lose(draw, found.left, 0);
         atomic_fetch_add(&offered, (uint64_t)(found.left > 0 ? found.left / TOKEN : 0));
         return;
     }

@@ -1,8 +1,8 @@
 do
-  local CREDITS, HEADROOM = 4, 1.1
+  local CREDITS, HEADROOM, SPARES = 4, 1.1, 2
   local ASK = {
-    'asker', 'seq', 'seen', 'amount', 'period_us', 'burst', 'left', 'kept', 'demand', 'want', 'least', 'cost', 'tick_us',
-    'ttl_us',
+    'asker', 'seq', 'seen', 'amount', 'period_us', 'burst', 'left', 'kept', 'demand', 'want', 'spare', 'least', 'cost',
+    'tick_us', 'ttl_us',
   }
   local HEAD = {
     'tokens', 'part', 'at', 'out', 'level', 'bucket', 'demands', 'capped', 'peers', 'wanted', 'swept',
@@ -72,13 +72,17 @@ do
     if ask.least > 0 then
       found = there < ask.least and 0 or min(ask.want, there)
     else
-      local most = ask.want
-      if limit.wanted > rate then
+      local most, is_short = ask.want, limit.wanted > rate
+      if is_short then
         local part = ask.tick_us / SECOND
         local saved = max(0, there - rate * part)
         most = max(ask.cost, floor(limit.level * part * HEADROOM + saved / limit.peers))
       end
       found = max(0, min(most, ask.want, there))
+      if not is_short then
+        local part = min(ask.spare, (there - found) / (SPARES * limit.peers))
+        found = found + floor(part / ask.cost) * ask.cost
+      end
     end
     limit.tokens = limit.tokens - found
     limit.out = limit.out + found

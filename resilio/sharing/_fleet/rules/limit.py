@@ -28,6 +28,8 @@ CREDITS = 4
 """All credit together is at most one part in four of the tokens that are there."""
 HEADROOM = 1.1
 """A lease is at most this much of an asker's share of a tick: with more, those that ask first take it from others."""
+SPARES = 2
+"""Of what is left one part in two goes with the leases, in equal parts, for bursts that come before the next asks."""
 
 
 class _Limit:
@@ -132,8 +134,12 @@ class _Limit:
         if ask.least > 0:
             found = 0 if there < ask.least else min(ask.want, there)
         else:
-            most = max(ask.cost, self._share(ask, there)) if self.wanted > rate_of(ask) else ask.want
+            is_short = self.wanted > rate_of(ask)
+            most = max(ask.cost, self._share(ask, there)) if is_short else ask.want
             found = max(0, min(most, ask.want, there))
+            if not is_short:
+                part = min(ask.spare, (there - found) / (SPARES * self.peers))
+                found += math.floor(part / ask.cost) * ask.cost
         self.tokens -= found
         self.out += found
         return int(found)

@@ -65,6 +65,7 @@ class LimitTie(Tie):
         "_regime",
         "_rest_ns",
         "_seen",
+        "_spares",
         "_stock",
         "_tick_of",
         "_ttl_ns",
@@ -103,6 +104,7 @@ class LimitTie(Tie):
         self._regime = LEASED
         self._asked_ns = self._next_ns = self._seen = self._stock = 0
         self._dozes_ns = 0  # at rest until then; 0: it is not
+        self._spares: list[int] = []
         self._tick_of = self._own_tick_ns = self._rest_ns = self._ttl_ns = self._peers = 0
         self._fill_ns = max(wants.fill_ns for wants in self._wants)
         self._base_ns = min(wants.tick_ns(self._longest_ns) for wants in self._wants)
@@ -123,9 +125,10 @@ class LimitTie(Tie):
             self._regime = ASKED
         elif fewest >= ENOUGH_CALLS or self._asked_ns == 0:
             self._regime = LEASED
-        trip_ns = round(self._fleet.timeout * TRIPS * SECOND) if self._regime == ASKED else 0
+        trip_ns = round(self._fleet.timeout * TRIPS * SECOND)
         down = self._config.on_store_down or self._fleet.on_store_down
-        self._leases.use(on_store_down=down, peers=self._fleet.peers or 1, trip_ns=trip_ns)
+        asks_each = self._regime == ASKED
+        self._leases.use(on_store_down=down, peers=self._fleet.peers or 1, trip_ns=trip_ns, asks_each=asks_each)
 
     def _stocks(self, policy: Any) -> list[Stock]:
         """Return what defines the stock of each rate."""
@@ -204,6 +207,8 @@ class LimitTie(Tie):
         # from a question to the next: a tick of its own, as much longer as the courier's is now
         self._rest_ns = max(tick_ns, self.tick_ns) if is_short else tick_ns * self.tick_ns // longest_ns
         self._ttl_ns = max(5 * tick_ns, SECOND, min(self._fill_ns // 100, LONGEST_LEASE_NS))
+        # no more than comes in meanwhile: a host that dies takes its lease with it
+        self._spares = [min(int(wants.rate * self._ttl_ns / SECOND), wants.burst) for wants in self._wants]
 
     @property
     def ttl_ns(self) -> int:
@@ -266,6 +271,7 @@ class LimitTie(Tie):
             kept=kept,
             demand=demand,
             want=want,
+            spare=0 if least or not want else self._spares[i],
             least=least,
             tick_us=self._own_tick_ns // 1000,
             ttl_us=self._ttl_ns // 1000,
@@ -289,7 +295,7 @@ class LimitTie(Tie):
                 was_enough &= answer.grant >= ask.want
                 self._grant(i, ask, answer, sent_ns, now_ns)
             else:
-                self._lose(i)
+                self._lose(i, now_ns)
         self._next_ns = self._after(came, was_enough, now_ns) if len(came) == len(asks) else now_ns + self.tick_ns
         self._leases.serve()
 
@@ -308,8 +314,8 @@ class LimitTie(Tie):
         """Return what may be spent before it is asked for, where each call is."""
         return 0
 
-    def _lose(self, i: int) -> None:
+    def _lose(self, i: int, now_ns: int) -> None:
         """Note that an answer is lost; if none has come since the start, the store is away at once."""
-        self._wants[i].lose()
+        self._wants[i].lose(now_ns + self.tick_ns)
         if self.cell is not None and self.cell.at_ns == self._before_ns:
             self._leases.end(i)

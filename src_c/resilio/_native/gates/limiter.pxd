@@ -32,6 +32,7 @@ cdef extern from "buckets.h" nogil:
         int64_t end
     ctypedef struct rs_courier:
         rs_word64 expires_ns
+    const int64_t RS_LEASE_SOON_NS
     ctypedef enum rs_down:
         pass
     ctypedef struct rs_leased:
@@ -67,7 +68,7 @@ cdef extern from "buckets.h" nogil:
     rs_lease_found rs_draw_open(rs_draw *, int64_t, int64_t)
     void rs_draw_grant(rs_draw *, const rs_lease_terms *)
     void rs_draw_rest(rs_draw *, rs_word64 *, int64_t)
-    void rs_draw_lose(rs_draw *, int64_t)
+    void rs_draw_lose(rs_draw *, int64_t, int64_t)
 
     ctypedef struct rs_host_rate:
         rs_draw draw
@@ -137,7 +138,8 @@ ctypedef struct rs_limiter:
     bint variable                   # there are cost functions to ask
     int64_t most_queued
     int64_t max_wait_ns
-    int64_t trip_ns                 # of a fleet's limit that asks for each call: every call may wait that long
+    int64_t trip_ns                 # of a fleet's limit: every call may wait so long for an answer ...
+    int64_t trip_within_ns          # ... that is expected within this time
     int64_t paused_until_ns         # nothing passes before, even if tokens are given back meanwhile
     rs_queue queue
     bint planned                    # the plan is valid; only with several rates or a window

@@ -99,7 +99,7 @@ cdef int64_t _gives_up_ns(rs_limiter *m, bint in_time, int64_t now_ns) noexcept 
     A call with a deadline of its own, *in_time*, waits for the end of a pause and for its turn until that deadline.
     """
     if now_ns >= m.paused_until_ns:
-        return now_ns + max(m.max_wait_ns, m.trip_ns)
+        return now_ns + m.max_wait_ns
     return RS_NEVER if in_time else m.paused_until_ns + m.max_wait_ns
 
 
@@ -136,11 +136,14 @@ cdef int _short(rs_gate *gate, rs_limiter *m, rs_slot *slot, const rs_request *r
     """Queue or reject a call: its tokens are not available, or the queue is not empty."""
     cdef int obstacle = LIMITER_NONE
     cdef bint paused = now_ns < m.paused_until_ns
-    cdef int64_t wait_ns = 0, gives_up_ns = _gives_up_ns(m, request.deadline_ns != 0, now_ns)
+    cdef int64_t wait_ns = 0, gives_up_ns = 0
     if rs_buckets_too_small(&m.buckets, cost) >= 0:
         obstacle = TOO_LARGE
     else:
         wait_ns = _wait_behind(m, cost, now_ns)
+        gives_up_ns = _gives_up_ns(m, request.deadline_ns != 0, now_ns)
+        if wait_ns <= m.trip_within_ns and not paused:
+            gives_up_ns = max(gives_up_ns, now_ns + m.trip_ns)
         if wait_ns > gives_up_ns - now_ns or m.most_queued == 0:
             obstacle = PAUSED if paused else RATE
         elif m.queue.length >= m.most_queued:

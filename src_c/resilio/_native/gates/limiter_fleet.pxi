@@ -68,7 +68,7 @@ cdef class Leases:
         if self.host == NULL or self.host.courier == NULL:
             raise ValueError("the limit has no leases: share_fleet(cell) gives it some")
 
-    def use(self, *, str on_store_down, uint64_t peers, int64_t trip_ns):
+    def use(self, *, str on_store_down, uint64_t peers, int64_t trip_ns, bint asks_each):
         """
         Set the rules of this process.
 
@@ -77,14 +77,17 @@ cdef class Leases:
 
             peers: Askers, as far as is known without an answer; at least 1.
 
-            trip_ns: The time for which each call may wait for an answer, whatever its `max_wait`; 0: it does not ask.
-                Of a budget always 0: its calls do not wait.
+            trip_ns: The time for which each call may wait for an answer, whatever its `max_wait`. Calls of a budget do
+                not wait.
+
+            asks_each: True if each call waits; otherwise those do for which the store had tokens at its latest answer.
         """
         cdef rs_draw *draw
         cdef int down = _DOWN.index(on_store_down), i
         self._lock()
         if self.gate is not None:
             self.gate.limiter.trip_ns = trip_ns
+            self.gate.limiter.trip_within_ns = RS_NEVER if asks_each else RS_LEASE_SOON_NS
         for i in range(self.host.n):
             draw = &self.host.rate[i].draw
             draw.down = <rs_down>down

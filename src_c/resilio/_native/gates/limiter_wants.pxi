@@ -166,10 +166,15 @@ cdef class Wants:
         rs_draw_grant(&self.leases.host.rate[self.i].draw, &terms)
         rs_lock_release(self.leases.lock)
 
-    def lose(self):
-        """Note that no answer came to what was offered: it is taken for spent, and a debt stays."""
+    def lose(self, int64_t next_ns):
+        """
+        Note that no answer came to what was offered: it is taken for spent, and a debt stays.
+
+        Args:
+            next_ns: When the next answer is to be expected.
+        """
         self.leases._lock()
-        rs_draw_lose(&self.leases.host.rate[self.i].draw, self.offered)
+        rs_draw_lose(&self.leases.host.rate[self.i].draw, self.offered, next_ns - self.leases.host.member.epoch_ns)
         rs_lock_release(self.leases.lock)
         self.base += min(0, self.offered)
 
