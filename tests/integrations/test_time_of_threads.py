@@ -167,7 +167,7 @@ def test_a_deadline_ends_a_request_to_its_last_byte(client: Any, server: Misbeha
 
 def test_a_note_of_a_broken_body_is_added_once(client: Any, server: Misbehaving) -> None:
     """A stack noted the time of the attempt and of the call around it, word for word the same."""
-    stack = standard(f"noted {client.name}", on="http", timeout=0.2, attempts=1)
+    stack = standard(f"noted {client.name}", on="http", timeout=1.0, attempts=1)
     with client.opened(stack) as get, pytest.raises(CallTimeoutError) as caught:
         get(server.url + "/hang-mid-body")
     notes = caught.value.__notes__
