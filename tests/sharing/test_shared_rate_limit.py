@@ -260,6 +260,7 @@ def test_another_stock_is_another_cell() -> None:
         limit.reconfigure(scope="process")
         assert limit.available == {"requests": 4.0}
         assert limit.snapshot().sharing is None
+        assert admitted([limit], 6) == 4
 
 
 # ---- keys ------------------------------------------------------------------------------------------------------------
