@@ -30,7 +30,7 @@ _ASSIGNED = {"=", "+=", "-=", "*=", "/=", "|=", "&=", "++", "--"}
 _KEYWORDS = {"if", "elif", "for", "while", "switch", "return", "else", "case", "goto", "break", "def", "with", "raise"}
 _KEYWORDS |= {"await", "yield", "del", "assert", "except", "try", "async", "do", "cdef", "cpdef", "default", "lambda"}
 # For sanitizers and leak checks.
-_MEMORY = re.compile(r"Py_X?(INC|DEC|NEW|SET)REF|Py_CLEAR|Py_VISIT|PyMem_|PyObject_GC_|rs_lock_")
+_MEMORY = re.compile(r"Py_X?(INC|DEC|NEW|SET)REF|Py_CLEAR|Py_VISIT|PyMem_|PyObject_GC_|rs_lock_|rs_gate_(un)?lock")
 _INTEGER = re.compile(r"(\d+)([uUlL]*)")
 _DECIMAL = re.compile(r"(\d+)((?:_\d+)*(?:\.\d*)?(?:[eE].*)?)")
 

@@ -25,7 +25,6 @@ unsigned failed(void) { return span.failed; }
 """
 
 pytestmark = [
-    pytest.mark.once,
     pytest.mark.skipif(COMPILER is None, reason="NOT TESTED: spans by themselves, for want of a C compiler"),
     pytest.mark.skipif(not SOURCES.exists(), reason="NOT TESTED: spans by themselves, whose source is not here"),
 ]

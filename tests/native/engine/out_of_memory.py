@@ -35,6 +35,7 @@ from resilio import (
 )
 from resilio._context import variables
 from resilio._native import core
+from resilio.cost import spend_limit
 from resilio.testing import assert_no_leaks, no_wait
 
 Step = Callable[[], object]
@@ -135,6 +136,13 @@ def permits() -> Iterator[Step]:
         yield lambda pool=pool: pool.acquire().returned(1)
         yield lambda pool=pool: repr(pool.try_acquire())
         yield lambda pool=pool: send(pool.aacquire(1, two=2))
+
+
+def costs() -> Iterator[Step]:
+    """What a gate written in Python keeps of a call."""
+    permit = spend_limit("1 USD/day", reserve=0.01).acquire()
+    yield permit._gate_calls
+    permit.success()
 
 
 def rejections() -> Iterator[Step]:
@@ -288,7 +296,20 @@ def settings() -> Iterator[Step]:
     yield step
 
 
-CASES = (sync_calls, async_calls, origins, permits, rejections, waits, gates, listeners, settings, strategies, timers)
+CASES = (
+    sync_calls,
+    async_calls,
+    costs,
+    origins,
+    permits,
+    rejections,
+    waits,
+    gates,
+    listeners,
+    settings,
+    strategies,
+    timers,
+)
 
 
 def starve(step: Step) -> int:

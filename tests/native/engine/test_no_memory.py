@@ -15,6 +15,7 @@ import resilio
 SCRIPT = Path(__file__).with_name("out_of_memory.py")
 CASES = (
     "async_calls",
+    "costs",
     "gates",
     "listeners",
     "origins",

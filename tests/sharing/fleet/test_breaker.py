@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
 from breakers_of_fleet import Processes
 
-from resilio import events
+from resilio import CircuitOpenError, Endpoint, circuit_breaker, events, pool
 from resilio._native.clock import now_ns
 from resilio.sharing import MemoryEngine
 from resilio.sharing._fleet.ask_breaker import BreakerAsk
@@ -56,6 +57,45 @@ def test_the_first_failure_after_a_quiet_time_is_reported_at_once(vt: Any) -> No
     fleet.pass_time(0.04, 0.005)
     assert min(process.fleet.courier.answered_ns for process in fleet.all) >= began_ns
     assert "open" in fleet.states
+
+
+def test_the_first_item_of_a_stream_is_the_verdict_of_a_probe(vt: Any) -> None:
+    """A probe that is a stream may last for minutes: its first item closes the breaker of all."""
+    fleet = Processes(vt, 4, open_for=1, max_open_for=1).opened()
+
+    def items() -> Iterator[int]:
+        yield from range(2)
+
+    begun: list[Iterator[int]] = []
+    for _ in range(100):
+        for process in fleet.all:
+            stream = process.breaker(items)()
+            with contextlib.suppress(CircuitOpenError):
+                assert next(stream) == 0
+                begun.append(stream)
+        if begun:
+            break
+        fleet.pass_time(0.1)
+    assert len(begun) == 1
+    fleet.pass_time(2)
+    assert set(fleet.states) <= {"closed", "recovering"}
+    assert list(begun[0]) == [1]
+
+
+def test_a_pool_leaves_an_endpoint_that_the_fleet_has_found_failing(vt: Any) -> None:
+    """This process has seen no failure there: without the fleet's word its calls would be rejected first."""
+    fleet = Processes(vt, 4, open_for=60, max_open_for=60)
+    found, other = fleet.all[0].breaker, circuit_breaker()
+    both = pool(None, Endpoint("a"), Endpoint("b"), each=lambda endpoint: found if endpoint.name == "a" else other)
+    assert {both.call(lambda endpoint: endpoint.name) for _ in range(50)} == {"a", "b"}
+    for _ in range(20):
+        for process in fleet.all[1:]:
+            process.call(fails=True)
+        fleet.pass_time(0.1)
+    assert found.state == "open"
+    before = found.snapshot().rejected
+    assert {both.call(lambda endpoint: endpoint.name) for _ in range(50)} == {"b"}
+    assert found.snapshot().rejected <= before + 1
 
 
 def test_a_rejection_names_the_fleet_and_what_it_has_measured(vt: Any) -> None:

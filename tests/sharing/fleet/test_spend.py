@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from money_of_fleet import Host, hosts, pass_time, spent_by
 
-from resilio import RateLimitedError, keyed
+from resilio import RateLimitedError, keyed, pipeline
 from resilio._composition.keyed import Keyed, KeyedConfig
 from resilio.cost import charge, spend_limit
 from resilio.sharing import Fleet, MemoryEngine
@@ -225,6 +225,23 @@ def test_one_call_passes_before_the_first_answer(rule: str, first: int) -> None:
         assert one.calls(5) == 5
         pass_time(vt, [one], 0.5)
         assert one.limit.snapshot().spend.used == pytest.approx(one.spent / 100)
+
+
+@pytest.mark.parametrize(
+    ("options", "without"),
+    [
+        ({}, "each host has its share of what was left"),
+        ({"on_store_down": "open"}, "all calls pass"),
+        ({"on_store_down": "closed"}, "none beyond its lease"),
+    ],
+)
+def test_an_explanation_names_what_rules_without_a_store(options: dict[str, Any], without: str) -> None:
+    """The limit's own option, or else its fleet's: one that closes with its store looked like any other."""
+    with virtual_time() as vt:
+        (one,) = hosts(1, "20 USD/day", **options)
+        pass_time(vt, [one], 0.5)
+        note = next(note for note in pipeline(one.limit).explain().notes if "the store is away" in note)
+        assert note.endswith(f"(fleet shop), and while the store is away {without}")
 
 
 def test_a_call_that_may_find_money_soon_is_not_sent_to_the_next_day() -> None:
