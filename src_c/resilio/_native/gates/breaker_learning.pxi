@@ -123,10 +123,12 @@ cdef void _weigh "rs_breaker_weigh"(rs_gate *gate, rs_slot *slot, int outcome, i
 cdef void _breaker_first_item(rs_gate *gate, rs_slot *slot, int64_t latency_ns, int64_t now_ns) noexcept nogil:
     """Note the first item of a stream: a probe's verdict does not wait for its end, which may be minutes away."""
     cdef rs_breaker *b = _breaker_of(gate)
-    if slot.breaker.followed and slot.breaker.generation == b.generation and b.state != HALF_OPEN:
-        _no_longer_followed(b, slot)
-        b.overdue.answered += 1
-    if slot.breaker.generation != b.generation or b.state != HALF_OPEN:
+    if slot.breaker.generation != b.generation:
+        return
+    if b.state != HALF_OPEN:
+        if slot.breaker.followed:
+            _no_longer_followed(b, slot)
+            b.overdue.answered += 1
         return
     _verdict(gate, b, slot, latency_ns <= b.options.slow_ns, now_ns)
     _return_lease(b, slot)
