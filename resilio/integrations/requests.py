@@ -249,7 +249,7 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
             raw = response.raw = _Body(raw, self._label, None, None)
         permit = held.take()
         permit.answered(response)
-        raw._permits.append(permit)  # as `add` does, in a frame less
+        raw.add(permit)
 
     def _may_repeat(self, request: Any) -> bool:
         """Return True if a request may be sent twice, whatever its outcome."""
