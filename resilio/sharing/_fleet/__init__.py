@@ -5,8 +5,8 @@ Policies that several hosts have together, through a store: Valkey, Redis, or Po
     orders = rate_limit("3500/min", name="orders", scope=everywhere)
 
 One thread of a process, its courier, exchanges with the store for all policies: it reports what was seen here, and
-brings leases and verdicts back. No call waits for the store, and none fails because it is away. No client is known
-here: an engine does the exchange, over a client or in memory.
+brings leases and verdicts back. Calls go by what is here; a burst beyond it waits for one trip, and no call fails
+because the store is away. No client is known here: an engine does the exchange, over a client or in memory.
 
 The parts:
 
