@@ -33,7 +33,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _TAKES = {
-    "leased": "calls take slots that the store has leased to this host",
+    "leased": "calls take slots that the store has leased to this host, and wait for one trip where it has more",
     "asked": "a slot is asked for when a call waits, and given back when it ends",
 }
 _WITHOUT_STORE = {

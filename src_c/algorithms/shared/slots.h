@@ -39,6 +39,7 @@ typedef struct rs_slots {
     rs_word32 peers;    /* askers, as far as is known without an answer; 0: 1 */
     rs_word32 down;     /* rs_slots_down */
     rs_word32 eager;    /* 1: other askers may wait for a slot that is given back */
+    rs_word32 left;     /* slots that no asker had at the latest answer; 0 after one that is lost */
     _Alignas(RS_LINE) rs_word64 missed;
     rs_word64 waiting;
 } rs_slots;
@@ -157,6 +158,9 @@ static inline int rs_slots_wait_for(rs_slots *cell, uint64_t *reported, uint64_t
     return more != 0;
 }
 
+/* 1 if the store had *n* slots at its latest answer that no asker had. */
+static inline int rs_slots_are_left(rs_slots *cell, int64_t n) { return n <= (int64_t)rs_atomic_load(&cell->left); }
+
 /* A slot has been given back, and no call here waits for it. */
 static inline void rs_slots_left(rs_slots *cell, rs_member *me)
 {
@@ -207,6 +211,10 @@ static inline rs_slots_found rs_slots_open(rs_slots *cell, uint32_t room, int64_
     found.waiting = rs_atomic_and(&cell->waiting, 0);
     return found;
 }
+
+/* Note what the store had at an answer; *left*: 0 if the answer is lost, so that no call waits for the next one. Before the
+   first answer it is taken to have all. */
+static inline void rs_slots_note(rs_slots *cell, uint32_t left) { rs_atomic_store(&cell->left, left); }
 
 /* Take the answer to the ask of this number, which left these terms: 1, or 0 with nothing changed, as another courier has
    begun to ask since. */

@@ -42,6 +42,8 @@ FADES = 3
 """The ticks in which a need that has ended is forgotten."""
 SOON = 10
 """After an answer that brought all that was wanted, the next ask may come after this part of a tick."""
+TRIPS = 2
+"""A call that may not queue waits for at most this many times the time of a trip."""
 ASKS_A_TICK = 5
 """The asks of calls that wait in each tick, where slots are asked for by each call."""
 
@@ -97,6 +99,8 @@ class SlotsTie(Tie):
         self._read()
         if not cell.has_courier:
             self._slots.begin_anew()
+        if cell.at_ns == 0:
+            self._slots.note(self._config.max_concurrent)
 
     def _read(self) -> None:
         """Take the options of now."""
@@ -105,7 +109,8 @@ class SlotsTie(Tie):
             return
         self._config = policy.config
         down = self._config.on_store_down or self._fleet.on_store_down
-        self._slots.use(on_store_down=down, peers=self._fleet.peers or 1)
+        trip_ns = round(self._fleet.timeout * TRIPS * 1e9)
+        self._slots.use(on_store_down=down, peers=self._fleet.peers or 1, trip_ns=trip_ns)
 
     @property
     def ttl_ns(self) -> int:
@@ -208,8 +213,10 @@ class SlotsTie(Tie):
             if not self.cell.saw(ask.seen, ask.seq):
                 return  # another courier has had an answer since
             self._grant(ask, answer, sent_ns, now_ns)
-        elif self.cell.at_ns == 0:
-            self._slots.give_up(self._terms)
+        else:
+            self._slots.note(0)
+            if self.cell.at_ns == 0:
+                self._slots.give_up(self._terms)
         self._slots.serve()
 
     def _grant(self, ask: SlotsAsk, answer: SlotsAnswer, sent_ns: int, now_ns: int) -> None:
@@ -217,6 +224,7 @@ class SlotsTie(Tie):
         unused = answer.held - max(self._used, round(self._need))
         self._is_scarce = answer.left + unused < SPARE * answer.peers
         end_ns = sent_ns + self.ttl_ns
+        self._slots.note(answer.left)
         self._slots.grant(ask.seq, self._terms, allotment=allotment, end_ns=end_ns, eager=is_asked)
         if self.cell is not None:
             self.cell.answered(now_ns, end_ns)

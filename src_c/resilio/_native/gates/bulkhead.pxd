@@ -10,6 +10,7 @@ ctypedef struct rs_bulkhead:
     int64_t weight          # permits that a call takes; 0: ask the weigher
     int64_t most_queued
     int64_t max_wait_ns
+    int64_t trip_ns         # of a fleet: a call may wait so long for an ask, if the store had its slots
     uint8_t order
     uint8_t closed
     rs_waiter *chosen       # its turn has come, but it does not fit yet: no call overtakes it; NULL: none

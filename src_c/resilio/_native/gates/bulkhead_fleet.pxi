@@ -25,6 +25,11 @@ cdef int64_t _bound_of(rs_bulkhead *b, int64_t now_ns) noexcept nogil:
     return rs_slots_bound(b.slots, b.slots.terms, now_ns - b.host.hold.member.epoch_ns)
 
 
+cdef inline bint _waits_for_trip(rs_bulkhead *b, int64_t amount) noexcept nogil:
+    """Return True if a call that may not queue waits for the next ask: the store had slots for it, and for all here."""
+    return b.slots != NULL and b.trip_ns > 0 and rs_slots_are_left(b.slots, b.queue.amount + amount)
+
+
 cdef void _set_fleets_capacity(rs_bulkhead *b, int64_t permits) noexcept nogil:
     """Take the number of the options, for all workers of the host. The store learns it with the next ask."""
     if permits != b.configured:

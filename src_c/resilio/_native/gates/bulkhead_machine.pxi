@@ -123,6 +123,10 @@ cdef int _bulkhead_reject(rs_bulkhead *b, int reason, int64_t amount, rs_rejecti
     return RS_REJECTED
 
 
+cdef inline bint _may_queue(rs_bulkhead *b) noexcept nogil:
+    return b.most_queued != 0 and b.max_wait_ns != 0
+
+
 cdef int _obstacle(rs_bulkhead *b, int64_t amount, bint patient) noexcept nogil:
     """The reason why the call may not even wait, or BULKHEAD_NONE."""
     if b.closed:
@@ -131,8 +135,8 @@ cdef int _obstacle(rs_bulkhead *b, int64_t amount, bint patient) noexcept nogil:
         return TOO_HEAVY
     if patient:
         return BULKHEAD_NONE
-    if b.most_queued == 0 or b.max_wait_ns == 0:
-        return BULKHEAD_FULL
+    if not _may_queue(b):
+        return BULKHEAD_NONE if _waits_for_trip(b, amount) else BULKHEAD_FULL
     return BULKHEAD_QUEUE_FULL if _bounded(b) >= b.most_queued else BULKHEAD_NONE
 
 
@@ -151,6 +155,8 @@ cdef int _bulkhead_queue(rs_gate *gate, rs_bulkhead *b, rs_slot *slot, const rs_
     cdef int obstacle = _obstacle(b, slot.bulkhead.weight, patient)
     cdef rs_waiter *waiter = request.waiter
     if not rs_gate_enforced(gate):
+        if obstacle == BULKHEAD_NONE and not patient and not _may_queue(b):
+            obstacle = BULKHEAD_FULL            # calls that pass here do not queue: how many a trip helps is not known
         return _bulkhead_shadow(gate, slot, obstacle)
     if obstacle != BULKHEAD_NONE or waiter == NULL:
         return _bulkhead_reject(b, obstacle if obstacle != BULKHEAD_NONE else BULKHEAD_FULL, slot.bulkhead.weight,
@@ -158,7 +164,7 @@ cdef int _bulkhead_queue(rs_gate *gate, rs_bulkhead *b, rs_slot *slot, const rs_
     if rs_gate_cannot_finish(gate, request, now_ns, 0, rejection):
         return RS_REJECTED
     waiter.amount = slot.bulkhead.weight
-    waiter.deadline_ns = RS_NEVER if patient else now_ns + b.max_wait_ns
+    waiter.deadline_ns = RS_NEVER if patient else now_ns + (b.max_wait_ns if _may_queue(b) else b.trip_ns)
     b.patient += patient
     rs_queue_push(&b.queue, waiter, now_ns)
     if b.host != NULL:

@@ -22,7 +22,7 @@ cdef class Slots:
         if self.slots == NULL:
             raise ValueError("the bulkhead has no slots: share_fleet(cell) gives it some")
 
-    def use(self, *, str on_store_down, uint32_t peers):
+    def use(self, *, str on_store_down, uint32_t peers, int64_t trip_ns):
         """
         Set the rules of this host.
 
@@ -30,10 +30,19 @@ cdef class Slots:
             on_store_down: What calls get while the store is away: "local", "open" or "closed".
 
             peers: Askers, as far as is known without an answer; at least 1.
+
+            trip_ns: The time for which a call that may not queue waits for an answer, if the store had slots for it.
         """
         cdef uint32_t down = _DOWN.index(on_store_down)
         self._lock()
         self.slots.down, self.slots.peers = down, peers
+        self.gate.bulkhead.trip_ns = trip_ns
+        rs_lock_release(&self.gate.lock)
+
+    def note(self, uint32_t left):
+        """Note the slots that no asker had at the latest answer; 0: it was lost, so no call waits for the next one."""
+        self._lock()
+        rs_slots_note(self.slots, left)
         rs_lock_release(&self.gate.lock)
 
     def begin_anew(self):
