@@ -198,17 +198,19 @@ class LimitTie(Tie):
         return self._own_tick_ns
 
     def _find_times(self) -> None:
-        """Find the tick, the rest and the life of a lease by the courier's tick: each trip needs them many times."""
+        """Find the tick, the rest and the life of a lease by the courier's tick, which is another one each trip."""
         tick_ns, longest_ns = self._base_ns, self._longest_ns
-        while self.tick_ns > 2 * longest_ns and tick_ns < self.tick_ns / 2:  # the store is short of time
-            tick_ns *= 2
-        self._tick_of, self._own_tick_ns = self.tick_ns, tick_ns
         is_short = self.tick_ns > 2 * longest_ns
+        while is_short and tick_ns < self.tick_ns / 2:  # the store is short of time
+            tick_ns *= 2
         # from a question to the next: a tick of its own, as much longer as the courier's is now
         self._rest_ns = max(tick_ns, self.tick_ns) if is_short else tick_ns * self.tick_ns // longest_ns
-        self._ttl_ns = max(5 * tick_ns, SECOND, min(self._fill_ns // 100, LONGEST_LEASE_NS))
-        # no more than comes in meanwhile: a host that dies takes its lease with it
-        self._spares = [min(int(wants.rate * self._ttl_ns / SECOND), wants.burst) for wants in self._wants]
+        self._tick_of = self.tick_ns
+        if tick_ns != self._own_tick_ns:
+            self._own_tick_ns = tick_ns
+            self._ttl_ns = max(5 * tick_ns, SECOND, min(self._fill_ns // 100, LONGEST_LEASE_NS))
+            # no more than comes in meanwhile: a host that dies takes its lease with it
+            self._spares = [min(int(wants.rate * self._ttl_ns / SECOND), wants.burst) for wants in self._wants]
 
     @property
     def ttl_ns(self) -> int:
