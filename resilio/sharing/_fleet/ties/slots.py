@@ -100,7 +100,7 @@ class SlotsTie(Tie):
         if not cell.has_courier:
             self._slots.begin_anew()
         if cell.at_ns == 0:
-            self._slots.note(self._config.max_concurrent)
+            self._slots.note(policy.config.max_concurrent)
 
     def _read(self) -> None:
         """Take the options of now."""
