@@ -134,7 +134,7 @@ def test_a_thread_that_runs_a_loop_has_what_is_here(vt: VirtualTime) -> None:
         return passed
 
     assert 40 <= asyncio.run(main()) < 100
-    fleet[0].fleet.step()
+    play(vt, fleet, [0.0], 0.1)
     assert fleet[0].tries(20) == 20
 
 
