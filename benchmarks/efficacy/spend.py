@@ -231,7 +231,7 @@ def run(rule: Rule, seed: int, callers: int = CALLERS, law: str = "lognormal", s
 
         law: The name of the law of their lengths.
 
-        scope: Who has the limit together.
+        scope: Of the limit: one process, the processes of a host, or the hosts of a fleet.
     """
     chance, amount = random.Random(seed), _limit(law)
     with virtual_clock():

@@ -48,7 +48,7 @@ class _Money:
 
     total: float  # millionths that askers have had, their leases included
     spent: float  # of it, spent or reserved
-    gone: float  # millionths that askers had whose rows were lost, and who have not asked since
+    gone: float  # millionths that askers had whose rows were lost, and that have not asked since
     debt: float  # of the period before
     floor: float  # while it learns: what all had before the state was lost
     learns_until: float

@@ -2,9 +2,10 @@
 The tie of a rate limit: what its courier asks for, and what its calls get.
 
 The calls of this process, or of its host, draw on a purse for each rate (lease.h). With each question the tie offers
-the rest of it, and asks for what callers want until the next answer, and half as much again. Where the burst is
-less than four calls of each asker, shares would be parts of a call: then the limit is asked for each call, and calls
-wait for the answer, as they do in any case with `accuracy="exact"`.
+the rest of it, and asks for what callers want until the next answer, and half as much again; and for tokens to spare,
+for a burst. Calls beyond them wait for an answer if the store had theirs at the latest one. Where the burst is less
+than four calls of each asker, shares would be parts of a call: then the limit is asked for each call, and calls wait
+for the answer, as they do in any case with `accuracy="exact"`.
 """
 
 from __future__ import annotations
