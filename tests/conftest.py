@@ -26,6 +26,7 @@ _ROOT = Path(__file__).parents[1]
 _INSTALLED = os.environ.get("RESILIO_TEST_INSTALLED") == "1"  # by `make test`
 _TRACED = os.environ.get("RESILIO_COVERAGE") == "1"
 _PROGRESS = os.environ.get("RESILIO_TEST_PROGRESS")  # where `make test` looks up what ended a run without a report
+_DONE = os.environ.get("RESILIO_TEST_DONE")  # names what passed already, where `make test` runs what failed once more
 _MOST = int(os.environ.get("RESILIO_TEST_EXAMPLES", "0"))  # examples of a property at most; 0: as many as it asks for
 
 
@@ -166,8 +167,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """
     Mark what races by its fixtures, and what runs once and what is asked of every wheel by its folder.
 
-    Leave `soak` out unless the command line names marks of its own.
+    Leave `soak` out unless the command line names marks of its own; leave out what the first run of two has done.
     """
+    if _DONE:
+        done = set(Path(_DONE).read_text(encoding="utf-8", errors="replace").splitlines())
+        items[:] = [item for item in items if item.nodeid not in done]
     for item in items:
         if _RACING & set(getattr(item, "fixturenames", ())):
             item.add_marker("untraced")

@@ -15,7 +15,6 @@ from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from xml.etree import ElementTree as ET
 
 import c_coverage
 import environments
@@ -24,7 +23,8 @@ import wheels
 from coverage_gate import check_coverage
 from environments import ROOT, Environment
 from interpreters import Interpreter
-from what_failed import PROGRESS, Failed, what_failed
+from pytest_run import NO_TESTS, run_again, run_pytest
+from what_failed import Failed
 
 _PRINTING = threading.Lock()
 _INSTALLING: dict[Path, threading.Lock] = defaultdict(threading.Lock)  # two legs may share an environment
@@ -54,6 +54,7 @@ class Leg:
     seconds: dict[str, float] = field(default_factory=dict)
     problem: str = ""
     failed: Failed = field(default_factory=Failed)
+    unsteady: list[str] = field(default_factory=list)
     wheel: Path = Path()
     _environment: Environment | None = None
 
@@ -188,7 +189,8 @@ def _run_leg(leg: Leg, source: Path, pytest_arguments: list[str]) -> None:
         print(f"\n=== {leg.title}: Python {leg.interpreter.full}, -m '{leg.marks}'\n{examined}", flush=True)
         if leg.problem == _UNPROTECTED:
             return
-        print((tree / "pytest.log").read_text(errors="replace"), flush=True)
+        for log in filter(Path.exists, (tree / "pytest.log", tree / "again.log")):
+            print(log.read_text(errors="replace"), flush=True)
         if leg.kind == "coverage":
             leg.problem = "; ".join(filter(None, (leg.problem, check_coverage(leg.environment, tree, build))))
 
@@ -218,37 +220,21 @@ def _doctor(leg: Leg, tree: Path) -> str:
 
 
 def _pytest(leg: Leg, tree: Path, arguments: list[str]) -> None:
-    report, progress, printed = tree / "junit.xml", tree / "progress.txt", tree / "pytest.log"
     runner = ["-m", "coverage", "run", "-m", "pytest"] if leg.kind == "coverage" else ["-m", "pytest"]
-    command = [leg.environment.python, *runner, "-m", leg.marks, f"--junitxml={report}", "--durations=10", *arguments]
+    command = [leg.environment.python, *runner, "-m", leg.marks, "--durations=10", *arguments]
     settings = {**os.environ, "RESILIO_TEST_INSTALLED": "1", "RESILIO_SOURCE_TREE": str(ROOT)}
     settings["RESILIO_COVERAGE"] = "1" if leg.kind == "coverage" else "0"
     settings["RESILIO_TEST_EXAMPLES"] = str(leg.examples)
-    settings[PROGRESS] = str(progress)
     settings.pop("PYTHONPATH", None)
-    with printed.open("wb") as log:
-        streams = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": subprocess.STDOUT}
-        child = subprocess.Popen(command, cwd=tree, env=settings, **streams)
-        _, status, usage = os.wait4(child.pid, 0)
-    code = child.returncode = os.waitstatus_to_exitcode(status)
-    leg.seconds["their CPU"] = usage.ru_utime + usage.ru_stime
-    leg.counts, leg.failed = _counts(report), what_failed(progress, printed, reported=report.exists())
-    if code == 5 and arguments:  # what was asked for may run on one Python only; the summary says if it ran on none
+    run = run_pytest(command, tree, settings)
+    if run.may_run_again and not arguments:
+        run = run_again(run, command, tree, settings)
+    leg.seconds["their CPU"] = run.cpu_seconds
+    leg.counts, leg.failed, leg.unsteady = run.counts, run.failed, run.unsteady
+    if run.code == NO_TESTS and arguments:  # what was asked for may run on one Python only; the summary says if on none
         return
-    if code:
-        leg.problem = "no test was run" if code == 5 else f"pytest ended with exit code {code}"
-
-
-def _counts(report: Path) -> dict[str, int]:
-    if not report.exists():
-        return {}
-    suites = ET.parse(report).getroot().iter("testsuite")
-    total = {"tests": 0, "failures": 0, "errors": 0, "skipped": 0}
-    for suite in suites:
-        for key in total:
-            total[key] += int(suite.get(key, 0))
-    failed = total["failures"] + total["errors"]
-    return {"passed": total["tests"] - failed - total["skipped"], "failed": failed, "skipped": total["skipped"]}
+    if run.code:
+        leg.problem = "no test was run" if run.code == NO_TESTS else f"pytest ended with exit code {run.code}"
 
 
 def _summary(legs: list[Leg]) -> int:
@@ -262,4 +248,6 @@ def _summary(legs: list[Leg]) -> int:
     for leg in legs:
         for line in leg.failed.lines():
             print(f"{leg.title}: {line}", flush=True)
+        for test in leg.unsteady:
+            print(f"{leg.title}: {test} (UNSTEADY: failed, and passed when it was run again)", flush=True)
     return int(any(leg.problem for leg in legs) or not total["passed"])

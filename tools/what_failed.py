@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
-__all__ = ["PROGRESS", "Failed", "what_failed"]
+__all__ = ["PROGRESS", "Failed", "Progress", "what_failed"]
 
 PROGRESS = "RESILIO_TEST_PROGRESS"
 """The variable with the path of the file in which `tests/conftest.py` notes each test as it begins and as it fails."""
@@ -33,23 +33,37 @@ class Failed:
         yield from self.stacks
 
 
-def what_failed(progress: Path, log: Path, *, reported: bool) -> Failed:
-    """
-    Read what a run has left.
+@dataclass
+class Progress:
+    """The tests that a run has begun and that failed, and whether it came to its end and wrote its report."""
 
-    Args:
-        progress: The file of PROGRESS.
+    begun: list[str]
+    failed: list[str]  # the one that the run hung in, or crashed in, is the last
+    is_reported: bool
 
-        log: What pytest printed.
+    @classmethod
+    def read(cls, path: Path, *, is_reported: bool) -> Progress:
+        """Read the file of PROGRESS."""
+        noted = [line.partition(" ") for line in _read(path)]
+        begun = [test for what, _, test in noted if what == "begun"]
+        failed = [test for what, _, test in noted if what == "failed"]
+        if not is_reported:
+            failed += begun[-1:]
+        return cls(begun, list(dict.fromkeys(failed)), is_reported)
 
-        reported: Whether pytest came to its end and wrote its report.
-    """
-    noted = [line.partition(" ") for line in _read(progress)]
-    failed = Failed(list(dict.fromkeys(test for what, _, test in noted if what == "failed")))
-    if not reported:
-        failed.ended_in = next((test for what, _, test in reversed(noted) if what == "begun"), "before the first test")
-        failed.stacks = list(_stacks(_read(log)))
-    return failed
+    @property
+    def done(self) -> list[str]:
+        """The tests that passed or were skipped."""
+        failed = set(self.failed)
+        return [test for test in self.begun if test not in failed]
+
+
+def what_failed(progress: Progress, log: Path) -> Failed:
+    """Return what failed in a run; *log*: what pytest printed."""
+    if progress.is_reported:
+        return Failed(progress.failed)
+    *tests, ended_in = progress.failed or ["before the first test"]
+    return Failed(tests, ended_in, list(_stacks(_read(log))))
 
 
 def _read(path: Path) -> list[str]:

@@ -150,21 +150,23 @@ def test_a_run_that_hung_names_its_test_and_where_it_waits(tools: Any, tmp_path:
     progress, log = tmp_path / "progress", tmp_path / "log"
     progress.write_text(NOTED)
     log.write_text("Timeout (0:00:01)!\nof a child\n" + DUMP)
-    failed = tools("what_failed").what_failed(progress, log, reported=False)
+    what = tools("what_failed")
+    failed = what.what_failed(what.Progress.read(progress, is_reported=False), log)
     assert list(failed.lines()) == [
         "tests/test_a.py::test_one",
         "tests/test_a.py::test_two[a b] (the run ended here)",
         "Timeout (0:05:00)!",
         *DUMP.splitlines()[2:9],
     ]
-    failed = tools("what_failed").what_failed(progress, log, reported=True)
+    failed = what.what_failed(what.Progress.read(progress, is_reported=True), log)
     assert list(failed.lines()) == ["tests/test_a.py::test_one"]
 
 
 def test_a_run_that_ended_before_its_first_test_says_so(tools: Any, tmp_path: Path) -> None:
     """A syntax error, or a lack of memory: nothing is noted, and nothing is dumped."""
     (tmp_path / "log").write_text("INTERNALERROR\n")
-    failed = tools("what_failed").what_failed(tmp_path / "progress", tmp_path / "log", reported=False)
+    what = tools("what_failed")
+    failed = what.what_failed(what.Progress.read(tmp_path / "progress", is_reported=False), tmp_path / "log")
     assert list(failed.lines()) == ["before the first test (the run ended here)"]
 
 
@@ -172,15 +174,21 @@ def test_the_summary_ends_with_what_failed_in_each_leg(tools: Any, capsys: pytes
     """The last lines of the output are the ones that are looked at."""
     suite, what_failed = tools("suite"), tools("what_failed")
     good = SimpleNamespace(
-        title="3.11 wheel", problem="", counts={"passed": 9}, seconds={}, failed=what_failed.Failed()
+        title="3.11 wheel",
+        problem="",
+        counts={"passed": 9},
+        seconds={},
+        failed=what_failed.Failed(),
+        unsteady=["tests/b.py::test_three"],
     )
     hung = what_failed.Failed(["tests/a.py::test_one"], "tests/a.py::test_two", ["Timeout (0:05:00)!"])
     bad = SimpleNamespace(
-        title="3.14 wheel", problem="pytest ended with exit code 1", counts={}, seconds={}, failed=hung
+        title="3.14 wheel", problem="pytest ended with exit code 1", counts={}, seconds={}, failed=hung, unsteady=[]
     )
     assert suite._summary([good, bad]) == 1
-    assert capsys.readouterr().out.splitlines()[-4:] == [
+    assert capsys.readouterr().out.splitlines()[-5:] == [
         "9 passed, 0 failed, 0 skipped",
+        "3.11 wheel: tests/b.py::test_three (UNSTEADY: failed, and passed when it was run again)",
         "3.14 wheel: tests/a.py::test_one",
         "3.14 wheel: tests/a.py::test_two (the run ended here)",
         "3.14 wheel: Timeout (0:05:00)!",
