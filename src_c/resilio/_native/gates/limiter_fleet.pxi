@@ -104,7 +104,7 @@ cdef class Leases:
         cdef bint found
         self._lock()
         found = rs_rates_begin_anew(self.host, clock.now_ns())
-        rs_lock_release(&self.gate.lock)
+        rs_lock_release(self.lock)
         return found
 
     @property
