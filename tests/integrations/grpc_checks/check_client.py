@@ -160,7 +160,6 @@ async def test_a_server_that_is_killed_in_the_middle_is_a_failure(served: Served
     assert (successes, failures + ignored) == (0, 2)  # grpcio shows a stopped server as UNAVAILABLE or CANCELLED
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # grpcio 1.62 raises when it is dropped
 async def test_a_call_on_a_closed_channel_says_nothing(served: Served, breaker: Any) -> None:
     """What the client does wrong by itself blames no service, and holds nothing."""
     channel = served.channel(interceptors(breaker))

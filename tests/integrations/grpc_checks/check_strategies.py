@@ -18,6 +18,7 @@ import resilio
 from resilio.integrations.grpc import interceptors, method, preset
 
 pytestmark = pytest.mark.anyio
+LOGS_DROPPED = tuple(map(int, grpc.__version__.split(".")[:2])) < (1, 85)  # up to 1.76 at least: the error of a call
 SAID: ContextVar[str] = ContextVar("SAID", default="nothing")
 
 
@@ -373,7 +374,7 @@ async def test_a_storm_of_calls_leaves_nothing_held(served: Served) -> None:
     async def one(number: int) -> None:
         message = b"UNAVAILABLE" if number % 5 == 1 else b"1"
         call = way.unary_unary(f"/s/{names[number % 5]}")(message)
-        if number % 7 == 0:
+        if number % 7 == 0 and not (LOGS_DROPPED and number % 5 == 1):
             return
         task = asyncio.ensure_future(_awaited(call))
         if number % 3 == 0 or number % 5 == 2:

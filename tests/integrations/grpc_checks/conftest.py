@@ -14,6 +14,13 @@ if TYPE_CHECKING:
     from servers.grpc_service import Served
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Let calls of grpcio 1.62 raise when they are dropped: the error of the call, in any later test."""
+    config.addinivalue_line(
+        "filterwarnings", "ignore:.*InterceptedCall.__del__:pytest.PytestUnraisableExceptionWarning"
+    )
+
+
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     """The client runs on asyncio only."""
