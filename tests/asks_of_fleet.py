@@ -144,6 +144,7 @@ def _slots(chance: random.Random) -> Sequence:
     found: Sequence = []
     for _ in range(chance.randint(2, 24)):
         asker, seq, seen = numbers.next()
+        now = next(times)
         ask = SlotsAsk(
             key="k",
             asker=asker,
@@ -153,10 +154,10 @@ def _slots(chance: random.Random) -> Sequence:
             kept=chance.choice([0, 0, chance.randint(0, capacity)]),
             want=chance.randint(0, 2 * capacity),
             sure=chance.choice([0, chance.randint(0, capacity)]),
-            stands=chance.choice([0, 0, 0, 1]),
+            ends_us=chance.choice([0, 0, 0, now + chance.randint(-ttl_us, ttl_us)]),
             ttl_us=ttl_us,
         )
-        found.append((ask, next(times)))
+        found.append((ask, now))
     return found
 
 

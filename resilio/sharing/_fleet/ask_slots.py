@@ -23,12 +23,15 @@ class SlotsAnswer(Answer):
         peers: Askers, this one included.
 
         left: Slots that no asker has.
+
+        ends_us: When the asker's lease ends, by the store's clock.
     """
 
     held: int
     fair: int
     peers: int
     left: int
+    ends_us: int
 
 
 @attrs.define(kw_only=True)
@@ -45,7 +48,9 @@ class SlotsAsk(Ask):
 
         sure: Those of them that it keeps by a lease; calls that have outlived theirs have slots of others.
 
-        stands: 1: its lease has not ended by its own clock, so the store has its row, unless that was lost.
+        ends_us: When its lease ends, as the store has answered; 0: it has ended by the asker's clock. The store has the
+            row of one that stands, unless it was lost. An ask may arrive when the lease has ended: the store was
+            stopped, and the ask lay in its socket.
 
         ttl_us: The time that a lease lasts, from when it is granted.
     """
@@ -57,5 +62,5 @@ class SlotsAsk(Ask):
     kept: int = 0
     want: int = 0
     sure: int = 0
-    stands: int = 0
+    ends_us: int = 0
     ttl_us: int = 10_000_000

@@ -40,6 +40,7 @@ typedef struct rs_slots {
     rs_word32 down;     /* rs_slots_down */
     rs_word32 eager;    /* 1: other askers may wait for a slot that is given back */
     rs_word32 left;     /* slots that no asker had at the latest answer; 0 after one that is lost */
+    rs_word64 ends_us;  /* when the lease of the latest answer ends, by the store's clock */
     _Alignas(RS_LINE) rs_word64 missed;
     rs_word64 waiting;
 } rs_slots;
@@ -51,7 +52,7 @@ typedef struct rs_slots_found {
     uint32_t sure;            /* of them by a lease that has not ended */
     uint32_t used, capacity;  /* slots that calls have, and those of the fleet */
     uint64_t missed, waiting; /* since the last ask */
-    int stands;               /* 1: there is a lease, which has not ended */
+    uint64_t ends_us;         /* of the lease, by the store's clock; 0: there is none, or it has ended */
 } rs_slots_found;
 
 static inline rs_permits *rs_slots_permits(rs_slots *cell) { return (rs_permits *)(cell + 1); }
@@ -180,14 +181,15 @@ static inline uint32_t rs_slots_kept_alone(rs_slots *cell, uint64_t terms, int64
 }
 
 /* Begin anew with a lease that has ended while no process of the host asked for it: 1; 0: it has not. Such a lease shows
-   nothing about the store, which is there as for a host that is new. */
+   nothing about the store, which is there as for a host that is new: the first call begins the terms, whenever it
+   comes. */
 static inline int rs_slots_begin_anew(rs_slots *cell, int64_t now_ns)
 {
     uint64_t terms = rs_atomic_load(&cell->terms);
     if (terms == 0 || now_ns < rs_slots_end_ns(terms))
         return 0;
     rs_atomic_store(&cell->courier.at_ns, 0); /* no answer stands */
-    return rs_atomic_swap(&cell->terms, &terms, rs_slots_first(rs_slots_turn(terms) + 1, now_ns));
+    return rs_atomic_swap(&cell->terms, &terms, 0);
 }
 
 /* Begin an ask: give up what exceeds *keep* and is not in use. */
@@ -196,14 +198,16 @@ static inline rs_slots_found rs_slots_open(rs_slots *cell, uint32_t room, int64_
     rs_slots_found found = {.capacity = rs_atomic_load(&cell->capacity)};
     uint32_t used = rs_slots_used(cell, room), kept;
     uint64_t terms = rs_atomic_load(&cell->terms);
+    int stands;
     do {
         uint32_t turn = rs_slots_turn(terms) + 1, allotment = rs_slots_allotment(terms);
-        found.stands = now_ns < rs_slots_end_ns(terms) && rs_atomic_load(&cell->courier.at_ns) != 0;
-        kept = !found.stands || allotment < rs_slots_more(keep, used) ? allotment : rs_slots_more(keep, used);
+        stands = now_ns < rs_slots_end_ns(terms) && rs_atomic_load(&cell->courier.at_ns) != 0;
+        kept = !stands || allotment < rs_slots_more(keep, used) ? allotment : rs_slots_more(keep, used);
         found.terms = terms ? rs_slots_word(kept, turn, rs_slots_end_ns(terms)) : rs_slots_first(turn, now_ns);
     } while (!rs_atomic_swap(&cell->terms, &terms, found.terms));
-    found.sure = found.stands ? kept : 0;
-    if (!found.stands)
+    found.sure = stands ? kept : 0;
+    found.ends_us = stands ? rs_atomic_load(&cell->ends_us) : 0;
+    if (!stands)
         kept = rs_slots_kept_alone(cell, found.terms, now_ns);
     found.used = rs_slots_used(cell, room);
     found.kept = rs_slots_more(kept, found.used);
@@ -217,13 +221,14 @@ static inline rs_slots_found rs_slots_open(rs_slots *cell, uint32_t room, int64_
 static inline void rs_slots_note(rs_slots *cell, uint32_t left) { rs_atomic_store(&cell->left, left); }
 
 /* Take the answer to the ask of this number, which left these terms: 1, or 0 with nothing changed, as another courier has
-   begun to ask since. */
+   begun to ask since. *ends_us*: when the lease ends by the store's clock. */
 static inline int rs_slots_grant(rs_slots *cell, uint64_t ask, uint64_t terms, uint32_t allotment, int64_t end_ns,
-                                 int eager)
+                                 uint64_t ends_us, int eager)
 {
     if (rs_atomic_load(&cell->courier.seq) != ask)
         return 0;
     rs_atomic_store(&cell->eager, (uint32_t)eager);
+    rs_atomic_store(&cell->ends_us, ends_us);
     return rs_atomic_swap(&cell->terms, &terms, rs_slots_word(allotment, rs_slots_turn(terms), end_ns));
 }
 

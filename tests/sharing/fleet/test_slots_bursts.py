@@ -15,9 +15,11 @@ TRIP = 0.002
 """Seconds between two looks whether a courier is due: a trip takes as long."""
 
 
-def burst(vt: VirtualTime, fleet: Hosts, calls: int, backend: str = "asyncio") -> tuple[list[float], list[float]]:
+def burst(
+    vt: VirtualTime, fleet: Hosts, calls: int, backend: str = "asyncio", *, every: float = 0.0, lasting: float = 0.2
+) -> tuple[list[float], list[float]]:
     """
-    Make calls at once at the first host, each of which lasts 0.2 s.
+    Make calls at the first host, all at once or one in *every* so many seconds.
 
     Returns:
         The seconds after which calls were admitted, and those after which calls were rejected.
@@ -36,7 +38,7 @@ def burst(vt: VirtualTime, fleet: Hosts, calls: int, backend: str = "asyncio") -
         try:
             async with fleet.all[0].bulkhead:
                 admitted.append(vt.now - began)
-                await anyio.sleep(0.2)
+                await anyio.sleep(lasting)
         except BulkheadFullError:
             rejected.append(vt.now - began)
 
@@ -46,6 +48,7 @@ def burst(vt: VirtualTime, fleet: Hosts, calls: int, backend: str = "asyncio") -
             async with anyio.create_task_group() as callers:
                 for _ in range(calls):
                     callers.start_soon(call)
+                    await anyio.sleep(every)
             group.cancel_scope.cancel()
 
     vt.run(main, backend=backend)
@@ -110,6 +113,19 @@ def test_the_first_calls_of_a_process_wait_for_the_first_answer(vt: VirtualTime)
     fleet = Hosts(vt, 2, 200)
     admitted, rejected = burst(vt, fleet, 10)
     assert (len(admitted), rejected) == (10, [])
+
+
+@pytest.mark.parametrize(("n", "every"), [(1, 0.02), (1, 0.1), (4, 0.02)])
+def test_calls_that_come_one_after_the_other_find_slots(vt: VirtualTime, n: int, every: float) -> None:
+    """
+    A lone host with 200 slots rejected 31 of 100 calls that began within two seconds.
+
+    Each trip brought one slot, for the call that waited. After five of them the courier had no more trips to make early.
+    """
+    fleet = Hosts(vt, n, 200)
+    fleet.pass_time(3)
+    admitted, rejected = burst(vt, fleet, 100, every=every, lasting=10.0)
+    assert (len(admitted), rejected) == (100, [])
 
 
 def test_an_explanation_names_the_wait(vt: VirtualTime) -> None:

@@ -21,7 +21,7 @@ class Store:
 
     def __init__(self, capacity: int) -> None:
         self.state: State | None = None
-        self.now = 1_000 * SECOND
+        self.now = 100_000 * SECOND
         self.capacity = capacity
         self.seqs: dict[int, int] = {}
 
@@ -111,14 +111,34 @@ def test_after_a_loss_nothing_is_given_until_all_leases_have_ended() -> None:
     store.renew(1, want=6)
     store.renew(2, want=4)
     store.state = None
-    answer = store.renew(1, want=10, kept=6, sure=6, stands=1)
+    ends = store.now + TTL
+    answer = store.renew(1, want=10, kept=6, sure=6, ends_us=ends)
     assert (answer.held, answer.fair) == (6, 6)
     assert store.renew(3, want=10).held == 0
-    assert store.renew(2, want=4, kept=4, stands=1).held == 4
+    assert store.renew(2, want=4, kept=4, ends_us=ends).held == 4
     store.now += TTL // 2
-    assert store.renew(1, want=10, kept=6, stands=1).held == 6
+    assert store.renew(1, want=10, kept=6).held == 6
     store.now += TTL // 2
-    assert store.renew(1, want=10, kept=6, stands=1).held == 10
+    assert store.renew(1, want=10, kept=6).held == 10
+
+
+def test_an_ask_that_lay_in_the_socket_of_a_stopped_store_is_no_loss() -> None:
+    """
+    A store was stopped for longer than a lease lasts, and each host had sent an ask before its lease ended.
+
+    When the store went on it took them for the asks of hosts whose rows were lost: 20 slots were free, and it gave none
+    of them for ten seconds.
+    """
+    store = Store(20)
+    ends = store.renew(1, want=8).ends_us
+    assert ends == store.now + TTL
+    store.renew(2, want=8)
+    late = [store.ask(asker, want=8, kept=0, sure=0, ends_us=ends) for asker in (1, 2)]
+    store.now += 5 * TTL
+    for ask in late:
+        store.send(ask)
+    assert store.renew(1, want=8).held == 8
+    assert store.renew(2, want=8).held == 8
 
 
 def test_calls_that_outlived_their_lease_make_no_room_for_more() -> None:
@@ -128,10 +148,10 @@ def test_calls_that_outlived_their_lease_make_no_room_for_more() -> None:
     store.now += TTL
     store.renew(2, want=10)
     assert store.renew(1, want=10, kept=10).fair == 0
-    again = store.renew(1, want=10, kept=4, sure=0, stands=1)
+    again = store.renew(1, want=10, kept=4, sure=0)
     assert (again.held, again.fair) == (4, 0)
     store.renew(2, kept=5, sure=5, want=10)
-    assert store.renew(1, want=10, kept=1, sure=0, stands=1).fair == 5
+    assert store.renew(1, want=10, kept=1, sure=0).fair == 5
 
 
 def test_a_clock_that_steps_back_keeps_what_is_left_of_a_lease() -> None:
@@ -153,6 +173,7 @@ class Slots(RuleBasedStateMachine):
         super().__init__()
         self.store = Store(self.CAPACITY)
         self.lease = dict.fromkeys(range(1, 5), (0, 0))  # what each may use, and until when, by its own clock
+        self.ends = dict.fromkeys(self.lease, 0)  # by the store's clock
         self.used = dict.fromkeys(self.lease, 0)
         self.late: list[SlotsAsk] = []
 
@@ -170,7 +191,7 @@ class Slots(RuleBasedStateMachine):
         stands, kept = self.store.now < self.lease[asker][1], self.used[asker]
         self.lease[asker] = min(kept, self.lease[asker][0]), self.lease[asker][1]
         sure = self.bound(asker)
-        ask = self.store.ask(asker, want=want, kept=kept, sure=sure, stands=int(stands))
+        ask = self.store.ask(asker, want=want, kept=kept, sure=sure, ends_us=self.ends[asker] if stands else 0)
         sent = self.store.now
         if fate in ("late", "no_answer"):
             self.late.append(ask)
@@ -178,6 +199,7 @@ class Slots(RuleBasedStateMachine):
             answer = self.store.send(ask)
             if fate == "well":
                 self.lease[asker] = min(answer.held, answer.fair), sent + TTL
+                self.ends[asker] = answer.ends_us
 
     @precondition(lambda self: self.late)
     @rule(which=st.integers(0, 99))
@@ -213,8 +235,9 @@ class Slots(RuleBasedStateMachine):
             self.store.state = None
             for asker, (held, ends) in self.lease.items():  # those that live renew before new ones come
                 if self.store.now < ends:
-                    ask = self.store.ask(asker, want=held, kept=held, sure=held, stands=1)
-                    self.lease[asker] = self.store.send(ask).held, self.store.now + TTL
+                    ask = self.store.ask(asker, want=held, kept=held, sure=held, ends_us=self.ends[asker])
+                    answer = self.store.send(ask)
+                    self.lease[asker], self.ends[asker] = (answer.held, self.store.now + TTL), answer.ends_us
 
     @invariant()
     def holders_are_no_more_than_there_are(self) -> None:

@@ -85,7 +85,7 @@ INTERLEAVE_APART static void exchange(uint32_t keep, int given_up)
     if (!reaches_the_store(seq, given_up ? CAPACITY : found.kept))
         return;
     uint32_t allotment = CAPACITY - all.others;
-    rs_slots_grant(&all.cell.slots, seq, found.terms, allotment, END_NS, 0);
+    rs_slots_grant(&all.cell.slots, seq, found.terms, allotment, END_NS, 1, 0);
 }
 
 /* A process takes slots while the courier gives up all but one. */

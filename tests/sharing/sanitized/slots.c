@@ -46,7 +46,7 @@ static void *make_trips(uint32_t me)
         atomic_store(&others, CAPACITY - found.kept);
         atomic_fetch_add(&trips, 1);
         atomic_store(&others, 0);
-        rs_slots_grant(cell, seq, found.terms, CAPACITY, END_NS, i % 2);
+        rs_slots_grant(cell, seq, found.terms, CAPACITY, END_NS, 1, i % 2);
     }
     return NULL;
 }

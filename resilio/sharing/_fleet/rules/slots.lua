@@ -1,6 +1,6 @@
 do
   local LARGE_STEP_US = 1000000
-  local ASK = {'asker', 'seq', 'seen', 'capacity', 'kept', 'want', 'sure', 'stands', 'ttl_us'}
+  local ASK = {'asker', 'seq', 'seen', 'capacity', 'kept', 'want', 'sure', 'ends_us', 'ttl_us'}
   local SEQ, HELD, WANT, ENDS = 1, 2, 3, 4
 
   -- Let time pass: the rows that have not lapsed, by their fields, the time, and until when nothing is given.
@@ -56,7 +56,7 @@ do
     local peers = 0
     for _ in pairs(rows) do peers = peers + 1 end
     local fair = min(fair_of(rows, ask), max(room, ask.sure))
-    return {ask.seq, held, fair, peers, max(0, ask.capacity - leased(rows))}
+    return {ask.seq, held, fair, peers, max(0, ask.capacity - leased(rows)), rows[field_of(ask.asker)][ENDS]}
   end
 
   local function exchange(key, ask, now)
@@ -64,7 +64,7 @@ do
     local field, want = field_of(ask.asker), max(ask.want, ask.kept)
     local before = rows[field]
     if before and ask.seq <= before[SEQ] then return answer(rows, ask, before[HELD], room_of(rows, ask)) end
-    if not before and ask.stands > 0 then learns_until = at + ask.ttl_us end
+    if not before and ask.ends_us > at then learns_until = at + ask.ttl_us end
     local row = {ask.seq, 0, want, at + ask.ttl_us}
     rows[field] = row
     local room = at < learns_until and 0 or room_of(rows, ask)

@@ -26,7 +26,7 @@ def exchange(state: State, ask: SlotsAsk, now_us: int) -> SlotsAnswer:
     before = state.get(field)
     if before is not None and ask.seq <= before[0]:
         return _answer(state, ask, before[1], _room(state, ask))
-    if before is None and ask.stands:  # the rows were lost: others may have leases of which nothing is known
+    if before is None and ask.ends_us > at:  # the rows were lost: others may have leases of which nothing is known
         learns_until = at + ask.ttl_us
     state[field] = (ask.seq, 0, want, at + ask.ttl_us)
     room = 0 if at < learns_until else _room(state, ask)
@@ -73,8 +73,8 @@ def _fair(state: State, ask: SlotsAsk) -> float:
 
 def _answer(state: State, ask: SlotsAsk, held: float, room: float) -> SlotsAnswer:
     left = max(0, ask.capacity - _leased(state))
-    fair = min(_fair(state, ask), max(room, ask.sure))
-    return SlotsAnswer(seq=ask.seq, held=int(held), fair=int(fair), peers=len(state) - 1, left=int(left))
+    fair, ends = min(_fair(state, ask), max(room, ask.sure)), state[str(ask.asker)][3]
+    return SlotsAnswer(seq=ask.seq, held=int(held), fair=int(fair), peers=len(state) - 1, left=int(left), ends_us=int(ends))
 
 
 def keeps_us(ask: SlotsAsk) -> int:

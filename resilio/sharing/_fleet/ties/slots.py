@@ -3,7 +3,7 @@ The tie of a bulkhead: how many slots its courier asks for, and what its calls g
 
 The calls of this process, or of its host, take slots from one table (shared/slots.h) of what the store has leased. With
 each ask the tie keeps what calls use, and asks for what they have needed lately and a part more; where calls have found
-no slot, for up to twice as many. Where the capacity is less than four slots for each asker, a part more would be other
+no slot, for as many more as came since the ask before, and at most twice as many. Where the capacity is less than four slots for each asker, a part more would be other
 askers' slots: then a slot is asked for when a call waits, and given back when it ends. A call that may not queue waits
 for one answer, if the store had slots for it at the latest one.
 """
@@ -54,6 +54,7 @@ class SlotsTie(Tie):
 
     __slots__ = (
         "_asked_ns",
+        "_before",
         "_config",
         "_fleet",
         "_is_heard",
@@ -96,7 +97,7 @@ class SlotsTie(Tie):
         self._is_heard = True  # the last ask has been answered
         self._is_idle = False
         self._is_scarce = False  # there are not enough slots for each asker to have spare ones
-        self._asked_ns = self._next_ns = self._seen = self._terms = self._used = 0
+        self._asked_ns = self._next_ns = self._seen = self._terms = self._used = self._before = 0
         self._read()
         if not cell.has_courier:
             self._slots.begin_anew()
@@ -152,12 +153,12 @@ class SlotsTie(Tie):
         elapsed_ns, self._asked_ns = now_ns - self._asked_ns, now_ns
         seq, self._seen = self.cell.number()
         bound = self._slots.bound
-        self._terms, kept, sure, self._used, capacity, missed, waiting, stands = self._slots.open(self._keep())
+        self._terms, kept, sure, self._used, capacity, missed, waiting, ends_us = self._slots.open(self._keep())
         used = self._used
         self._choose(capacity)
         missed = max(0, missed - waiting)  # a call that waits has missed a slot before
         self._see(bound if missed or waiting else used, elapsed_ns)
-        self._want = min(capacity, self._wanted(used, bound, missed, waiting))
+        self._want = min(capacity, self._wanted(used, bound, missed, waiting, elapsed_ns))
         is_rest = self._want == 0 if self._is_scarce else self._want <= SPARE
         self._is_idle = is_rest and kept <= self._want and not (used or missed or waiting)
         return (
@@ -170,7 +171,7 @@ class SlotsTie(Tie):
                 kept=kept,
                 want=self._want,
                 sure=sure,
-                stands=int(stands),
+                ends_us=ends_us,
                 ttl_us=self.ttl_ns // 1000,
             ),
         )
@@ -194,11 +195,14 @@ class SlotsTie(Tie):
         part = 1.0 if used > self._need else min(1.0, elapsed_ns / (FADES * self.tick_ns))
         self._need += (used - self._need) * part
 
-    def _wanted(self, used: int, bound: int, missed: int, waiting: int) -> int:
+    def _wanted(self, used: int, bound: int, missed: int, waiting: int, elapsed_ns: int) -> int:
         if self._regime == ASKED:
             return used + waiting + min(missed, 1)
-        if missed or waiting:
-            return min(bound + waiting + missed, 2 * max(1, bound, self._want, waiting))
+        lacking = missed + waiting
+        came, self._before = max(0, used + lacking - self._before), used + lacking
+        if lacking:  # as many calls may come until the next tick as have come since the ask before
+            more = 0 if self._is_scarce else round(came * self.tick_ns / max(1, elapsed_ns))
+            return min(bound + lacking + more, 2 * max(1, bound, self._want, waiting))
         if self._is_scarce:
             return max(used, round(self._need))
         return max(SPARE, math.ceil(self._need * HEADROOM) + 1)
@@ -226,7 +230,9 @@ class SlotsTie(Tie):
         self._is_scarce = answer.left + unused < SPARE * answer.peers
         end_ns = sent_ns + self.ttl_ns
         self._slots.note(answer.left)
-        self._slots.grant(ask.seq, self._terms, allotment=allotment, end_ns=end_ns, eager=is_asked)
+        self._slots.grant(
+            ask.seq, self._terms, allotment=allotment, end_ns=end_ns, ends_us=answer.ends_us, eager=is_asked
+        )
         if self.cell is not None:
             self.cell.answered(now_ns, end_ns)
         if allotment >= ask.want:

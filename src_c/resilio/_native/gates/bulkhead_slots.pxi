@@ -87,8 +87,8 @@ cdef class Slots:
 
         Returns:
             The terms, by which an answer counts; the slots to be kept, those of them on lease, those in use, and those
-            of the fleet. Then those that calls have missed since the last ask, those that they wait for, and if a
-            lease stands.
+            of the fleet. Then those that calls have missed since the last ask, those that they wait for, and when the
+            lease ends by the store's clock, in microseconds; 0: none stands.
         """
         cdef rs_slots_found found
         cdef int64_t now_ns = clock.now_ns()
@@ -98,9 +98,9 @@ cdef class Slots:
         found = rs_slots_open(self.slots, self.gate.bulkhead.host.hold.room, now_ns, keep)
         rs_lock_release(&self.gate.lock)
         return (found.terms, found.kept, found.sure, found.used, found.capacity, found.missed, found.waiting,
-                bool(found.stands))
+                found.ends_us)
 
-    def grant(self, uint64_t ask, uint64_t terms, *, uint32_t allotment, int64_t end_ns, bint eager):
+    def grant(self, uint64_t ask, uint64_t terms, *, uint32_t allotment, int64_t end_ns, uint64_t ends_us, bint eager):
         """
         Let calls have what the store has granted.
 
@@ -113,6 +113,8 @@ cdef class Slots:
 
             end_ns: When the lease ends.
 
+            ends_us: The same by the store's clock, in microseconds.
+
             eager: True: a slot that is given back is to be reported at once.
 
         Returns:
@@ -122,7 +124,7 @@ cdef class Slots:
         self._lock()
         end_ns -= self.gate.bulkhead.host.hold.member.epoch_ns
         counts = rs_slots_grant(self.slots, ask, terms, min(allotment, <uint32_t>RS_SLOTS_MOST), end_ns,
-                                eager)
+                                ends_us, eager)
         rs_lock_release(&self.gate.lock)
         return counts
 

@@ -24,7 +24,7 @@ cdef extern from "shared/slots.h" nogil:
         uint32_t capacity
         uint64_t missed
         uint64_t waiting
-        bint stands
+        uint64_t ends_us
     rs_permits *rs_slots_permits(rs_slots *)
     size_t rs_slots_size(uint32_t room)
     uint32_t rs_slots_share(rs_slots *)
@@ -37,7 +37,8 @@ cdef extern from "shared/slots.h" nogil:
     bint rs_slots_are_left(rs_slots *, int64_t n)
     void rs_slots_note(rs_slots *, uint32_t left)
     rs_slots_found rs_slots_open(rs_slots *, uint32_t room, int64_t now_ns, uint32_t keep)
-    bint rs_slots_grant(rs_slots *, uint64_t ask, uint64_t terms, uint32_t allotment, int64_t end_ns, bint eager)
+    bint rs_slots_grant(rs_slots *, uint64_t ask, uint64_t terms, uint32_t allotment, int64_t end_ns,
+                        uint64_t ends_us, bint eager)
     void rs_slots_give_up(rs_slots *, uint64_t terms)
     int rs_slots_begin_anew(rs_slots *, int64_t now_ns)
 
