@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from resilio._native import clock
 from resilio._native.shared import Member
+from resilio.sharing._fleet.ask import Answer, Ask
 from resilio.sharing._fleet.courier import Courier
 from resilio.sharing._fleet.engines import Engine, StoreError
 
@@ -21,14 +22,28 @@ log = logging.getLogger("resilio")
 
 
 def trip(courier: Courier, engine: Engine, timeout: float) -> None:
-    """Make a trip that is due: ask the store, and hand out the answers."""
+    """Make a trip that is due: ask the store, and hand out the answers; whatever fails, they are lost."""
     asks = courier.begin(clock.now_ns())
-    try:
-        answers = engine.exchange(asks, timeout) if asks else None
-    except StoreError as error:
-        log.debug("the fleet's store gave no answer: %s", error)
-        answers, courier.problem = None, str(error)
+    answers: Sequence[Answer | None] | None = None
+    if asks:
+        try:
+            answers = _answers(engine, asks, timeout)
+        except StoreError as error:
+            log.debug("the fleet's store gave no answer: %s", error)
+            courier.problem = str(error)
+        except Exception as error:  # a defect of the engine: there are no answers either
+            problem = f"{type(error).__name__}: {error}"
+            if problem != courier.problem:
+                log.exception("the engine of a fleet's store failed")
+            courier.problem = problem
     courier.end(answers, clock.now_ns())
+
+
+def _answers(engine: Engine, asks: Sequence[Ask], timeout: float) -> Sequence[Answer | None]:
+    answers = engine.exchange(asks, timeout)
+    if len(answers) != len(asks):
+        raise StoreError(f"{len(answers)} answers to {len(asks)} asks")
+    return answers
 
 
 class CourierThread:

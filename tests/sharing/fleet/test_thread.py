@@ -116,22 +116,34 @@ def test_a_store_that_is_away_is_reported_once_and_so_is_its_return(caplog: pyte
     assert policy.tie.lost > 0
 
 
-def test_a_courier_survives_a_defect_of_an_engine(caplog: pytest.LogCaptureFixture) -> None:
-    """An engine of a user's own may raise anything: the other policies must go on to be asked for."""
+@pytest.mark.parametrize("how", ["raises", "answers too few"])
+def test_what_an_engine_does_wrong_is_a_loss(caplog: pytest.LogCaptureFixture, how: str) -> None:
+    """
+    An engine of a user's own may raise anything, or answer anything.
+
+    Trips that failed so were not counted, came without a pause, and no policy heard that they were lost.
+    """
 
     class Broken(MemoryEngine):
-        raised = 0
+        is_broken = True
 
         def exchange(self, asks: Sequence[Ask], timeout: float) -> Sequence[Answer | None]:
-            self.raised += 1
-            if self.raised < 3:
-                raise KeyError(self.raised)
-            return super().exchange(asks, timeout)
+            answers = super().exchange(asks, timeout)
+            if not self.is_broken:
+                return answers
+            if how == "raises":
+                raise KeyError("a defect")
+            return answers[1:]
 
-    policy = Policy()
-    policy.give(fleet("shop", Broken(), tick=0.01, host=False))
+    store, policy = Broken(), Policy()
+    shop = fleet("shop", store, tick=0.01, host=False)
+    policy.give(shop)
+    until(lambda: policy.tie.lost >= 3)
+    assert shop.courier.lost >= 3
+    assert shop.courier.problem == ("KeyError: 'a defect'" if how == "raises" else "0 answers to 1 asks")
+    assert caplog.text.count("the engine of a fleet's store failed") == (how == "raises")
+    store.is_broken = False
     until(lambda: policy.tie.got)
-    assert "the courier of a fleet failed; it goes on" in caplog.text
 
 
 def test_a_courier_survives_a_defect_of_a_tie(

@@ -74,7 +74,9 @@ def _fair(state: State, ask: SlotsAsk) -> float:
 def _answer(state: State, ask: SlotsAsk, held: float, room: float) -> SlotsAnswer:
     left = max(0, ask.capacity - _leased(state))
     fair, ends = min(_fair(state, ask), max(room, ask.sure)), state[str(ask.asker)][3]
-    return SlotsAnswer(seq=ask.seq, held=int(held), fair=int(fair), peers=len(state) - 1, left=int(left), ends_us=int(ends))
+    return SlotsAnswer(
+        seq=ask.seq, held=int(held), fair=int(fair), peers=len(state) - 1, left=int(left), ends_us=int(ends)
+    )
 
 
 def keeps_us(ask: SlotsAsk) -> int:
