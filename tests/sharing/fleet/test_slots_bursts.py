@@ -120,7 +120,7 @@ def test_calls_that_come_one_after_the_other_find_slots(vt: VirtualTime, n: int,
     """
     A lone host with 200 slots rejected 31 of 100 calls that began within two seconds.
 
-    Each trip brought one slot, for the call that waited. After five of them the courier had no more trips to make early.
+    Each trip brought one slot, for the call that waited. After five of them the courier had no more early trips.
     """
     fleet = Hosts(vt, n, 200)
     fleet.pass_time(3)

@@ -3,9 +3,9 @@ The tie of a bulkhead: how many slots its courier asks for, and what its calls g
 
 The calls of this process, or of its host, take slots from one table (shared/slots.h) of what the store has leased. With
 each ask the tie keeps what calls use, and asks for what they have needed lately and a part more; where calls have found
-no slot, for as many more as came since the ask before, and at most twice as many. Where the capacity is less than four slots for each asker, a part more would be other
-askers' slots: then a slot is asked for when a call waits, and given back when it ends. A call that may not queue waits
-for one answer, if the store had slots for it at the latest one.
+no slot, for as many more as came since the ask before, and at most twice as many. Where the capacity is less than four
+slots for each asker, a part more would be other askers' slots: then a slot is asked for when a call waits, and given
+back when it ends. A call that may not queue waits for one answer, if the store had slots for it at the latest one.
 """
 
 from __future__ import annotations
