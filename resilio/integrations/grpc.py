@@ -29,11 +29,11 @@ from resilio.integrations._grpc.errors import (
     codes,
     preset,
 )
+from resilio.integrations._grpc.exchange import hand_over
 from resilio.integrations._grpc.lib import aio, grpc
 from resilio.integrations._grpc.server import Incoming, ServerGuard, ServerOptions
 from resilio.integrations._grpc.threads import SyncPoolChannel
 from resilio.integrations._shared.guarded_call import GuardedCall, reject_clocks_alone
-from resilio.integrations._shared.request import hand_over
 from resilio.integrations._shared.safely import safely
 from resilio.integrations._shared.upstream import attempt_header
 

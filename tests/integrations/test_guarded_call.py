@@ -10,10 +10,10 @@ import pytest
 
 import resilio
 from resilio import Outcome
+from resilio.integrations._grpc.exchange import Exchange, hand_over
 from resilio.integrations._shared.guarded_call import GuardedCall
 from resilio.integrations._shared.held_permits import Lease
 from resilio.integrations._shared.replay import Once, Spent
-from resilio.integrations._shared.request import Request, hand_over
 
 pytestmark = pytest.mark.anyio
 
@@ -36,7 +36,7 @@ class Answer:
         self.lease.end("aborted")
 
 
-class Tries(Request):
+class Tries(Exchange):
     """Each try is a function of the request; errors are what `verdict` says."""
 
     def __init__(self, *tries: Any, verdict: Any = None) -> None:

@@ -20,11 +20,11 @@ from resilio.integrations._grpc.calls import (
     ended_with,
 )
 from resilio.integrations._grpc.errors import in_terms, status_of
+from resilio.integrations._grpc.exchange import Exchange
 from resilio.integrations._grpc.lib import Code, aio
 from resilio.integrations._grpc.relay import detour
 from resilio.integrations._shared.guarded_call import GuardedCall
 from resilio.integrations._shared.replay import Once, Spent
-from resilio.integrations._shared.request import Request
 from resilio.integrations._shared.upstream import attempt_number
 
 __all__ = [
@@ -101,7 +101,7 @@ class Guarded:
         return Spent(call) if way.hedged else Once(call)
 
 
-class _Call(Request):
+class _Call(Exchange):
     """One call, which may be made several times."""
 
     __slots__ = ("_continuation", "_details", "_guarded", "_out_of_time", "_request")

@@ -20,10 +20,10 @@ from resilio.integrations._grpc.calls import StreamLease
 from resilio.integrations._grpc.channels import OPTIONS, Channels
 from resilio.integrations._grpc.client import HOW, Guarded, Outgoing
 from resilio.integrations._grpc.errors import in_terms, status_of
+from resilio.integrations._grpc.exchange import Exchange, hand_over
 from resilio.integrations._grpc.lib import Code, grpc
 from resilio.integrations._shared.held_permits import settle
 from resilio.integrations._shared.replay import Once
-from resilio.integrations._shared.request import Request, hand_over
 from resilio.integrations._shared.socket_time import end_late
 from resilio.integrations._shared.upstream import attempt_number
 
@@ -44,7 +44,7 @@ def connect(endpoint: Endpoint) -> Any:
 def hand_over_in_thread(held: Held) -> None:
     """End the permit of an attempt that has raised, also one by a timeout or deadline; keep that of a stream."""
     request, error = getattr(held.function, "__self__", None), held.error
-    if error is None or not isinstance(request, Request):
+    if error is None or not isinstance(request, Exchange):
         hand_over(held)
         return
     permit = held.take()
@@ -74,7 +74,7 @@ class _Details:
         self.compression = compression
 
 
-class _Call(Request):
+class _Call(Exchange):
     """One call, which may be made several times."""
 
     __slots__ = ("_details", "_made", "_owner", "_request")

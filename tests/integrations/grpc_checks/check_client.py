@@ -19,8 +19,8 @@ from resilio.integrations import grpc as guarded
 from resilio.integrations._grpc.calls import StreamLease, StreamUnary, ended_with
 from resilio.integrations._grpc.client import Guarded, _Over
 from resilio.integrations._grpc.errors import in_terms
+from resilio.integrations._grpc.exchange import hand_over
 from resilio.integrations._shared.guarded_call import GuardedCall
-from resilio.integrations._shared.request import hand_over
 from resilio.integrations.grpc import interceptors, method, preset
 from resilio.testing import virtual_time
 
