@@ -30,11 +30,15 @@ class ScenarioError(ValueError):
     """
 
     def __init__(self, file: str, line: int | None, key: str | None, message: str) -> None:
-        where = file if line is None else f"{file}:{line}"
-        super().__init__(f"{where}: {message}" if key is None else f"{where}: {key}: {message}")
+        super().__init__(file, line, key, message)  # all of them: a pickle makes the error anew from its `args`
         self.file = file
         self.line = line
         self.key = key
+
+    def __str__(self) -> str:
+        where = self.file if self.line is None else f"{self.file}:{self.line}"
+        message = self.args[-1]
+        return f"{where}: {message}" if self.key is None else f"{where}: {self.key}: {message}"
 
 
 class Source:
