@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+import anyio
 import pytest
 from bulkheads_of_fleet import Host, Hosts, filled
 
@@ -208,3 +209,47 @@ def test_a_service_that_starts_again_is_as_new_to_its_store(rule: str, idle: flo
         new.fleet.step()
         assert new.sharing.degraded is None
         assert new.begin(5) > 0
+
+
+def test_a_store_that_is_back_is_asked_for_the_slots_that_calls_wait_for(vt: VirtualTime) -> None:
+    """
+    Two of three calls wait while the store is away, and it is back as soon as the host has noticed that it is alone.
+
+    At that moment the host serves its calls once more, in vain. If it counted them again, it would ask for a fourth
+    slot, which none of its calls takes and the calls of another host lack.
+    """
+
+    async def main() -> list[int]:
+        fleet = Hosts(vt, 2, 4, fleet={"peers": 2}, max_queued=10, max_wait=60, on_store_down="closed")
+        host, wants = fleet.all[0], []
+        exchange = host.wire.exchange
+
+        def recorded(asks: Any, timeout: float) -> Any:
+            wants.append(asks[0].want)
+            return exchange(asks, timeout)
+
+        async def one() -> None:
+            async with host.bulkhead:
+                await anyio.sleep(60)
+
+        host.wire.exchange = recorded  # type: ignore[method-assign]
+        host.begin()
+        host.end()
+        host.fleet.step()
+        assert host.sharing.regime == "asked"
+        host.wire.loses = "asks"
+        async with anyio.create_task_group() as group:
+            for _ in range(3):
+                group.start_soon(one)
+            while host.fleet.degraded is None:
+                await anyio.sleep(0.05)
+                host.fleet.step()
+            lost = len(wants)
+            host.wire.loses = ""
+            while host.bulkhead.used < 3:
+                await anyio.sleep(0.05)
+                host.fleet.step()
+            group.cancel_scope.cancel()
+        return wants[lost:]
+
+    assert vt.run(main) == [3]
