@@ -162,6 +162,12 @@ static inline int rs_slots_wait_for(rs_slots *cell, uint64_t *reported, uint64_t
 /* 1 if the store had *n* slots at its latest answer that no asker had. */
 static inline int rs_slots_are_left(rs_slots *cell, int64_t n) { return n <= (int64_t)rs_atomic_load(&cell->left); }
 
+/* The same of a call that does not wait, as in shadow mode: others that found no slot since the last ask come first. */
+static inline int rs_slots_were_left(rs_slots *cell, int64_t n)
+{
+    return rs_slots_are_left(cell, n + (int64_t)rs_atomic_load(&cell->missed));
+}
+
 /* A slot has been given back, and no call here waits for it. */
 static inline void rs_slots_left(rs_slots *cell, rs_member *me)
 {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import anyio
 import pytest
 from bulkheads_of_fleet import Hosts
@@ -134,3 +136,43 @@ def test_an_explanation_names_the_wait(vt: VirtualTime) -> None:
     fleet.pass_time(1)
     text = " ".join(str(pipeline(fleet.all[0].bulkhead).explain()).split())
     assert "wait for one trip where it has more" in text
+
+
+# ---- shadow mode
+
+
+def in_shadow(vt: VirtualTime, n: int, capacity: int, calls: int, backend: str) -> tuple[int, int]:
+    """Return how many of a burst would have waited, and would have been rejected, in shadow mode."""
+    fleet = Hosts(vt, n, capacity, enforce=False)
+    fleet.pass_time(10)
+    shadow = fleet.all[0].bulkhead
+    if backend != "threads":
+        admitted, rejected = burst(vt, fleet, calls, backend)
+        assert (len(admitted), max(admitted), rejected) == (calls, 0.0, [])
+    else:
+        begun = threading.Barrier(calls)
+        threads = [threading.Thread(target=shadow.call, args=(begun.wait,)) for _ in range(calls)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    found = shadow.snapshot()
+    return found.would_wait, found.would_reject
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "threads"])
+@pytest.mark.parametrize(("n", "capacity", "calls"), [(1, 200, 50), (4, 200, 50), (4, 10, 8), (1, 10, 50), (4, 40, 50)])
+def test_shadow_mode_counts_a_burst_as_enforcement_does(
+    vt: VirtualTime, n: int, capacity: int, calls: int, backend: str
+) -> None:
+    """
+    A service looks at `would_reject` for a day, to see if a bulkhead of 200 for its fleet is enough.
+
+    A call without a slot here counted as rejected, though the store had some and one trip brings them: of a burst of 50
+    it showed 48 rejections, and enforcement has none.
+    """
+    fleet = Hosts(vt, n, capacity)
+    fleet.pass_time(10)
+    admitted, rejected = burst(vt, fleet, calls)
+    waited = sum(after > 0 for after in admitted)
+    assert in_shadow(vt, n, capacity, calls, backend) == (waited, len(rejected))

@@ -152,18 +152,18 @@ cdef int _bulkhead_shadow(rs_gate *gate, rs_slot *slot, int obstacle) noexcept n
 cdef int _bulkhead_queue(rs_gate *gate, rs_bulkhead *b, rs_slot *slot, const rs_request *request, int64_t now_ns,
                          rs_rejection *rejection) noexcept nogil:
     cdef bint patient = _is_patient(request)
-    cdef int obstacle = _obstacle(b, slot.bulkhead.weight, patient)
+    cdef int64_t amount = slot.bulkhead.weight
+    cdef int obstacle = _obstacle(b, amount, patient)
     cdef rs_waiter *waiter = request.waiter
     if not rs_gate_enforced(gate):
-        if obstacle == BULKHEAD_NONE and not patient and not _may_queue(b):
-            obstacle = BULKHEAD_FULL            # calls that pass here do not queue: how many a trip helps is not known
+        if obstacle == BULKHEAD_NONE and not patient and not _may_queue(b) and not rs_slots_were_left(b.slots, amount):
+            obstacle = BULKHEAD_FULL            # the calls before it would have had what the store has left
         return _bulkhead_shadow(gate, slot, obstacle)
     if obstacle != BULKHEAD_NONE or waiter == NULL:
-        return _bulkhead_reject(b, obstacle if obstacle != BULKHEAD_NONE else BULKHEAD_FULL, slot.bulkhead.weight,
-                                rejection)
+        return _bulkhead_reject(b, obstacle if obstacle != BULKHEAD_NONE else BULKHEAD_FULL, amount, rejection)
     if rs_gate_cannot_finish(gate, request, now_ns, 0, rejection):
         return RS_REJECTED
-    waiter.amount = slot.bulkhead.weight
+    waiter.amount = amount
     waiter.deadline_ns = RS_NEVER if patient else now_ns + (b.max_wait_ns if _may_queue(b) else b.trip_ns)
     b.patient += patient
     rs_queue_push(&b.queue, waiter, now_ns)

@@ -35,6 +35,7 @@ cdef extern from "shared/slots.h" nogil:
     bint rs_slots_wait_for(rs_slots *, uint64_t *reported, uint64_t ask, uint64_t n, uint64_t all)
     void rs_slots_left(rs_slots *, rs_member *)
     bint rs_slots_are_left(rs_slots *, int64_t n)
+    bint rs_slots_were_left(rs_slots *, int64_t n)
     void rs_slots_note(rs_slots *, uint32_t left)
     rs_slots_found rs_slots_open(rs_slots *, uint32_t room, int64_t now_ns, uint32_t keep)
     bint rs_slots_grant(rs_slots *, uint64_t ask, uint64_t terms, uint32_t allotment, int64_t end_ns,
