@@ -231,12 +231,6 @@ static inline int rs_budget_take(rs_budget *b, int64_t now_ns, int64_t price, in
     return 1;
 }
 
-/* Withdraw one token for a retry or a hedge: 1, or 0 if rejected. */
-static inline int rs_budget_withdraw(rs_budget *b, int64_t now_ns)
-{
-    return rs_budget_take(b, now_ns, RS_BUDGET_ONE, 0, 0, 0);
-}
-
 /* Return the unused *price* of a withdrawal to the balance, even if the reserve paid it. A
    surplus refund changes nothing. */
 static inline void rs_budget_put_back(rs_budget *b, int64_t price)
@@ -246,6 +240,4 @@ static inline void rs_budget_put_back(rs_budget *b, int64_t price)
     rs_budget_add(b, price);
     b->refunds++;
 }
-
-static inline void rs_budget_refund(rs_budget *b) { rs_budget_put_back(b, RS_BUDGET_ONE); }
 #endif

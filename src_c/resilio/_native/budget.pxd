@@ -48,13 +48,11 @@ cdef extern from "budget.h":
         rs_budget_of_host *host
         rs_host_rates *fleet
         int64_t balance, ratio, cap, initial
-        int64_t tick_ns, aged_ns
-        int64_t reserve_gap_ns, reserve_ns
+        int64_t tick_ns, reserve_gap_ns
         int64_t failing, success_ns
         uint64_t deposits, withdrawals, reserved, rejected, refunds, failures, repaid
         uint8_t armed
     void rs_budget_deposit(rs_budget *budget, int64_t now_ns) noexcept nogil
-    int rs_budget_withdraw(rs_budget *budget, int64_t now_ns) noexcept nogil
     bint rs_budget_is_mute(const rs_budget *budget, int64_t price, int64_t underway, int64_t own) noexcept nogil
     int rs_budget_take(
         rs_budget *budget, int64_t now_ns, int64_t price, int64_t lenders, bint quick, bint mute
@@ -64,7 +62,6 @@ cdef extern from "budget.h":
     int64_t rs_budget_price(const rs_budget *budget, int64_t share, int64_t asked_ns) noexcept nogil
     void rs_budget_repay(rs_budget *budget, int64_t taken) noexcept nogil
     void rs_budget_put_back(rs_budget *budget, int64_t price) noexcept nogil
-    void rs_budget_refund(rs_budget *budget) noexcept nogil
     double rs_budget_balance(rs_budget *budget, int64_t now_ns) noexcept nogil
     void rs_budget_reset(rs_budget *budget, int64_t now_ns) noexcept nogil
     bint rs_budget_is_new(rs_budget *budget, int64_t now_ns) noexcept nogil

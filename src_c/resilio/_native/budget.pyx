@@ -179,14 +179,14 @@ cdef class RetryBudget:
         """
         cdef int64_t now_ns = rs_clock_now(_clock)
         rs_lock_acquire(&self.lock)
-        cdef bint taken = rs_budget_withdraw(&self.budget, now_ns)
+        cdef bint taken = rs_budget_take(&self.budget, now_ns, RS_BUDGET_ONE, 0, False, False)
         rs_lock_release(&self.lock)
         return taken
 
     def refund(self):
         """Put a withdrawn token back: the retry or hedge was not made. A surplus refund changes nothing."""
         rs_lock_acquire(&self.lock)
-        rs_budget_refund(&self.budget)
+        rs_budget_put_back(&self.budget, RS_BUDGET_ONE)
         rs_lock_release(&self.lock)
 
     def _attempt_failed(self, int64_t underway=1):

@@ -28,7 +28,6 @@ cdef extern from "waiters.h" nogil:
     const uint8_t RS_TO_UNDO
     const uint8_t RS_LEFT
     const uint8_t RS_PROBES
-    const uint8_t RS_ASKS
     const uint32_t RS_OF_STREAM
     const uint32_t RS_LISTEN_LIMIT
     enum:
@@ -37,8 +36,6 @@ cdef extern from "waiters.h" nogil:
         RS_RATE_LIMIT
         RS_HEDGE
         RS_FALLBACK
-        RS_ATTEMPT
-        RS_BODY
         RS_SPENT
         RS_ADMITTED
         RS_WAIT
@@ -186,7 +183,6 @@ cdef extern from "waiters.h" nogil:
         uint32_t enforce_share
         uint64_t rejected[RS_REJECTIONS]
         int64_t spent_ns[RS_SPENT]
-        int64_t waited_ns
         rs_counters counters
         rs_histogram latency
 

@@ -41,7 +41,6 @@ cdef extern from "rs_lock.h" nogil:
 
 cdef extern from "Python.h":
     PyObject *PyTuple_GET_ITEM(object, Py_ssize_t)
-    Py_ssize_t PyTuple_GET_SIZE(object)
 
 cdef extern from "pipeline.h" nogil:
     ctypedef struct rs_pipeline:
@@ -59,7 +58,6 @@ cdef extern from "pool.h" nogil:
         rs_gate *gate
         double latency_ns
         double good_ns
-        int64_t stamp_ns
         int64_t joined_ns
         int64_t hold_ns
         int64_t look_ns

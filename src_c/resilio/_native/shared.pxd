@@ -7,7 +7,6 @@ cdef extern from "shared/member.h" nogil:
         RS_WORKERS
         RS_LINE
         RS_CELL_LIMIT
-        RS_CELL_WINDOW
         RS_CELL_SPEND
         RS_CELL_KEYS
         RS_CELL_PERMITS

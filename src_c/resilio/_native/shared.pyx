@@ -44,16 +44,13 @@ cdef extern from "shared/region_file.h" nogil:
     ctypedef enum rs_cell_result:
         RS_CELL_FOUND
         RS_CELL_NO_ROOM
-        RS_CELL_NO_ENTRY
     ctypedef enum rs_open_result:
         RS_OPENED
-        RS_OPEN_FAILED
     enum:
         RS_REGION_ENTRIES
     rs_cell_result rs_region_cell(rs_region *, const rs_cell_wanted *, rs_cell_head **)
     void *rs_cell_body(rs_cell_head *)
     uint64_t rs_region_size(rs_region *)
-    void rs_region_reap(rs_region *, uint32_t)
     bint rs_slot_is_held(int, uint32_t)
     void rs_atomic_store(uint64_t *, uint64_t)
     uint64_t rs_atomic_load(uint64_t *)

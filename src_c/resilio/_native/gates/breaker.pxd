@@ -85,7 +85,6 @@ cdef extern from "shared/breaker_rows.h" nogil:
         uint8_t sure
         uint8_t proof
     enum:
-        RS_SHARED_STAYS
         RS_SHARED_BY_RUN
         RS_SHARED_BY_RATE
         RS_SHARED_BY_SLOWNESS

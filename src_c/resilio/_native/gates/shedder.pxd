@@ -14,8 +14,6 @@ cdef extern from "shedding.h" nogil:
         uint64_t samples
         uint64_t successes
         int64_t target_ns
-        int64_t last_shed_ns
-        int64_t last_end_ns
         double patience_ns
         double timely
         double gave_up_ns

@@ -5,9 +5,6 @@ from libc.stdint cimport int64_t, uint8_t
 cdef extern from "laws.h" nogil:
     enum:
         RS_LAW_DEFAULT
-        RS_LAW_GRADIENT
-        RS_LAW_VEGAS
-        RS_LAW_AIMD
 
     ctypedef struct rs_law:
         double limit            # in force: always finite and within floor..ceiling

@@ -17,7 +17,6 @@ cdef extern from "loglinear.h":
     void rs_histogram_free(rs_histogram *histogram) noexcept nogil
     void rs_histogram_reset(rs_histogram *histogram) noexcept nogil
     void rs_histogram_record(rs_histogram *histogram, int64_t ns) noexcept nogil
-    void rs_histogram_record_n(rs_histogram *histogram, int64_t ns, uint64_t n) noexcept nogil
     int64_t rs_histogram_quantile(const rs_histogram *histogram, double q) noexcept nogil
     uint64_t rs_histogram_at_or_below(const rs_histogram *histogram, int64_t ns) noexcept nogil
     int rs_histogram_merge(rs_histogram *into, const rs_histogram *from_) noexcept nogil
@@ -30,7 +29,6 @@ cdef extern from "loglinear.h":
 cdef extern from "gcra.h":
     ctypedef struct rs_gcra:
         int64_t burst
-    const int64_t RS_GCRA_NEVER
     int rs_gcra_init(rs_gcra *gcra, double amount, int64_t period_ns, int64_t burst, int64_t now_ns) noexcept nogil
     int rs_gcra_reconfigure(
         rs_gcra *gcra, double amount, int64_t period_ns, int64_t burst, int64_t now_ns

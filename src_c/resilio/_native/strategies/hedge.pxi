@@ -28,7 +28,6 @@ cdef extern from "hedging.h" nogil:
         RS_HEDGING_ANSWERS
     const int64_t RS_HEDGING_NEVER
     const int64_t RS_HEDGING_ONE
-    const int32_t RS_HEDGING_SHARE
     ctypedef struct rs_hedging:
         int64_t delay_ns, fixed_ns, least_ns, most_ns, max_extra, needed, recent_ns, baseline_ns, samples, tokens
         double quantile
