@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from resilio._context.frames import entered_in
 
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
     from resilio._native.core import Permit, Pipeline
 
-__all__ = ["OpenBlocks", "Opened", "PermitBlock", "finish"]
+__all__ = ["OpenBlocks", "Opened", "PermitBlock", "ReservingBlock", "finish"]
 
+T = TypeVar("T")
 _Place = tuple[int, "CodeType"]
 
 
@@ -79,6 +80,62 @@ class PermitBlock:
         permit, self._permit = self._permit, None
         if permit is not None:
             finish(permit, error)
+
+
+class ReservingBlock(Generic[T]):
+    """A block that takes for a call what the call is expected to use; made by `reserve`, for one use."""
+
+    __slots__ = ("_args", "_permit", "_pipeline")
+
+    def __init__(self, pipeline: Pipeline, args: tuple[Any, ...]) -> None:
+        """Make the block; what it reserves is taken when it is entered."""
+        self._pipeline = pipeline
+        self._args = args
+        self._permit: Permit | None = None
+
+    def __enter__(self) -> T:
+        """Reserve, waiting in this thread if the policy queues; raises the rejection."""
+        self._once()
+        self._permit = permit = self._pipeline.acquire(*self._args)
+        return self._begun(permit)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """End the call; what it took stays taken."""
+        finish(self._held(), error)
+
+    async def __aenter__(self) -> T:
+        """Reserve, waiting in this task if the policy queues; raises the rejection."""
+        self._once()
+        self._permit = permit = await self._pipeline.aacquire(*self._args)
+        return self._begun(permit)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """End the call; what it took stays taken. Never waits."""
+        finish(self._held(), error)
+
+    def cancel(self) -> None:
+        """Give all of it back and end the block's permit: the callee was not called after all."""
+        self._held().cancel()
+
+    def _begun(self, permit: Permit) -> T:
+        """Return the object that the block's code gets."""
+        raise NotImplementedError
+
+    def _once(self) -> None:
+        if self._permit is not None:
+            raise RuntimeError("this reservation was used already; call reserve() once for each block")
+
+    def _held(self) -> Permit:
+        if self._permit is None:
+            raise RuntimeError("this reservation holds nothing yet: use it within its block")
+        return self._permit
+
+    def __repr__(self) -> str:
+        return f"<Reservation of {self._pipeline!r}>"
 
 
 class Opened:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
-from resilio._context.blocks import finish
+from resilio._context.blocks import ReservingBlock
 from resilio._native import clock
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from resilio._native.core import Permit, Pipeline
     from resilio._native.gates import Amounts, LimiterGate
 
 __all__ = ["Reservation"]
 
 
-class Reservation:
+class Reservation(ReservingBlock["Reservation"]):
     """
     A block that takes an estimate of a call's cost; made by `reserve`, for one use.
 
@@ -25,42 +23,19 @@ class Reservation:
     or the call rejected, has taken nothing.
     """
 
-    __slots__ = ("_amounts", "_gate", "_permit", "_pipeline", "_since_ns", "_taken")
+    __slots__ = ("_amounts", "_gate", "_since_ns", "_taken")
 
     def __init__(self, pipeline: Pipeline, gate: LimiterGate, amounts: Amounts) -> None:
         """Make the block; the tokens are taken when it is entered."""
-        self._pipeline = pipeline
+        super().__init__(pipeline, (amounts,))
         self._gate = gate
         self._amounts = amounts
-        self._permit: Permit | None = None
         self._since_ns = 0  # when it was taken, at the latest
         self._taken: dict[str, float] = {}
 
-    def __enter__(self) -> Self:
-        """Take the estimate, waiting in this thread if the limit queues; raises the rejection."""
-        self._once()
-        self._permit = self._pipeline.acquire(self._amounts)
+    def _begun(self, permit: Permit) -> Self:  # noqa: ARG002
         self._since_ns = clock.now_ns()
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """End the call; the tokens stay taken."""
-        finish(self._held(), error)
-
-    async def __aenter__(self) -> Self:
-        """Take the estimate, waiting in this task if the limit queues; raises the rejection."""
-        self._once()
-        self._permit = await self._pipeline.aacquire(self._amounts)
-        self._since_ns = clock.now_ns()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """End the call; the tokens stay taken. Never waits."""
-        finish(self._held(), error)
 
     def settle(self, **actual: float) -> None:
         """
@@ -81,19 +56,3 @@ class Reservation:
             self._taken[unit] = checked.of(unit)
             if not self._amounts.shadow:
                 self._gate.adjust(unit, checked.of(unit) - before, self._since_ns)
-
-    def cancel(self) -> None:
-        """Return all tokens and end the block's permit: the callee was not called after all."""
-        self._held().cancel()
-
-    def _once(self) -> None:
-        if self._permit is not None:
-            raise RuntimeError("this reservation was used already; call reserve() once for each block")
-
-    def _held(self) -> Permit:
-        if self._permit is None:
-            raise RuntimeError("this reservation holds nothing yet: settle it within its block")
-        return self._permit
-
-    def __repr__(self) -> str:
-        return f"<Reservation of {self._pipeline!r}>"

@@ -5,16 +5,14 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from resilio._context.blocks import finish
+from resilio._context.blocks import ReservingBlock
 from resilio._native.core import current, gate_calls
 from resilio._policies.spend_limit.account import Account, Part
 from resilio._policies.spend_limit.money import BILLIONTHS, amount_of, trillionths
 from resilio._policies.spend_limit.prices import Price, Usage
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
-    from resilio._native.core import Permit, Pipeline
+    from resilio._native.core import Permit
 
 __all__ = ["Bill", "Reservation", "bill", "charge", "cost_of"]
 
@@ -130,60 +128,14 @@ def charge(amount: float | Decimal, currency: str | None = None) -> None:
     bill().charge(amount, currency)
 
 
-class Reservation:
+class Reservation(ReservingBlock[Bill]):
     """
     A block that reserves money, and gives the bill to charge; made by `reserve`, for one use.
 
     A block that charges nothing keeps its reservation. One that was never entered has reserved nothing.
     """
 
-    __slots__ = ("_args", "_permit", "_pipeline")
+    __slots__ = ()
 
-    def __init__(self, pipeline: Pipeline, args: tuple[Any, ...]) -> None:
-        """Make the block; the money is reserved when it is entered."""
-        self._pipeline = pipeline
-        self._args = args
-        self._permit: Permit | None = None
-
-    def __enter__(self) -> Bill:
-        """Reserve; raises the rejection."""
-        self._once()
-        return self._begin(self._pipeline.acquire(*self._args))
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """End the call."""
-        self._end(error)
-
-    async def __aenter__(self) -> Bill:
-        """Reserve; raises the rejection."""
-        self._once()
-        return self._begin(await self._pipeline.aacquire(*self._args))
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """End the call. Never waits."""
-        self._end(error)
-
-    def cancel(self) -> None:
-        """Give back the reservation and end the block's permit: the call was not made after all."""
-        if self._permit is None:
-            raise RuntimeError("this reservation holds nothing yet: cancel it within its block")
-        self._permit.cancel()
-
-    def _once(self) -> None:
-        if self._permit is not None:
-            raise RuntimeError("this reservation was used already; call reserve() once for each block")
-
-    def _begin(self, permit: Permit) -> Bill:
-        self._permit = permit
+    def _begun(self, permit: Permit) -> Bill:
         return Bill(_accounts(permit._gate_calls()), "answer")
-
-    def _end(self, error: BaseException | None) -> None:
-        if self._permit is not None:
-            finish(self._permit, error)
-
-    def __repr__(self) -> str:
-        return f"<Reservation of {self._pipeline!r}>"
