@@ -22,15 +22,9 @@ __all__ = ["note_segments", "pass_on", "segments_header", "segments_line", "segm
 _PHASES = ("attempt", "connect", "first_byte", "body")
 
 
-def segments_line(segments: Segments, failures: tuple[str | None, ...] = ()) -> str:
-    """
-    Return the segments of the time, in order: "2.41s = queue 0.9 + attempt1 0.31 (503) + retry_sleep 0.8 + ...".
-
-    Args:
-        segments: The segments of a call.
-        failures: The failure of each attempt, in a word; None for an attempt without one.
-    """
-    parts = _parts(segments, failures)
+def segments_line(segments: Segments) -> str:
+    """Return the segments of the time, in order: "2.41s = queue 0.9 + attempt1 0.31 + retry_sleep 0.8 + ..."."""
+    parts = _parts(segments)
     wasted = f" (wasted {_short(segments.wasted)})" if segments.wasted else ""
     cost = "".join(f", {amount:.4g} {currency}" for currency, amount in segments.cost.items())
     return f"{_short(segments.total)}s" + (f" = {parts}" if parts else "") + wasted + cost
@@ -50,7 +44,8 @@ def segments_of(error: BaseException) -> Segments | None:
     return found if isinstance(found, Segments) else None
 
 
-def _parts(segments: Segments, failures: tuple[str | None, ...]) -> str:
+def _parts(segments: Segments, failures: tuple[str | None, ...] = ()) -> str:
+    """Return the segments in order; *failures*: that of each attempt, in a word, None for an attempt without one."""
     trail = segments.trail or tuple((name, 1, value) for name in SEGMENTS if (value := getattr(segments, name)))
     several = any(attempt > 1 for _, attempt, _ in trail)
     parts, before = [], 0
