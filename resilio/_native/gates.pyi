@@ -1,6 +1,7 @@
 """Gates: parts of a policy that admit a call or reject it without waiting for I/O."""
 
-from typing import Any, Final, NoReturn, final
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Final, NoReturn, final
 
 from typing_extensions import disjoint_base
 
@@ -14,11 +15,19 @@ __all__ = [
     "Amounts",
     "BreakerGate",
     "BulkheadGate",
+    "CourierEntry",
+    "CourierTurns",
+    "LeaseTie",
     "Leases",
+    "LimitAnswerNumbers",
+    "LimitAskNumbers",
     "LimiterGate",
     "ShedderGate",
     "Slots",
+    "TieState",
     "Wants",
+    "answers_of",
+    "command_of",
 ]
 
 # ---- the breaker
@@ -154,9 +163,67 @@ class Leases:
     def use(self, *, on_store_down: str, peers: int, trip_ns: int, asks_each: bool) -> None: ...
     def begin_anew(self) -> bool: ...
     def now(self, i: int) -> tuple[int, int, int, int]: ...
-    def end(self, i: int) -> None: ...
-    def rest(self, horizon: Cell, stock: int) -> None: ...
-    def serve(self) -> None: ...
+
+@disjoint_base
+class LimitAnswerNumbers:
+    seq: int
+    grant: int
+    credit: int
+    wait_us: int
+    peers: int
+    left: int
+    def __init__(self, seq: int, grant: int, credit: int, wait_us: int, peers: int, left: int) -> None: ...
+    def __eq__(self, value: object, /) -> bool: ...
+    __hash__: ClassVar[None]  # type: ignore[assignment]
+    def numbers(self) -> tuple[int, ...]: ...
+
+@disjoint_base
+class LimitAskNumbers:
+    kind: ClassVar[str]
+    key: str
+    asker: int
+    seq: int
+    seen: int
+    amount: int
+    period_us: int
+    burst: int
+    left: int
+    kept: int
+    demand: int
+    want: int
+    spare: int
+    least: int
+    cost: int
+    tick_us: int
+    ttl_us: int
+    def __init__(
+        self,
+        *,
+        key: str,
+        asker: int,
+        seq: int,
+        seen: int = 0,
+        amount: int,
+        period_us: int,
+        burst: int,
+        left: int = 0,
+        kept: int = 0,
+        demand: int = 0,
+        want: int = 0,
+        spare: int = 0,
+        least: int = 0,
+        cost: int = ...,
+        tick_us: int = 250_000,
+        ttl_us: int = 1_250_000,
+    ) -> None: ...
+    def __eq__(self, value: object, /) -> bool: ...
+    __hash__: ClassVar[None]  # type: ignore[assignment]
+    def numbers(self) -> tuple[int, ...]: ...
+    def text(self) -> str: ...
+    def read(self, line: bytes) -> Any: ...
+
+def answers_of(asks: list[Any], raw: bytes, failed: Callable[[Any, bytes], None]) -> list[Any]: ...
+def command_of(name: str, script: str, asks: list[Any]) -> bytes: ...
 
 @disjoint_base
 class Wants:
@@ -174,26 +241,78 @@ class Wants:
     def fill_ns(self) -> int: ...
     @property
     def demand(self) -> float: ...
+
+@disjoint_base
+class TieState:
+    tick_ns: int
+    def __init__(self, cell: Cell | None) -> None: ...
+    @property
+    def cell(self) -> Cell | None: ...
+
+@disjoint_base
+class LeaseTie(TieState):
+    leased: bool
+    is_off: bool
+    def __init__(
+        self,
+        cell: Cell,
+        gate: LimiterGate | RetryBudget,
+        policy: Any,
+        stocks: list[tuple[str, float, int, float]],
+        *,
+        ask: type[LimitAskNumbers],
+        longest_ns: int,
+        holds: bool,
+        lends: bool,
+    ) -> None: ...
+    @property
+    def leases(self) -> Leases: ...
+    @property
+    def wants(self) -> tuple[Wants, ...]: ...
+    @property
+    def asked_ns(self) -> int: ...
+    def _read(self, config: Any, peers: int) -> None: ...
+    @property
+    def is_used(self) -> bool: ...
+    @property
+    def rings(self) -> bool: ...
     @property
     def is_idle(self) -> bool: ...
-    def tick_ns(self, most_ns: int) -> int: ...
-    def is_low(self, tick_ns: int, leased: bool) -> bool: ...
-    def ask(
-        self, elapsed_ns: int, tick_ns: int, rest_ns: int, leased: bool, holds: bool
-    ) -> tuple[int, int, int, int, int]: ...
-    def take(
-        self,
-        answer: Any,
-        want: int,
-        credit: int,
-        leased: bool,
-        tick_ns: int,
-        sent_ns: int,
-        expires_ns: int,
-        now_ns: int,
-    ) -> None: ...
-    def lose(self, next_ns: int) -> None: ...
-    def rest(self) -> None: ...
+    def rest(self, horizon: Cell, now_ns: int) -> bool: ...
+    @property
+    def outstanding(self) -> float: ...
+    @property
+    def pace_ns(self) -> int: ...
+    @property
+    def ttl_ns(self) -> int: ...
+    def due_ns(self, now_ns: int) -> int: ...
+    def ask(self, now_ns: int) -> Sequence[Any]: ...
+    def take(self, asks: Sequence[Any], answers: Sequence[Any], sent_ns: int, now_ns: int) -> None: ...
+
+@disjoint_base
+class CourierEntry:
+    def __init__(self, tie: TieState, now_ns: int) -> None: ...
+    @property
+    def tie(self) -> Any: ...
+    @property
+    def rings(self) -> bool: ...
+
+@disjoint_base
+class CourierTurns:
+    peers: int
+    trips: int
+    lost: int
+    answered_ns: int
+    problem: str
+    def __init__(self, tick_ns: int, peers: int) -> None: ...
+    @property
+    def is_down(self) -> bool: ...
+    @property
+    def tick_ns(self) -> int: ...
+    def due_ns(self, now_ns: int) -> int: ...
+    def begin(self, now_ns: int) -> list[Any]: ...
+    def end(self, answers: Sequence[Any] | None, now_ns: int) -> None: ...
+    def _tick(self) -> int: ...
 
 # ---- the adaptive
 

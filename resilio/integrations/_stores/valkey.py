@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
+from resilio._native.gates import answers_of, command_of
 from resilio._options.validators import reject
 from resilio._support.extras import missing
 from resilio.integrations.redis import bounded
@@ -139,18 +140,20 @@ class ValkeyEngine:
 
     def _over(self, connection: Any, asks: Sequence[Ask]) -> list[Answer | None]:
         """Exchange over a connection, which goes back to its pool after an error: it may have answers in it."""
-        first, rest = asks[:TOGETHER], asks[TOGETHER:]
+        first, rest = list(asks[:TOGETHER]), list(asks[TOGETHER:])
         try:
-            connection.send_packed_command([_packed(_command(first))])
+            connection.send_packed_command([command_of("EVALSHA", SHA, first)])
             try:
-                answers = _answers(first, connection.read_response())
+                answers = answers_of(first, connection.read_response(), _failed)
             except self._missing:  # a server that has restarted: proxies forbid SCRIPT LOAD
-                connection.send_packed_command([_packed(_command(first, "EVAL", SCRIPT))])
-                answers = _answers(first, connection.read_response())
+                connection.send_packed_command([command_of("EVAL", SCRIPT, first)])
+                answers = answers_of(first, connection.read_response(), _failed)
             if rest:  # many keys: the server does other work between the parts
                 parts = [rest[i : i + TOGETHER] for i in range(0, len(rest), TOGETHER)]
-                connection.send_packed_command([_packed(_command(part)) for part in parts])
-                answers += [answer for part in parts for answer in _answers(part, connection.read_response())]
+                connection.send_packed_command([command_of("EVALSHA", SHA, part) for part in parts])
+                answers += [
+                    answer for part in parts for answer in answers_of(part, connection.read_response(), _failed)
+                ]
         except BaseException:
             self._connection = None
             connection.disconnect()
@@ -167,7 +170,7 @@ class ValkeyEngine:
             if time.monotonic() >= until:
                 break
             try:
-                answers += _answers([ask], self._by_client([ask]))
+                answers += answers_of([ask], self._by_client(ask), _failed)
             except self._errors as error:  # of one node: others may answer
                 problem = error
                 answers.append(None)
@@ -175,11 +178,12 @@ class ValkeyEngine:
             raise StoreError(f"{type(problem).__name__}: {problem}") from problem
         return answers + [None] * (len(asks) - len(answers))
 
-    def _by_client(self, asks: Sequence[Ask]) -> bytes:
+    def _by_client(self, ask: Ask) -> bytes:
+        words = ("1", ask.key, ask.text())
         try:
-            found: bytes = self._client.execute_command(*_command(asks))
+            found: bytes = self._client.execute_command("EVALSHA", SHA, *words)
         except self._missing:
-            found = self._client.execute_command(*_command(asks, "EVAL", SCRIPT))
+            found = self._client.execute_command("EVAL", SCRIPT, *words)
         return found
 
     def close(self) -> None:
@@ -198,25 +202,6 @@ def _connection_of(pool: Any) -> Any:
         return pool.get_connection("EVALSHA")
 
 
-def _command(asks: Sequence[Ask], name: str = "EVALSHA", script: str = SHA) -> list[str]:
-    """Return the words of the script's command: with its keys, and a line for each ask."""
-    lines = [f"{ask.kind} {ask.numbers()}" for ask in asks]
-    return [name, script, str(len(asks)), *[ask.key for ask in asks], "\n".join(lines)]
-
-
-def _packed(words: Sequence[str]) -> bytes:
-    """Return a command as it is sent: its words with their lengths."""
-    encoded = [word.encode() for word in words]
-    return b"*%d\r\n" % len(words) + b"".join([b"$%d\r\n%b\r\n" % (len(word), word) for word in encoded])
-
-
-def _answers(asks: Sequence[Ask], raw: bytes) -> list[Answer | None]:
-    return [_answer(ask, line) for ask, line in zip(asks, raw.split(b"\n"), strict=True)]
-
-
-def _answer(ask: Ask, line: bytes) -> Answer | None:
-    if line[:1] == b"!":
-        why = line[1:].decode(errors="replace")
-        log.warning("the state of %s cannot be read by the fleet's script: %s", ask.key, why)
-        return None
-    return ask.answer(*map(int, line.split()))
+def _failed(ask: Ask, line: bytes) -> None:
+    why = line[1:].decode(errors="replace")
+    log.warning("the state of %s cannot be read by the fleet's script: %s", ask.key, why)

@@ -12,13 +12,14 @@ from typing import Any, ClassVar
 
 import attrs
 
-__all__ = ["TOKEN", "Answer", "Ask", "LimitAnswer", "LimitAsk"]
+from resilio._native.gates import LimitAnswerNumbers, LimitAskNumbers
+
+__all__ = ["TOKEN", "Answer", "Ask", "LimitAnswer", "LimitAsk", "RecordedAnswer", "RecordedAsk"]
 
 TOKEN = 1_000_000
 """A token, in the unit of amounts."""
 
 
-@attrs.define
 class Answer:
     """
     Answer of the store.
@@ -29,11 +30,16 @@ class Answer:
         peers: Askers, this one included; at least 1.
     """
 
+    __slots__ = ()
+
     seq: int
     peers: int
 
+    def numbers(self) -> tuple[int, ...]:
+        """Return all fields, in their order."""
+        raise NotImplementedError
 
-@attrs.define(kw_only=True)
+
 class Ask:
     """
     Fields of all asks.
@@ -52,8 +58,49 @@ class Ask:
         seen: The number of the last ask whose answer arrived; 0: none.
     """
 
+    __slots__ = ()
+
     kind: ClassVar[str]
-    answer: ClassVar[type[Answer]]
+    answer: ClassVar[Any]  # a class of Answer
+
+    key: str
+    asker: int
+    seq: int
+    seen: int
+
+    def numbers(self) -> tuple[int, ...]:
+        """Return all fields but the key, in their order."""
+        raise NotImplementedError
+
+    def text(self) -> str:
+        """Return the kind and the numbers as a line for a script of the store."""
+        return f"{self.kind} {self.numbers()}"
+
+    def read(self, line: bytes) -> Answer:
+        """
+        Return the answer in a line of the script's reply.
+
+        Raises:
+            ValueError: It is none.
+        """
+        found: Answer = self.answer(*map(int, line.split()))
+        return found
+
+
+@attrs.define
+class RecordedAnswer(Answer):
+    """Base of the answers whose fields are those of a record."""
+
+    seq: int
+
+    def numbers(self) -> tuple[int, ...]:
+        """Return all fields, in their order."""
+        return tuple([getattr(self, field.name) for field in attrs.fields(type(self))])
+
+
+@attrs.define(kw_only=True)
+class RecordedAsk(Ask):
+    """Base of the asks whose fields are those of a record."""
 
     key: str
     asker: int
@@ -69,8 +116,7 @@ class Ask:
         return found
 
 
-@attrs.define
-class LimitAnswer(Answer):
+class LimitAnswer(LimitAnswerNumbers, Answer):
     """
     Tokens of a rate limit.
 
@@ -86,15 +132,10 @@ class LimitAnswer(Answer):
         left: Millionths that the store has left.
     """
 
-    grant: int
-    credit: int
-    wait_us: int
-    peers: int
-    left: int
+    __slots__ = ()
 
 
-@attrs.define(kw_only=True)
-class LimitAsk(Ask):
+class LimitAsk(LimitAskNumbers, Ask):
     """
     An ask for tokens of a rate limit; the rest of the lease before goes back with it.
 
@@ -125,21 +166,9 @@ class LimitAsk(Ask):
         ttl_us: The time that a lease lasts, from when it is granted.
     """
 
-    kind = "limit"
-    answer = LimitAnswer
+    __slots__ = ()
 
-    amount: int
-    period_us: int
-    burst: int
-    left: int = 0
-    kept: int = 0
-    demand: int = 0
-    want: int = 0
-    spare: int = 0
-    least: int = 0
-    cost: int = TOKEN
-    tick_us: int = 250_000
-    ttl_us: int = 1_250_000
+    answer = LimitAnswer
 
 
 _readers: dict[type, attrgetter[Any]] = {}  # of the numbers of each kind of ask: made once, a trip reads many

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from resilio.sharing._fleet.ask import Answer, Ask
+from resilio.sharing._fleet.ask import RecordedAnswer, RecordedAsk
 
 __all__ = [
     "BAD",
@@ -29,7 +29,7 @@ GOOD, BAD = 1, 2
 
 
 @attrs.define
-class BreakerAnswer(Answer):
+class BreakerAnswer(RecordedAnswer):
     """
     The fleet's state.
 
@@ -65,7 +65,7 @@ class BreakerAnswer(Answer):
 
 
 @attrs.define(kw_only=True)
-class BreakerAsk(Ask):
+class BreakerAsk(RecordedAsk):
     """
     A report of one process, or of a host. One whose answer was lost is sent again as it was, and counts once.
 

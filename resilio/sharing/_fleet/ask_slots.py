@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import attrs
 
-from resilio.sharing._fleet.ask import Answer, Ask
+from resilio.sharing._fleet.ask import RecordedAnswer, RecordedAsk
 
 __all__ = ["SlotsAnswer", "SlotsAsk"]
 
 
 @attrs.define
-class SlotsAnswer(Answer):
+class SlotsAnswer(RecordedAnswer):
     """
     Slots of a bulkhead.
 
@@ -35,7 +35,7 @@ class SlotsAnswer(Answer):
 
 
 @attrs.define(kw_only=True)
-class SlotsAsk(Ask):
+class SlotsAsk(RecordedAsk):
     """
     An ask for slots of a bulkhead; it renews the lease of those that it keeps.
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import attrs
 
-from resilio.sharing._fleet.ask import Answer, Ask
+from resilio.sharing._fleet.ask import RecordedAnswer, RecordedAsk
 
 __all__ = ["SpendAnswer", "SpendAsk"]
 
 
 @attrs.define
-class SpendAnswer(Answer):
+class SpendAnswer(RecordedAnswer):
     """
     Money of a spend limit in one period.
 
@@ -37,7 +37,7 @@ class SpendAnswer(Answer):
 
 
 @attrs.define(kw_only=True)
-class SpendAsk(Ask):
+class SpendAsk(RecordedAsk):
     """
     An ask for money of a spend limit in one period, whose number is a part of the key.
 

@@ -142,7 +142,7 @@ class Fleet(Scope):
     @property
     def is_alone(self) -> bool:
         """True if policies are the process's own, without a store: in tests, and in virtual time."""
-        return is_private() and not self._is_stepped
+        return not self._is_stepped and is_private()
 
     @property
     def has_host(self) -> bool:
@@ -158,7 +158,7 @@ class Fleet(Scope):
     @property
     def degraded(self) -> str | None:
         """Why policies are not the fleet's now: "private", "store_down"; None: they are."""
-        if self.is_alone:
+        if not self._is_stepped and is_private():
             return "private"
         return "store_down" if self.courier.is_down else None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from resilio._native.gates import TieState
 from resilio._native.shared import Cell
 from resilio.sharing._fleet.ask import Answer, Ask
 
@@ -13,22 +14,14 @@ NEVER = (1 << 63) - 1
 """A time that does not come."""
 
 
-class Tie:
+class Tie(TieState):
     """
     The tie of one policy to its fleet's courier. No method raises, waits, or reads a clock.
 
-    Attributes:
-        cell: The memory that its gate and the courier have in common; None: a model in a test has none.
-
-        tick_ns: The time to its next ask, as the courier wants it now.
+    Its courier sets the attributes of :class:`TieState`.
     """
 
-    __slots__ = ("cell", "tick_ns")
-
-    def __init__(self, cell: Cell | None) -> None:
-        """Tie a policy by the cell of its gate."""
-        self.cell: Cell | None = cell
-        self.tick_ns: int = 250_000_000
+    __slots__ = ()
 
     @property
     def ttl_ns(self) -> int:

@@ -106,3 +106,10 @@ cdef class Cell:
     cdef readonly Member worker         # whose `member` it is
     cdef readonly int kind
     cdef readonly str name
+    cdef uint64_t asker_id(self) except 0
+    cdef int64_t answer_ns(self) except? -1
+    cdef uint64_t next_number(self, uint64_t *seen) except 0
+    cpdef bint claim(self) except -1
+    cpdef count_peers(self, uint32_t peers)
+    cpdef bint saw(self, uint64_t seen, uint64_t seq) except -1
+    cpdef answered(self, int64_t at_ns, int64_t expires_ns)

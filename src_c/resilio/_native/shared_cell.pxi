@@ -14,7 +14,10 @@ cdef class Cell:
     @property
     def asker(self):
         """The id by which the store knows this cell: drawn once, and the same whichever process makes the trips."""
-        found = rs_atomic_load(&_head(self).id)
+        return self.asker_id()
+
+    cdef uint64_t asker_id(self) except 0:
+        cdef uint64_t found = rs_atomic_load(&_head(self).id)
         return found if found else rs_courier_id(_head(self), (seed64() & ASKER_MASK) | 1)
 
     @property
@@ -25,6 +28,9 @@ cdef class Cell:
     @property
     def at_ns(self):
         """The time of the last answer; 0: never."""
+        return self.answer_ns()
+
+    cdef int64_t answer_ns(self) except? -1:
         return _real(self, rs_atomic_load(&_head(self).at_ns))
 
     @property
@@ -37,7 +43,7 @@ cdef class Cell:
         """The number of askers of the fleet, of the last answer, whichever process has had it; 0: not known."""
         return _head(self).peers
 
-    def count_peers(self, uint32_t peers):
+    cpdef count_peers(self, uint32_t peers):
         """Note how many askers the fleet has."""
         _head(self).peers = peers
 
@@ -54,7 +60,7 @@ cdef class Cell:
         """True if a call wants an answer soon, since the last ask."""
         return _head(self).rings != 0
 
-    def claim(self):
+    cpdef bint claim(self) except -1:
         """Return True if this process makes the trips for the cell, from now on or still."""
         cdef rs_courier *head = _head(self)
         cdef bint is_private = self.region.mapping.path == NULL   # its members fall never silent
@@ -74,16 +80,21 @@ cdef class Cell:
 
     def number(self):
         """Return the number of the next ask, and that of the last answer; calls may ring again."""
+        cdef uint64_t seen
+        seq = self.next_number(&seen)
+        return seq, seen
+
+    cdef uint64_t next_number(self, uint64_t *seen) except 0:
         cdef rs_courier *head = _head(self)
         head.rings = 0
-        seen = rs_atomic_load(&head.seen)
-        return rs_atomic_add(&head.seq, 1) + 1, seen
+        seen[0] = rs_atomic_load(&head.seen)
+        return rs_atomic_add(&head.seq, 1) + 1
 
-    def saw(self, uint64_t seen, uint64_t seq):
+    cpdef bint saw(self, uint64_t seen, uint64_t seq) except -1:
         """Count an answer; return False if another courier has had one since the ask: then it is not to be used."""
         return rs_courier_saw(_head(self), seen, seq)
 
-    def answered(self, int64_t at_ns, int64_t expires_ns):
+    cpdef answered(self, int64_t at_ns, int64_t expires_ns):
         """Note when an answer came, and when what it has brought ends."""
         cdef rs_courier *head = _head(self)
         rs_atomic_store(&head.at_ns, <uint64_t>max(1, at_ns - self.member.epoch_ns))

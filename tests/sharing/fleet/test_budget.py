@@ -198,7 +198,7 @@ def test_a_scope_is_given_and_taken_back() -> None:
         assert one.budget.snapshot().sharing.scope == "fleet:shop"
         one.budget.reconfigure(reserve=5.0)
         play(vt, [one], 1.0, often=0.0)
-        assert one.budget._link.tie._wants[0].burst == 5_000_000
+        assert one.budget._link.tie.wants[0].burst == 5_000_000
         one.budget.reconfigure(cap=9.0, scope="process")
         assert one.budget.snapshot().sharing is None
         assert not one.fleet.courier.has_ties

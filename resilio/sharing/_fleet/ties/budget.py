@@ -15,9 +15,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from resilio.sharing._fleet.ask import TOKEN, LimitAnswer
-from resilio.sharing._fleet.tie import NEVER
-from resilio.sharing._fleet.ties.limit import ASKED, LimitTie, Stock
+from resilio.sharing._fleet.ask import TOKEN
+from resilio.sharing._fleet.ties.limit import LimitTie, Stock
 
 __all__ = ["BudgetTie"]
 
@@ -26,26 +25,19 @@ class BudgetTie(LimitTie):
     """The tie of a retry budget; see the module."""
 
     KIND = "retry_budget"
+    LENDS = True
     __slots__ = ()
 
     def _stocks(self, policy: Any) -> list[Stock]:
         return [("retries", 0, *policy._reserve())]
 
-    def _costs(self) -> Sequence[int]:
+    def _read(self, config: Any, peers: int) -> None:
+        """Take these options; without a reserve it never asks."""
+        super()._read(config, peers)
+        self.is_off = not config.reserve
+
+    def _costs(self, config: Any) -> Sequence[int]:  # noqa: ARG002 - as of a limit
         return (TOKEN,)
 
-    @property
-    def _is_exact(self) -> bool:
+    def _is_each(self, config: Any) -> bool:  # noqa: ARG002 - as of a limit
         return False
-
-    def due_ns(self, now_ns: int) -> int:
-        """Return when it next wants to ask; without a reserve never."""
-        return super().due_ns(now_ns) if self._config.reserve else NEVER
-
-    def _after(self, came: Sequence[LimitAnswer], was_enough: bool, now_ns: int) -> int:
-        """Return the earliest time of the next question: no call waits for it."""
-        after_ns = super()._after(came, was_enough, now_ns)
-        return max(after_ns, now_ns + self.own_tick_ns) if self._regime == ASKED else after_ns
-
-    def _credit(self, answer: LimitAnswer) -> int:
-        return TOKEN if answer.left >= TOKEN else 0

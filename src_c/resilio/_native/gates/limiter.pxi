@@ -4,9 +4,9 @@ The rate limit as a gate: a token bucket or a sliding window for each rate, and 
 
 A call takes its tokens from all rates or from none. The state machine is in limiter_queue.pxi, limiter_admission.pxi
 and limiter_end.pxi, the costs of calls in limiter_costs.pxi and limiter_amounts.pxi, what the processes of a host share
-in limiter_host.pxi, what a fleet has leased in limiter_leases.pxi, limiter_fleet.pxi and limiter_wants.pxi; this file
-has the options and the class. Tokens are counted in millionths: rates, bursts and costs may be fractions, and every sum
-is exact.
+in limiter_host.pxi, what a fleet has leased in limiter_leases.pxi and limiter_fleet.pxi, and what its courier does in
+limiter_asks.pxi, limiter_wants.pxi and limiter_tie.pxi; this file has the options and the class. Tokens are counted in
+millionths: rates, bursts and costs may be fractions, and every sum is exact.
 """
 
 cimport cython
@@ -59,7 +59,6 @@ include "limiter_host.pxi"
 include "limiter_leases.pxi"
 include "limiter_costs.pxi"
 include "limiter_fleet.pxi"
-include "limiter_wants.pxi"
 
 
 LIMITER_OPS.kind = "rate_limit"

@@ -103,14 +103,14 @@ cdef class Leases:
         """
         cdef bint found
         self._lock()
-        found = rs_rates_begin_anew(self.host, clock.now_ns())
+        found = rs_rates_begin_anew(self.host, rs_clock_now(_clock))
         rs_lock_release(self.lock)
         return found
 
     @property
     def is_used(self):
         """True as long as the limit's calls draw on these leases."""
-        return self.host != NULL and self.used[0] == self.host
+        return self._is_used()
 
     def now(self, int i):
         """Return the purse, the credit, and what calls have missed and wait for since the last ask, of the rate *i*."""
@@ -122,15 +122,16 @@ cdef class Leases:
         rs_lock_release(self.lock)
         return found
 
-    def end(self, int i):
+    cdef int _end(self, int i) except -1:
         """End the lease of the rate *i* now: no answer has ever come, and none is to be expected."""
         cdef int64_t now_ns
         self._lock()
-        now_ns = clock.now_ns() - self.host.member.epoch_ns
+        now_ns = rs_clock_now(_clock) - self.host.member.epoch_ns
         rs_atomic_store(&self.host.rate[i].draw.lease.expires_ns, <uint64_t>max(1, now_ns))
         rs_lock_release(self.lock)
+        return 0
 
-    def rest(self, Cell horizon not None, int64_t stock):
+    cdef int _rest(self, Cell horizon, int64_t stock) except -1:
         """
         Let the leases rest until a call rings.
 
@@ -144,16 +145,21 @@ cdef class Leases:
         for i in range(self.host.n):
             rs_draw_rest(&self.host.rate[i].draw, &(<rs_courier *>horizon.body).expires_ns, stock)
         rs_lock_release(self.lock)
+        return 0
 
-    def serve(self):
+    cdef bint _is_used(self) noexcept:
+        return self.host != NULL and self.used[0] == self.host
+
+    cdef int _serve(self) except -1:
         """Serve the calls that wait in this process, now that more may be there."""
-        cdef int64_t now_ns = clock.now_ns()
+        cdef int64_t now_ns = rs_clock_now(_clock)
         if self.gate is None:
-            return
+            return 0
         rs_lock_acquire(&self.gate.lock)
         _sooner(<rs_gate *><PyObject *>self.gate, &self.gate.limiter, now_ns)
         rs_lock_release(&self.gate.lock)
         self.gate.deliver()
+        return 0
 
     cdef int _lock(self) except -1:
         """Take the owner's lock, for its leases."""

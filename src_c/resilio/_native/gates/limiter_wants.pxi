@@ -1,4 +1,4 @@
-"""The wants of a rate limit's callers in its fleet: a part of limiter.pxi, over the leases of limiter_fleet.pxi."""
+"""The wants of a rate limit's callers in its fleet: a part of gates.pyx, over the leases of limiter_fleet.pxi."""
 
 cdef double _SECOND = 1e9
 cdef double _MOST = 4e18                # of a number that is rounded: less than the largest integer
@@ -8,6 +8,7 @@ cdef int64_t _TICKS_A_BURST = 4         # in which the whole burst comes in, at 
 cdef double _FADES = 1.25
 cdef double _HEADROOM = 0.5             # the part of a tick for which a lease is enough beyond the next question
 cdef int64_t _UNDER_WAY_NS = 3_000_000  # tokens for this time are kept, to be spent while an answer is under way
+cdef int64_t _LONGEST_WAIT_US = 1_000_000_000_000_000
 cdef int64_t _NEVER_LOW = -(<int64_t>1 << 62)
 
 
@@ -63,16 +64,15 @@ cdef class Wants:
         self.fill_ns = <int64_t>min(_MOST, ceil(<double>self.burst / self.rate * _SECOND))
         self.cost = TOKEN
 
-    def tick_ns(self, int64_t most_ns):
+    cdef int64_t _tick_ns(self, int64_t most_ns) noexcept:
         """Return the time between questions: a quarter of that in which the burst comes in, within limits."""
         return min(most_ns, max(_SHORTEST_TICK_NS, self.fill_ns // _TICKS_A_BURST))
 
-    @property
-    def is_idle(self):
-        """True if callers want less than a hundredth of a call in a second."""
-        return self._is_idle()
+    cdef bint _is_idle(self) noexcept:
+        """Return True if callers want less than a hundredth of a call in a second."""
+        return self.demand < <double>self.cost / 100
 
-    def is_low(self, int64_t tick_ns, bint leased):
+    cdef int _is_low(self, int64_t tick_ns, bint leased) except -1:
         """Return True if calls have missed or wait for something, or soon will."""
         cdef rs_leased *lease
         cdef int64_t purse, credit
@@ -86,11 +86,15 @@ cdef class Wants:
             return lacks or purse < 0
         return <double>(purse + credit) < <double>self.cost + self._in_time(<double>tick_ns / 4)
 
-    def ask(self, int64_t elapsed_ns, int64_t tick_ns, int64_t rest_ns, bint leased, bint holds):
+    cdef int _ask(self, LimitAskNumbers ask, int64_t elapsed_ns, int64_t tick_ns, int64_t rest_ns, bint leased,
+                  bint holds) except -1:
         """
         Take the tokens out of the purse, to offer them to the store with a question; some stay until the answer.
 
         Args:
+            ask: The question. It gets the amount that goes back, below zero a debt; the one that is kept; the one that
+                callers want a second; and the most and the least that it asks for.
+
             elapsed_ns: The time since the question before.
 
             tick_ns: The time between questions, without its random part.
@@ -100,33 +104,32 @@ cdef class Wants:
             leased: False: each call is asked for.
 
             holds: True if a call that comes after a rest shall find its tokens.
-
-        Returns:
-            Five amounts: those that go back, below zero a debt; those that are kept; those that callers want a second;
-            and the most and the least of the question.
         """
         cdef rs_lease_found found
-        cdef int64_t keep = 0, spent, least
+        cdef int64_t keep = 0, spent
         cdef double want
         if leased and not self._is_idle():
             keep = <int64_t>self._in_time(_UNDER_WAY_NS) + self.cost
         self.leases._lock()
         found = rs_draw_open(&self.leases.host.rate[self.i].draw,
-                             clock.now_ns() - self.leases.host.member.epoch_ns, keep)
+                             rs_clock_now(_clock) - self.leases.host.member.epoch_ns, keep)
         rs_lock_release(self.leases.lock)
         spent = found.owed if found.is_void else max(0, self.base - found.purse)
         self._see(spent + found.missed, elapsed_ns, tick_ns)
         self.base, self.offered = found.kept, found.left
         want = <double>found.waiting
-        want += self._in_time(<double>rest_ns + <double>tick_ns * _HEADROOM) if leased else min(found.missed, self.cost)
+        want += (self._in_time(<double>rest_ns + <double>tick_ns * _HEADROOM) if leased
+                 else <double>min(found.missed, self.cost))
         if leased and (found.left < 0 or holds or not self._is_idle()):
             want = max(want, <double>self.cost)
-        least = 0 if leased or want == 0 else self.cost
-        demand = min(_MOST, self.demand + <double>found.waiting / <double>tick_ns * _SECOND)
-        return (found.left - found.owed, found.kept, <int64_t>demand, <int64_t>min(want, <double>self.burst), least)
+        ask.left, ask.kept = found.left - found.owed, found.kept
+        ask.demand = <int64_t>min(_MOST, self.demand + <double>found.waiting / <double>tick_ns * _SECOND)
+        ask.want = <int64_t>min(want, <double>self.burst)
+        ask.least = 0 if leased or want == 0 else self.cost
+        return 0
 
-    def take(self, answer, int64_t want, int64_t credit, bint leased, int64_t tick_ns, int64_t sent_ns,
-             int64_t expires_ns, int64_t now_ns):
+    cdef int _take(self, LimitAnswerNumbers answer, int64_t want, int64_t credit, bint leased, int64_t tick_ns,
+                   int64_t sent_ns, int64_t expires_ns, int64_t now_ns) except -1:
         """
         Put into the purse what the store has granted.
 
@@ -148,9 +151,10 @@ cdef class Wants:
             now_ns: The time.
         """
         cdef rs_lease_terms terms
-        cdef int64_t epoch_ns = self.leases.host.member.epoch_ns, wait_us = answer.wait_us
+        cdef int64_t epoch_ns = self.leases.host.member.epoch_ns
+        cdef double share
         terms.grant, terms.credit, terms.peers = answer.grant, credit, answer.peers
-        terms.stock = max(0, <int64_t>answer.left)
+        terms.stock = max(0, answer.left)
         share = max(<double>terms.grant / <double>tick_ns * _SECOND, self.rate / <double>terms.peers)
         terms.income = <int64_t>(self.rate if terms.grant >= want else min(share, self.rate))
         terms.asked_ns, terms.expires_ns = sent_ns - epoch_ns, expires_ns - epoch_ns
@@ -160,13 +164,14 @@ cdef class Wants:
             terms.next_ns += tick_ns if terms.grant < want else 0
         else:
             terms.low = 0 if credit else _NEVER_LOW
-            terms.next_ns += 1000 * wait_us
+            terms.next_ns += _wait_ns(answer)
         self.leases._lock()
         self.base += terms.grant
         rs_draw_grant(&self.leases.host.rate[self.i].draw, &terms)
         rs_lock_release(self.leases.lock)
+        return 0
 
-    def lose(self, int64_t next_ns):
+    cdef int _lose(self, int64_t next_ns) except -1:
         """
         Note that no answer came to what was offered: it is taken for spent, and a debt stays.
 
@@ -177,13 +182,11 @@ cdef class Wants:
         rs_draw_lose(&self.leases.host.rate[self.i].draw, self.offered, next_ns - self.leases.host.member.epoch_ns)
         rs_lock_release(self.leases.lock)
         self.base += min(0, self.offered)
+        return 0
 
-    def rest(self):
+    cdef void _rest(self) noexcept:
         """Forget what callers have wanted: the lease rests."""
         self.demand, self.base = 0.0, 0
-
-    cdef bint _is_idle(self) noexcept:
-        return self.demand < <double>self.cost / 100
 
     cdef double _in_time(self, double time_ns) noexcept:
         """Return the demand in this time."""
@@ -194,3 +197,7 @@ cdef class Wants:
         cdef double now = <double>wanted / <double>max(elapsed_ns, tick_ns // 4) * _SECOND
         cdef double part = 1.0 if now > self.demand else min(1.0, <double>elapsed_ns / (_FADES * <double>tick_ns))
         self.demand += (now - self.demand) * part
+
+
+cdef int64_t _wait_ns(LimitAnswerNumbers answer) noexcept:
+    return 1000 * min(answer.wait_us, _LONGEST_WAIT_US)
