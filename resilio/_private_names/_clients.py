@@ -45,6 +45,13 @@ def _sqlalchemy(found: Any) -> bool:
     return "_max_overflow" in found.QueuePool(lambda: None).__dict__
 
 
+def _valkey() -> State:
+    def holds(found: Any) -> bool:
+        return "_sock" in found.Connection().__dict__
+
+    return _of_either([of_module(module, holds)() for module in ("valkey", "redis")])
+
+
 def _aiohttp(found: Any) -> bool:
     reader, response = found.StreamReader, found.ClientResponse
     kept = reader.__init__.__code__.co_names
@@ -216,5 +223,15 @@ CLIENTS = (
         check="when a pool's size is asked",
         otherwise="the pool counts as one without overflow",
         state=of_module("sqlalchemy", _sqlalchemy),
+    ),
+    Private(
+        name="`_sock` of a connection",
+        of="valkey, redis",
+        words=("_sock",),
+        where=("resilio/integrations/_stores/valkey.py",),
+        versions="valkey 6, redis 5 to 7",
+        check="at each connection, once an answer has come over it; at each reply, that it is one text",
+        otherwise="the client sends and reads; it asks again, over a new connection, where a reply is anything else",
+        state=_valkey,
     ),
 )

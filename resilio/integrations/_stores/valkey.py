@@ -3,7 +3,8 @@ A fleet's store in Valkey or Redis (>= 5), over the sync client of either: one n
 
 The engine makes a client of its own from the user's, with timeouts of its own and without retries: a courier asks again
 by itself. One node is asked for all policies at once, by one script, over a connection that the engine keeps: the pool
-would test it before each trip. A cluster is asked key by key, since each may be elsewhere, by the client's own command.
+would test it before each trip. Once the client has had an answer over it, later trips use its socket: the client's own
+way to read a text is longer. A cluster is asked key by key, since each may be elsewhere, by the client's own command.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ CONNECT = 0.25
 
 TOGETHER = 50
 """Asks of one run of the script: two milliseconds of the server's time."""
+
+MOST = 1 << 16
+"""Bytes to read at once."""
 
 log = logging.getLogger("resilio")
 
@@ -113,6 +117,7 @@ class ValkeyEngine:
         self._client = client
         self._is_cluster = is_cluster
         self._connection: Any = None  # of one node, kept between the trips
+        self._socket: Any = None  # of the connection, once the client has had an answer over it
         self._pid = 0  # of the process that has opened it
         self._missing: type[Exception] = errors.NoScriptError
         self._closed: type[Exception] = errors.ConnectionError
@@ -132,11 +137,24 @@ class ValkeyEngine:
     def _together(self, asks: Sequence[Ask]) -> list[Answer | None]:
         if self._connection is not None and self._pid == os.getpid():
             try:
+                connected = self._socket
+                if connected is not None and len(asks) <= TOGETHER:
+                    return self._straight(connected, list(asks))
                 return self._over(self._connection, asks)
             except self._closed:  # by the server, since the trip before: an ask that arrives again counts once
                 self._connection = None
         self._connection, self._pid = _connection_of(self._client.connection_pool), os.getpid()
         return self._over(self._connection, asks)
+
+    def _straight(self, connected: Any, asks: list[Ask]) -> list[Answer | None]:
+        """Exchange over the socket alone; any other reply than a text counts as the end of the connection."""
+        try:
+            return answers_of(asks, _reply(connected, command_of("EVALSHA", SHA, asks)), _failed)
+        except BaseException as error:
+            self._drop(self._connection)
+            if isinstance(error, OSError) and not isinstance(error, TimeoutError):
+                raise self._closed(str(error)) from error
+            raise
 
     def _over(self, connection: Any, asks: Sequence[Ask]) -> list[Answer | None]:
         """Exchange over a connection, which goes back to its pool after an error: it may have answers in it."""
@@ -155,11 +173,15 @@ class ValkeyEngine:
                     answer for part in parts for answer in answers_of(part, connection.read_response(), _failed)
                 ]
         except BaseException:
-            self._connection = None
-            connection.disconnect()
-            self._client.connection_pool.release(connection)
+            self._drop(connection)
             raise
+        self._socket = getattr(connection, "_sock", None)
         return answers
+
+    def _drop(self, connection: Any) -> None:
+        self._connection = self._socket = None
+        connection.disconnect()
+        self._client.connection_pool.release(connection)
 
     # ---- a cluster
 
@@ -191,6 +213,7 @@ class ValkeyEngine:
         if self._is_cluster:
             self._client.disconnect_connection_pools()
         else:
+            self._socket = None  # the connection opens another
             self._client.connection_pool.disconnect()
 
 
@@ -200,6 +223,23 @@ def _connection_of(pool: Any) -> Any:
         return pool.get_connection()
     except TypeError:
         return pool.get_connection("EVALSHA")
+
+
+def _reply(connected: Any, command: bytes) -> bytes:
+    """Send a command over a socket, and return the text that is its reply; ConnectionError: there is another one."""
+    connected.sendall(command)
+    head, end, text = connected.recv(MOST).partition(b"\r\n")
+    if not end or head[:1] != b"$" or not head[1:].isdigit():
+        raise ConnectionError(f"no text, but {head[:100]!r}")
+    size = int(head[1:])
+    while len(text) < size + 2:
+        more = connected.recv(MOST)
+        if not more:
+            raise ConnectionError("closed within a reply")
+        text += more
+    if len(text) > size + 2 or text[size:] != b"\r\n":
+        raise ConnectionError("more than one reply")
+    return bytes(text[:size])
 
 
 def _failed(ask: Ask, line: bytes) -> None:

@@ -15,6 +15,7 @@ from servers.processes import installed
 from servers.valkey import Valkey
 from servers.valkey_groups import Cluster, Watched, until
 
+from resilio.integrations._stores.valkey import _reply
 from resilio.sharing import Engine, StoreError, fleet
 
 
@@ -97,6 +98,92 @@ def test_a_connection_that_is_closed_between_two_trips_costs_none(server: Valkey
         assert granted(engine, ask(n, n - 1, want=100)) == [100]
     assert int(server.send("CLIENT", "KILL", "TYPE", "normal").strip(b":\r\n")) >= 1
     assert granted(engine, ask(3, 2, want=100)) == [100]
+
+
+def test_a_reply_that_is_no_answer_is_asked_for_again(server: Valkey, module: ModuleType) -> None:
+    """The engine reads plain texts alone from the socket: an error of the server is the client's to read."""
+    engine = engine_of(client_of(module, port=server.port))
+    for n in (1, 2):
+        assert granted(engine, ask(n, n - 1, want=100)) == [100]
+    server.send("SCRIPT", "FLUSH")
+    for n in (3, 4):
+        assert granted(engine, ask(n, n - 1, want=100)) == [100]
+    server.send("CONFIG", "RESETSTAT")
+    assert granted(engine, ask(5, 4, want=100)) == [100]
+    assert b"cmdstat_evalsha:calls=1," in server.send("INFO", "COMMANDSTATS")
+
+
+def test_a_client_whose_socket_is_not_known_sends_and_reads_itself(
+    server: Valkey, module: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The name of the socket is the client's own: another release may have none."""
+    connections = importlib.import_module(f"{module.__name__}.connection")
+    read = connections.Connection.read_response
+    seen: list[bytes] = []
+
+    def watched(*args: Any, **options: Any) -> bytes:
+        seen.append(read(*args, **options))
+        return seen[-1]
+
+    monkeypatch.setattr(connections.Connection, "read_response", watched)
+    engine = engine_of(client_of(module, port=server.port))
+    assert granted(engine, ask(1, 0, want=100)) == [100]
+    seen.clear()
+    assert granted(engine, ask(2, 1, want=100)) == [100]
+    assert not seen, "the engine reads"
+    monkeypatch.setattr(engine, "_socket", None)
+    assert granted(engine, ask(3, 2, want=100)) == [100]
+    assert len(seen) == 1, "the client reads"
+
+
+def test_an_engine_that_was_closed_opens_again(server: Valkey, module: ModuleType) -> None:
+    """A fleet that is closed and used again has one connection, however often: its pool has two at most."""
+    engine = engine_of(client_of(module, port=server.port))
+    for n in range(1, 9):
+        assert granted(engine, ask(n, n - 1, want=100)) == [100]
+        if n % 2 == 0:
+            engine.close()  # type: ignore[attr-defined]
+    assert server.send("CLIENT", "LIST").count(b"cmd=evalsha") <= 1
+
+
+class _Parts:
+    """A socket that gives a reply in these parts."""
+
+    def __init__(self, *parts: bytes) -> None:
+        self.parts = list(parts)
+        self.sent = b""
+
+    def sendall(self, data: bytes) -> None:
+        self.sent += data
+
+    def recv(self, most: int) -> bytes:
+        return self.parts.pop(0) if self.parts else b""
+
+
+def test_a_reply_may_come_in_parts() -> None:
+    """A reply of fifty answers is longer than a packet."""
+    connected = _Parts(b"$11\r\nhe", b"llo\n", b"wor", b"ld\r", b"\n")
+    assert _reply(connected, b"command") == b"hello\nworld"
+    assert connected.sent == b"command"
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        (b"",),
+        (b"-NOSCRIPT No matching script\r\n",),
+        (b"$-1\r\n",),
+        (b">2\r\n$10\r\ninvalidate\r\n*0\r\n",),
+        (b"$2\r\nok\r\n$5\r\nother\r\n",),
+        (b"$5\r\nhe",),
+        (b"$5", b"\r\nhello"),
+        (b"$5\r\nhello--",),
+    ],
+)
+def test_what_is_not_one_text_is_no_reply(parts: tuple[bytes, ...]) -> None:
+    """What the engine does not understand must not be taken for an answer, or left in the connection for the next."""
+    with pytest.raises(ConnectionError):
+        _reply(_Parts(*parts), b"command")
 
 
 def test_the_child_of_a_fork_has_a_connection_of_its_own(server: Valkey, module: ModuleType) -> None:
