@@ -1,4 +1,4 @@
-"""A Valkey, or Redis, of this process alone, for the peers that count in one."""
+"""Valkeys, or Redises, of this process alone, for the peers that count in one."""
 
 from __future__ import annotations
 
@@ -19,20 +19,23 @@ __all__ = ["server", "stopped"]
 _SECONDS = 10.0
 
 
-def server() -> str:
+def server(number: int = 0) -> str:
     """
     Return the address of a server that ends with this process.
+
+    Args:
+        number: Of the server, where there is more than one.
 
     Raises:
         Unavailable: There is no server here, or it does not start.
     """
-    return _started()[0]
+    return _started(number)[0]
 
 
 @contextmanager
 def stopped() -> Iterator[None]:
-    """Stop the server within the block: it takes connections and questions, and answers none."""
-    process = _started()[1]
+    """Stop the first server within the block: it takes connections and questions, and answers none."""
+    process = _started(0)[1]
     process.send_signal(signal.SIGSTOP)
     try:
         yield
@@ -41,7 +44,7 @@ def stopped() -> Iterator[None]:
 
 
 @cache
-def _started() -> tuple[str, subprocess.Popen[bytes]]:
+def _started(number: int) -> tuple[str, subprocess.Popen[bytes]]:  # noqa: ARG001 - for the cache
     binary = shutil.which("valkey-server") or shutil.which("redis-server")
     if binary is None:
         raise Unavailable("needs valkey-server or redis-server (Debian has both)")

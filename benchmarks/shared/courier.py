@@ -7,8 +7,9 @@ Two figures, with a Valkey of this process on the same machine:
   time inside of the socket's own send and receive, which release the interpreter's lock for their system calls, and do
   next to nothing beside them. In all of the rest the thread holds the lock. Between the trips the process sleeps. So a
   trip begins with cold caches, and other work on the machine makes the figures higher;
-- the 99.9th percentile of calls with a fleet whose store is stopped (SIGSTOP), over that of calls without a fleet, in
-  interleaved pairs of blocks: the median of the ratios, and its 95 % confidence.
+- the 99.9th percentile of calls with a fleet whose store is stopped (SIGSTOP), over that of calls with a fleet whose
+  store answers, and over that of calls without a fleet, in interleaved pairs of blocks: the median of the ratios, and
+  its 95 % confidence.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from benchmarks.micro import _work
 from benchmarks.micro._fleet import of_fleet
 from benchmarks.peers._redis import server, stopped
 from resilio import RateLimitedError, rate_limit, registry
+from resilio.sharing import fleet
 
 POLICIES, TRIPS = 10, 200
 BLOCK, PAIRS = 2000, 500
@@ -68,18 +70,18 @@ def trips() -> list[tuple[float, float]]:
     """Return the microseconds with the interpreter's lock, and in all, of trips for ten policies that are called."""
     from resilio.sharing import Fleet
 
-    fleet = Fleet("ten", of_fleet().engine, is_stepped=True)
-    calls = _policies(fleet)
+    ten = Fleet("ten", of_fleet().engine, is_stepped=True)
+    calls = _policies(ten)
     took: list[tuple[float, float]] = []
     with _System() as system:
         while len(took) < TRIPS:
             with suppress(RateLimitedError):  # of a store that was late
                 for call in calls:
                     call()
-            before, began, system.seconds = _answered(fleet.courier), time.thread_time(), 0.0
-            fleet.step()
+            before, began, system.seconds = _answered(ten.courier), time.thread_time(), 0.0
+            ten.step()
             total = time.thread_time() - began
-            if _answered(fleet.courier) > before:
+            if _answered(ten.courier) > before:
                 took.append(((total - system.seconds) * 1e6, total * 1e6))
             time.sleep(0.02)
     return took[10:]
@@ -90,13 +92,14 @@ def _answered(courier: Any) -> int:
     return answered
 
 
-def ratios(pairs: int = PAIRS) -> list[float]:
-    """Return the ratios of 99.9th percentiles: with a fleet whose store is stopped, over without a fleet."""
-    scopes = {"with": of_fleet(), "without": "process"}
+def ratios(over: Any, pairs: int = PAIRS) -> list[float]:
+    """Return the ratios of 99.9th percentiles: with a fleet whose store is stopped, over another scope."""
+    scopes = {"with": of_fleet(), "without": over}
     calls = {name: rate_limit(f"{RATE}/s", name=name, scope=scope)(_work.callee()) for name, scope in scopes.items()}
     for _ in range(100):
-        with suppress(RateLimitedError):  # before the first answer
-            calls["with"]()
+        for call in calls.values():
+            with suppress(RateLimitedError):  # before the first answer
+                call()
         time.sleep(0.01)
     with stopped():
         time.sleep(2.0)  # the lease has ended
@@ -137,9 +140,11 @@ def main() -> None:
     held, total = map(sorted, zip(*trips(), strict=True))
     print(f"a trip for {POLICIES} policies holds the interpreter's lock for {_middle(held)}, must: {MUST_US:.0f} us")
     print(f"... and takes {_middle(total)} of processor time in all")
-    registry.clear()
-    median, low, high = confidence(ratios())
-    print(f"p99.9 of calls, store stopped, over no fleet: {median:.3f} ({low:.3f} to {high:.3f}), must contain 1")
+    answering = fleet("answering", server(1), host=False)
+    for what, over, must in (("a store that answers", answering, ", must contain 1"), ("no fleet", "process", "")):
+        registry.clear()
+        median, low, high = confidence(ratios(over))
+        print(f"p99.9 of calls, store stopped, over {what}: {median:.3f} ({low:.3f} to {high:.3f}){must}")
 
 
 if __name__ == "__main__":
