@@ -85,10 +85,15 @@ class _Field(Generic[T]):
 
 
 _REMEDIES = {
+    "reserved": " (the money missing is reserved by calls that are under way)",
+    "spend_limit too_large": (
+        " (it may cost more than the whole limit: set max_tokens in the request, reserve=... to an amount like 0.05, "
+        "or a larger limit)"
+    ),
     "unpriced": " (its model has no price, or its answer no bound: add it to prices, or max_tokens to the request)",
     "would_block": " (a wait would block the event loop of this thread: await the call)",
 }
-"""What to do about a rejection, by reason, where the reason alone does not say it."""
+"""What to do about a rejection, by its reason, or by its policy and reason, where the reason alone is not enough."""
 
 
 class RejectedError(ResilienceError):
@@ -142,7 +147,8 @@ class RejectedError(ResilienceError):
     def __str__(self) -> str:
         text = f"{self.policy} {self.name!r}" if self.name else self.policy
         text += "" if self.scope == "process" else f" of this {self.scope}"
-        text += f" rejected the call: {self.reason}{_REMEDIES.get(self.reason, '')}"
+        text += f" rejected the call: {self.reason}"
+        text += _REMEDIES.get(f"{self.policy} {self.reason}") or _REMEDIES.get(self.reason, "")
         if self.measured is not None and self.limit is not None:
             text += f" ({_shown(self.measured, 'g')} against {_shown(self.limit, 'g')})"
         if self.retry_after is not None:

@@ -16,13 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 from resilio._native import clock
 from resilio._policies.spend_limit.account import Account, Part
+from resilio._policies.spend_limit.costs import Costs
 from resilio._policies.spend_limit.gaps import Gaps
+from resilio._policies.spend_limit.held import Held
 from resilio._policies.spend_limit.history import Learned
 from resilio._policies.spend_limit.lease import LeasedStock
 from resilio._policies.spend_limit.levels import Levels
-from resilio._policies.spend_limit.money import BILLIONTHS, TRILLIONTHS
+from resilio._policies.spend_limit.money import BILLIONTHS
 from resilio._policies.spend_limit.periods import Income, Span
-from resilio._policies.spend_limit.quote import ModelCall, Quote, call_in, quote
+from resilio._policies.spend_limit.quote import Quote, call_in, quote
 from resilio._policies.spend_limit.stock import OwnStock, Stock
 from resilio._support.after_fork import free_lock
 from resilio.gates import Reject
@@ -34,9 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["REASONS", "Book"]
 
-REASONS = ("spend", "too_large", "unpriced")
-MOST_MODELS = 256
-"""The models whose cost is counted apart; further ones are counted together, as "other"."""
+REASONS = ("spend", "too_large", "unpriced", "reserved")
 
 
 class Book:
@@ -50,13 +50,13 @@ class Book:
 
         lease: The same if a fleet shares it; else None.
 
-        reserved: Of it, what calls in flight have reserved and not yet been charged, in this process.
+        held: Of it, what calls in flight of this process have reserved and not yet been charged.
 
         kept: What calls have kept of their reservations, as their cost is unknown, since the start.
 
         charged: What calls have cost since the start, the kept reservations included.
 
-        costs: The same in trillionths, by model and part.
+        costs: The same, by model and part.
 
         learned: What the latest calls have used.
 
@@ -85,10 +85,10 @@ class Book:
         self.income: Income = income
         self.stock: Stock = OwnStock()
         self.lease: LeasedStock | None = None
-        self.reserved = 0
+        self.held = Held()
         self.kept = 0
         self.charged = 0
-        self.costs: dict[tuple[str, Part], int] = {}
+        self.costs = Costs()
         self.learned = Learned()
         self.errors = 0
         self.levels: Levels | None = None
@@ -111,7 +111,11 @@ class Book:
 
     def price_of(self, model: str) -> Price | None:
         """Return the price of a model; None: it has none here."""
-        return None if self._prices is None else self._prices.get(model)
+        found = None if self._prices is None else self._prices.get(model)
+        if found is not None and self.gaps is not None:
+            with self._lock:
+                self.gaps.priced(model, self._prices)
+        return found
 
     # ---- the gate: see resilio.gates.GateProtocol
 
@@ -121,7 +125,8 @@ class Book:
             asked = self._ask(call.args, call.kwargs)
             if asked is None:
                 call.data = Account(self, Quote(0, None), 0, self.income.span().number)
-                self._note_rejected(call_in(call.args))
+                if self.gaps is not None:
+                    self.gaps.rejected(call_in(call.args), self._prices)
                 return Reject("unpriced")
             span = self.income.span()
             self._raise(span)
@@ -193,21 +198,18 @@ class Book:
         first = account.charged is None
         if first:
             self._close(account)
+            self.held.lasted(account.begun_ns)
         more = amount - account.reserved if first else amount
         account.charged = amount + (account.charged or 0)
         if more > 0:
             self.stock.debit(self.income.span().base, more)
         else:
             self._give_back(account, -more)
-        self._count(model, part, cost, amount)
-        self._look(self.income.span())
-
-    def _count(self, model: str, part: Part, cost: int, amount: int) -> None:
-        key = (model, part)
-        if key not in self.costs and len(self.costs) >= 4 * MOST_MODELS:
-            key = ("other", part)
-        self.costs[key] = self.costs.get(key, 0) + cost
+        self.costs.add(model, part, cost)
         self.charged += amount
+        span = self.income.span()
+        self.held.spend(span.number, amount)
+        self._look(span)
 
     def _give_back(self, account: Account, amount: int) -> None:
         """Give back what was taken in this period; of an earlier one it has lapsed."""
@@ -218,7 +220,7 @@ class Book:
         """Take an account off those whose reservation stands for an unknown cost."""
         if account in self._open:
             self._open.discard(account)
-            self.reserved -= account.reserved
+            self.held.release(account.period, account.reserved)
 
     # ---- admission
 
@@ -229,11 +231,6 @@ class Book:
         except Exception:  # noqa: BLE001 - counted and shown
             self.errors += 1
             return Quote(0, None)
-
-    def _note_rejected(self, call: ModelCall | None) -> None:
-        if self.gaps is not None and call is not None:
-            model = call.model or ""
-            self.gaps.rejected(model, has_price=self.price_of(model) is not None)
 
     def _takes(self, asked: Quote, span: Span) -> bool:
         """Take a reservation; one of nothing needs something that is left, unless the call is free."""
@@ -252,7 +249,7 @@ class Book:
             more = min(wanted, max(self._left(span), 0))
             if more > 0 and self.stock.take(span.base, more, span.most):
                 account.reserved += more
-                self.reserved += more
+                self.held.reserve(span.number, more)
             if more < wanted:
                 unmet.append(account)
             else:
@@ -276,26 +273,32 @@ class Book:
         account = Account(self, asked, asked.reserved, span.number)
         self._open.add(account)
         self._await(account, account.rises_ns)
-        self.reserved += asked.reserved
+        self.held.reserve(span.number, asked.reserved)
+        if self.gaps is not None and asked.call is not None:
+            self.gaps.priced(asked.call.model, self._prices)
         self._look(span)
         call.data = account
 
     def _look(self, span: Span) -> None:
         if self.levels is not None:
-            self.levels.look(self.stock.taken(span.base) - span.base, self.income.limit)
+            used = self.stock.taken(span.base) - span.base
+            self.levels.look(span.number, used - self.held.reserved(span.number), used, self.income.limit)
 
     def _reject(self, amount: int, span: Span) -> Reject:
         left = span.most - self.stock.taken(span.base)
-        measured, limit = amount / BILLIONTHS, left / BILLIONTHS
         if amount > self.income.limit:
-            return Reject("too_large", measured=measured, limit=self.income.limit / BILLIONTHS)
-        return Reject("spend", retry_after=self._wait(span, amount - left), measured=measured, limit=limit)
+            return Reject("too_large", measured=amount / BILLIONTHS, limit=self.income.limit / BILLIONTHS)
+        reason, wait = self._wait(span, amount - left)
+        return Reject(reason, retry_after=wait, measured=amount / BILLIONTHS, limit=left / BILLIONTHS)
 
-    def _wait(self, span: Span, short: int) -> float:
-        """Return the seconds until `short` more is there; a fleet has it already, if none is short."""
+    def _wait(self, span: Span, short: int) -> tuple[str, float]:
+        """Return why `short` more is not there, and the seconds until it may be; a fleet has it, if none is short."""
         if short <= 0 and self.lease is not None:
-            return self.lease.soon
-        return max(self.income.wait(span, short), 1e-9)
+            return "spend", self.lease.soon
+        comes = max(self.income.wait(span, short), 1e-9)
+        used, alone = self.stock.taken(span.base) - span.base, isinstance(self.stock, OwnStock)
+        ends = self.held.wait(span.number, used, short, alone=alone)
+        return ("spend", comes) if ends is None or comes <= ends else ("reserved", ends)
 
     # ---- what can be seen
 
@@ -311,7 +314,7 @@ class Book:
     def all_costs(self) -> dict[tuple[str, Part], float]:
         """Return what calls have cost since the start, by model and part."""
         with self._lock:
-            return {key: cost / TRILLIONTHS for key, cost in self.costs.items()}
+            return self.costs.amounts()
 
     def wait(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> float:
         """Return the seconds until a call like this would be admitted; infinity: no wait helps. Changes nothing."""
@@ -324,7 +327,7 @@ class Book:
             short = self.stock.taken(span.base) + amount - span.most
             if short <= 0 and (self.lease is None or self.lease.holds(span.base, amount)):
                 return 0.0
-            return self._wait(span, short)
+            return self._wait(span, short)[1]
 
     def is_new(self) -> bool:
         """Return True if a new book would be equal, counters aside."""
@@ -349,9 +352,8 @@ class Book:
     def use(self, income: Income) -> None:
         """Let this come in from now on; what was taken in the period stays taken."""
         with self._lock:
-            before = self.income.span()
-            taken = self.stock.taken(before.base) - before.base
-            self.income = income
+            base = self.income.span().base
+            taken, self.income = self.stock.taken(base) - base, income
             self.stock.set(income.span().base + taken)
 
     def move_to(self, stock: Stock | None) -> None:
@@ -363,26 +365,32 @@ class Book:
         with self._lock:
             base, before = self.income.span().base, self.stock
             taken = before.taken(base)
-            if self.reserved:
-                before.give_back(self.reserved)
+            if self.held.total:
+                before.give_back(self.held.total)
             self.stock = OwnStock(taken) if stock is None else stock
             self.lease = stock if isinstance(stock, LeasedStock) else None
-            if stock is not None and self.reserved:
-                stock.debit(base, self.reserved)
+            if stock is not None and self.held.total:
+                stock.debit(base, self.held.total)
+            self.held.begin(self.income.span().number)
 
     def reset(self) -> None:
         """Let the whole limit be there, but for what calls in flight have reserved."""
         with self._lock:
             self.income.restart()
-            self.stock.set(self.income.span().base + self.reserved)
+            if self.levels is not None:
+                self.levels.restart()
+            self.stock.set(self.income.span().base + self.held.total)
+            self.held.begin(self.income.span().number)
 
     def spend(self, amount: int) -> None:
         """Take an amount that was spent elsewhere."""
         with self._lock:
+            span = self.income.span()
             if amount > 0:
-                self.stock.debit(self.income.span().base, amount)
+                self.stock.debit(span.base, amount)
+            self.held.spend(span.number, amount)
 
     def forget(self) -> None:
         """Drop the accounts of the parent process: they are settled there. What they have reserved stays taken."""
         self._open, self._rising = set(), []
-        self.reserved = 0
+        self.held = Held()

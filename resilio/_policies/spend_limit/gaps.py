@@ -1,15 +1,19 @@
 """
-What a spend limit does not count: calls whose cost it cannot know, one log line each.
+Calls that a spend limit does not count right: their cost is unknown or guessed. One log line each.
 
 A limit that counts nothing looks like one that is never reached.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from resilio._events import log
 from resilio._native import core
+
+if TYPE_CHECKING:
+    from resilio._policies.spend_limit.prices import Prices
+    from resilio._policies.spend_limit.quote import ModelCall
 
 __all__ = ["Gaps"]
 
@@ -30,9 +34,12 @@ class Gaps:
         self._models: set[str] = set()
         self._uncharged = 0
 
-    def rejected(self, model: str, *, has_price: bool) -> None:
+    def rejected(self, call: ModelCall | None, prices: Prices | None) -> None:
         """Note a call that was rejected: its model has no price, or nothing bounds its answer."""
-        if has_price:
+        if call is None or prices is None:
+            return
+        model = call.model or ""
+        if prices.get(model) is not None:
             text = "calls to %r are rejected: nothing bounds the answer; set max_tokens in the request, or max_output "
             text += "in the price"
         else:
@@ -43,6 +50,13 @@ class Gaps:
         """Note a call that has reported its tokens, while the limit has no price for them."""
         text = "calls to %r cost tokens, and the limit has no price for the model: each counts as what was reserved; "
         self._say_of(model, text + "give the limit prices=..., or add the model to them")
+
+    def priced(self, model: str | None, prices: Prices | None) -> None:
+        """Note a call that has a price; without one of its own, its model is priced as the dearest one."""
+        if not model or prices is None or model in prices:
+            return
+        text = "calls to %r are priced as those of the dearest model, as they have no price of their own: add the model"
+        self._say_of(model, text + " to prices, or correct its name in the request")
 
     def uncharged(self) -> None:
         """Note a call that has ended without a charge and a reservation, while no call has ever had a charge."""

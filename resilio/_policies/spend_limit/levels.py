@@ -18,7 +18,9 @@ State = Literal["normal", "low", "spent"]
 
 class Levels:
     """
-    The state of a spend limit: "low" from the soft limit on, "spent" once nothing is left.
+    The state of a spend limit by the money spent: "low" from the soft limit on, "spent" once nothing is left.
+
+    What calls under way have reserved is not spent: most of it comes back.
 
     Attributes:
         soft: The share of the limit at which it is low; None: it never is.
@@ -28,32 +30,49 @@ class Levels:
         conditions: What others wait for.
     """
 
-    __slots__ = ("_gate", "conditions", "soft", "state")
+    __slots__ = ("_gate", "_number", "conditions", "soft", "state")
 
     def __init__(self, gate: Any, soft: float | None) -> None:
         """Begin as normal."""
         self._gate = gate
+        self._number = 0
         self.conditions: weakref.WeakSet[Below] = weakref.WeakSet()
         self.soft = soft
         self.state: State = "normal"
 
-    def look(self, used: int, limit: int) -> None:
-        """Take the state for the used amount; a change is reported once no lock is held."""
+    def restart(self) -> None:
+        """Take the next state for that of another period."""
+        self._number = -1
+
+    def look(self, number: int, spent: int, used: int, limit: int) -> None:
+        """
+        Take the state; a change is reported once no lock is held.
+
+        Args:
+            number: The period's.
+
+            spent: The money spent of it, without the reservations of this process.
+
+            used: The same with them, by which conditions go: it is what new calls do not have.
+
+            limit: Its amount.
+        """
         soft = self.soft
-        now: State = "spent" if used >= limit else "low" if soft is not None and used >= soft * limit else "normal"
+        now: State = "spent" if spent >= limit else "low" if soft is not None and spent >= soft * limit else "normal"
         before, self.state = self.state, now
+        is_new, self._number = number != self._number, number
         if now != before:
-            core.defer(_report, (self._gate, before, now, clock.now_ns()))
+            core.defer(_report, (self._gate, before, now, is_new, clock.now_ns()))
         for condition in tuple(self.conditions):
             condition.look((limit - used) / limit)
 
 
-def _report(change: tuple[Any, State, State, int]) -> None:
-    gate, old, new, at_ns = change
+def _report(change: tuple[Any, State, State, bool, int]) -> None:
+    gate, old, new, is_new, at_ns = change
     policy = gate.policy
     if policy is None:  # dropped meanwhile
         return
-    reason = {"spent": "spend", "low": "soft"}.get(new, "reset")
+    reason = {"spent": "spend", "low": "soft"}.get(new, "reset" if is_new else "recovered")
     about = {"kind": policy.kind, "name": policy.name, "key": getattr(gate.entry, "key", None)}
     queue(gate, StateChanged(**about, old=old, new=new, reason=reason, at_ns=at_ns))
     dispatch()

@@ -143,7 +143,7 @@ class SpendLimit(Policy[SpendLimitConfig]):
                 currency=self._book.currency,
                 limit=book.income.limit / BILLIONTHS,
                 used=used / BILLIONTHS,
-                reserved=book.reserved / BILLIONTHS,
+                reserved=book.held.total / BILLIONTHS,
                 at_risk=risk / BILLIONTHS,
                 left=max(book.income.limit - used, 0) / BILLIONTHS,
                 resets_in=span.resets_in,

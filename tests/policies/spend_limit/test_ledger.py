@@ -111,7 +111,7 @@ class Ledger(RuleBasedStateMachine):
         """What is used, reserved and charged is what the list says, to the last billionth."""
         _, used, _ = self.book.look()
         assert used == max(self.taken, 0)
-        assert self.book.reserved == self.reserved
+        assert self.book.held.total == self.reserved
         assert self.book.charged == self.charged
 
 

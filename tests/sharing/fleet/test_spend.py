@@ -37,6 +37,32 @@ def test_hosts_spend_one_amount(calls: list[int]) -> None:
         assert permit.retry_after == pytest.approx(spend.resets_in, abs=1)
 
 
+def test_money_that_another_host_has_reserved_is_waited_for_a_moment() -> None:
+    """
+    A host whose calls had reserved all sent the callers of the others away until midnight.
+
+    The sum of the fleet has moved lately, so it may come back; a minute later it counts as spent.
+    """
+    with virtual_time() as vt:
+        one, other = fleet = hosts(2, "1 USD/day")
+        pass_time(vt, fleet, 1.0)
+        held = []
+        while len(held) < 4:
+            held += [permit for permit in [one.limit.try_acquire(25)] if permit]
+            pass_time(vt, fleet, 0.1)
+        pass_time(vt, fleet, 2.0)
+        permit = other.limit.try_acquire(25)
+        assert (permit.reason, permit.retry_after) == ("reserved", 1.0)
+        pass_time(vt, fleet, 61.0)
+        permit = other.limit.try_acquire(25)
+        assert permit.reason == "spend"
+        assert permit.retry_after == pytest.approx(other.limit.snapshot().spend.resets_in)
+        for one_held in held:
+            one_held.cancel()
+        pass_time(vt, fleet, 3.0)
+        assert other.calls(1, 25) == 1
+
+
 def test_many_calls_at_once_find_their_lease() -> None:
     """While there is plenty a host holds a part of what is left: so a hundred calls at once pass."""
     with virtual_time() as vt:
