@@ -10,7 +10,7 @@ from resilio.integrations.llm._call import ModelCall
 from resilio.integrations.llm._classify import Meaning, meaning_of
 from resilio.integrations.llm._details import given_up, partial_of, rejection_of, segments_of, trail_of
 from resilio.integrations.llm._guard import ModelGuard, guard_of
-from resilio.integrations.llm._guard_state import InnerRetryWarning
+from resilio.integrations.llm._guard_state import InnerRetryWarning, UsageWarning
 from resilio.integrations.llm._limits import TokenCost, token_rate
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "ModelCall",
     "ModelGuard",
     "TokenCost",
+    "UsageWarning",
     "given_up",
     "guard_of",
     "meaning_of",

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Self
 
 from resilio._native.core import current
+from resilio._native.sse import members
 from resilio.cost import Bill, Price, Usage, bill
 
 if TYPE_CHECKING:
@@ -63,6 +64,8 @@ class AttemptBill:
         if billed is not None:
             open_bill, self._bill = self._bill, None
             open_bill.use(Usage(**billed), call.model, self._price())
+        elif call.streamed:
+            call.exchange.guard.note_no_usage(call.model, may_ask=_may_ask(call))
 
     def nothing(self) -> None:
         """Charge nothing: the provider has answered with an error."""
@@ -73,6 +76,14 @@ class AttemptBill:
     def _price(self) -> Price | None:
         found = None if self._endpoint is None else self._endpoint.labels.get("price")
         return found if isinstance(found, Price) else None
+
+
+def _may_ask(call: ModelCall) -> bool:
+    """Return True if the request of a stream could have asked for its usage, and has not."""
+    if call.provider != "openai" or not call.endpoint.endswith("/completions"):
+        return False
+    (options,) = members(call.exchange.request.content, b"stream_options")
+    return type(options) is not bytes or members(options, b"include_usage")[0] is not True
 
 
 def _was_not_sent(error: BaseException) -> bool:

@@ -72,6 +72,7 @@ class Exchange:
         self.attempts: int = 0
         self._timeout = request.extensions.get("timeout")
         guard.count_inner_retry(request)
+        guard.warn_of_no_usage()
 
     def call(self) -> ModelCall:
         """Return the `ModelCall` that policies see."""

@@ -8,6 +8,7 @@ import warnings
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from resilio._events import log
 from resilio._options.validators import reject
 from resilio._policy.base import Policy
 from resilio._support.after_fork import free_lock
@@ -19,11 +20,15 @@ from resilio.integrations.llm._estimate import Estimates
 if TYPE_CHECKING:
     from resilio.integrations.llm._dialects import Dialect
 
-__all__ = ["GuardState", "InnerRetryWarning"]
+__all__ = ["GuardState", "InnerRetryWarning", "UsageWarning"]
 
 
 class InnerRetryWarning(UserWarning):
     """Both an SDK and its policy retry the same requests, so that attempts multiply."""
+
+
+class UsageWarning(UserWarning):
+    """Streams end without their usage, so a spend limit charges each what was reserved for it."""
 
 
 class GuardState:
@@ -88,6 +93,8 @@ class GuardState:
         self._lock = threading.Lock()
         free_lock(self, "_lock")
         self._warned = False
+        self._without_usage: str | None = None  # what to warn of at the next request
+        self._is_usage_known = True
 
     def timed_out(self, error: Exception) -> Exception:
         """Return a timeout of a policy as one that the HTTP client might have raised."""
@@ -107,6 +114,36 @@ class GuardState:
                 "multiply: leave out max_retries where the client is used"
             )
             warnings.warn(text, InnerRetryWarning, stacklevel=outside(sys._getframe())[0])
+
+    def note_no_usage(self, model: str | None, *, may_ask: bool) -> None:
+        """
+        Note a stream that has ended without its usage, at a spend limit: one line in the log, for the first.
+
+        It is read by any task, so the warning is raised where the next stream is asked for.
+
+        Args:
+            model: The model.
+
+            may_ask: True if the request could have asked for the usage.
+        """
+        with self._lock:
+            first, self._is_usage_known = self._is_usage_known, False
+            if not first:
+                return
+        remedy = (
+            'give stream_options={"include_usage": True} to the request, and skip its last chunk, which has no choices'
+            if may_ask
+            else "the provider sends none, so give the limit reserve=... an amount"
+        )
+        text = f"a stream of {model!r} ended without its usage, so what was reserved for it counts as spent: {remedy}"
+        log.say(log.WARNING, "%s: %s", self.policy.label, text, fields={"policy": self.policy.kind})
+        self._without_usage = text
+
+    def warn_of_no_usage(self) -> None:
+        """Warn, once, at the request that follows a stream without its usage."""
+        if self._without_usage is not None:
+            text, self._without_usage = self._without_usage, None
+            warnings.warn(text, UsageWarning, stacklevel=outside(sys._getframe())[0])
 
     def left_behind(self) -> None:
         """Count a stream that was dropped unclosed; called by finalisers, in any thread."""

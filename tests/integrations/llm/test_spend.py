@@ -7,8 +7,8 @@ from typing import Any
 import anyio
 import pytest
 from servers.misbehaving import Misbehaving, closed_port
-from servers.models import Behaviour, answers, fails, hangs, provide, streams
-from servers.sdks import Sdk
+from servers.models import Behaviour, OpenAI, answers, fails, hangs, provide, streams
+from servers.sdks import SDKS, Sdk
 
 from resilio import (
     Endpoint,
@@ -24,7 +24,7 @@ from resilio import (
     timeout,
 )
 from resilio.cost import Price, Prices, SpendLimit, Usage, spend_limit
-from resilio.integrations.llm import rejection_of
+from resilio.integrations.llm import UsageWarning, rejection_of
 from resilio.testing import assert_no_leaks
 
 pytestmark = [
@@ -291,3 +291,48 @@ async def test_concurrent_calls_never_exceed_the_limit(sdk: Sdk, server: Misbeha
     assert 0 < rejected < 100
     assert spend.used <= spend.limit
     assert spend.used == pytest.approx((100 - rejected) * PRICE.of(Usage(input=7, output=60)), abs=1e-6)
+
+
+class WithoutUsage:
+    """Streams of a provider that sends the usage only where the request asks for it, or never."""
+
+    def __init__(self, *, may_be_asked: bool = True) -> None:
+        self.may_be_asked = may_be_asked
+
+    async def __call__(self, exchange: Any, wire: Any) -> None:
+        """Stream one word."""
+        asked = self.may_be_asked and b'"include_usage":true' in exchange.body.replace(b" ", b"")
+        pieces = [*wire.opening((7, 5)), wire.delta("a"), *wire.closing((7, 5))]
+        await exchange.head(headers={"content-type": "text/event-stream"})
+        for piece in pieces:
+            if asked or b'"usage": {' not in piece:
+                await exchange.chunk(piece)
+        await exchange.chunk(b"")
+
+
+@pytest.mark.parametrize("may_be_asked", [True, False], ids=["not asked for", "not sent"])
+async def test_a_stream_without_usage_is_named_once(
+    server: Misbehaving, caplog: pytest.LogCaptureFixture, may_be_asked: bool
+) -> None:
+    """
+    A day of 50 USD was used up by 39 streams that cost 0.13 USD: each kept its reservation, and no line named why.
+
+    The first is named in the log, and the next request warns, once; the advice fits the request.
+    """
+    (chat,) = [one for one in SDKS if type(one.wire) is OpenAI]
+    team = limited(reserve=0.25, name="streams")
+    provide(server, chat.wire, WithoutUsage(may_be_asked=may_be_asked))
+    asked = {} if may_be_asked else {"stream_options": {"include_usage": True}}
+    async with chat.client(server, team) as client:
+        await read(await chat.stream(client, **asked))
+        (line,) = [one.getMessage() for one in caplog.records if one.name == "resilio"]
+        assert "a stream of 'm' ended without its usage, so what was reserved for it counts as spent" in line
+        assert ('stream_options={"include_usage": True}' in line) is may_be_asked
+        with pytest.warns(UsageWarning, match="a stream of 'm' ended without its usage"):
+            await read(await chat.stream(client, **asked))
+        await read(await chat.stream(client, **asked))
+        assert team.snapshot().spend.kept == 0.75
+        if may_be_asked:
+            await read(await chat.stream(client, stream_options={"include_usage": True}))
+            assert team.snapshot().spend.used == pytest.approx(0.75 + COST, abs=1e-9)
+    assert len([one for one in caplog.records if one.name == "resilio"]) == 1
