@@ -49,8 +49,15 @@ def changed(host: Any, before: str | None, degraded: str | None, why: str) -> No
 
 
 def fleet_changed(fleet: Any, before: str | None, degraded: str | None, why: str) -> None:
-    """Log that this process's policies are the fleet's no more, or again, and deliver the event."""
+    """
+    Log that this process's policies are the fleet's no more, or again, and deliver the event.
+
+    Warn, once for each fleet, that its store is away: it is made at import, often before logging is set up.
+    """
     _changed("fleet", fleet.name, before, degraded, why, {})
+    if degraded == "store_down":
+        with suppress(SharingWarning):  # raised by a filter: the courier's thread, which runs here, has to go on
+            _warn(f"fleet {fleet.name}", f"{fleet!r} is not shared with other hosts ({degraded}): {why}")
 
 
 def _changed(kind: str, name: str, before: str | None, degraded: str | None, why: str, more: dict[str, str]) -> None:
@@ -67,9 +74,12 @@ def _changed(kind: str, name: str, before: str | None, degraded: str | None, why
 
 def warn(host: Any, degraded: str, why: str) -> None:
     """Warn, once for each group, that policies are not shared from the beginning; at the line that makes the first."""
-    if host.name not in _warned:
-        _warned.add(host.name)
-        text = f"{host!r} is not shared with other processes ({degraded}): {why or WHAT[degraded]}"
+    _warn(host.name, f"{host!r} is not shared with other processes ({degraded}): {why or WHAT[degraded]}")
+
+
+def _warn(group: str, text: str) -> None:
+    if group not in _warned:
+        _warned.add(group)
         warnings.warn(text, SharingWarning, stacklevel=outside(sys._getframe())[0])
 
 
