@@ -26,6 +26,9 @@ OWN = frozenset({"max_keys", "idle", "scope"})
 def _factory(name: str, value: Any) -> Any:
     if not callable(value) or isinstance(value, Policy):
         reject(name, value, "a function that makes a policy, like `lambda: circuit_breaker()`", TypeError)
+    if hasattr(value, "options_record") and takes_key(value):  # it would take the key for its first option
+        called = value.__name__
+        reject(name, value, f"a function that makes a policy by itself, like `lambda: {called}(...)`", TypeError)
     return value
 
 

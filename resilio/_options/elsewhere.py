@@ -50,7 +50,7 @@ _OF_OTHERS = {
     "probes": "half_open_max_calls max_half_open_calls permitted_number_of_calls_in_half_open_state",
     "rates": (
         "calls every interval limit limit_for_period limit_refresh_period max_calls max_executions max_rate per "
-        "per_time_secs period rate seconds time_period times window"
+        "per_time_secs period rate rate_limit seconds time_period times window"
     ),
     "slow_call": "slow_call_duration_threshold",
     "slow_rate": "slow_call_rate_threshold",
@@ -60,7 +60,7 @@ _OF_OTHERS = {
 }
 """Names of others by the option that they mean; one that stands at several means the first that a function has."""
 
-_BY_HAND = {"rates": 'write a rate, like "100/s"'}
+_BY_HAND = {"rates": "did you mean 'rates'? write a rate like \"100/s\", which rate_limit takes by position"}
 _COUNTS_ALL = "did you mean 'attempts'? it counts the first attempt too, so three retries are attempts=4"
 _A_SHARE = "a share, so 50 % are 0.5"
 _EVENTS = "for a callback use on_event of the policy, or resilio.events.subscribe"

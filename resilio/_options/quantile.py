@@ -33,7 +33,7 @@ def is_quantile(value: object) -> bool:
     return isinstance(value, Quantile) or (isinstance(value, str) and value.lstrip()[:1] == "p")
 
 
-def parse_quantile(name: str, value: object) -> Quantile:
+def parse_quantile(name: str, value: object, *, other: str = "a time like 2.0 or '2s'") -> Quantile:
     """
     Return the Quantile of a string like "p99" or "p99*3".
 
@@ -41,6 +41,8 @@ def parse_quantile(name: str, value: object) -> Quantile:
         name: The parameter, for the message.
 
         value: A string of that form, or a Quantile, which is checked once more.
+
+        other: The form of the option's other values, for the message.
 
     Raises:
         TypeError: The value is neither.
@@ -52,7 +54,7 @@ def parse_quantile(name: str, value: object) -> Quantile:
     elif isinstance(value, str):
         match = re.fullmatch(_QUANTILE, value)
         if match is None:
-            reject(name, value, f"{_RIGHT}, or a time like 2.0 or '2s'")
+            reject(name, value, f"{_RIGHT}, or {other}")
         q, times = float(match[1]) / 100, float(match[2] or 1)
     else:
         reject(name, value, _RIGHT, TypeError)

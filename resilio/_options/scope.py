@@ -72,8 +72,11 @@ def checked_scope(name: str, value: object, *, none_ok: bool = True) -> ScopeNam
         return fleets[value]
     if value not in _NAMES:
         error = ValueError if isinstance(value, str) else TypeError
-        known = f", or the name of a fleet: {', '.join(fleets)}" if fleets else ""
-        reject(name, value, f"'process', 'host', or what resilio.sharing.host() or fleet() returns{known}", error)
+        known = f"here {', '.join(fleets)}" if fleets else "none has been yet"
+        right = (
+            "'process', 'host', what resilio.sharing.host() or fleet() returns, or the name of a fleet that has been"
+        )
+        reject(name, value, f"{right} made before ({known})", error)
     return value
 
 

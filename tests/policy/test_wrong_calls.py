@@ -23,9 +23,11 @@ from resilio import (
     pipeline,
     rate_limit,
     retry,
+    spend_limit,
     standard,
     timeout,
 )
+from resilio._options import scope as scope_module
 
 
 @pytest.mark.parametrize(
@@ -104,8 +106,16 @@ def test_hints_reach_configure_and_reconfigure() -> None:
         (lambda: retry(on=OSError, timeout=3), r"'timeout' \(for a limit over all attempts put deadline\(seconds\)"),
         (lambda: retry(on=OSError, before_sleep=print), r"'before_sleep' \(for a callback use on_event of the policy"),
         (lambda: circuit_breaker(failure_rate_threshold=50), r"'failure_rate'\? it is a share, so 50 % are 0\.5\)"),
-        (lambda: rate_limit(max_calls=3, period=1), r"no option 'max_calls' \(write a rate, like \"100/s\"\)"),
-        (lambda: rate_limit(times=3, seconds=1), r"no option 'times' \(write a rate, like \"100/s\"\)"),
+        (
+            lambda: rate_limit(max_calls=3, period=1),
+            r"no option 'max_calls' \(did you mean 'rates'\? write a rate like \"100/s\"",
+        ),
+        (
+            lambda: rate_limit(times=3, seconds=1),
+            r"no option 'times' \(did you mean 'rates'\? write a rate like \"100/s\"",
+        ),
+        (lambda: rate_limit(rate="3/s"), r"did you mean 'rates'\? .*, which rate_limit takes by position\)"),
+        (lambda: standard("wrong", on="http", rate="3/s"), r"no option 'rate' \(did you mean 'rates'\?"),
         (
             lambda: rate_limit(rates="3/s"),
             r"rate_limit takes rates by position, like rate_limit\(\"100/s\"\), not rates='3/s'",
@@ -116,6 +126,35 @@ def test_an_option_that_works_otherwise_here_is_answered_with_how(wrong: Callabl
     """A name alone would mislead: retries are not attempts, a percentage is no share, a period is part of the rate."""
     with pytest.raises(TypeError, match=message):
         wrong()
+
+
+def test_a_fleet_that_has_not_been_made_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`configure({"openai": {"scope": "shop"}})` ran before the module of the fleet, and named other values only."""
+    monkeypatch.setattr(scope_module, "fleets", {})
+    right = r"or the name of a fleet that has been made before \(none has been yet\), not 'shop'"
+    with pytest.raises(ValueError, match=right):
+        rate_limit("3/s", name="scoped", scope="shop")  # type: ignore[arg-type]
+    monkeypatch.setattr(scope_module, "fleets", {"stock": scope_module.Scope()})
+    with pytest.raises(ValueError, match=r"made before \(here stock\), not 'shop'"):
+        rate_limit("3/s", name="scoped", scope="shop")  # type: ignore[arg-type]
+
+
+def test_a_quantile_of_money_is_answered_with_money() -> None:
+    """The error about a mistyped quantile of a spend limit spoke of "a time like 2.0 or '2s'"."""
+    with pytest.raises(ValueError, match=r"reserve must be a quantile .*, or an amount of money like 0.05, not 'p9x'"):
+        spend_limit("50 USD/day", reserve="p9x")
+    with pytest.raises(ValueError, match=r"total must be .* or a time like 2.0 or '2s', not 'p9x'"):
+        timeout("p9x")
+
+
+def test_a_factory_that_needs_an_option_gets_no_key_for_it() -> None:
+    """`keyed(bulkhead, key="k")` took the key for `max_concurrent`, and its error was about a None from nowhere."""
+    for factory in (bulkhead, spend_limit):
+        with pytest.raises(
+            TypeError, match=rf"policy by itself, like `lambda: {factory.__name__}\(...\)`, not <function"
+        ):
+            keyed(factory, key="k", name="by key")  # type: ignore[arg-type]
+    assert keyed(lambda: bulkhead(5), key="k", name="by key")["a"].snapshot().inflight == 0
 
 
 class Service:

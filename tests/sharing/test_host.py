@@ -90,7 +90,7 @@ def test_a_shared_policy_needs_a_name(make: Any) -> None:
 
 def test_a_scope_that_does_not_exist_is_rejected_by_name() -> None:
     """The message has the words that there are."""
-    with pytest.raises(ValueError, match=r"scope must be 'process', 'host', or what .*, not 'hots'"):
+    with pytest.raises(ValueError, match=r"scope must be 'process', 'host', what .*, not 'hots'"):
         rate_limit("1/s", name="orders", scope="hots")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="scope must be"):
         rate_limit("1/s", name="orders", scope=3)  # type: ignore[arg-type]

@@ -38,7 +38,7 @@ def _reserve(name: str, value: object) -> Any:
     if isinstance(value, str) and not value.startswith("p"):
         reject(name, value, _RESERVE)
     if isinstance(value, (str, Quantile)):
-        return parse_quantile(name, value)
+        return parse_quantile(name, value, other="an amount of money like 0.05")
     if callable(value):
         return function(name, value, none_ok=False)
     if isinstance(value, (int, float, Decimal)) and not isinstance(value, bool):
