@@ -59,12 +59,17 @@ def facts(*, of_clients: bool = False) -> dict[str, Any]:
 
 def _sharing() -> dict[str, Any]:
     """Return where policies of `scope="host"` are shared, why they cannot be, and the workers of each group there."""
+    from resilio.sharing._directory import type_of_disk
     from resilio.sharing._groups import groups, problem_of
     from resilio.sharing._naming import default_directory
 
-    directory = default_directory()
+    try:
+        directory = default_directory()
+    except ValueError as error:
+        return {"directory": None, "problem": str(error), "groups": {}, "disk": None}
     found = {group.name: len(group.workers) for group in groups(directory)}
-    return {"directory": str(directory), "problem": problem_of(directory), "groups": found}
+    disk = type_of_disk(directory)
+    return {"directory": str(directory), "problem": problem_of(directory), "groups": found, "disk": disk}
 
 
 def _clock() -> tuple[str, str]:

@@ -32,7 +32,7 @@ def main(argv: Sequence[str]) -> int:
         checks = [{**attrs.asdict(verdict), "protects": not verdict.problem} for verdict in seen]
         print(json.dumps({**found, "checks": checks, "protects": not failed}, indent=2))
     else:
-        print("\n".join([*table(seen), "", *conclusion(seen, found["disabled"])]), flush=True)
+        print("\n".join([*table(seen), "", *conclusion(seen, found["disabled"], found.get("store"))]), flush=True)
     return int(failed)
 
 

@@ -42,7 +42,8 @@ def _sharing(found: Mapping[str, Any]) -> str:
     if found["problem"] is not None:
         return f'not possible, scope="host" is the process alone: {found["problem"]}'
     groups = ", ".join(f"{name} ({n} {'worker' if n == 1 else 'workers'})" for name, n in found["groups"].items())
-    return f"possible in {found['directory']}; groups there: {groups or 'none'}"
+    disk = f", which is on a disk ({found['disk']}): a directory in memory (tmpfs) is faster" if found["disk"] else ""
+    return f"possible in {found['directory']}{disk}; groups there: {groups or 'none'}"
 
 
 def _store(found: Mapping[str, Any]) -> str:
@@ -83,7 +84,9 @@ def _row(title: str, cells: Sequence[str]) -> str:
     return f"{title:<18}{''.join(f'{cell:<9}' for cell in cells)}".rstrip()
 
 
-def conclusion(verdicts: Sequence[Verdict], disabled: str | None = None) -> Iterator[str]:
+def conclusion(
+    verdicts: Sequence[Verdict], disabled: str | None = None, store: Mapping[str, Any] | None = None
+) -> Iterator[str]:
     """
     Yield the conclusion: one line if all checks pass, else the protections that fail and advice.
 
@@ -91,12 +94,17 @@ def conclusion(verdicts: Sequence[Verdict], disabled: str | None = None) -> Iter
         verdicts: The results of the checks.
 
         disabled: The sentence about the switch that is set for processes started here; None: it is not set.
+
+        store: The answer of the store that was asked; None: none was.
     """
     failed = [verdict for verdict in verdicts if verdict.problem]
+    is_away = store is not None and store["problem"] is not None
     if disabled is not None:
         yield f"NOT PROTECTED: {disabled}."
     elif not failed:
-        yield "Everything that can run here protects."
+        yield f"Everything that can run here protects{', each process by itself' if is_away else ''}."
+    if store is not None and is_away:
+        yield f"NOT SHARED: {store['at']} gives no answer: {store['problem']}"
     if not failed:
         return
     yield f"NOT PROTECTED: {', '.join(f'{one.check} on {one.way}' for one in failed)}."

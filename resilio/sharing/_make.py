@@ -7,7 +7,7 @@ from pathlib import Path
 
 from resilio._options.validators import policy_name, positive_int, reject
 from resilio.sharing._host import Host, hosts
-from resilio.sharing._naming import default_directory, default_name
+from resilio.sharing._naming import absolute, default_directory, default_name
 
 __all__ = ["host"]
 
@@ -36,9 +36,9 @@ def host(
             the arguments that name an application, and the working directory: workers of one service find each other,
             and two services do not meet.
 
-        directory: The directory of the memory, on this machine and in memory (tmpfs); made if it does not exist. Others
-            must not be able to write to it. None: `RESILIO_SHARED_DIR`, else "resilio" in `XDG_RUNTIME_DIR`, else a
-            directory of this user in `/dev/shm`.
+        directory: The directory of the memory, an absolute path on this machine and in memory (tmpfs); made if it does
+            not exist and its parent does. Others must not be able to write to it. None: `RESILIO_SHARED_DIR`, else
+            "resilio" in `XDG_RUNTIME_DIR`, else a directory of this user in `/dev/shm`.
 
         workers: The most processes that share, 1 to 64; those beyond have a state of their own.
 
@@ -67,7 +67,7 @@ def host(
 def _directory(value: object) -> Path:
     if not isinstance(value, (str, Path)) or not str(value):
         reject("directory", value, "a path, or None", TypeError)
-    return Path(value).absolute()
+    return absolute("directory", Path(value))
 
 
 def _bytes(value: object) -> int:

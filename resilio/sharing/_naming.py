@@ -15,7 +15,9 @@ import sys
 from itertools import pairwise
 from pathlib import Path
 
-__all__ = ["DIRECTORY", "LAYOUT", "NAME", "application", "default_directory", "default_name", "file_name"]
+from resilio._options.validators import reject
+
+__all__ = ["DIRECTORY", "LAYOUT", "NAME", "absolute", "application", "default_directory", "default_name", "file_name"]
 
 DIRECTORY = "RESILIO_SHARED_DIR"
 NAME = "RESILIO_HOST_NAME"
@@ -30,14 +32,26 @@ MOST_SIGNS = 100
 
 
 def default_directory() -> Path:
-    """Return a directory for this user alone, in memory if there is one; it need not exist."""
+    """
+    Return a directory for this user alone, in memory if there is one; it need not exist.
+
+    Raises:
+        ValueError: The environment variable has a relative path: each process would take it from its own directory.
+    """
     given = os.environ.get(DIRECTORY)
     if given:
-        return Path(given)
+        return absolute(f"environment variable {DIRECTORY}", Path(given))
     running = os.environ.get("XDG_RUNTIME_DIR")
     if running and os.access(running, os.W_OK | os.X_OK):
         return Path(running, "resilio")
     return Path(f"/dev/shm/resilio-{os.geteuid()}")  # noqa: S108 - a directory of our own there, made 0700 and checked
+
+
+def absolute(name: str, directory: Path) -> Path:
+    """Return the directory; a ValueError names the option if its path is relative."""
+    if not directory.is_absolute():
+        reject(name, str(directory), "an absolute path, as all processes have to find one directory")
+    return directory
 
 
 def default_name() -> str:

@@ -20,6 +20,7 @@ from resilio._doctor._facts import _clock, facts
 from resilio._doctor._report import conclusion, describe, table
 from resilio._doctor._store import store_at
 from resilio._doctor._watch import Verdict, verdicts
+from resilio.sharing._directory import type_of_disk
 
 PATIENT = 120
 """Seconds for what ends by itself: a busy machine is no finding."""
@@ -248,17 +249,45 @@ def test_the_store_of_a_fleet_is_asked_as_its_courier_would(capsys: pytest.Captu
     assert "secret" not in text
 
 
-@pytest.mark.parametrize("url", ["localhost:6379", "valkey://cache:sixty"])
+@pytest.mark.parametrize("url", ["localhost:6379", "valkey://cache:sixty", "valkey://cache/notadb"])
 def test_a_store_with_a_wrong_url_is_shown_as_it_was_typed(url: str) -> None:
-    """A URL without its scheme was shown as "://None:None"; a wrong port ended the command with a traceback."""
+    """
+    A URL without its scheme was shown as "://None:None"; a wrong port ended the command with a traceback.
+
+    A name for the number of a database was taken for the database 0.
+    """
     pytest.importorskip("valkey")
     found = store_at(url, 1.0)
     assert found["at"] == url
     assert found["problem"].startswith("client must be ")
 
 
-def test_a_store_that_is_away_fails_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A script looks at the exit status."""
+def test_a_store_that_is_away_fails_the_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A script looks at the exit status. The last line was "Everything that can run here protects." all the same."""
     monkeypatch.setattr("resilio._doctor._main.verdicts", lambda patience: [])
     assert cli.main(["doctor", "--json", "--store", "memcached://127.0.0.1:1"]) == 1
     assert cli.main(["doctor", "--json"]) == 0
+    capsys.readouterr()
+    assert cli.main(["doctor", "--store", "memcached://127.0.0.1:1"]) == 1
+    protects, shared = capsys.readouterr().out.splitlines()[-2:]
+    assert protects == "Everything that can run here protects, each process by itself."
+    assert shared.startswith("NOT SHARED: memcached://127.0.0.1:1 gives no answer: client must be")
+
+
+def test_memory_on_a_disk_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A directory of `RESILIO_SHARED_DIR` on a disk was taken in silence; the memory of a host belongs in a tmpfs."""
+    mounts = tmp_path / "mounts"
+    mounts.write_text("/dev/sda / ext4 rw 0 0\ntmpfs /run tmpfs rw 0 0\n/dev/sdb /run/a\\040b xfs rw 0 0\n")
+    found = {path: type_of_disk(Path(path), mounts) for path in ("/run/shop", "/run/a b/shop", "/srv/shop", "/runner")}
+    assert found == {"/run/shop": None, "/run/a b/shop": "xfs", "/srv/shop": "ext4", "/runner": "ext4"}
+    assert type_of_disk(tmp_path, tmp_path / "none") is None
+    here = facts()
+    here["sharing"] = {"directory": "/srv/shop", "problem": None, "groups": {}, "disk": "ext4"}
+    text = " ".join("\n".join(describe(here)).split())
+    assert "possible in /srv/shop, which is on a disk (ext4): a directory in memory (tmpfs) is faster" in text
+    monkeypatch.setenv("RESILIO_SHARED_DIR", "relative")
+    text = " ".join("\n".join(describe(facts())).split())
+    assert "not possible" in text
+    assert "environment variable RESILIO_SHARED_DIR must be an absolute path" in text

@@ -18,10 +18,10 @@ from workers_of_host import started, until
 
 import resilio
 from resilio import events, keyed, rate_limit, retry
-from resilio._native.shared import Cell
+from resilio._native.shared import Cell, NotShared
 from resilio._options import scope
 from resilio._policies.rate_limit.policy import RateLimitConfig
-from resilio.sharing import Host, SharingWarning, _attach, _naming, _report, host
+from resilio.sharing import Host, SharingWarning, _attach, _directory, _naming, _report, host
 from resilio.sharing._links import KeyedLink, canonical
 from resilio.testing import virtual_time
 
@@ -333,6 +333,24 @@ def test_what_cannot_be_shared_from_the_beginning_is_one_warning(
             now = policy._link.sharing()
             assert (now.scope, now.peers, now.leader, now.degraded) == ("host:test", 1, False, "foreign")
     assert len(warned) == 1
+
+
+def test_a_directory_is_not_made_by_mistake(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    A relative path meant another directory in each process, and a mistyped one was made with all its parents.
+
+    So workers of one service did not meet, without a word, or kept their memory on a disk.
+    """
+    with pytest.raises(ValueError, match=r"directory must be an absolute path, .*, not 'shop'"):
+        host("test", directory="shop")
+    monkeypatch.setenv("RESILIO_SHARED_DIR", "shop")
+    with pytest.raises(ValueError, match=r"RESILIO_SHARED_DIR must be an absolute path, .*, not 'shop'"):
+        host("test")
+    assert _directory.prepared(directory).is_dir()
+    with pytest.raises(NotShared, match=r"/none does not exist, and only its last part is made") as caught:
+        _directory.prepared(directory / "none" / "shop")
+    assert caught.value.reason == "no_region"
+    assert not (directory / "none").exists()
 
 
 # ---- tests and virtual time ------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ import time
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any
+from urllib.parse import urlsplit
 
 from resilio._native.gates import answers_of, command_of
 from resilio._options.validators import reject
@@ -63,6 +64,10 @@ def engine(client: Any, timeout: float) -> ValkeyEngine:
 
 
 def _from_url(url: str) -> Any:
+    """Return a client for a URL; the packages themselves take the database 0 for a path that is no number."""
+    database = urlsplit(url).path.strip("/")
+    if database and not database.isdecimal():
+        raise ValueError(f"a database has a number, like /0, and no name like /{database}")
     package = "redis" if url.startswith("redis") else "valkey"
     try:
         module = import_module(package)
