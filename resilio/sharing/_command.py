@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from resilio.sharing._groups import Group, groups
-from resilio.sharing._naming import DIRECTORY, default_directory
+from resilio.sharing._naming import DIRECTORY, default_directory, file_name
 
 __all__ = ["main"]
 
@@ -20,7 +20,10 @@ def main(argv: Sequence[str]) -> int:
     if options.action == "ls":
         print("\n".join(_list(options.directory, found)))
         return 0
-    chosen = [group for group in found if group.name == options.name]
+    chosen = [group for group in found if options.name in (group.name, group.path.name)]
+    chosen = chosen or [
+        group for group in found if group.path.name == file_name(options.name)
+    ]  # as its service names it
     if not chosen:
         known = ", ".join(group.name for group in found) or "none"
         print(f"resilio shared: no group {options.name!r} in {options.directory}; there are: {known}", file=sys.stderr)
@@ -87,6 +90,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="resilio shared", description="Shows which processes of this host share policies, and what they share."
     )
+    try:
+        default = default_directory()
+    except ValueError as error:
+        parser.error(str(error))
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     for name, text in (
         ("ls", "list the groups of processes"),
@@ -97,11 +104,11 @@ def _parser() -> argparse.ArgumentParser:
         action.add_argument(
             "--directory",
             type=Path,
-            default=default_directory(),
+            default=default,
             help=f"where the files are (default: by {DIRECTORY} and XDG_RUNTIME_DIR, here %(default)s)",
         )
         if name != "ls":
-            action.add_argument("name", help="the group, as `resilio shared ls` prints it")
+            action.add_argument("name", help="the group: its name, or as `resilio shared ls` prints it")
         if name == "rm":
             action.add_argument("--force", action="store_true", help="also if processes use it")
     return parser

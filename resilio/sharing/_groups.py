@@ -12,6 +12,7 @@ import attrs
 from resilio._native.shared import NotShared, Region, find
 from resilio.sharing._directory import prepared
 from resilio.sharing._naming import LAYOUT
+from resilio.sharing._stock_texts import in_units
 
 __all__ = ["KINDS", "Group", "Stock", "Worker", "groups", "problem_of"]
 
@@ -30,6 +31,7 @@ KINDS = (
     "slots",
     "spend",
     "money",
+    "reserve",
 )
 """The kinds of cells, by their numbers."""
 
@@ -68,7 +70,7 @@ class Stock:
 
         name: The name of the policies.
 
-        options: The options that define the stock, as a text of the kind's own.
+        options: The options that define the stock, with their units.
 
         size: Bytes.
     """
@@ -134,9 +136,8 @@ def _read(path: Path) -> Group:
 
 
 def _stock(kind: int, name: str, options: bytes, size: int) -> Stock:
-    text = options.decode("utf-8", "backslashreplace")
-    readable = text if text.isprintable() else options.hex()
-    return Stock(KINDS[kind] if kind < len(KINDS) else str(kind), name, readable, size)
+    called = KINDS[kind] if kind < len(KINDS) else str(kind)
+    return Stock(called, name, in_units(called, options), size)
 
 
 def _order(stock: Stock) -> tuple[str, str, str]:

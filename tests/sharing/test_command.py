@@ -5,12 +5,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from workers_of_host import Asked, started, until
 
+from resilio import Rate, RetryBudget, adaptive_limit, bulkhead, circuit_breaker, rate_limit, spend_limit
+from resilio._native.shared import Region
 from resilio.cli import main
-from resilio.sharing._groups import groups, problem_of
+from resilio.sharing import host
+from resilio.sharing._groups import KINDS, groups, problem_of
+from resilio.sharing._stock_texts import in_units
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="shared memory of hosts is for Linux"),
@@ -48,6 +53,62 @@ def test_groups_are_listed_without_becoming_a_member(
     assert "no group 'shoe'" in capsys.readouterr().err
     assert main(["shared", "ls", "--directory", str(directory / "none")]) == 0
     assert [path.name for path in directory.iterdir()] == ["resilio-h2-shop"]
+
+
+def test_a_group_is_found_by_the_name_that_it_was_given(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A group that `RESILIO_HOST_NAME` called "a/b c" was found by the name of its file only, which no snapshot has."""
+    shared = host("a/b c", directory=directory)
+    Region.open(shared.path, 64 << 10).close()
+    (listed,) = [group.name for group in groups(directory)]
+    assert listed != "a/b c"
+    for name in ("a/b c", listed):
+        assert main(["shared", "show", name, "--directory", str(directory)]) == 0
+    assert main(["shared", "show", "a/b d", "--directory", str(directory)]) == 1
+    capsys.readouterr()
+
+
+def test_a_directory_with_a_relative_path_is_an_error_of_the_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each process would look into another one."""
+    monkeypatch.setenv("RESILIO_SHARED_DIR", "here")
+    with pytest.raises(SystemExit) as caught:
+        main(["shared", "ls"])
+    assert caught.value.code == 2
+    assert "RESILIO_SHARED_DIR must be an absolute path" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("make", "kind", "text"),
+    [
+        (lambda: rate_limit("20/s", name="shown"), "limit", "20/s"),
+        (lambda: rate_limit("5/s", Rate("90/min", unit="tokens"), burst=7), "limit", "5/s (burst 7), 90/min tokens"),
+        (lambda: bulkhead(1), "permits", "1 permit"),
+        (lambda: bulkhead(2000), "permits", "2,000 permits"),
+        (lambda: adaptive_limit(start=20, ceiling=1000), "adaptive limit", "1 to 1,000 permits, 20 at first"),
+        (lambda: spend_limit("5 USD/day"), "spend", "5 USD/day, UTC"),
+        (lambda: spend_limit("5 USD/day", burst=0.5), "spend", "5 USD/day, burst 0.5"),
+        (circuit_breaker, "breaker", ""),
+    ],
+)
+def test_options_are_shown_in_units(make: Any, kind: str, text: str) -> None:
+    """`resilio shared show` printed what the gates keep: "[('requests', 20.0, 1000000000, 20.0, 0)]"."""
+    number, options, _ = make()._gate.cell_wanted()
+    assert KINDS[number] == kind
+    assert in_units(kind, options).startswith(text)
+
+
+def test_options_of_budgets_and_keys_are_shown_in_units() -> None:
+    """A budget was shown as "5000000000 3000000000 58593750 2000000000"; those of another form stay as they are."""
+    number, options, _ = RetryBudget(reserve=0.5)._sharing_gate().cell_wanted()
+    assert in_units(KINDS[number], options) == "5 tokens at most, 3 at first, reserve 0.5/s"
+    number, options, _ = RetryBudget(reserve=0.5)._sharing_gate().fleet_cell_wanted()
+    assert in_units(KINDS[number], options) == "reserve 0.5/s"
+    number, options, _ = rate_limit("5/min")._gate.keys_wanted(1000)
+    assert in_units(KINDS[number], options) == "5/min for each of at most 1,000 keys"
+    assert in_units("limit", b"[(]") == "[(]"
+    assert in_units("budget", b"1 2") == "1 2"
+    assert in_units("limit", b"\xff\x00") == "ff00"
 
 
 def test_a_group_in_use_is_removed_by_force_only(
