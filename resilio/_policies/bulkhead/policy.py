@@ -80,6 +80,8 @@ class Bulkhead(Policy[BulkheadConfig]):
 
     def _explained(self) -> str | None:
         fleet = getattr(self._link, "fleet", None)
+        if fleet is None and self._config.on_store_down is not None:
+            return "on_store_down has no effect without scope=fleet(...)"
         if fleet is None or fleet.is_alone:
             return None
         down = self._config.on_store_down or fleet.on_store_down

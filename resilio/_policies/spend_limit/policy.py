@@ -172,6 +172,8 @@ class SpendLimit(Policy[SpendLimitConfig]):
     def _without_store(self) -> str:
         """Return the way of calls while the store of its fleet is away."""
         fleet = getattr(self._link, "fleet", None)
+        if fleet is None and self._config.on_store_down is not None:
+            return "; on_store_down has no effect without scope=fleet(...)"
         if fleet is None or fleet.is_alone:
             return ""
         down = self._config.on_store_down or fleet.on_store_down

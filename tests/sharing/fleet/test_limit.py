@@ -9,7 +9,7 @@ import anyio
 import pytest
 from limits_of_fleet import Bucket, Host, hosts, play
 
-from resilio import Rate, pipeline, rate_limit
+from resilio import Rate, bulkhead, pipeline, rate_limit, spend_limit
 from resilio._native.clock import now_ns
 from resilio._policies.rate_limit.policy import RateLimit, RateLimitConfig
 from resilio.errors import RateLimitedError
@@ -408,7 +408,11 @@ def test_an_explanation_says_that_an_option_of_fleets_has_no_effect() -> None:
         limit = rate_limit("5/min", **options)  # type: ignore[arg-type]
         text = " ".join(str(pipeline(limit).explain()).split())
         assert "accuracy and on_store_down have no effect without scope=fleet(...)" in text
-    assert "fleet" not in str(pipeline(rate_limit("5/min")).explain())
+    for policy in (bulkhead(5, on_store_down="closed"), spend_limit("5 USD/day", on_store_down="closed")):
+        text = " ".join(str(pipeline(policy).explain()).split())
+        assert "on_store_down has no effect without scope=fleet(...)" in text
+    for policy in (rate_limit("5/min"), bulkhead(5), spend_limit("5 USD/day")):
+        assert "fleet" not in str(pipeline(policy).explain())
 
 
 def test_an_explanation_says_that_the_store_is_away() -> None:
