@@ -149,8 +149,8 @@ cdef class RetryBudget:
             new = <PyObject *>cell
         rs_lock_acquire(&self.lock)
         fleet, self.budget.fleet = self.budget.fleet, fleet
-        rs_lock_release(&self.lock)
         new, self.leased = self.leased, new
+        rs_lock_release(&self.lock)
         Py_XDECREF(new)
         free(fleet)
 

@@ -127,7 +127,7 @@ class BreakerTie(Tie):
 
     def rest(self, horizon: Cell, now_ns: int) -> bool:  # noqa: ARG002 - as of a limit, which needs a store at rest
         """Let it rest until a call rings; False: there is something to report."""
-        return self._gate.fleet_rest()
+        return self._gate.fleet_rest(self._bell)
 
     def due_ns(self, now_ns: int) -> int:
         """Return when to report: at once if a probe has ended, early if a call has failed, else with the tick."""
@@ -154,7 +154,7 @@ class BreakerTie(Tie):
     def _report(self, now_ns: int) -> BreakerAsk | None:
         waits_ns = now_ns - self._given_ns if self._given_ns else 0
         rang = self._bell.rings
-        policy, seen = self._policy(), self._gate.fleet_report(waits_ns >= PATIENCE * self.tick_ns)
+        policy, seen = self._policy(), self._gate.fleet_report(self._bell, waits_ns >= PATIENCE * self.tick_ns)
         if policy is None or seen is None:
             return None
         generation, ok, failed, slow, gone, flying, late, tail, good_ns, bad_ns = seen[:10]
@@ -201,6 +201,7 @@ class BreakerTie(Tie):
         self._bell.answered(now_ns, sent_ns + self.ttl_ns)
         reason = answer.reason if answer.state == OPEN else REASONS[answer.state]
         self._gate.fleet_take(
+            self._bell,
             answer.state,
             reason,
             answer.reopened,

@@ -270,31 +270,30 @@ cdef class BreakerGate(Gate):
         """Return True if the fleet's state is known in this cell."""
         return self.fleets_cell == <PyObject *>cell
 
-    def fleet_rest(self):
+    def fleet_rest(self, Cell cell not None):
         """Report nothing until the next call, which rings; False: there is something to report."""
-        return _fleet_rest(self)
+        return _fleet_rest(self, cell)
 
-    def fleet_report(self, give_back=False):
+    def fleet_report(self, Cell cell not None, give_back=False):
         """
         Return what there is to report to the store, and count it as reported.
 
         Args:
-            give_back: End a lease that no call has used.
+            cell, give_back: Where the fleet's state is known. If True, end a lease that no call has used.
 
         Returns:
             (generation, ok, failed, slow, gone, flying, late, tail, good_ns, tail_ns, lease, wanted, ready, lease_ns,
-            draw): the calls that hang; how long ago the last call that did not fail, and the first failure after it,
-            ended; the lease with its phase, as in shared/verdict.h; a random number from 0 to 1. None: it is in no
-            fleet.
+            draw): calls that hang; how long ago the last call that did not fail, and the first failure after it, ended;
+            the lease with its phase (shared/verdict.h); a random number from 0 to 1. None: it has moved.
         """
-        return _fleet_report(self, give_back)
+        return _fleet_report(self, cell, give_back)
 
-    def fleet_take(self, state, reason, reopened, generation, left_ns, measured, lease, reported):
+    def fleet_take(self, Cell cell not None, state, reason, reopened, generation, left_ns, measured, lease, reported):
         """
         Take the store's answer.
 
         Args:
-            state: 0 closed, 1 open, 2 half open.
+            cell, state: As of :meth:`fleet_report`; 0 closed, 1 open, 2 half open.
 
             reason: The number of the reason of its last change.
 
@@ -310,7 +309,7 @@ cdef class BreakerGate(Gate):
 
             reported: The lease whose end the store knows now, with its phase; 0: none.
         """
-        _fleet_take(self, state, reason, reopened, generation, left_ns, measured, lease, reported)
+        _fleet_take(self, cell, state, reason, reopened, generation, left_ns, measured, lease, reported)
 
     def fleet_status(self):
         """Return (state, probing, trip) of the fleet as it is known here; None: in no fleet, or long not heard of."""

@@ -20,7 +20,13 @@ cdef _share_fleet(BreakerGate self, Cell cell):
     free(fleet)
 
 
-cdef tuple _fleet_report(BreakerGate self, bint give_back):
+cdef rs_breaker_of_fleet *_fleet_in(BreakerGate self, Cell cell) noexcept nogil:
+    """The fleet's part of the breaker, if it is in this cell; NULL: it has moved. With the gate's lock held."""
+    cdef rs_breaker_of_fleet *f = self.breaker.fleet
+    return f if f != NULL and <void *>f.cell == cell.body else NULL
+
+
+cdef tuple _fleet_report(BreakerGate self, Cell cell, bint give_back):
     cdef rs_breaker b
     cdef rs_report seen
     cdef rs_breaker_of_fleet *f
@@ -29,7 +35,7 @@ cdef tuple _fleet_report(BreakerGate self, bint give_back):
     cdef int64_t late
     cdef double draw
     rs_lock_acquire(&self.lock)
-    f = self.breaker.fleet
+    f = _fleet_in(self, cell)
     if f == NULL:
         rs_lock_release(&self.lock)
         return None
@@ -55,14 +61,14 @@ cdef tuple _fleet_report(BreakerGate self, bint give_back):
             max(0, now_ns - <int64_t>seen.tail_ns) if seen.tail_ns else 0, lease, wanted, ready, lease_ns, draw)
 
 
-cdef _fleet_take(BreakerGate self, uint32_t state, uint32_t reason, uint32_t reopened, uint64_t generation,
-                 int64_t left_ns, double measured, uint64_t lease, uint64_t reported):
+cdef _fleet_take(BreakerGate self, Cell cell, uint32_t state, uint32_t reason, uint32_t reopened,
+                 uint64_t generation, int64_t left_ns, double measured, uint64_t lease, uint64_t reported):
     cdef rs_breaker_of_fleet *f
     cdef int64_t now_ns = rs_clock_now(_clock)
     cdef uint64_t word
     cdef uint32_t until = 0
     rs_lock_acquire(&self.lock)
-    f = self.breaker.fleet
+    f = _fleet_in(self, cell)
     if f != NULL:
         if state == OPEN:
             until = rs_shared_tick_after(_since_fleets_epoch(f, now_ns) + min(left_ns, RS_SHARED_AHEAD))
@@ -92,10 +98,12 @@ cdef tuple _fleet_status(BreakerGate self):
     return (_NAMES[rs_shared_state(word)], rs_probe_phase_of(lease) == RS_PROBE_FLIES) if stands else None
 
 
-cdef bint _fleet_rest(BreakerGate self):
+cdef bint _fleet_rest(BreakerGate self, Cell cell):
+    cdef rs_breaker_of_fleet *f
     cdef bint rests = False
     rs_lock_acquire(&self.lock)
-    if self.breaker.fleet != NULL:
-        rests = _rest(self.breaker.fleet)
+    f = _fleet_in(self, cell)
+    if f != NULL:
+        rests = _rest(f)
     rs_lock_release(&self.lock)
     return rests

@@ -42,13 +42,17 @@ cdef class Leases:
 
     A retry budget has the reserve of its fleet in the same way, as one rate. Amounts are millionths of a token, times
     those of the owner's clock.
+
+    The owner may draw on others at any time, or on none, also while an answer is under way. From then on no method
+    changes or finds anything. They are known by their cell, which is kept: no other cell has its memory meanwhile.
     """
 
     cdef readonly object owner
     cdef LimiterGate gate           # the owner, whose calls may wait; None: a budget
     cdef rs_lock *lock              # of the owner
     cdef rs_host_rates **used       # those that it draws on now
-    cdef rs_host_rates *host        # the same, as long as it draws on these
+    cdef rs_host_rates *host        # the same, while the lock is held
+    cdef Cell cell
 
     def __init__(self, owner):
         """
@@ -57,15 +61,20 @@ cdef class Leases:
         Raises:
             ValueError: It has none.
         """
+        cdef PyObject **cell
         self.owner = owner
         if isinstance(owner, LimiterGate):
             self.gate = owner
-            self.lock, self.used = &self.gate.lock, &self.gate.limiter.buckets.host
+            self.lock, self.used, cell = &self.gate.lock, &self.gate.limiter.buckets.host, &self.gate.cell
         else:
             self.lock = <rs_lock *>&(<RetryBudget?>owner).lock
             self.used = <rs_host_rates **>&(<RetryBudget>owner).budget.fleet
-        self.host = self.used[0]
-        if self.host == NULL or self.host.courier == NULL:
+            cell = &(<RetryBudget>owner).leased
+        rs_lock_acquire(self.lock)
+        if self.used[0] != NULL and self.used[0].courier != NULL:
+            self.cell = <Cell>cell[0]
+        rs_lock_release(self.lock)
+        if self.cell is None:
             raise ValueError("the limit has no leases: share_fleet(cell) gives it some")
 
     def use(self, *, str on_store_down, uint64_t peers, int64_t trip_ns, bint asks_each):
@@ -84,7 +93,8 @@ cdef class Leases:
         """
         cdef rs_draw *draw
         cdef int down = _DOWN.index(on_store_down), i
-        self._lock()
+        if not self._lock():
+            return
         if self.gate is not None:
             self.gate.limiter.trip_ns = trip_ns
             self.gate.limiter.trip_within_ns = RS_NEVER if asks_each else RS_LEASE_SOON_NS
@@ -102,7 +112,8 @@ cdef class Leases:
         store is away.
         """
         cdef bint found
-        self._lock()
+        if not self._lock():
+            return False
         found = rs_rates_begin_anew(self.host, rs_clock_now(_clock))
         rs_lock_release(self.lock)
         return found
@@ -115,7 +126,8 @@ cdef class Leases:
     def now(self, int i):
         """Return the purse, the credit, and what calls have missed and wait for since the last ask, of the rate *i*."""
         cdef rs_leased *lease
-        self._lock()
+        if not self._lock():
+            return 0, 0, 0, 0
         lease = self.host.rate[i].draw.lease
         found = (rs_word_signed(&lease.purse), rs_word_signed(&lease.credit),
                  rs_word_signed(&lease.missed), rs_word_signed(&lease.waiting))
@@ -125,7 +137,8 @@ cdef class Leases:
     cdef int _end(self, int i) except -1:
         """End the lease of the rate *i* now: no answer has ever come, and none is to be expected."""
         cdef int64_t now_ns
-        self._lock()
+        if not self._lock():
+            return 0
         now_ns = rs_clock_now(_clock) - self.host.member.epoch_ns
         rs_atomic_store(&self.host.rate[i].draw.lease.expires_ns, <uint64_t>max(1, now_ns))
         rs_lock_release(self.lock)
@@ -141,14 +154,18 @@ cdef class Leases:
             stock: What the store had: with a token of each rate, a call may pass before it is asked for.
         """
         cdef int i
-        self._lock()
+        if not self._lock():
+            return 0
         for i in range(self.host.n):
             rs_draw_rest(&self.host.rate[i].draw, &(<rs_courier *>horizon.body).expires_ns, stock)
         rs_lock_release(self.lock)
         return 0
 
     cdef bint _is_used(self) noexcept:
-        return self.host != NULL and self.used[0] == self.host
+        cdef bint found = self._lock()
+        if found:
+            rs_lock_release(self.lock)
+        return found
 
     cdef int _serve(self) except -1:
         """Serve the calls that wait in this process, now that more may be there."""
@@ -161,10 +178,11 @@ cdef class Leases:
         self.gate.deliver()
         return 0
 
-    cdef int _lock(self) except -1:
-        """Take the owner's lock, for its leases."""
+    cdef bint _lock(self) noexcept:
+        """Take the owner's lock, and return True; False, without the lock: it does not draw on these leases any more."""
         rs_lock_acquire(self.lock)
-        if self.used[0] != self.host:
-            rs_lock_release(self.lock)
-            raise RuntimeError("the limit draws on other leases now")
-        return 0
+        self.host = self.used[0]
+        if self.host != NULL and <void *>self.host.courier == self.cell.body:
+            return True
+        rs_lock_release(self.lock)
+        return False

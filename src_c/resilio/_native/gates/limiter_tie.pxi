@@ -264,7 +264,10 @@ cdef class LeaseTie(TieState):
         self.asked_ns = now_ns
         asks = []
         for i in range(self.n):
-            asks.append(self._ask(i, seq, seen, elapsed_ns))
+            ask = self._ask(i, seq, seen, elapsed_ns)
+            if ask is None:
+                return ()   # the policy has just moved
+            asks.append(ask)
         return asks
 
     cdef bint _is_forgotten(self, int64_t now_ns):
@@ -276,7 +279,8 @@ cdef class LeaseTie(TieState):
         cdef LimitAskNumbers ask = rs_new_of(self.kind_of_ask, ())
         ask.key, ask.asker, ask.seq, ask.seen = <str>self.keys[i], self.at.asker_id(), seq, seen
         ask.amount, ask.period_us, ask.burst, ask.cost = wants.amount, wants.period_us, wants.burst, wants.cost
-        wants._ask(ask, elapsed_ns, self.tick, self.rest_of_tick, self.leased, self.holds)
+        if wants._ask(ask, elapsed_ns, self.tick, self.rest_of_tick, self.leased, self.holds):
+            return None
         ask.spare = 0 if ask.least or not ask.want else self.spare[i]
         ask.tick_us, ask.ttl_us = self.tick // 1000, self.ttl // 1000
         return ask

@@ -77,7 +77,8 @@ cdef class Wants:
         cdef rs_leased *lease
         cdef int64_t purse, credit
         cdef bint lacks
-        self.leases._lock()
+        if not self.leases._lock():
+            return False
         lease = self.leases.host.rate[self.i].draw.lease
         purse, credit = rs_word_signed(&lease.purse), rs_word_signed(&lease.credit)
         lacks = rs_word_signed(&lease.missed) > 0 or rs_word_signed(&lease.waiting) > 0
@@ -104,13 +105,17 @@ cdef class Wants:
             leased: False: each call is asked for.
 
             holds: True if a call that comes after a rest shall find its tokens.
+
+        Returns:
+            0; 1 if calls do not draw on these leases any more.
         """
         cdef rs_lease_found found
         cdef int64_t keep = 0, spent
         cdef double want
         if leased and not self._is_idle():
             keep = <int64_t>self._in_time(_UNDER_WAY_NS) + self.cost
-        self.leases._lock()
+        if not self.leases._lock():
+            return 1
         found = rs_draw_open(&self.leases.host.rate[self.i].draw,
                              rs_clock_now(_clock) - self.leases.host.member.epoch_ns, keep)
         rs_lock_release(self.leases.lock)
@@ -151,7 +156,7 @@ cdef class Wants:
             now_ns: The time.
         """
         cdef rs_lease_terms terms
-        cdef int64_t epoch_ns = self.leases.host.member.epoch_ns
+        cdef int64_t epoch_ns = self.leases.cell.member.epoch_ns
         cdef double share
         terms.grant, terms.credit, terms.peers = answer.grant, credit, answer.peers
         terms.stock = max(0, answer.left)
@@ -165,7 +170,8 @@ cdef class Wants:
         else:
             terms.low = 0 if credit else _NEVER_LOW
             terms.next_ns += _wait_ns(answer)
-        self.leases._lock()
+        if not self.leases._lock():
+            return 0
         self.base += terms.grant
         rs_draw_grant(&self.leases.host.rate[self.i].draw, &terms)
         rs_lock_release(self.leases.lock)
@@ -178,7 +184,8 @@ cdef class Wants:
         Args:
             next_ns: When the next answer is to be expected.
         """
-        self.leases._lock()
+        if not self.leases._lock():
+            return 0
         rs_draw_lose(&self.leases.host.rate[self.i].draw, self.offered, next_ns - self.leases.host.member.epoch_ns)
         rs_lock_release(self.leases.lock)
         self.base += min(0, self.offered)
