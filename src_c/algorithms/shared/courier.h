@@ -5,7 +5,8 @@
  * An answer counts once, and only for the ask that was made last: `seen` is moved by a swap.
  *
  * A call that needs an answer soon rings: the courier's thread waits on a word of its member's line. It rings once for
- * each ask, so a loaded policy makes no system call a call.
+ * each ask, so a loaded policy makes no system call a call. It reports first and then rings. A courier that has been rung
+ * for and finds nothing to ask for lets calls ring again, and then looks once more: so each report is heard.
  */
 #ifndef RS_SHARED_COURIER_H
 #define RS_SHARED_COURIER_H
@@ -138,7 +139,10 @@ static inline void rs_member_ring(rs_member *me)
     rs_bell_ring(rs_member_bell(me));
 }
 
-/* Let the cell's courier ask soon; the caller's own thread where it has none yet. Once for each ask. */
+/* Let calls ring again; the courier looks after it at what they have reported. */
+static inline void rs_courier_hush(rs_courier *head) { rs_atomic_store(&head->rings, 0); }
+
+/* Let the cell's courier ask soon, after what it is to find has been written; the caller's own thread where it has none yet. Once for each ask. */
 static inline void rs_courier_ring(rs_courier *head, rs_member *me)
 {
     uint32_t silent = 0, owner = rs_atomic_load(&head->owner);

@@ -125,9 +125,15 @@ static inline int rs_draw_take_alone(rs_draw *draw, int64_t now_ns, int64_t n)
     return rs_shared_take(&draw->lease->own, tokens, now_ns, rs_tokens_units(tokens, n));
 }
 
+/* 1 if a purse of *seen* falls below *low* now. */
+static inline int rs_falls_below(int64_t low, uint64_t seen, int64_t n)
+{
+    return (int64_t)seen - n < low && (int64_t)seen >= low;
+}
+
 /* ---- calls ------------------------------------------------------------------------------------------------------- */
 
-/* Take *n*: 1, or 0 with nothing changed but what was missed. *low*: a question is due at once. */
+/* Take *n*: 1, or 0 with nothing changed. *low*: the purse has fallen so low that a question is due at once. */
 static inline int rs_draw_take(rs_draw *draw, int64_t now_ns, int64_t n, int *low)
 {
     rs_leased *lease = draw->lease;
@@ -136,12 +142,10 @@ static inline int rs_draw_take(rs_draw *draw, int64_t now_ns, int64_t n, int *lo
     int64_t least = n - rs_word_signed(&lease->credit), asks = rs_word_signed(&lease->low);
     uint64_t seen = rs_atomic_load(&lease->purse);
     do {
-        if ((int64_t)seen < least) {
-            *low = 1;
+        if ((int64_t)seen < least)
             return 0;
-        }
     } while (!rs_atomic_swap(&lease->purse, &seen, seen - (uint64_t)n));
-    *low = (int64_t)seen - n < asks && (int64_t)seen >= asks;
+    *low = rs_falls_below(asks, seen, n);
     return 1;
 }
 
@@ -157,15 +161,16 @@ static inline void rs_draw_wait_for(rs_draw *draw, uint64_t turn, int64_t n, int
         rs_atomic_add(&draw->lease->waiting, (uint64_t)(is_first ? all : n));
 }
 
-/* Take *n* whether it is there or not. */
-static inline void rs_draw_debit(rs_draw *draw, int64_t now_ns, int64_t n)
+/* Take *n* whether it is there or not: 1 if a question is due at once. */
+static inline int rs_draw_debit(rs_draw *draw, int64_t now_ns, int64_t n)
 {
     if (!rs_draw_is_void(draw, now_ns))
-        rs_atomic_sub(&draw->lease->purse, (uint64_t)n);
-    else if (draw->down == RS_DOWN_LOCAL) {
+        return rs_falls_below(rs_word_signed(&draw->lease->low), rs_atomic_sub(&draw->lease->purse, (uint64_t)n), n);
+    if (draw->down == RS_DOWN_LOCAL) {
         const rs_tokens *tokens = rs_draw_tokens(draw);
         rs_shared_debit(&draw->lease->own, tokens, now_ns, rs_tokens_units(tokens, n));
     }
+    return 0;
 }
 
 /* Undo a withdrawal of *n*. Of a lease that has been offered to the store since, it is offered with the next question. */

@@ -178,7 +178,7 @@ static inline void rs_rates_debit(rs_host_rates *host, int i, int64_t now_ns, in
 {
     rs_host_rate *rate = &host->rate[i];
     if (rate->draw.lease && n > 0)
-        rs_draw_debit(&rate->draw, rs_rates_time(host, now_ns), n);
+        rs_rates_debit_leased(host, i, now_ns, n);
     else if (rate->keys.sets && n > 0)
         rs_key_debit(&rate->keys, host->hash, rs_rates_time(host, now_ns), rs_rates_units(rate, n));
     else if (rate->window && n > 0)

@@ -39,12 +39,19 @@ static inline int rs_rates_begin_anew(rs_host_rates *host, int64_t now_ns)
     return is_new;
 }
 
+/* Take *n*: 1, or 0 with nothing changed; then the caller reports what it lacks, which rings. */
 static inline int rs_rates_take_leased(rs_host_rates *host, int i, int64_t now_ns, int64_t n)
 {
     int low = 0, taken = rs_draw_take(&host->rate[i].draw, rs_rates_time(host, now_ns), n, &low);
-    if (low)
+    if (taken && low)
         rs_courier_ring(host->courier, host->member);
     return taken;
+}
+
+static inline void rs_rates_debit_leased(rs_host_rates *host, int i, int64_t now_ns, int64_t n)
+{
+    if (rs_draw_debit(&host->rate[i].draw, rs_rates_time(host, now_ns), n))
+        rs_courier_ring(host->courier, host->member);
 }
 
 /* Count what calls wait for, *n* being the latest of them, and let the courier ask soon. *all*: by rate, of the queue. */

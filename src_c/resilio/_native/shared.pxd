@@ -73,6 +73,7 @@ cdef extern from "shared/courier.h" nogil:
     uint64_t rs_courier_id(rs_courier *, uint64_t)
     bint rs_courier_saw(rs_courier *, uint64_t seen, uint64_t seq)
     void rs_courier_ring(rs_courier *, rs_member *)
+    void rs_courier_hush(rs_courier *)
     void rs_member_wait(rs_member *, int64_t wait_ns)
     void rs_member_ring(rs_member *)
 
@@ -109,6 +110,7 @@ cdef class Cell:
     cdef uint64_t asker_id(self) except 0
     cdef int64_t answer_ns(self) except? -1
     cdef uint64_t next_number(self, uint64_t *seen) except 0
+    cpdef hush(self)
     cpdef bint claim(self) except -1
     cpdef count_peers(self, uint32_t peers)
     cpdef bint saw(self, uint64_t seen, uint64_t seq) except -1

@@ -60,6 +60,10 @@ cdef class Cell:
         """True if a call wants an answer soon, since the last ask."""
         return _head(self).rings != 0
 
+    cpdef hush(self):
+        """Let calls ring again: the caller looks after it at what they have reported."""
+        rs_courier_hush(_head(self))
+
     cpdef bint claim(self) except -1:
         """Return True if this process makes the trips for the cell, from now on or still."""
         cdef rs_courier *head = _head(self)
@@ -86,7 +90,7 @@ cdef class Cell:
 
     cdef uint64_t next_number(self, uint64_t *seen) except 0:
         cdef rs_courier *head = _head(self)
-        head.rings = 0
+        rs_courier_hush(head)
         seen[0] = rs_atomic_load(&head.seen)
         return rs_atomic_add(&head.seq, 1) + 1
 

@@ -131,6 +131,14 @@ cdef int _enqueue(rs_gate *gate, rs_limiter *m, rs_slot *slot, const int64_t *co
     return RS_WAIT
 
 
+cdef void _note_short(rs_limiter *m, const int64_t *cost, bint is_missed, bint paused) noexcept nogil:
+    """Report what a call misses; one that may wait will report that when it queues, and rings for it."""
+    if is_missed:
+        rs_rates_miss(m.buckets.host, cost)
+    elif not paused:
+        rs_courier_ring(m.buckets.host.courier, m.buckets.host.member)
+
+
 cdef int _short(rs_gate *gate, rs_limiter *m, rs_slot *slot, const rs_request *request, const int64_t *cost,
                 int64_t now_ns, rs_rejection *rejection) noexcept nogil:
     """Queue or reject a call: its tokens are not available, or the queue is not empty."""
@@ -148,8 +156,8 @@ cdef int _short(rs_gate *gate, rs_limiter *m, rs_slot *slot, const rs_request *r
             obstacle = PAUSED if paused else RATE
         elif m.queue.length >= m.most_queued:
             obstacle = LIMITER_QUEUE_FULL
-        if obstacle != LIMITER_NONE and _is_leased(m):
-            rs_rates_miss(m.buckets.host, cost)
+        if _is_leased(m):
+            _note_short(m, cost, obstacle != LIMITER_NONE, paused)
     if not rs_gate_enforced(gate):
         return _let_pass(gate, m, slot, request, cost, now_ns, obstacle)
     if paused and (obstacle == PAUSED or (obstacle == LIMITER_NONE and request.waiter == NULL)):
@@ -157,6 +165,8 @@ cdef int _short(rs_gate *gate, rs_limiter *m, rs_slot *slot, const rs_request *r
     if obstacle != LIMITER_NONE or request.waiter == NULL:
         return _limiter_reject(m, obstacle if obstacle != LIMITER_NONE else RATE, cost, now_ns, wait_ns, rejection)
     if rs_gate_cannot_finish(gate, request, now_ns, wait_ns, rejection):
+        if _is_leased(m):
+            rs_rates_miss(m.buckets.host, cost)
         return _reject_paused(m, request, cost, now_ns, wait_ns, rejection) if paused else RS_REJECTED
     return _enqueue(gate, m, slot, cost, request.waiter, now_ns, wait_ns, gives_up_ns, rejection)
 

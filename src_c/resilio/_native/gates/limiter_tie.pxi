@@ -232,7 +232,6 @@ cdef class LeaseTie(TieState):
 
     cdef int64_t _due_ns(self, int64_t now_ns):
         cdef int64_t lives_ns
-        cdef int i
         if self.is_off:
             return INT64_MAX
         if not self.leases._is_used():
@@ -240,12 +239,25 @@ cdef class LeaseTie(TieState):
         if self.asked_ns == 0:
             return now_ns if self.at.rings else self.dozes_ns
         lives_ns = self.asked_ns + self._ttl_ns() // 2
-        for i in range(self.n):
-            if self._wants(i)._is_low(self.tick, self.leased):
-                return min(self.next_ns, lives_ns)
+        if self._is_low() or self._is_low_after_all():
+            return min(self.next_ns, lives_ns)
         if not self.leased or self._is_calm():
             return lives_ns
         return max(self.next_ns, self.asked_ns + self.rest_of_tick)
+
+    cdef bint _is_low(self):
+        cdef int i
+        for i in range(self.n):
+            if self._wants(i)._is_low(self.tick, self.leased):
+                return True
+        return False
+
+    cdef bint _is_low_after_all(self):
+        """Let calls ring again that have rung for nothing, and look once more: the next one must be heard."""
+        if not self.at.rings:
+            return False
+        self.at.hush()
+        return self._is_low()
 
     # ---- what
 
@@ -255,29 +267,33 @@ cdef class LeaseTie(TieState):
 
     cdef object _asks(self, int64_t now_ns):
         cdef int64_t elapsed_ns, seq, seen, tick_ns = self._own_tick_ns()
+        cdef LimitAskNumbers ask
         cdef int i
         if not self.leases._is_used():
             return ()
-        seq = self.at.next_number(&self.seen)
-        seen = 0 if self._is_forgotten(now_ns) else <int64_t>self.seen
         elapsed_ns = now_ns - self.asked_ns if self.asked_ns else tick_ns
         self.asked_ns = now_ns
+        self.at.hush()
         asks = []
         for i in range(self.n):
-            ask = self._ask(i, seq, seen, elapsed_ns)
+            ask = self._ask(i, elapsed_ns)
             if ask is None:
                 return ()   # the policy has just moved
             asks.append(ask)
+        seq = self.at.next_number(&self.seen)   # after it calls that wait report anew: what was found is in this ask
+        seen = 0 if self._is_forgotten(now_ns) else <int64_t>self.seen
+        for ask in asks:
+            ask.seq, ask.seen = seq, seen
         return asks
 
     cdef bint _is_forgotten(self, int64_t now_ns):
         """Return True after so long a rest that the store keeps nothing of it: its bucket is full again."""
         return now_ns - self.at.answer_ns() > max(4 * self.ttl, 2 * self.fill_ns)
 
-    cdef LimitAskNumbers _ask(self, int i, int64_t seq, int64_t seen, int64_t elapsed_ns):
+    cdef LimitAskNumbers _ask(self, int i, int64_t elapsed_ns):
         cdef Wants wants = self._wants(i)
         cdef LimitAskNumbers ask = rs_new_of(self.kind_of_ask, ())
-        ask.key, ask.asker, ask.seq, ask.seen = <str>self.keys[i], self.at.asker_id(), seq, seen
+        ask.key, ask.asker = <str>self.keys[i], self.at.asker_id()
         ask.amount, ask.period_us, ask.burst, ask.cost = wants.amount, wants.period_us, wants.burst, wants.cost
         if wants._ask(ask, elapsed_ns, self.tick, self.rest_of_tick, self.leased, self.holds):
             return None
