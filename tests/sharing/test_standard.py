@@ -109,7 +109,7 @@ def test_other_options_belong_to_the_parts() -> None:
     stack = made()
     with pytest.raises(TypeError, match=r"scope can be changed, not its attempts: .*'payments.retry'"):
         configure({"payments": {"attempts": 7}})
-    with pytest.raises(ValueError, match="scope must be 'process', 'host', or what"):
+    with pytest.raises(ValueError, match="scope must be 'process', 'host', what"):
         configure({"payments": {"scope": "hots"}})
     assert shared(stack) == set()
     assert not registry.pending()

@@ -167,7 +167,7 @@ def test_configuration_names_a_fleet_that_has_been_made(store: MemoryEngine) -> 
     """Operations turn a scope on by name: a file cannot hold a client."""
     shop = fleet("shop", store)
     assert checked_scope("scope", "shop") is shop
-    with pytest.raises(ValueError, match="or the name of a fleet: shop, not 'shp'"):
+    with pytest.raises(ValueError, match=r"or the name of a fleet that has been made before \(here shop\), not 'shp'"):
         circuit_breaker("payments", scope="shp")  # type: ignore[arg-type]
     circuit_breaker("payments")
     with pytest.raises(ValueError, match="shp"):
