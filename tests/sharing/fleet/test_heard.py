@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-import anyio
 import pytest
 
 from resilio._policies.rate_limit.policy import RateLimit, RateLimitConfig
@@ -41,38 +40,3 @@ def test_a_ring_for_nothing_does_not_silence_the_next_one() -> None:
         fleet.step()
         assert fleet.courier.trips == trips, "there is nothing to ask for"
         assert not cell.rings, "the next call rings again"
-
-
-def test_an_ask_takes_its_number_once_it_has_looked() -> None:
-    """A call that reported while an ask was made took itself for one of the next ask, and waited for that in vain."""
-    seen: list[int] = []
-
-    class Watched:
-        """The cell of a tie, which is looked at when an ask takes its number."""
-
-        def __init__(self, tie: Any) -> None:
-            self._tie, self._cell = tie, tie.cell
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self._cell, name)
-
-        def number(self) -> Any:
-            seen.append(self._tie._leases.now(0)[3])
-            return self._cell.number()
-
-    async def main() -> None:
-        fleet = Fleet("shop", MemoryEngine(), is_stepped=True)
-        limit = limit_of(fleet, max_wait=5)
-        await anyio.sleep(1)
-        fleet.step()
-        limit._link.tie.cell = Watched(limit._link.tie)
-        async with anyio.create_task_group() as group:
-            group.start_soon(limit.aacquire)
-            await anyio.sleep(0.01)
-            assert limit._link.tie._leases.now(0)[3] > 0
-            fleet.step()
-
-    with virtual_time() as vt:
-        vt.run(main)
-    assert seen, "the call that waits has been asked for"
-    assert not any(seen), "what it has reported was found before"
