@@ -112,7 +112,8 @@ static inline void rs_bell_wait(rs_word32 *bell, int64_t wait_ns)
         nanosleep(&rest, NULL);
     }
 #endif
-    rs_atomic_store(bell, 0);
+    uint32_t rung = 1;
+    (void)rs_atomic_swap(bell, &rung, 0); /* in one order with what is looked at after it */
 }
 
 /* The bell on which the courier of this member waits: before its first shared call the process has no slot. */
@@ -128,7 +129,7 @@ static inline void rs_member_wait(rs_member *me, int64_t wait_ns) { rs_bell_wait
 static inline void rs_bell_ring(rs_word32 *bell)
 {
     uint32_t silent = 0;
-    if (rs_atomic_load(bell) == 0 && rs_atomic_swap(bell, &silent, 1))
+    if (rs_atomic_read(bell) == 0 && rs_atomic_swap(bell, &silent, 1))
         rs_bell_wake(bell);
 }
 
@@ -140,13 +141,17 @@ static inline void rs_member_ring(rs_member *me)
 }
 
 /* Let calls ring again; the courier looks after it at what they have reported. */
-static inline void rs_courier_hush(rs_courier *head) { rs_atomic_store(&head->rings, 0); }
+static inline void rs_courier_hush(rs_courier *head)
+{
+    uint32_t rung = 1;
+    (void)rs_atomic_swap(&head->rings, &rung, 0); /* in one order with what is read after it */
+}
 
 /* Let the cell's courier ask soon, after what it is to find has been written; the caller's own thread where it has none yet. Once for each ask. */
 static inline void rs_courier_ring(rs_courier *head, rs_member *me)
 {
     uint32_t silent = 0, owner = rs_atomic_load(&head->owner);
-    if (rs_atomic_load(&head->rings) || !rs_atomic_swap(&head->rings, &silent, 1))
+    if (rs_atomic_read(&head->rings) || !rs_atomic_swap(&head->rings, &silent, 1))
         return;
     if (owner != 0)
         rs_bell_ring(&me->workers[rs_owner_slot(owner) % RS_WORKERS].bell);

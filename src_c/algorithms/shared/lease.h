@@ -161,6 +161,12 @@ static inline void rs_draw_wait_for(rs_draw *draw, uint64_t turn, int64_t n, int
         rs_atomic_add(&draw->lease->waiting, (uint64_t)(is_first ? all : n));
 }
 
+/* 1 if calls have reported since the latest question. In one order with the ring that follows a report. */
+static inline int rs_leased_lacks(rs_leased *lease)
+{
+    return rs_atomic_read(&lease->missed) != 0 || rs_atomic_read(&lease->waiting) != 0;
+}
+
 /* Take *n* whether it is there or not: 1 if a question is due at once. */
 static inline int rs_draw_debit(rs_draw *draw, int64_t now_ns, int64_t n)
 {

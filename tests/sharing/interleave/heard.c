@@ -49,7 +49,7 @@ static INTERLEAVE_APART void be_queued(int me)
     all.is_deaf = !rs_rates_is_new_turn(&all.host[me]);
 }
 
-static INTERLEAVE_APART int lacks(void) { return rs_atomic_load(&all.lease.missed) || rs_atomic_load(&all.lease.waiting); }
+static INTERLEAVE_APART int lacks(void) { return rs_leased_lacks(&all.lease); }
 
 /* As the tie of a limit asks; the answer brings nothing. */
 static INTERLEAVE_APART void ask(void)
@@ -119,7 +119,10 @@ static void queue(int me)
     be_queued(me);
 }
 
-static const char *none_is_deaf(void) { return all.is_deaf ? "a call that waits reports again after each answer" : NULL; }
+static const char *none_is_deaf(void)
+{
+    return all.is_deaf ? "a call that waits reports again after each answer" : NULL;
+}
 
 static const char *all_is_heard(void)
 {

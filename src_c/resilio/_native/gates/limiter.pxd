@@ -67,6 +67,7 @@ cdef extern from "buckets.h" nogil:
     void rs_draw_first(rs_draw *, int64_t)
     rs_lease_found rs_draw_open(rs_draw *, int64_t, int64_t)
     void rs_draw_grant(rs_draw *, const rs_lease_terms *)
+    bint rs_leased_lacks(rs_leased *)
     void rs_draw_rest(rs_draw *, rs_word64 *, int64_t)
     void rs_draw_lose(rs_draw *, int64_t, int64_t)
 

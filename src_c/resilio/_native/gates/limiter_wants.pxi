@@ -81,7 +81,7 @@ cdef class Wants:
             return False
         lease = self.leases.host.rate[self.i].draw.lease
         purse, credit = rs_word_signed(&lease.purse), rs_word_signed(&lease.credit)
-        lacks = rs_word_signed(&lease.missed) > 0 or rs_word_signed(&lease.waiting) > 0
+        lacks = rs_leased_lacks(lease)
         rs_lock_release(self.leases.lock)
         if lacks or not leased:
             return lacks or purse < 0
