@@ -11,6 +11,7 @@
  * the lease ends, and what it has admitted is offered as a debt to the store that is back.
  *
  * P1  Until `expires_ns` at most what was granted, less what was offered, and `credit` are taken, however processes race or die.
+ *     Where calls pass for nothing while the store is away, what was taken before it came back is not given back.
  * P2  What a courier that dies has taken out is lost: nothing is taken twice.
  *
  * Amounts are millionths of a token, times ns since the region's epoch. No Python.h.
@@ -36,12 +37,13 @@ typedef struct rs_leased {
     rs_word64 stock;    /* what the store had left for others and for later, as far as is known */
     rs_word64 asked_ns; /* when the question was sent that the lease answers */
     rs_word64 peers;    /* of the latest answer; 0: none yet */
+    rs_word64 back_ns;  /* when the store came back; 0: it was never away */
     rs_shared_bucket own;
 } rs_leased;
 
 /* What the courier has found out from an answer. */
 typedef struct rs_lease_terms {
-    int64_t grant, credit, low, income, stock, asked_ns, expires_ns, next_ns;
+    int64_t grant, credit, low, income, stock, asked_ns, now_ns, expires_ns, next_ns;
     uint64_t peers; /* at least 1 */
 } rs_lease_terms;
 
@@ -179,7 +181,8 @@ static inline int rs_draw_debit(rs_draw *draw, int64_t now_ns, int64_t n)
     return 0;
 }
 
-/* Undo a withdrawal of *n*. Of a lease that has been offered to the store since, it is offered with the next question. */
+/* Undo a withdrawal of *n*. Of a lease that has been offered to the store since, it is offered with the next question.
+   What may have been taken for nothing does not come back: each token would be a new one. */
 static inline void rs_draw_give_back(rs_draw *draw, int64_t taken_ns, int64_t n)
 {
     rs_leased *lease = draw->lease;
@@ -187,7 +190,7 @@ static inline void rs_draw_give_back(rs_draw *draw, int64_t taken_ns, int64_t n)
         if (draw->down == RS_DOWN_LOCAL)
             rs_shared_give_back(&lease->own, rs_tokens_units(rs_draw_tokens(draw), n));
     }
-    else
+    else if (draw->down != RS_DOWN_OPEN || taken_ns > rs_word_signed(&lease->back_ns))
         rs_atomic_add(taken_ns >= rs_word_signed(&lease->asked_ns) ? &lease->purse : &lease->returned, (uint64_t)n);
 }
 
@@ -325,6 +328,9 @@ static inline rs_lease_found rs_draw_open(rs_draw *draw, int64_t now_ns, int64_t
 static inline void rs_draw_grant(rs_draw *draw, const rs_lease_terms *terms)
 {
     rs_leased *lease = draw->lease;
+    uint64_t ended = rs_atomic_load(&lease->expires_ns);
+    if (ended > 1 && terms->now_ns >= (int64_t)ended) /* a call may have read its clock a little later */
+        rs_atomic_store(&lease->back_ns, (uint64_t)(terms->now_ns + RS_LEASE_SOON_NS));
     rs_atomic_store(&lease->peers, terms->peers);
     const rs_tokens *tokens = rs_draw_tokens(draw);
     rs_atomic_store(&lease->own.taken, (uint64_t)(rs_tokens_in(tokens, terms->expires_ns) + tokens->burst));

@@ -48,6 +48,7 @@ cdef extern from "buckets.h" nogil:
         int64_t income
         int64_t stock
         int64_t asked_ns
+        int64_t now_ns
         int64_t expires_ns
         int64_t next_ns
         uint64_t peers

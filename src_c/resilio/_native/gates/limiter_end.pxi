@@ -78,7 +78,7 @@ cdef void _adjust(rs_gate *gate, uint32_t mask, int64_t amount, bint back, int64
     for i in range(m.buckets.n):
         if mask >> i & 1:
             if back:
-                rs_rate_give_back(&m.buckets, i, taken_ns, amount)
+                rs_rate_give_back(&m.buckets, i, min(taken_ns, now_ns) if _is_leased(m) else taken_ns, amount)
             else:
                 rs_rate_debit(&m.buckets, i, now_ns, amount)
     m.planned = False

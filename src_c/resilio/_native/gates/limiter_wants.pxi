@@ -172,6 +172,7 @@ cdef class Wants:
             terms.next_ns += _wait_ns(answer)
         if not self.leases._lock():
             return 0
+        terms.now_ns = rs_clock_now(_clock) - epoch_ns
         self.base += terms.grant
         rs_draw_grant(&self.leases.host.rate[self.i].draw, &terms)
         rs_lock_release(self.leases.lock)
