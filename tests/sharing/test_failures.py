@@ -22,6 +22,10 @@ HERE = Path(__file__).parent
 PAGE = HERE.parents[1] / "docs" / "explanation" / "sharing.md"
 SHOWN_BY = {
     "a worker is killed, anywhere": ["test_host_storm.py", "test_permit_storm.py", "test_limit_storm.py"],
+    "a worker is killed while its calls wait for a rate limit": [
+        "test_places.py::test_the_dead_do_not_queue",
+        "interleave/places.c::two workers wait, and one may die",
+    ],
     "a worker is stopped (SIGSTOP, a debugger)": [
         "test_region.py::test_a_stopped_worker_keeps_its_slot",
         "test_host_storm.py",

@@ -17,7 +17,8 @@
  * L1  In any time t at most `burst + rate * t` are taken, net of returns, however workers race, stop or die;
  *     plus `rate` times the difference of two processes' clocks.
  * L2  Waiting calls of all processes are served in the order in which they came, without a wake-up between processes.
- * L3  A worker that dies has taken what it has taken: its purse is lost. Its places delay those behind them, once.
+ * L3  A worker that dies has taken what it has taken: its purse is lost. Its places are given back when it is found
+ *     dead: later calls do not wait behind them. One call's place may stay lost, which delays others once.
  *
  * A purse is a batch of units that one process takes at once and spends without touching a word. Its units keep their
  * places in token space: when what has come in passes them, they lapse. So L1 holds for calls as it does for units. A
@@ -39,6 +40,11 @@ typedef struct rs_shared_bucket {
     _Alignas(RS_LINE) rs_word64 taken;
     rs_word64 places;
 } rs_shared_bucket;
+
+/* In shared memory: the units for which the calls of each worker have places. */
+typedef struct rs_shared_places {
+    _Alignas(RS_LINE) rs_word64 held[RS_WORKERS];
+} rs_shared_places;
 
 /* In the memory of one process: the rate. */
 typedef struct rs_tokens {
@@ -170,6 +176,16 @@ static inline int64_t rs_shared_join(rs_shared_bucket *bucket, const rs_tokens *
 
 /* Return the place of a call that leaves the queue. */
 static inline void rs_shared_leave(rs_shared_bucket *bucket, int64_t n) { rs_atomic_sub(&bucket->places, (uint64_t)n); }
+
+/* Return the places of a worker that is dead. */
+static inline void rs_shared_places_reap(rs_shared_places *places, rs_shared_bucket *bucket, uint32_t slot)
+{
+    uint64_t held = rs_atomic_load(&places->held[slot]);
+    while (held != 0 && !rs_atomic_swap(&places->held[slot], &held, 0))
+        ;
+    if ((int64_t)held > 0)
+        rs_shared_leave(bucket, (int64_t)held);
+}
 
 /* Take *n* units whether they are there or not: beyond the burst they are a debt. */
 static inline void rs_shared_debit(rs_shared_bucket *bucket, const rs_tokens *tokens, int64_t now_ns, int64_t n)

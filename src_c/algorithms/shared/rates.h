@@ -1,4 +1,4 @@
-/* The cell of a shared rate limit: a pause, and a bucket or a window for each of its rates.
+/* The cell of a shared rate limit: a pause, the places of waiting calls, and a bucket or a window for each of its rates.
  *
  * A call takes from all rates or from none. They are asked in order; what was taken is given back in reverse if one
  * rejects. Other workers may see too few tokens for a microsecond, never too many. Amounts are millionths of a token,
@@ -35,9 +35,10 @@ typedef struct rs_host_rate {
 typedef struct rs_host_rates {
     rs_member *member;
     rs_word64 *pause, own_pause;
-    int64_t paused;      /* the pause that this process has seen */
-    uint64_t hash;       /* of the key */
-    rs_courier *courier; /* of a fleet's limit; NULL: of the host alone */
+    rs_shared_places *places; /* at a single token bucket */
+    int64_t paused;           /* the pause that this process has seen */
+    uint64_t hash;            /* of the key */
+    rs_courier *courier;      /* of a fleet's limit; NULL: of the host alone */
     int n;
     rs_purse purse;
     int64_t asked, units; /* the cost of the latest call at a single token bucket, and its units */
@@ -76,7 +77,7 @@ static inline size_t rs_rates_rate_size(const rs_host_rate *rate)
 /* Bytes of the cell. */
 static inline size_t rs_rates_size(const rs_host_rates *host)
 {
-    size_t size = sizeof(rs_shared_pause);
+    size_t size = sizeof(rs_shared_pause) + sizeof(rs_shared_places);
     for (int i = 0; i < host->n; i++)
         size += rs_rates_rate_size(&host->rate[i]);
     return size;
@@ -85,9 +86,11 @@ static inline size_t rs_rates_size(const rs_host_rates *host)
 /* Use the cell at *body*. */
 static inline void rs_rates_begin(rs_host_rates *host, rs_member *member, void *body)
 {
-    char *at = (char *)body + sizeof(rs_shared_pause);
+    rs_shared_pause *pause = (rs_shared_pause *)body;
     host->member = member;
-    host->pause = &((rs_shared_pause *)body)->until;
+    host->pause = &pause->until;
+    host->places = (rs_shared_places *)(pause + 1);
+    char *at = (char *)(host->places + 1);
     for (int i = 0; i < host->n; i++) {
         rs_host_rate *rate = &host->rate[i];
         if (rate->entry)
@@ -296,24 +299,58 @@ static inline void rs_rates_fill_keys(rs_host_rates *host)
 
 /* ---- waiting at a single token bucket --------------------------------------------------------------------------- */
 
-/* Queue behind all calls of the host: the time of the call. */
-static inline int64_t rs_rates_join(rs_host_rates *host, int64_t now_ns, int64_t n)
+#define RS_PLACE_OF_NONE UINT32_MAX /* of a process without a slot: it is lost with the process */
+
+/* Count the units for which this worker's calls have places; of a place that a former owner of it took, do nothing. */
+static inline int rs_rates_count_places(rs_host_rates *host, uint32_t place, int64_t units)
+{
+    if (place == RS_PLACE_OF_NONE)
+        return 1;
+    if (place != rs_atomic_load(&host->member->owner))
+        return 0; /* it was taken for dead, and the place is given back */
+    rs_atomic_add(&host->places->held[rs_owner_slot(place)], (uint64_t)units);
+    return 1;
+}
+
+/* Queue behind all calls of the host: the time of the call. *place*: what to leave, or to take its units, with. */
+static inline int64_t rs_rates_join(rs_host_rates *host, int64_t now_ns, int64_t n, uint32_t *place)
 {
     rs_host_rate *rate = &host->rate[0];
-    int64_t now = rs_rates_time(host, now_ns);
-    int64_t at = rs_shared_join(rate->bucket, &rate->tokens, now, rs_rates_units(rate, n), INT64_MAX);
+    int64_t now = rs_rates_time(host, now_ns), units = rs_rates_units(rate, n);
+    int64_t at = rs_shared_join(rate->bucket, &rate->tokens, now, units, INT64_MAX);
+    uint32_t owner = rs_atomic_load(&host->member->owner);
+    *place = owner ? owner : RS_PLACE_OF_NONE;
+    rs_rates_count_places(host, *place, units);
     return at > now ? at + host->member->epoch_ns : now_ns;
 }
 
-static inline void rs_rates_leave(rs_host_rates *host, int64_t n)
+static inline void rs_rates_leave(rs_host_rates *host, int64_t n, uint32_t place)
 {
-    rs_shared_leave(host->rate[0].bucket, rs_rates_units(&host->rate[0], n));
+    int64_t units = rs_rates_units(&host->rate[0], n);
+    if (rs_rates_count_places(host, place, -units))
+        rs_shared_leave(host->rate[0].bucket, units);
+}
+
+/* Drop a place that is void, as the bucket has been filled. */
+static inline void rs_rates_drop_place(rs_host_rates *host, int64_t n, uint32_t place)
+{
+    rs_rates_count_places(host, place, -rs_rates_units(&host->rate[0], n));
 }
 
 /* Take the cost of a call whose time has come. */
-static inline int rs_rates_take_due(rs_host_rates *host, int64_t now_ns, int64_t n)
+static inline int rs_rates_take_due(rs_host_rates *host, int64_t now_ns, int64_t n, uint32_t place)
 {
     rs_host_rate *rate = &host->rate[0];
-    return rs_shared_take_due(rate->bucket, &rate->tokens, rs_rates_time(host, now_ns), rs_rates_units(rate, n));
+    if (!rs_shared_take_due(rate->bucket, &rate->tokens, rs_rates_time(host, now_ns), rs_rates_units(rate, n)))
+        return 0;
+    rs_rates_drop_place(host, n, place); /* its units are taken now */
+    return 1;
+}
+
+/* Give back the places of a dead worker; at windows and at several rates it has none. */
+static inline void rs_rates_reap(void *body, uint32_t slot)
+{
+    rs_shared_places *places = (rs_shared_places *)((rs_shared_pause *)body + 1);
+    rs_shared_places_reap(places, (rs_shared_bucket *)(places + 1), slot);
 }
 #endif

@@ -4,6 +4,7 @@
 #include "adaptive.h"
 #include "breaker.h"
 #include "permits.h"
+#include "rates.h"
 #include "region.h"
 #include "slots.h"
 
@@ -11,6 +12,7 @@
 static inline void rs_cell_reap(rs_cell_head *cell, uint32_t slot)
 {
     switch (cell->kind) { /* rs_shared_<kind>_reap(rs_cell_body(cell), slot), where a kind leaves something behind */
+    case RS_CELL_LIMIT: rs_rates_reap(rs_cell_body(cell), slot); break;
     case RS_CELL_PERMITS: rs_shared_permits_reap(rs_cell_body(cell), cell->size, slot); break;
     case RS_CELL_ADAPTIVE: rs_shared_adaptive_reap(rs_cell_body(cell), cell->size, slot); break;
     case RS_CELL_BREAKER: rs_shared_breaker_reap(rs_cell_body(cell), slot); break;

@@ -13,7 +13,7 @@ cdef extern from "buckets.h" nogil:
     ctypedef struct rs_claim:
         uint32_t version
         int64_t plan_ns
-        int place
+        uint32_t place
         int64_t cost[RS_MOST_RATES]
 
 cdef extern from "waiters.h":

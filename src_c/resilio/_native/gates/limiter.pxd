@@ -102,9 +102,10 @@ cdef extern from "buckets.h" nogil:
     void rs_rates_hold(rs_host_rates *, int64_t)
     bint rs_rates_sees(rs_host_rates *, int64_t *)
     void rs_rates_fill(rs_host_rates *)
-    int64_t rs_rates_join(rs_host_rates *, int64_t, int64_t)
-    void rs_rates_leave(rs_host_rates *, int64_t)
-    bint rs_rates_take_due(rs_host_rates *, int64_t, int64_t)
+    int64_t rs_rates_join(rs_host_rates *, int64_t, int64_t, uint32_t *)
+    void rs_rates_leave(rs_host_rates *, int64_t, uint32_t)
+    void rs_rates_drop_place(rs_host_rates *, int64_t, uint32_t)
+    bint rs_rates_take_due(rs_host_rates *, int64_t, int64_t, uint32_t)
 
     ctypedef struct rs_buckets:
         int n

@@ -35,7 +35,7 @@ cdef inline bint _take_turn(rs_limiter *m, int64_t now_ns, rs_claim *claim) noex
     if not claim.place:
         return _take(m, now_ns, claim.cost)
     return (now_ns >= claim.plan_ns and now_ns >= m.paused_until_ns
-            and rs_rates_take_due(m.buckets.host, now_ns, claim.cost[0]))
+            and rs_rates_take_due(m.buckets.host, now_ns, claim.cost[0], claim.place))
 
 
 cdef int64_t _hand_down(rs_waiter *waiter, int64_t plan_ns) noexcept nogil:
@@ -54,8 +54,7 @@ cdef int64_t _hand_down(rs_waiter *waiter, int64_t plan_ns) noexcept nogil:
 
 cdef void _take_place(rs_gate *gate, rs_limiter *m, rs_claim *claim, int64_t now_ns) noexcept nogil:
     """Join the host's queue. A call of another process may have left it: then the first of this gate moves up."""
-    cdef int64_t plan_ns = rs_rates_join(m.buckets.host, now_ns, claim.cost[0])
-    claim.place = 1
+    cdef int64_t plan_ns = rs_rates_join(m.buckets.host, now_ns, claim.cost[0], &claim.place)
     claim.plan_ns = plan_ns
     if m.queue.tail != NULL and plan_ns < m.queue.tail.claim.plan_ns:
         claim.plan_ns = _hand_down(m.queue.head, plan_ns)
@@ -65,10 +64,11 @@ cdef void _take_place(rs_gate *gate, rs_limiter *m, rs_claim *claim, int64_t now
 cdef void _drop_place(rs_limiter *m, rs_waiter *waiter) noexcept nogil:
     """Give back the place of a call that leaves the queue, if it has one."""
     cdef rs_claim *claim = waiter.claim
-    if claim.place:
+    cdef uint32_t place = claim.place
+    if place:
         claim.place = 0
         _hand_down(waiter.next, claim.plan_ns)
-        rs_rates_leave(m.buckets.host, claim.cost[0])
+        rs_rates_leave(m.buckets.host, claim.cost[0], place)
 
 
 cdef void _move_up(rs_limiter *m, int64_t now_ns) noexcept nogil:
@@ -85,8 +85,8 @@ cdef void _host_delay(rs_gate *gate, rs_limiter *m, int64_t now_ns) noexcept nog
         claim = waiter.claim
         waiter.deadline_ns = max(waiter.deadline_ns, _gives_up_ns(m, waiter.expires_ns != 0, now_ns))
         if claim.place and claim.plan_ns < m.paused_until_ns:
-            rs_rates_leave(m.buckets.host, claim.cost[0])
-            claim.plan_ns = rs_rates_join(m.buckets.host, now_ns, claim.cost[0])
+            rs_rates_leave(m.buckets.host, claim.cost[0], claim.place)
+            claim.plan_ns = rs_rates_join(m.buckets.host, now_ns, claim.cost[0], &claim.place)
         waiter = waiter.next
 
 
@@ -102,6 +102,8 @@ cdef void _host_fill(rs_limiter *m, int64_t now_ns) noexcept nogil:
     rs_rates_fill(m.buckets.host)
     rs_rates_sees(m.buckets.host, &m.paused_until_ns)
     while waiter != NULL:
+        if waiter.claim.place:
+            rs_rates_drop_place(m.buckets.host, waiter.claim.cost[0], waiter.claim.place)
         waiter.claim.place = 0
         waiter.claim.plan_ns = now_ns
         waiter = waiter.next
@@ -190,8 +192,7 @@ cdef void _limiter_join_host(rs_gate *gate, rs_host_rates *host, int64_t now_ns)
     if now_ns < m.paused_until_ns:
         rs_rates_hold(host, m.paused_until_ns)
     while waiter != NULL and _has_places(m):
-        waiter.claim.place = 1
-        waiter.claim.plan_ns = rs_rates_join(host, now_ns, waiter.claim.cost[0])
+        waiter.claim.plan_ns = rs_rates_join(host, now_ns, waiter.claim.cost[0], &waiter.claim.place)
         waiter = waiter.next
     _host_see(gate, m, now_ns)
     _sooner(gate, m, now_ns)
