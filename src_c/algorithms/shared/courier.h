@@ -5,8 +5,8 @@
  * An answer counts once, and only for the ask that was made last: `seen` is moved by a swap.
  *
  * A call that needs an answer soon rings: the courier's thread waits on a word of its member's line. It rings once for
- * each ask, so a loaded policy makes no system call a call. It reports first and then rings. A courier that has been rung
- * for and finds nothing to ask for lets calls ring again, and then looks once more: so each report is heard.
+ * each ask, so a loaded policy makes no system call a call. It reports first and then rings. A courier that finds nothing
+ * to ask for lets calls ring again, and then looks once more: so each report is heard.
  */
 #ifndef RS_SHARED_COURIER_H
 #define RS_SHARED_COURIER_H
@@ -113,7 +113,7 @@ static inline void rs_bell_wait(rs_word32 *bell, int64_t wait_ns)
     }
 #endif
     uint32_t rung = 1;
-    (void)rs_atomic_swap(bell, &rung, 0); /* in one order with what is looked at after it */
+    (void)rs_atomic_swap(bell, &rung, 0); /* in one order with the look after it */
 }
 
 /* The bell on which the courier of this member waits: before its first shared call the process has no slot. */
@@ -144,10 +144,11 @@ static inline void rs_member_ring(rs_member *me)
 static inline void rs_courier_hush(rs_courier *head)
 {
     uint32_t rung = 1;
-    (void)rs_atomic_swap(&head->rings, &rung, 0); /* in one order with what is read after it */
+    (void)rs_atomic_swap(&head->rings, &rung, 0); /* in one order with the reads after it */
 }
 
-/* Let the cell's courier ask soon, after what it is to find has been written; the caller's own thread where it has none yet. Once for each ask. */
+/* Let the cell's courier ask soon, after what it is to find has been written; the caller's own thread where it has none
+   yet. Once for each ask. */
 static inline void rs_courier_ring(rs_courier *head, rs_member *me)
 {
     uint32_t silent = 0, owner = rs_atomic_load(&head->owner);

@@ -61,6 +61,30 @@ def _run(courier: Courier, until_ns: int, *, lost: bool = False, now_ns: int = 0
     return courier.trips - before
 
 
+class Moved(Every):
+    """A tie whose policy has just moved."""
+
+    __slots__ = ()
+
+    def take(self, asks: Sequence[Ask], answers: Sequence[Answer | None], sent_ns: int, now_ns: int) -> None:
+        raise RuntimeError("the bulkhead takes other slots now")
+
+
+def test_a_tie_that_fails_costs_the_others_no_answer() -> None:
+    """A bulkhead that moved to its host during a trip raised, and those that came after it lost their answers."""
+    courier = Courier(250 * MS, seed=1)
+    ties = [Moved("k0"), Every("k1")]
+    for tie in ties:
+        courier.add(tie, 0)
+    assert courier.due_ns(0) == 0
+    asks = courier.begin(0)
+    assert len(asks) == 2
+    with pytest.raises(RuntimeError):
+        courier.end(_answers(asks), MS)
+    assert [tie.seen for tie in ties] == [[], ["answer"]]
+    assert courier.lost == 0
+
+
 def test_all_policies_go_in_one_trip_a_tick() -> None:
     """Ten policies would be forty trips a second if each went by itself: they go together, four times a second."""
     courier = Courier(250 * MS, seed=1)

@@ -41,6 +41,21 @@ cdef class CourierEntry:
         """True if a call wants an answer soon, and none has been asked for since; a tie without a cell may want one."""
         return self.cell is None or self.cell.rings
 
+    cdef int _take(self, int64_t sent_ns, int64_t now_ns) except -1:
+        """Hand over the answers of a trip."""
+        asks, found = self.asks, self.answers
+        self.asks = self.answers = ()
+        self.is_lost = self.peers == 0
+        if self.peers:
+            self.heard_ns = now_ns
+        if self.leases is not None:
+            self.leases._take_all(asks, found, sent_ns, now_ns)
+        else:
+            self.tie.take(asks, found, sent_ns, now_ns)
+        if self.peers and self.cell is not None:    # for all processes of the host
+            self.cell.count_peers(<uint32_t>self.peers)
+        return 0
+
     cdef int _look(self, int64_t now_ns, int64_t peers) except -1:
         """Let the policy be alone once what the store gave has ended, and end that with the next answer."""
         cdef int64_t heard_ns = self.heard_ns if self.cell is None else max(self.heard_ns, self.cell.answer_ns())
@@ -144,24 +159,20 @@ cdef class CourierTurns:
         """
         cdef CourierEntry entry
         cdef list entries = self.under_way
+        failure = None
         self.under_way = []
         if entries:
             self._count(_shared_out(entries, answers), now_ns)
         for entry in entries:
-            asks, found = entry.asks, entry.answers
-            entry.asks = entry.answers = ()
-            entry.is_lost = entry.peers == 0
-            if entry.leases is not None:
-                entry.leases._take_all(asks, found, self.sent_ns, now_ns)
-            else:
-                entry.tie.take(asks, found, self.sent_ns, now_ns)
-            if entry.peers:
-                entry.heard_ns = now_ns
-                if entry.cell is not None:      # for all processes of the host
-                    entry.cell.count_peers(<uint32_t>entry.peers)
+            try:
+                entry._take(self.sent_ns, now_ns)
+            except Exception as error:          # the others get their answers all the same
+                failure = error
         for entry in <tuple?>self._all:
             if entry.is_lost or entry.is_alone:
                 entry._look(now_ns, self.peers)
+        if failure is not None:
+            raise failure
 
     cdef int _count(self, int64_t peers, int64_t now_ns) except -1:
         """Count a trip by the askers in its answers, 0 without one; after losses the next waits, longer each time."""
