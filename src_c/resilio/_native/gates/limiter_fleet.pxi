@@ -179,7 +179,7 @@ cdef class Leases:
         return 0
 
     cdef bint _lock(self) noexcept:
-        """Take the owner's lock, and return True; False, without the lock: it does not draw on these leases any more."""
+        """Take the owner's lock, and return True. False, without the lock: it draws on these leases no more."""
         rs_lock_acquire(self.lock)
         self.host = self.used[0]
         if self.host != NULL and <void *>self.host.courier == self.cell.body:
