@@ -176,3 +176,19 @@ def test_an_explanation_names_the_wait(vt: VirtualTime) -> None:
     play(vt, [one], [4.0], 3.0)
     text = " ".join(str(pipeline(one.limit).explain()).split())
     assert "waits for one trip where these are spent and there are more" in text
+
+
+@pytest.mark.parametrize("options", [{"accuracy": "exact"}, {"burst": 3}])
+def test_calls_that_cannot_wait_get_tokens_where_each_is_asked_for(vt: VirtualTime, options: dict[str, Any]) -> None:
+    """
+    `try_acquire()` of an exact limit, or of one with a small burst, was rejected for ever.
+
+    It rang for the courier and reported nothing, so nothing was asked for. What one lacks the next one finds now.
+    """
+    (host,) = hosts(1, "100/s", **options)
+    found = []
+    for _ in range(400):
+        vt.advance(0.01)
+        host.fleet.step()
+        found.append(bool(host.limit.try_acquire()))
+    assert 100 <= sum(found) <= 4 * 100 + 3

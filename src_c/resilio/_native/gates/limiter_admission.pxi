@@ -131,6 +131,11 @@ cdef int _enqueue(rs_gate *gate, rs_limiter *m, rs_slot *slot, const int64_t *co
     return RS_WAIT
 
 
+cdef inline bint _asks_each(rs_limiter *m) noexcept nogil:
+    """True if each call is asked for: what one lacks that cannot wait is asked for too, and the next one finds it."""
+    return m.trip_within_ns == RS_NEVER
+
+
 cdef void _note_short(rs_limiter *m, const int64_t *cost, bint is_missed, bint paused) noexcept nogil:
     """Report what a call misses; one that may wait will report that when it queues, and rings for it."""
     if is_missed:
@@ -157,7 +162,7 @@ cdef int _short(rs_gate *gate, rs_limiter *m, rs_slot *slot, const rs_request *r
         elif m.queue.length >= m.most_queued:
             obstacle = LIMITER_QUEUE_FULL
         if _is_leased(m):
-            _note_short(m, cost, obstacle != LIMITER_NONE, paused)
+            _note_short(m, cost, obstacle != LIMITER_NONE or (request.waiter == NULL and _asks_each(m)), paused)
     if not rs_gate_enforced(gate):
         return _let_pass(gate, m, slot, request, cost, now_ns, obstacle)
     if paused and (obstacle == PAUSED or (obstacle == LIMITER_NONE and request.waiter == NULL)):

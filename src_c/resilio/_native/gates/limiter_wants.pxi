@@ -110,7 +110,7 @@ cdef class Wants:
             0; 1 if calls do not draw on these leases any more.
         """
         cdef rs_lease_found found
-        cdef int64_t keep = 0, spent
+        cdef int64_t keep = 0, spent, missed
         cdef double want
         if leased and not self._is_idle():
             keep = <int64_t>self._in_time(_UNDER_WAY_NS) + self.cost
@@ -120,11 +120,13 @@ cdef class Wants:
                              rs_clock_now(_clock) - self.leases.host.member.epoch_ns, keep)
         rs_lock_release(self.leases.lock)
         spent = found.owed if found.is_void else max(0, self.base - found.purse)
-        self._see(spent + found.missed, elapsed_ns, tick_ns)
+        # where each call is asked for, one that waits has missed its tokens before
+        missed = found.missed if leased else max(0, found.missed - found.waiting)
+        self._see(spent + missed, elapsed_ns, tick_ns)
         self.base, self.offered = found.kept, found.left
         want = <double>found.waiting
         want += (self._in_time(<double>rest_ns + <double>tick_ns * _HEADROOM) if leased
-                 else <double>min(found.missed, self.cost))
+                 else <double>min(missed, self.cost))
         if leased and (found.left < 0 or holds or not self._is_idle()):
             want = max(want, <double>self.cost)
         ask.left, ask.kept = found.left - found.owed, found.kept
