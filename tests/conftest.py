@@ -25,8 +25,9 @@ _SUITE = os.getpid()
 _ROOT = Path(__file__).parents[1]
 _INSTALLED = os.environ.get("RESILIO_TEST_INSTALLED") == "1"  # by `make test`
 _TRACED = os.environ.get("RESILIO_COVERAGE") == "1"
-_PROGRESS = os.environ.get("RESILIO_TEST_PROGRESS")  # where `make test` looks up what ended a run without a report
-_DONE = os.environ.get("RESILIO_TEST_DONE")  # names what passed already, where `make test` runs what failed once more
+# Not for a pytest that a test runs. Where `make test` looks up what ended a run without a report; and what names the
+# tests that a run of those that failed leaves out.
+_PROGRESS, _DONE = (os.environ.pop(name, None) for name in ("RESILIO_TEST_PROGRESS", "RESILIO_TEST_DONE"))
 _MOST = int(os.environ.get("RESILIO_TEST_EXAMPLES", "0"))  # examples of a property at most; 0: as many as it asks for
 
 

@@ -109,6 +109,13 @@ def test_crashes_and_races_fail_at_once(runs: ModuleType, tmp_path: Path, first:
     assert again is None
 
 
+def test_a_pytest_that_a_test_runs_notes_nothing(runs: ModuleType, tmp_path: Path) -> None:
+    """Its tests were noted among those of the leg: one that hung in it would have left the outer one as done."""
+    first, _ = both(runs, tree_of(tmp_path, f'assert "{runs.PROGRESS}" not in os.environ'))
+    assert (first.code, first.progress.failed) == (0, [])
+    assert len(first.progress.begun) == 3
+
+
 def test_many_failures_are_no_chance(runs: ModuleType, tmp_path: Path) -> None:
     """A fault in a test's ground fails many of them."""
     tree = tree_of(tmp_path, UNSTEADY)
