@@ -8,7 +8,7 @@ into those of interceptors; the interceptors make each attempt with the channel 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Self
 
 from resilio._options.validators import reject
@@ -32,6 +32,11 @@ OPTIONS = (
 """Of the channels opened here: a server that is back is found within a second, and no attempt is made out of sight."""
 _FRONT = "passthrough:///pool"
 _BEST = (State.READY, State.CONNECTING, State.IDLE, State.TRANSIENT_FAILURE, State.SHUTDOWN)
+
+
+def _best(states: Iterable[Any]) -> Any:
+    """Return the best of the states of channels; of none: IDLE."""
+    return min(states, key=_BEST.index, default=State.IDLE)
 
 
 def connect(endpoint: Endpoint) -> Any:
@@ -141,20 +146,28 @@ class PoolChannel(aio.Channel):  # type: ignore[misc]
     def get_state(self, try_to_connect: bool = False) -> Any:
         """Return the best state of the endpoints' channels."""
         if try_to_connect:
-            for endpoint in self._channels.pool.endpoints:
-                self._channels.of(endpoint)
-        found = [one.get_state(try_to_connect) for one in self._channels]
-        return min(found, key=_BEST.index, default=State.IDLE)
+            self._open_all()
+        return _best([one.get_state(try_to_connect) for one in self._channels])
 
     async def wait_for_state_change(self, last_observed_state: Any) -> None:
         """Wait until the best state of the endpoints' channels is another."""
-        while self.get_state() is last_observed_state:
-            waits = [asyncio.ensure_future(one.wait_for_state_change(one.get_state())) for one in self._channels]
+        self._open_all()
+        while True:
+            seen = [(one, one.get_state()) for one in self._channels]
+            if _best([state for _, state in seen]) is not last_observed_state:
+                return
+            # from what was seen: a channel's state may be another one by now
+            waits = [asyncio.ensure_future(one.wait_for_state_change(state)) for one, state in seen]
             try:
                 await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
             finally:
-                for one in waits:
-                    one.cancel()
+                for wait in waits:
+                    wait.cancel()
+
+    def _open_all(self) -> None:
+        """Open a channel to each endpoint, which does not connect yet."""
+        for endpoint in self._channels.pool.endpoints:
+            self._channels.of(endpoint)
 
     async def channel_ready(self) -> None:
         """Wait until one of the endpoints' channels is ready."""

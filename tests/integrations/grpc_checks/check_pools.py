@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -314,6 +315,46 @@ def test_a_channel_is_ready_when_one_endpoint_is(two: Two, loop: asyncio.Runner)
     loop.run(scene())
     with sync_channel(ordered(two)) as made:
         grpc.channel_ready_future(made).result(PATIENCE)
+
+
+class Watched:
+    """A channel that is ready as soon as its state has been looked at twice."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+
+    @property
+    def state(self) -> grpc.ChannelConnectivity:
+        return grpc.ChannelConnectivity.READY if self.looks >= 2 else grpc.ChannelConnectivity.CONNECTING
+
+    def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
+        seen = self.state
+        self.looks += 1
+        return seen
+
+    async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
+        if self.state is last_observed_state:
+            await asyncio.Event().wait()
+
+
+class Opened(list[Watched]):
+    """The channels of a pool, all of which are open."""
+
+    pool = SimpleNamespace(endpoints=())
+
+    def take(self) -> list[Watched]:
+        return []
+
+
+def test_a_channel_that_connects_while_it_is_looked_at_is_seen(two: Two, loop: asyncio.Runner) -> None:
+    """A change between two looks was waited for from the state after it: until that of another endpoint changed."""
+
+    async def scene() -> None:
+        async with channel(ordered(two)) as made:
+            made._channels = Opened([Watched()])
+            await asyncio.wait_for(made.channel_ready(), PATIENCE)
+
+    loop.run(scene())
 
 
 def test_what_cannot_have_a_pool_says_so(search: Pool, two: Two) -> None:
