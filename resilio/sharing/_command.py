@@ -21,9 +21,8 @@ def main(argv: Sequence[str]) -> int:
         print("\n".join(_list(options.directory, found)))
         return 0
     chosen = [group for group in found if options.name in (group.name, group.path.name)]
-    chosen = chosen or [
-        group for group in found if group.path.name == file_name(options.name)
-    ]  # as its service names it
+    if not chosen:  # the name that its service has given
+        chosen = [group for group in found if group.path.name == file_name(options.name)]
     if not chosen:
         known = ", ".join(group.name for group in found) or "none"
         print(f"resilio shared: no group {options.name!r} in {options.directory}; there are: {known}", file=sys.stderr)

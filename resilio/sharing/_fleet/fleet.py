@@ -158,7 +158,7 @@ class Fleet(Scope):
     @property
     def degraded(self) -> str | None:
         """Why policies are not the fleet's now: "private", "store_down"; None: they are."""
-        if not self._is_stepped and is_private():
+        if self.is_alone:
             return "private"
         return "store_down" if self.courier.is_down else None
 
