@@ -5,8 +5,9 @@ Two figures, with a Valkey of this process on the same machine:
 
 - the processor time of a trip for ten policies, in the thread that makes it, in two parts. The system's part is the
   time inside of the socket's own send and receive, which release the interpreter's lock for their system calls, and do
-  next to nothing beside them. In all of the rest the thread holds the lock. Between the trips the process sleeps. So a
-  trip begins with cold caches, and other work on the machine makes the figures higher;
+  next to nothing beside them. In all of the rest the thread holds the lock. Between the trips the process sleeps, so a
+  trip begins with cold caches. Where the processors sleep too, as on a guest that does nothing else, the figures are
+  several times higher, as those of any work after a sleep;
 - the 99.9th percentile of calls with a fleet whose store is stopped (SIGSTOP), over that of calls with a fleet whose
   store answers, and over that of calls without a fleet, in interleaved pairs of blocks: the median of the ratios, and
   its 95 % confidence.
@@ -26,7 +27,7 @@ from benchmarks.micro import _work
 from benchmarks.micro._fleet import of_fleet
 from benchmarks.peers._redis import server, stopped
 from resilio import RateLimitedError, rate_limit, registry
-from resilio.sharing import fleet
+from resilio.sharing import Fleet, fleet
 
 POLICIES, TRIPS = 10, 200
 BLOCK, PAIRS = 2000, 500
@@ -68,8 +69,6 @@ class _System:
 
 def trips() -> list[tuple[float, float]]:
     """Return the microseconds with the interpreter's lock, and in all, of trips for ten policies that are called."""
-    from resilio.sharing import Fleet
-
     ten = Fleet("ten", of_fleet().engine, is_stepped=True)
     calls = _policies(ten)
     took: list[tuple[float, float]] = []
