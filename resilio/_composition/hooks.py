@@ -38,7 +38,6 @@ _HOOKS: dict[str, tuple[str, ...]] = {
     "resilio._strategies.stream_clocks": ("deadline_items", "items_until_deadline", "timed_items"),
     "resilio._strategies.streams": ("aretried", "retried"),
     "resilio._strategies.threads": ("Threads",),
-    "resilio._strategies.time_limit": ("run_within",),
     "resilio.sharing._attach": ("share", "share_keys"),
     "resilio.errors": tuple(errors.__all__),
     "resilio.events": ("deliver", "rejected", "settled"),

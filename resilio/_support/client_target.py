@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-__all__ = ["StandIn", "heeds_time", "instead_of", "mark_as_heeding_time", "returns_with_headers"]
+__all__ = ["HEEDS_TIME", "TO_HEADERS", "StandIn", "heeds_time", "instead_of", "mark_as_heeding_time"]
 
 F = TypeVar("F")
+HEEDS_TIME = "_resilio_heeds_time"
+"""The attribute by which a function is marked; its value is True, or `TO_HEADERS` if it returns with the headers."""
+TO_HEADERS = "to headers"
 
 
 class StandIn:
@@ -59,7 +62,7 @@ def mark_as_heeding_time(fn: F, *, to_headers: bool = False) -> F:
 
         to_headers: True if it returns with the headers of an answer: then the clock `first` bounds it as well.
     """
-    fn._resilio_heeds_time = "to headers" if to_headers else True  # type: ignore[attr-defined]
+    setattr(fn, HEEDS_TIME, TO_HEADERS if to_headers else True)
     return fn
 
 
@@ -70,14 +73,4 @@ def heeds_time(fn: Any) -> bool:
     Args:
         fn: A function, or a client's stand-in.
     """
-    return getattr(fn, "_resilio_heeds_time", False) in (True, "to headers")
-
-
-def returns_with_headers(fn: Any) -> bool:
-    """
-    Return True if `fn` is marked as one that returns with the headers of an answer.
-
-    Args:
-        fn: A function.
-    """
-    return getattr(fn, "_resilio_heeds_time", False) == "to headers"
+    return getattr(fn, HEEDS_TIME, False) in (True, TO_HEADERS)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import io
 import warnings
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -39,6 +40,7 @@ exceptions: Any = requests.exceptions
 _TIMEOUT_OF_LOWER: Any = importlib.import_module("urllib3").Timeout
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
 
     from resilio._native.core import Held, Permit
@@ -175,9 +177,14 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
         self._service: Service | None = service_of(policy, origin)
         if self._service is not None:
             self._elsewhere = GuardedCall(policy, self._hand_over, sync=_SESSION, pooled=False, judges=HTTP)
+            build: Any = getattr(self, "build_connection_pool_key_attributes", None)  # since requests 2.32.2
+            self.build_connection_pool_key_attributes: Any = partial(endpoints.with_tls_name, build)
         self._label = f"a response of {policy.label}"
         self._repeats = bool(gates_of(policy, "retry"))
+        self._is_usual = (self._service, sends, self._idempotent) == (None, None, None)
         self._times = BodyTimes(policy)
+        self._limits_bodies = self._times.acts or not (self._call.holds and self._elsewhere.holds)
+        self._send = self._call.send if self._service is None else self._send_to
         self._policy = policy
 
     def __getstate__(self) -> dict[str, Any]:
@@ -204,13 +211,15 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
         proxies: Any = None,
     ) -> Any:
         """Send a prepared request through the policy; its permits end with the body of the response."""
-        sending = _Sending(self, (stream, timeout, verify, cert, proxies))
-        past = self._service is not None and not endpoints.is_for(self._service, request)
-        call = self._elsewhere if past else self._call
         try:
-            return call.send(sending.attempt, request)
+            return self._send(_Sending((self, stream, timeout, verify, cert, proxies)).attempt, request)
         except (RejectedError, DeadlineExceededError, CallTimeoutError) as error:
             return self._rejected(error, request)
+
+    def _send_to(self, attempt: Callable[[Any], Any], request: Any) -> Any:
+        """Send a request to an endpoint of the pool, or past it."""
+        is_ours = self._service is not None and endpoints.is_for(self._service, request)
+        return (self._call if is_ours else self._elsewhere).send(attempt, request)
 
     def init_poolmanager(self, *args: Any, **options: Any) -> None:
         """Create the pools, of connections whose waits take no longer than the time left."""
@@ -231,11 +240,6 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
             return request
         return endpoints.at(request, service.endpoint(self._call.pipe))
 
-    def build_connection_pool_key_attributes(self, request: Any, verify: Any, cert: Any = None) -> Any:
-        """Return where urllib3 connects to, with the name of the endpoint's certificate if it has one of its own."""
-        host, tls = super().build_connection_pool_key_attributes(request, verify, cert)
-        return host, tls if self._service is None else {**tls, **endpoints.tls_name(request)}
-
     def _hand_over(self, held: Held) -> None:
         """Put the permit of an answer into its body; end the permit of an attempt that has raised."""
         if held.error is not None:
@@ -244,17 +248,22 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
         response = held.answer
         if response.status_code in _NO_BODY or response._content is not False:  # its maker has read it
             return
-        raw = response.raw
-        if type(raw) is not _Body:  # a fallback's
-            raw = response.raw = _Body(raw, self._label, None, None)
         permit = held.take()
         permit.answered(response)
-        raw.add(permit)
+        raw = response.raw
+        if type(raw) is _Body:
+            raw.add(permit)
+        else:
+            response.raw = _Body(raw, self._label, response.request, None, (permit,))
 
-    def _may_repeat(self, request: Any) -> bool:
-        """Return True if a request may be sent twice, whatever its outcome."""
-        safe = replay.is_safe(self._idempotent, request, request.method, request.headers)
-        return safe and _is_replayable(request)
+    def _prepared(self, request: Any) -> tuple[Any, bool]:
+        """Return a request as this attempt sends it, and whether it may be sent twice, whatever its outcome."""
+        sent = request if self._service is None else self._at_endpoint(request, self._service)
+        if self._header is not None:
+            self._header.write(sent.headers)
+        safe = replay.is_safe(self._idempotent, request, request.method, request.headers) and _is_replayable(request)
+        _prepare(request, request.body, safe)
+        return sent, safe
 
     def _veto(self, request: Any, subject: Any, safe: bool) -> None:
         """Forbid retries of a request that must not be sent twice, given its error or answer; else allow them."""
@@ -278,28 +287,23 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
         return response
 
 
-class _Sending:
-    """A request of a session with its options: each attempt of the policy sends it once."""
+class _Sending(tuple[Any, ...]):
+    """The adapter and the options of a request: each attempt of the policy sends it once."""
 
-    __slots__ = ("_adapter", "_options")
-
-    def __init__(self, adapter: Adapter, options: tuple[Any, ...]) -> None:
-        self._adapter = adapter
-        self._options = options
+    __slots__ = ()
 
     def attempt(self, request: Any) -> Any:
         """Send the request, for no longer than the time left, and return its response with a guarded body."""
-        adapter, body = self._adapter, request.body
-        sent = request if adapter._service is None else adapter._at_endpoint(request, adapter._service)
-        if adapter._header is not None:
-            adapter._header.write(sent.headers)
-        is_plain = body is None and adapter._idempotent is None and request.method in replay.IDEMPOTENT
-        safe = is_plain or adapter._may_repeat(request)
+        adapter: Adapter
+        adapter, stream, timeout, verify, cert, proxies = self
+        sent, safe = request, True
+        is_plain = adapter._is_usual and request.body is None and request.method in replay.IDEMPOTENT
         if not is_plain:
-            _prepare(request, body, safe)
-        options = self._options if adapter._has_timed_connections else _narrowed(*self._options)
+            sent, safe = adapter._prepared(request)
+        if not adapter._has_timed_connections:
+            timeout = narrowed(timeout, _TIMEOUT_OF_LOWER)
         try:
-            response = super(Adapter, adapter).send(sent, *options)
+            response = super(Adapter, adapter).send(sent, stream, timeout, verify, cert, proxies)
         except Exception as error:
             late = late_of(error)
             if late is None:
@@ -311,18 +315,15 @@ class _Sending:
             raise shown from error
         if sent is not request:
             endpoints.answered(request, sent, response, requests.cookies.extract_cookies_to_jar)
-        response.raw = _Body(response.raw, adapter._label, request, adapter._times)
+        if adapter._limits_bodies:  # else `_hand_over` makes the body
+            time = adapter._times.begin() if adapter._times.acts else None
+            response.raw = _Body(response.raw, adapter._label, request, time)
         if adapter._repeats and not is_plain:
             adapter._veto(request, response, safe)
         return response
 
 
 mark_as_heeding_time(_Sending.attempt, to_headers=True)
-
-
-def _narrowed(stream: bool, timeout: Any, *options: Any) -> tuple[Any, ...]:
-    """Return the options of a request whose connections do not bound their waits, with a timeout that does."""
-    return (stream, narrowed(timeout, _TIMEOUT_OF_LOWER), *options)
 
 
 def _prepare(request: Any, body: Any, safe: bool) -> None:

@@ -25,10 +25,14 @@ from resilio import (
     circuit_breaker,
     deadline,
     pipeline,
+    retry,
     standard,
     timeout,
 )
+from resilio._context import variables
 from resilio._native.core import seconds_left
+from resilio._native.strategies import late_error
+from resilio._support.client_target import mark_as_heeding_time
 from resilio.integrations._shared import urllib3_time
 from resilio.integrations.httpx import Transport
 from resilio.integrations.requests import Adapter
@@ -355,11 +359,29 @@ def test_a_passed_deadline_may_be_answered(client: Any, server: Misbehaving) -> 
         assert get(server.url + "/reject-headers").status_code == 504
 
 
-def test_a_function_around_a_guarded_client_is_bounded(client: Any, server: Misbehaving) -> None:
-    """`deadline=` of a standard stack around a plain function bounds the guarded clients that it calls."""
-    with client.opened(bulkhead(1)) as get:
+def test_an_answer_that_is_judged_within_its_own_limit_has_a_nearer_deadline(vt: VirtualTime) -> None:
+    """The limit was outside of itself, when a judge read the answer: the search for the nearest one had no end."""
+    seen = []
 
-        @standard(f"around {client.name}", on="http", deadline=0.2, attempts=1)
+    def read() -> None:
+        vt.advance(2.0)
+        seen.append(late_error())
+
+    def judged() -> None:
+        with deadline(1.0):
+            variables.time_limit.get().run(read)
+
+    timeout(5.0)(mark_as_heeding_time(judged))()
+    assert [type(error) for error in seen] == [DeadlineExceededError]
+    assert seen[0].deadline == 1.0
+
+
+@pytest.mark.parametrize("policy", [lambda: bulkhead(1), lambda: retry(on=OSError, attempts=1)], ids=["gate", "retry"])
+def test_a_function_around_a_guarded_client_is_bounded(client: Any, server: Misbehaving, policy: Any) -> None:
+    """`deadline=` of a standard stack around a plain function bounds the guarded clients that it calls."""
+    with client.opened(policy()) as get:
+
+        @standard(f"around {client.name} by {policy().label}", on="http", deadline=0.2, attempts=1)
         def fetch(path: str) -> Any:
             return get(server.url + path)
 

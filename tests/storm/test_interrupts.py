@@ -130,6 +130,10 @@ def calls_that_heed_their_time() -> Any:
     """Return a call of a client's that is told how much time its timeout leaves: within a limit, and a deadline."""
 
     def limited() -> None:
+        for _ in range(3):
+            variables.time_limit.get().run(step)
+
+    def step() -> None:
         assert variables.time_limit.get() is not None
 
     return timeout(30.0)(mark_as_heeding_time(limited))

@@ -95,7 +95,6 @@ _COVERS = {
     "resilio/_strategies/": Cover((), (*_STREAM, *_HEDGE, *_TIMEOUT, *_FALLBACK, *_RETRY)),
     "resilio/_strategies/fallback_streams.py": Cover((), ("tests/time_ledger", *_FALLBACK)),
     "resilio/_strategies/stream_clocks.py": Cover((), _STREAM),
-    "resilio/_strategies/time_limit.py": Cover((), (*_TIMEOUT, "tests/integrations/test_time_of_threads.py")),
     "src_c/include/": Cover(("core", "gates"), _ENGINE),
     "src_c/include/backoff.h": Cover(_BACKOFF, (*_RETRY, *_BREAKER)),
     "src_c/include/buckets.h": Cover(_GATES, _RATE),

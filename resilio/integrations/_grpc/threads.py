@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from resilio._failures.outcome import Outcome
 from resilio._native.core import phase, seconds_left
-from resilio._strategies.time_limit import late_error
+from resilio._native.strategies import late_error
 from resilio._support.client_target import StandIn, mark_as_heeding_time
 from resilio.errors import ResilienceError
 from resilio.integrations._grpc.calls import StreamLease

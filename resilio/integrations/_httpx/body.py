@@ -238,22 +238,24 @@ class TimedBody(Body):
         time, iterator = getattr(self, "_time", None), self._iterator
         if time is None or iterator is None:
             return super().__next__()
-        with time.step():
-            try:
-                part: bytes = self._next_part(iterator, time.longest_wait)
-            except StopIteration:
-                self._at_end()
-                raise
-            except BaseException as error:
-                late = late_of(error)
-                if late is None:
-                    self.failed(error)
-                    raise
-                raise self._broken(late) from error
+        part: bytes = time.step().run(self._part_within, iterator, time.longest_wait)
         late = time.late()
         if late is not None:
             raise self._broken(late)
         return part
+
+    def _part_within(self, iterator: Any, seconds: float) -> bytes:
+        try:
+            return self._next_part(iterator, seconds)
+        except StopIteration:
+            self._at_end()
+            raise
+        except BaseException as error:
+            late = late_of(error)
+            if late is None:
+                self.failed(error)
+                raise
+            raise self._broken(late) from error
 
     def _next_part(self, iterator: Any, seconds: float) -> bytes:
         extensions = self._request.extensions

@@ -41,10 +41,12 @@ class GuardedCall:
 
         replays: Whether it has strategies at all.
 
+        holds: Whether it has gates whose permits are handed over.
+
         send: Calls a function with a request, which keys, weights and costs are functions of.
     """
 
-    __slots__ = ("hedged", "pipe", "policy", "replays", "send")
+    __slots__ = ("hedged", "holds", "pipe", "policy", "replays", "send")
 
     def __init__(
         self,
@@ -87,6 +89,7 @@ class GuardedCall:
         self.policy: Policy[Any] = policy
         self.hedged: bool = any(map(_is_hedge, gates))
         self.replays: bool = any(map(_is_strategy, gates))
+        self.holds: bool = not all(map(_is_strategy, gates))
         self.pipe: core.Pipeline = core.Pipeline(gates, judges, hand_over)
         self.send: Callable[..., Any] = self.pipe.acall if sync is None else self.pipe.call
 

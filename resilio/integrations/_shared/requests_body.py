@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, Self
 
 from resilio._native.core import Permit, seconds_left
 from resilio.errors import DeadlineExceededError
 from resilio.integrations._shared.held_permits import HeldPermits
-from resilio.integrations._shared.socket_time import BodyTime, BodyTimes, end_out_of_time, late_of
+from resilio.integrations._shared.socket_time import BodyTime, end_out_of_time, late_of
 
 __all__ = ["RawBody"]
 
@@ -31,9 +31,11 @@ class RawBody(HeldPermits):
     _request: Any
     _time: BodyTime | None
 
-    def __init__(self, inner: Any, label: str, request: Any, times: BodyTimes | None) -> None:
+    def __init__(
+        self, inner: Any, label: str, request: Any, time: BodyTime | None, permits: Iterable[Permit] = ()
+    ) -> None:
         """
-        Begin without permits; called within the attempt, whose time limits are those of the body.
+        Begin with the permits that are there.
 
         Args:
             inner: urllib3's response.
@@ -42,14 +44,16 @@ class RawBody(HeldPermits):
 
             request: The request, or None.
 
-            times: The time limits of the policy; None: the body has none.
+            time: Its time limits; None: it has none.
+
+            permits: Permits, whose answer has been judged.
         """
         _put_inner(self, inner)
         _put_original(self, getattr(inner, "_original_response", None))
-        _put_permits(self, [])
+        _put_permits(self, [*permits])
         _put_label(self, label)
         _put_request(self, request)
-        _put_time(self, times.begin() if times is not None and times.acts else None)
+        _put_time(self, time)
 
     @staticmethod
     def _translate(error: BaseException) -> BaseException:
@@ -86,7 +90,7 @@ class RawBody(HeldPermits):
         self.close()
 
     def __iter__(self) -> Iterator[bytes]:
-        return self._parts(iter(self._inner))
+        return self.stream(inner=iter(self._inner))
 
     def __next__(self) -> bytes:
         line: bytes = self._seen(self._inner.readline)  # as any file does
@@ -114,11 +118,33 @@ class RawBody(HeldPermits):
 
     def read_chunked(self, *args: Any, **options: Any) -> Iterator[bytes]:
         """Yield the body in chunks, as the server sent it."""
-        return self._parts(self._inner.read_chunked(*args, **options))
+        return self.stream(inner=self._inner.read_chunked(*args, **options))
 
-    def stream(self, amt: int | None = 65536, decode_content: bool | None = None) -> Iterator[bytes]:
-        """Yield the body in parts, as urllib3 does."""
-        return self._parts(self._inner.stream(amt, decode_content=decode_content))
+    def stream(
+        self, amt: int | None = 65536, decode_content: bool | None = None, *, inner: Iterator[bytes] | None = None
+    ) -> Iterator[bytes]:
+        """Yield the body in parts, as urllib3 does, or those of its iterator `inner`, whose end is that of the body."""
+        parts = self._inner.stream(amt, decode_content=decode_content) if inner is None else inner
+        is_over = False
+        try:
+            if self._time is None and seconds_left() is None:
+                for part in parts:
+                    yield part
+                    if seconds_left() is not None:  # its reader has set a deadline
+                        break
+                else:
+                    is_over = True
+            while not is_over and (more := self._next_part(parts)) is not None:
+                yield more
+        except GeneratorExit:
+            close: Any = getattr(parts, "close", None)
+            if close is not None:
+                close()
+            raise
+        except BaseException as error:
+            self.failed(error)
+            raise
+        self.ended()
 
     def close(self) -> None:
         """End the permits, then close the response."""
@@ -138,29 +164,12 @@ class RawBody(HeldPermits):
 
     # ---- how it is read ---------------------------------------------------------------------------------------------
 
-    def _parts(self, inner: Iterator[bytes]) -> Iterator[bytes]:
-        """Yield the parts of an iterator, whose end or error is that of the body."""
-        time, whole = self._time, self._inner
-        may_be_read = not getattr(whole, "length_remaining", None)
-        try:
-            while True:
-                if (time is None and seconds_left() is None) or (may_be_read and _is_read(whole)):
-                    part = next(inner, None)  # what has read the last byte waits no more
-                else:
-                    part = self._step(next, inner, None)
-                if part is None:
-                    break
-                may_be_read = True
-                yield part
-        except GeneratorExit:
-            close: Any = getattr(inner, "close", None)
-            if close is not None:
-                close()
-            raise
-        except BaseException as error:
-            self.failed(error)
-            raise
-        self.ended()
+    def _next_part(self, inner: Iterator[bytes]) -> bytes | None:
+        """Return the next part within its time limit, None at the end: what has read the last byte waits no more."""
+        if not getattr(self._inner, "length_remaining", None) and _is_read(self._inner):
+            return next(inner, None)
+        part: bytes | None = self._step(next, inner, None)
+        return part
 
     def _seen(self, read: Callable[..., Any], *args: Any, **options: Any) -> Any:
         """Call a function that reads the response, and return its result."""
@@ -178,12 +187,7 @@ class RawBody(HeldPermits):
         time = self._time
         if time is None:
             return self._done(read, *args, **options) if seconds_left() is not None else read(*args, **options)
-        with time.step():
-            try:
-                found = read(*args, **options)
-            except Exception as error:
-                self._check_late(error)
-                raise
+        found = time.step().run(self._done, read, *args, **options)
         late = time.late()
         if late is not None:
             self._inner.close()  # urllib3 has seen no error
@@ -191,16 +195,13 @@ class RawBody(HeldPermits):
         return found
 
     def _done(self, read: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        """Call a function that reads; the error of a time limit takes the place of the one that it has caused."""
         try:
             return read(*args, **options)
         except Exception as error:
-            self._check_late(error)
-            raise
-
-    def _check_late(self, error: Exception) -> None:
-        """Raise the error of a time limit in place of the one that it has caused."""
-        late = late_of(error)
-        if late is not None:
+            late = late_of(error)
+            if late is None:
+                raise
             raise self._in_terms(late) from error
 
 

@@ -8,9 +8,11 @@ from urllib.parse import urlsplit
 from resilio.integrations._shared.endpoints import Address, Service, address_of, located
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from resilio._policies.pool.endpoint import Endpoint
 
-__all__ = ["answered", "at", "is_for", "tls_name"]
+__all__ = ["answered", "at", "is_for", "with_tls_name"]
 
 
 def is_for(service: Service, request: Any) -> bool:
@@ -40,10 +42,20 @@ def at(request: Any, endpoint: Endpoint) -> Any:
     return sent
 
 
-def tls_name(request: Any) -> dict[str, str]:
-    """Return the options of urllib3 for the name of an endpoint's certificate, where that is not its host."""
+def with_tls_name(build: Callable[..., Any], request: Any, *options: Any) -> Any:
+    """
+    Return where urllib3 connects to, with the name of the endpoint's certificate if it has one of its own.
+
+    Args:
+        build: The adapter's `build_connection_pool_key_attributes`.
+
+        request: A prepared request for an endpoint.
+
+        options: Its further arguments.
+    """
+    host, tls = build(request, *options)
     name = getattr(request, "_resilio_tls_name", None)
-    return {} if name is None else {"assert_hostname": name, "server_hostname": name}
+    return host, tls if name is None else {**tls, "assert_hostname": name, "server_hostname": name}
 
 
 def answered(request: Any, sent: Any, response: Any, read_cookies: Any) -> None:

@@ -9,13 +9,13 @@ to the headers; for a body, only its ceiling counts, as a bound on the silence b
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
 
 from resilio._context import variables
 from resilio._native import clock
 from resilio._native.core import ambient_deadline, seconds_left
-from resilio._options.quantile import Quantile
-from resilio._strategies.time_limit import TimeLimit, late_error
+from resilio._native.strategies import TimeLimit, late_error
 from resilio.errors import CallTimeoutError, DeadlineExceededError, ResilienceError
 from resilio.integrations._shared.guarded_call import gates_of
 
@@ -159,14 +159,14 @@ class BodyTime:
             silence: The gate that bounds the time between two parts, and the bound in seconds; None: no bound.
         """
         self._whole = whole
-        self._nearest = whole[0] if len(whole) == 1 else min(whole, key=lambda limit: limit.until_ns, default=None)
+        self._nearest = min(whole, key=_until) if whole else None
         self._silence = silence
 
     def step(self) -> TimeLimit:
         """Return the time limit of the next read."""
         whole = self._nearest
         if self._silence is None:
-            return cast("TimeLimit", whole)
+            return whole  # type: ignore[return-value]  # one of the two is there
         gate, seconds = self._silence
         until_ns = clock.now_ns() + round(seconds * 1e9)
         if whole is not None and whole.until_ns <= until_ns:
@@ -203,15 +203,18 @@ class BodyTimes:
         whole: tuple[TimeLimit, ...] = ()
         silence = None if self._idle is None or self._idle.idle is None else (self._idle, self._idle.idle)
         gate = None if limit is None else limit.gate
-        config = None if gate is None else getattr(gate.policy, "config", None)
-        if config is not None and gate is not None and limit is not None:
-            if isinstance(config.total, Quantile):
-                silence = silence or (gate, config.ceiling)
-            else:
+        if gate is not None and limit is not None:
+            ceiling = gate.learned_ceiling
+            if ceiling is None:
                 whole = _whole(limit, gate)
+            elif silence is None:
+                silence = gate, ceiling
         if self._deadline:
             whole += _deadline_around(limit)
         return BodyTime(whole, silence) if whole or silence else None
+
+
+_until = attrgetter("until_ns")
 
 
 def _whole(limit: TimeLimit, gate: TimeoutGate) -> tuple[TimeLimit, ...]:

@@ -1,7 +1,8 @@
 """
 Connections of urllib3 that wait no longer than the time left; see `_socket_time`.
 
-Pools get their classes by documented means of urllib3: `pool_classes_by_scheme` and `ConnectionCls`. A connected socket
+Pools and connections are made by documented means of urllib3, `pool_classes_by_scheme` and `ConnectionCls`, and keep
+their classes: of two classes in turn, each costs the interpreter what it has learned of the other. A connected socket
 gets its class by exchange, since the connection has made it. One that keeps its class waits within the timeouts of its
 connection, each of which is bounded by the time left when it is set.
 """
@@ -10,10 +11,11 @@ from __future__ import annotations
 
 from functools import cache, partial
 from typing import Any
+from weakref import ref
 
 from resilio._events import log
 from resilio._native.core import seconds_left
-from resilio._strategies.time_limit import late_error
+from resilio._native.strategies import late_error
 from resilio.integrations._shared.socket_time import left_of
 
 __all__ = ["narrowed", "use_timed_connections"]
@@ -69,45 +71,44 @@ def _warn_once(kind: Any) -> None:
     log.say(log.WARNING, text, kind.__module__, kind.__qualname__)
 
 
-class _TimedConnection:
-    """Mixin for urllib3's connections that bounds their waits."""
-
-    timeout: Any
-    sock: Any
-
-    def connect(self) -> None:
-        """Connect, TLS included."""
-        if seconds_left() is not None and late_error() is not None:
-            raise TimeoutError("no time is left")
-        self._within(super().connect)  # type: ignore[misc]
-        if self.sock is not None and not _bounds_each_wait(self.sock):
-            # From now on these bound its waits. The socket keeps the timeout of `getresponse` for the body.
-            self.request = partial(self._within, super().request)  # type: ignore[misc]
-            self.getresponse = partial(self._within, super().getresponse)  # type: ignore[misc]
-
-    def _within(self, call: Any, *args: Any, **options: Any) -> Any:
-        """Call a method that sets the connection's timeout on its socket, bounded by the time left."""
-        given = self.timeout
-        if seconds_left() is not None:
-            self.timeout = left_of(given if isinstance(given, (int, float)) else None)
-        try:
-            return call(*args, **options)
-        finally:
-            self.timeout = given
+def _within(known: ref[Any], name: str, *args: Any, **options: Any) -> Any:
+    """Call a method that sets the connection's timeout on its socket, bounded by the time left."""
+    connection: Any = known()
+    call, given = getattr(type(connection), name), connection.timeout
+    if seconds_left() is not None:
+        connection.timeout = left_of(given if isinstance(given, (int, float)) else None)
+    try:
+        return call(connection, *args, **options)
+    finally:
+        connection.timeout = given
 
 
-@cache
-def _timed_connection(cls: Any) -> Any:
-    return type(cls.__name__, (_TimedConnection, cls), {"__module__": cls.__module__})
+def _connect(known: ref[Any]) -> None:
+    """Connect, TLS included, for no longer than the time left."""
+    if seconds_left() is not None and late_error() is not None:
+        raise TimeoutError("no time is left")
+    _within(known, "connect")
+    connection: Any = known()
+    if connection.sock is not None and not _bounds_each_wait(connection.sock):
+        # From now on these bound its waits. The socket keeps the timeout of `getresponse` for the body.
+        connection.request = partial(_within, known, "request")
+        connection.getresponse = partial(_within, known, "getresponse")
 
 
-@cache
-def _timed_pool(cls: Any) -> Any:
-    connection = getattr(cls, "ConnectionCls", None)
-    if not isinstance(connection, type) or not hasattr(connection, "connect"):
-        return cls
-    members = {"__module__": cls.__module__, "ConnectionCls": _timed_connection(connection)}
-    return type(cls.__name__, (cls,), members)
+def _new_connection(cls: Any, *args: Any, **options: Any) -> Any:
+    """Return a connection that connects and waits for no longer than the time left."""
+    connection = cls(*args, **options)
+    connection.connect = partial(_connect, ref(connection))
+    return connection
+
+
+def _new_pool(cls: Any, *args: Any, **options: Any) -> Any:
+    """Return a pool of such connections."""
+    pool = cls(*args, **options)
+    made = getattr(pool, "ConnectionCls", None)
+    if hasattr(made, "connect"):
+        pool.ConnectionCls = partial(_new_connection, made)
+    return pool
 
 
 def use_timed_connections(manager: Any) -> bool:
@@ -120,7 +121,7 @@ def use_timed_connections(manager: Any) -> bool:
     classes = getattr(manager, "pool_classes_by_scheme", None)
     if not isinstance(classes, dict):
         return False
-    manager.pool_classes_by_scheme = {scheme: _timed_pool(cls) for scheme, cls in classes.items()}
+    manager.pool_classes_by_scheme = {scheme: partial(_new_pool, cls) for scheme, cls in classes.items()}
     return True
 
 

@@ -91,8 +91,7 @@ def _open_sync(call: ModelCall, clocks: SyncClocks, endpoint: Endpoint | None, b
     try:
         request = exchange.begin()
         clocks.narrow(request, body=False)
-        with clocks.step():
-            response = exchange.has_come(_sent_sync(exchange, request, endpoint))
+        response = clocks.run(_answered_sync, exchange, request, endpoint)
         clocks.narrow(request, body=True)
         if response.status_code >= 400:
             _read_sync(response)
@@ -103,11 +102,11 @@ def _open_sync(call: ModelCall, clocks: SyncClocks, endpoint: Endpoint | None, b
     return response
 
 
-def _sent_sync(exchange: Exchange, request: Any, endpoint: Endpoint | None) -> Any:
+def _answered_sync(exchange: Exchange, request: Any, endpoint: Endpoint | None) -> Any:
     providers = exchange.guard.providers
     if providers is None:
-        return exchange.inner.handle_request(request)
-    return providers.send_sync(exchange, endpoint)
+        return exchange.has_come(exchange.inner.handle_request(request))
+    return exchange.has_come(providers.send_sync(exchange, endpoint))
 
 
 def _read_sync(response: Any) -> None:

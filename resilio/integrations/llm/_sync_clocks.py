@@ -8,17 +8,15 @@ each read.
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from resilio._native import clock
+from resilio._native.strategies import TimeLimit
 from resilio._policies.timeout import Timeout
-from resilio._strategies.time_limit import TimeLimit
 from resilio.integrations._shared.socket_time import narrow_reads
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from contextlib import AbstractContextManager
+    from collections.abc import Callable, Iterable, Iterator
 
     from resilio._policy.base import Policy
 
@@ -54,16 +52,15 @@ class SyncClocks:
         if len(known) == len(clocks):
             self._given = narrow_reads(request, max(known))
 
-    def step(self) -> AbstractContextManager[None]:
-        """Return the time limit of the next step, as a context manager around it."""
+    def run(self, step: Callable[..., Any], *args: Any) -> Any:
+        """Call the function of a step, within its time limit."""
         limit = self._nearest()
-        return nullcontext() if limit is None else limit
+        return step(*args) if limit is None else limit.run(step, *args)
 
     def each(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
         """Yield the pieces of an answer, each within its time limit."""
         while True:
-            with self.step():
-                chunk = next(chunks, None)
+            chunk = self.run(next, chunks, None)
             if chunk is None:
                 return
             yield chunk

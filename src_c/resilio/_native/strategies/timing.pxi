@@ -23,11 +23,13 @@ from resilio._native.core import ambient_deadline
 from resilio._native.gate cimport *
 from resilio._native.options cimport ns_of
 from resilio._native.strategy cimport *
-from resilio._support.client_target import heeds_time
+from resilio._support.client_target import HEEDS_TIME, TO_HEADERS
 from resilio.errors import CallTimeoutError, DeadlineExceededError
 
 cdef extern from "Python.h":
     int PyContextVar_Get(object, PyObject *, PyObject **) except -1
+    int PyContextVar_Reset(object, object) except -1
+    object PyContextVar_Set(object, object)
     void PyErr_Clear()
     PyObject *set_variable "PyContextVar_Set" (object, object)  # NULL with an exception
 
@@ -247,6 +249,11 @@ cdef class TimeoutGate(Gate):
         return None if self.timeout.idle_ns == RS_NEVER else self.timeout.idle_ns / 1e9
 
     @property
+    def learned_ceiling(self):
+        """Seconds that a learned timeout never exceeds; None: it is not learned."""
+        return self.timeout.ceiling_ns / 1e9 if self.timeout.q else None
+
+    @property
     def learned_from(self):
         """The number of calls from which the quantile is taken."""
         return self.timeout.recent.count + self.timeout.before.count
@@ -309,8 +316,9 @@ cdef class TimeoutGate(Gate):
             TypeError: Neither applies: nothing can interrupt a function in this thread.
         """
         if not self.in_threads:
-            if heeds_time(inner.func):
-                return core.hook("run_within")(self, inner)
+            heeds = getattr(inner.func, HEEDS_TIME, False)
+            if heeds is True or heeds == TO_HEADERS:
+                return _run_within(self, inner, heeds == TO_HEADERS)
             raise TypeError(f"a timeout cannot stop {inner.func!r}, which is not async: use thread=True, or async def")
         if self.threads is None:
             self.threads = core.hook("Threads")()
@@ -348,3 +356,4 @@ def locked(lock, function, *args):
 
 include "timing_deadline.pxi"
 include "timing_cutoff.pxi"
+include "time_limit.pxi"
