@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from resilio._native.core import Statuses
+from resilio._native.core import AnswerJudge
 from resilio.errors import DeadlineExceededError, RejectedError
 
 __all__ = ["Judge", "Outcome", "is_rejection", "judge_error", "judge_value", "judging_for"]
@@ -112,20 +112,9 @@ def judge_value(failed_if: Callable[[Any], object] | None) -> Judge | None:
     """Return the judge of results: a failure if `failed_if(result)` is true; None without `failed_if`."""
     if failed_if is None:
         return None
-    success, failure = Outcome.SUCCESS, Outcome.FAILURE
-    broken = _Broken("failed_if", _owner.policy)
-
-    def judge(value: Any) -> Outcome:  # one frame: each call pays for it
-        try:
-            answer = failed_if(value)
-            if answer is False:
-                return success
-            return answer if isinstance(answer, Outcome) else failure if answer else success
-        except Exception as error:  # noqa: BLE001 - a predicate is foreign code
-            return broken(value, error)
-
-    statuses = getattr(failed_if, "statuses", None)  # of a preset: judged natively, which saves two frames a gate
-    return judge if not isinstance(statuses, frozenset) else Statuses(statuses, judge, success, failure)
+    broken, statuses = _Broken("failed_if", _owner.policy), getattr(failed_if, "statuses", None)  # of a preset
+    failing = statuses if isinstance(statuses, frozenset) else None
+    return AnswerJudge(failed_if, broken, Outcome.SUCCESS, Outcome.FAILURE, failing)
 
 
 def _rule(on: Any, ignore: Any) -> _Matcher:

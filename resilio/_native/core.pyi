@@ -406,12 +406,17 @@ class AmbientSetting:
     def leave(self, error: BaseException | None, /) -> None: ...
 
 @final
-class Statuses:
-    """A judge of answers by their status."""
+class AnswerJudge:
+    """A judge of answers by a predicate, or by their status."""
 
     def __new__(
-        cls, failing: frozenset[int], otherwise: Callable[[Any], Any], success: Any, failure: Any
-    ) -> Statuses: ...
+        cls,
+        failed_if: Callable[[Any], object],
+        broken: Callable[[Any, Exception], Any],
+        success: Any,
+        failure: Any,
+        failing: frozenset[int] | None = None,
+    ) -> AnswerJudge: ...
     def __call__(self, answer: Any, /) -> Any: ...
 
 @final

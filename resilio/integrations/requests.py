@@ -254,7 +254,7 @@ class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
         if type(raw) is _Body:
             raw.add(permit)
         else:
-            response.raw = _Body(raw, self._label, response.request, None, (permit,))
+            response.raw = _Body(raw, self._label, response.request, None, [permit])
 
     def _prepared(self, request: Any) -> tuple[Any, bool]:
         """Return a request as this attempt sends it, and whether it may be sent twice, whatever its outcome."""
@@ -317,7 +317,7 @@ class _Sending(tuple[Any, ...]):
             endpoints.answered(request, sent, response, requests.cookies.extract_cookies_to_jar)
         if adapter._limits_bodies:  # else `_hand_over` makes the body
             time = adapter._times.begin() if adapter._times.acts else None
-            response.raw = _Body(response.raw, adapter._label, request, time)
+            response.raw = _Body(response.raw, adapter._label, request, time, [])
         if adapter._repeats and not is_plain:
             adapter._veto(request, response, safe)
         return response

@@ -131,7 +131,7 @@ _COVERS = {
     f"{_NATIVE}/core/context/priority.c": Cover(("core",), (*_CONTEXT, *_SHED)),
     f"{_NATIVE}/core/engine/": Cover(("core",), _ENGINE),
     f"{_NATIVE}/core/engine/judge.c": Cover(("core",), ("tests/policy/test_rules.py", "tests/failures", *_ENGINE)),
-    f"{_NATIVE}/core/engine/statuses.c": Cover(("core",), ("tests/policy/test_rules.py", *_ENGINE)),
+    f"{_NATIVE}/core/engine/answer_judge.c": Cover(("core",), ("tests/policy/test_rules.py", *_ENGINE)),
     f"{_NATIVE}/core/engine/ledger": Cover(("core",), ("tests/time_ledger", *_CALLS)),
     f"{_NATIVE}/core/engine/segments": Cover(("core",), ("tests/time_ledger", *_CALLS)),
     f"{_NATIVE}/core/engine/elsewhere.c": Cover(("core",), _POOL),

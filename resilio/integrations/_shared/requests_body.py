@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Self
 
@@ -31,9 +31,7 @@ class RawBody(HeldPermits):
     _request: Any
     _time: BodyTime | None
 
-    def __init__(
-        self, inner: Any, label: str, request: Any, time: BodyTime | None, permits: Iterable[Permit] = ()
-    ) -> None:
+    def __init__(self, inner: Any, label: str, request: Any, time: BodyTime | None, permits: list[Permit]) -> None:
         """
         Begin with the permits that are there.
 
@@ -46,11 +44,11 @@ class RawBody(HeldPermits):
 
             time: Its time limits; None: it has none.
 
-            permits: Permits, whose answer has been judged.
+            permits: Permits, whose answer has been judged; the body keeps the list.
         """
         _put_inner(self, inner)
         _put_original(self, getattr(inner, "_original_response", None))
-        _put_permits(self, [*permits])
+        _put_permits(self, permits)
         _put_label(self, label)
         _put_request(self, request)
         _put_time(self, time)

@@ -9,7 +9,7 @@ Source: WHATWG HTML, section 9.2.6 (server-sent events); RFC 8259 (JSON).
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport int64_t
-from libc.string cimport memchr, memcmp
+from libc.string cimport memchr, memcmp, memset
 
 from json import loads
 

@@ -195,6 +195,7 @@ def members(bytes content not None, *names):
     if count > MOST_NAMES:
         raise ValueError(f"names: at most {MOST_NAMES}, not {count}")
     within.at, within.size = content, len(content)
+    memset(wanted, 0, sizeof(wanted))   # without names gcc sees a use of what was not set
     for i in range(count):
         wanted[i].at, wanted[i].size = <bytes?>names[i], len(names[i])
     _find(within, wanted, count, found)

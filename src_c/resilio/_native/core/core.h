@@ -150,7 +150,7 @@ int rs_permit_has_untried(PyObject *permit);
 void rs_permit_drop(PyObject *permit);
 PyObject *rs_endpoint_of(rs_gate *seat);
 int rs_block_add(PyObject *module);
-int rs_statuses_add(PyObject *module);
+int rs_answer_judge_add(PyObject *module);
 PyObject *rs_is_one_shot(PyObject *module, PyObject *value);
 PyObject *rs_rejection_new(rs_gate *gate, const rs_rejection *why);
 PyObject *rs_result_value(PyObject *value, int outcome);

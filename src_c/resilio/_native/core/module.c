@@ -109,7 +109,7 @@ static int exec_module(PyObject *module)
         if (PyModule_AddType(module, types[i]) < 0)
             return -1;
     if (rs_timers_init(module) < 0 || rs_block_add(module) < 0 || rs_setting_add(module) < 0
-        || rs_segments_add(module) < 0 || rs_statuses_add(module) < 0 || rs_hand_over_add(module) < 0
+        || rs_segments_add(module) < 0 || rs_answer_judge_add(module) < 0 || rs_hand_over_add(module) < 0
         || rs_defer_add(module) < 0)
         return -1;
     PyObject *api = PyCapsule_New((void *)&rs_api, "resilio._native.core._api", NULL);
