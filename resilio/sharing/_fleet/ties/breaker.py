@@ -60,7 +60,6 @@ class BreakerTie(Tie):
     has ended, its state is forgotten, whatever `on_store_down` names.
     """
 
-    FRONT = True
     __slots__ = (
         "_asked_ns",
         "_before",

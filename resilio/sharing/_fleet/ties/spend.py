@@ -58,7 +58,6 @@ class SpendTie(Tie):
         "_policy",
         "_seen",
         "_stock",
-        "_stood",
     )
 
     def __init__(
@@ -87,7 +86,7 @@ class SpendTie(Tie):
         self._name, self._key = name or policy.name, (gate.stock, key)
         self._keyed = bool(key)
         self._asked: Any = None  # of the question under way
-        self._asked_ns = self._next_ns = self._ends_ns = self._seen = self._stood = 0
+        self._asked_ns = self._next_ns = self._ends_ns = self._seen = 0
         self._base = -1  # of the period asked for last
         self._demand = 0.0  # billionths a second
         self._stock.peers = fleet.peers or 1
