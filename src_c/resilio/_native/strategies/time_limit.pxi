@@ -7,6 +7,7 @@ gates inside wait no longer either. `TimeLimit` records the timeout that has set
 """
 
 cdef object _limits = _context.time_limit
+cdef rs_lock _limits_lock               # of what is around limits: threads with a copy of the context read it
 
 
 cdef bint _restored(object variable, object token) noexcept:
@@ -61,6 +62,26 @@ cdef class TimeLimit:
     cdef readonly TimeLimit outer
     cdef readonly object around
 
+    cdef int put(self, TimeLimit outer, object around) except -1:
+        """Replace what is around; what was there is released after the lock, since that may run any code."""
+        rs_lock_acquire(&_limits_lock)
+        before, self.outer = self.outer, outer
+        deadline, self.around = self.around, around
+        rs_lock_release(&_limits_lock)
+        return 0
+
+    cdef TimeLimit outside(self):
+        rs_lock_acquire(&_limits_lock)
+        outer = self.outer
+        rs_lock_release(&_limits_lock)
+        return outer
+
+    cdef object deadline(self):
+        rs_lock_acquire(&_limits_lock)
+        around = self.around
+        rs_lock_release(&_limits_lock)
+        return around
+
     def __init__(self, TimeoutGate gate, int64_t until_ns, double seconds, str clock="total"):
         self.gate = gate
         self.until_ns = until_ns
@@ -73,8 +94,7 @@ cdef class TimeLimit:
         cdef TimeLimit outer = _read(_limits)
         before, value, deadline = _read(_ambient), None, None
         if outer is not self:               # an answer that is read while it is judged: within the same limit
-            self.outer = outer
-            self.around = ambient_deadline() if outer is None else outer.around
+            self.put(outer, ambient_deadline() if outer is None else outer.deadline())
         limit = PyContextVar_Set(_limits, self)
         try:
             if self.until_ns < _core.deadline_ns():
@@ -114,8 +134,9 @@ def late_error():
         return None
     limit = _read(_limits)
     while limit is not None and limit.until_ns > deadline.until_ns:
-        limit = limit.outer
-    if limit is None or (limit.around is not None and limit.around.until_ns <= limit.until_ns):     # deadline first
+        limit = limit.outside()
+    around = None if limit is None else limit.deadline()
+    if limit is None or (around is not None and around.until_ns <= limit.until_ns):     # deadline first
         return DeadlineExceededError(deadline.allowed_ns / 1e9, 0.0)
     return limit.expired()
 
