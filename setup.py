@@ -29,7 +29,7 @@ elif COVERAGE:
     OPTIMISE = ["-O0", "--coverage"]
 else:
     # A Python built with -g passes that on: debug data is 5/6 of a module.
-    OPTIMISE = ["-O0" if ONLY else "-O2", "-g" if DEBUG else "-g0"]
+    OPTIMISE = ["-O0" if ONLY else "-O3", "-g" if DEBUG else "-g0"]
 STRIP = [] if COVERAGE or SANITIZE or DEBUG else ["-Wl,-x"] if sys.platform == "darwin" else ["-Wl,-s"]
 WARNINGS = ["-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-missing-field-initializers"]
 
