@@ -1,10 +1,10 @@
 """
-Connections of urllib3 that wait no longer than the time left; see `_socket_time`.
+Connections of urllib3 that wait no longer than the time left; see `socket_time.py`.
 
 Pools and connections are made by documented means of urllib3, `pool_classes_by_scheme` and `ConnectionCls`, and keep
-their classes: code of urllib3 that the interpreter has specialised for one class is slow for another. A connected socket
-gets its class by exchange, since the connection has made it. One that keeps its class waits within the timeouts of its
-connection, each of which is bounded by the time left when it is set.
+their classes: code of urllib3 that the interpreter has specialised for one class is slow for another. A connected
+socket gets its class by exchange, since the connection has made it. One that keeps its class waits within the timeouts
+of its connection, each of which is bounded by the time left when it is set.
 """
 
 from __future__ import annotations

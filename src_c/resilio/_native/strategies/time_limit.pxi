@@ -7,7 +7,7 @@ gates inside wait no longer either. `TimeLimit` records the timeout that has set
 """
 
 cdef object _limits = _context.time_limit
-cdef rs_lock _limits_lock               # of what is around limits: threads with a copy of the context read it
+cdef rs_lock _limits_lock               # of `outer` and `around`: threads with a copy of the context read them
 
 
 cdef bint _restored(object variable, object token) noexcept:
@@ -63,7 +63,7 @@ cdef class TimeLimit:
     cdef readonly object around
 
     cdef int put(self, TimeLimit outer, object around) except -1:
-        """Replace what is around; what was there is released after the lock, since that may run any code."""
+        """Replace both; the objects before are released after the lock, since that may run any code."""
         rs_lock_acquire(&_limits_lock)
         before, self.outer = self.outer, outer
         deadline, self.around = self.around, around
