@@ -136,9 +136,10 @@ def option(
 
         limits: Passed on to the check.
     """
+    none_ok = limits.get("none_ok", False)
 
     def convert(value: Any, field: attrs.Attribute[Any]) -> Any:
-        if limits.get("none_ok") and isinstance(value, str) and value == OFF:  # TOML and the environment have no None
+        if none_ok and isinstance(value, str) and value == OFF:  # TOML and the environment have no None
             value = None
         return check(field.name, value, **limits)
 

@@ -139,14 +139,13 @@ def seconds(
     """
     if value is None and none_ok:
         return None
-    right = f"a time in seconds, like '5s' or a timedelta, {'>= 0' if zero_ok else '> 0'} and at most {_long(high)}"
     given: Any = _duration(name, value, other) if isinstance(value, str) else total_seconds(value)
     if given is None:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            reject(name, value, right, TypeError)
+            reject(name, value, _right_time(zero_ok, high), TypeError)
         given = value
     if not 0 <= given <= high or (given < SHORTEST_SECONDS and not (zero_ok and given == 0)):
-        reject(name, value, right)
+        reject(name, value, _right_time(zero_ok, high))
     return float(given)
 
 
@@ -170,8 +169,9 @@ def total_seconds(value: object) -> float | None:
     return float(cast("Any", value).total_seconds())
 
 
-def _long(high: float) -> str:
-    return "ten years" if high == ABSURD_SECONDS else f"{high:g} s"
+def _right_time(zero_ok: bool, high: float) -> str:
+    longest = "ten years" if high == ABSURD_SECONDS else f"{high:g} s"
+    return f"a time in seconds, like '5s' or a timedelta, {'>= 0' if zero_ok else '> 0'} and at most {longest}"
 
 
 def positive_int(

@@ -153,29 +153,31 @@ def takes(config: Callable[P, C]) -> Callable[[Callable[[Any, C], None]], Callab
     """Return a decorator that turns a constructor with a record into one with the record's options."""
 
     def decorate(written: Callable[[Any, C], None]) -> Any:
-        read = Reading(written.__qualname__.partition(".")[0], config)
+        reading = Reading(written.__qualname__.partition(".")[0], config)
+        read = reading.read
 
         @wraps(written)
         def construct(self: Any, /, *args: Any, **options: Any) -> None:
             written(self, read(args, options)[0])
 
-        vars(construct)["__signature__"] = read.of_method
+        vars(construct)["__signature__"] = reading.of_method
         return construct
 
     return decorate
 
 
 def _public(fn: Any, config: Any, *examples: str) -> Any:
-    read = Reading(fn.__name__, config, *examples)
+    reading = Reading(fn.__name__, config, *examples)
+    read, signature = reading.read, reading.signature
     returns = fn.__annotations__["return"]
 
     @wraps(fn)
     def make(*args: Any, **options: Any) -> Any:
         return fn(*read(args, options))
 
-    make.__annotations__ = {one.name: one.annotation for one in read.signature.parameters.values()}
+    make.__annotations__ = {one.name: one.annotation for one in signature.parameters.values()}
     make.__annotations__["return"] = returns
-    vars(make).update(__signature__=read.signature.replace(return_annotation=returns), options_record=config)
+    vars(make).update(__signature__=signature.replace(return_annotation=returns), options_record=config)
     return make
 
 
@@ -206,21 +208,23 @@ class Reading:
         self._positions = [one.name for one in taken if one.kind is Parameter.POSITIONAL_OR_KEYWORD]
         self._several = next((one.name for one in taken if one.kind is Parameter.VAR_POSITIONAL), None)
         self._takes_function = any(field.metadata["takes_function"] for field in options_of(config))
-        self._required = [one.name for one in taken if one.default is Parameter.empty]
+        self._required = {one.name: None for one in taken if one.default is Parameter.empty}
 
     @property
     def of_method(self) -> Signature:
         """The signature, after `self`."""
         return Signature([Parameter("self", Parameter.POSITIONAL_ONLY), *self.signature.parameters.values()])
 
-    def __call__(self, args: tuple[Any, ...], options: dict[str, Any]) -> tuple[Any, str | None]:
+    def read(self, args: tuple[Any, ...], options: dict[str, Any]) -> tuple[Any, str | None]:
         """Return the record and the name."""
         if options and not options.keys() <= self._known:
             reject_unknown(self._function, options, self._known)
         if args or self._several:
             self._place(args, options)
-        missing = [one for one in self._required if one not in options]
-        options.update(dict.fromkeys(missing))
+        missing: list[str] = []
+        if not self._required.keys() <= options.keys():
+            missing = [one for one in self._required if one not in options]
+            options.update(dict.fromkeys(missing))
         name = options.pop("name", None) if self._named else None
         try:
             return self._config(**options), name
@@ -248,7 +252,8 @@ class Reading:
     def _place(self, args: tuple[Any, ...], options: dict[str, Any]) -> None:
         """Add the positional arguments to the options."""
         if self._bare and args:
-            _reject_exceptions(args[0], self._function, self._known)
+            if "on" in self._known:
+                _reject_exceptions(args[0], self._function)
             if not (options and self._takes_function):
                 _reject_bare(args[0], self._function, self._bare)
         if self._several is not None:
@@ -306,10 +311,8 @@ def _reject_bare(value: object, factory: str, example: str) -> None:
         raise TypeError(f"{factory} needs options before it can guard a function: write {example}, not @{factory}")
 
 
-def _reject_exceptions(value: object, factory: str, known: frozenset[str]) -> None:
+def _reject_exceptions(value: object, factory: str) -> None:
     """Raise the TypeError for `retry(OSError)` or `retry("http")` in place of `retry(on=OSError)`."""
-    if "on" not in known:
-        return
     several = isinstance(value, (tuple, list))
     kinds = value if isinstance(value, (tuple, list)) else (value,)
     names = [kind.__name__ for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseException)]

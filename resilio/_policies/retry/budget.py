@@ -68,7 +68,7 @@ _WITHOUT_STORE = {
     "closed": "there is none",
 }
 
-_read = Reading("RetryBudget", RetryBudgetConfig)
+_reading = Reading("RetryBudget", RetryBudgetConfig)
 
 
 @attrs.frozen(kw_only=True)
@@ -141,7 +141,7 @@ class RetryBudget(native.RetryBudget):
     _link: Any  # to the scope that it is shared in, of resilio.sharing
     _name: str | None
 
-    __signature__: Signature = _read.signature
+    __signature__: Signature = _reading.signature
 
     if TYPE_CHECKING:
 
@@ -150,7 +150,7 @@ class RetryBudget(native.RetryBudget):
 
     def __new__(cls, *args: Any, **options: Any) -> Self:
         """Return the budget of this name, or a new one."""
-        config, name = _read(args, options)
+        config, name = _reading.read(args, options)
         checked = policy_name("name", name)
         if checked is None:
             return cls._new(config, None)
