@@ -3,7 +3,8 @@ Build the native layer: hand-written C for the core, Cython for the rest. All ot
 
 RESILIO_COVERAGE=1 makes lines of Cython and C countable (slow), RESILIO_SANITIZE=1 adds AddressSanitizer and UBSan,
 RESILIO_DEBUG=1 keeps symbols and line numbers for gdb and perf. Without one of them the modules are stripped.
-RESILIO_ONLY=core,gates builds these modules alone and unoptimised: a look at one change (`make mutation`), no more.
+RESILIO_ONLY=core,gates builds these modules alone and unoptimised: for gdb, and for a look at one change (`make
+mutation`). A tree that was built in another way before is built anew.
 """
 
 import os
@@ -31,6 +32,7 @@ else:
     # A Python built with -g passes that on: debug data is 5/6 of a module.
     OPTIMISE = ["-O0" if ONLY else "-O3", "-g" if DEBUG else "-g0"]
 STRIP = [] if COVERAGE or SANITIZE or DEBUG else ["-Wl,-x"] if sys.platform == "darwin" else ["-Wl,-s"]
+FLAGS = " ".join([*OPTIMISE, *SANITIZERS, *STRIP, *(name for name, _ in MACROS)])
 WARNINGS = ["-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-missing-field-initializers"]
 
 
@@ -94,9 +96,12 @@ class BuildNative(build_ext):
     """
 
     def finalize_options(self):
-        """Two compilers at once unless the command line says otherwise."""
+        """Two compilers at once unless the command line says otherwise; all anew after another way to build."""
         super().finalize_options()
         self.parallel = self.parallel or 2
+        self._built_by = Path("build", f"{sysconfig.get_config_var('SOABI')}{'-inplace' * bool(self.inplace)}.flags")
+        if self._built_by.exists() and self._built_by.read_text() != FLAGS:
+            self.force = True
 
     def build_extensions(self):
         """Reject with what to install, then translate all Cython at once and compile."""
@@ -114,6 +119,8 @@ class BuildNative(build_ext):
         for extension in self.extensions:
             extension.sources = sources.get(extension.name, extension.sources)
         super().build_extensions()
+        self._built_by.parent.mkdir(exist_ok=True)
+        self._built_by.write_text(FLAGS)
 
     def _require_tools(self):
         compiler = getattr(self.compiler, "compiler_so", ["cc"])[0]

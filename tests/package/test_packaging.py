@@ -215,6 +215,31 @@ runpy.run_path("setup.py", run_name="__main__")
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.once
+@builds
+def test_a_tree_that_was_built_another_way_is_built_anew(tree: Path) -> None:
+    """setuptools compares times alone: `RESILIO_DEBUG=1` left the stripped modules of a built tree as they were."""
+    pytest.importorskip("Cython")
+    shutil.rmtree(tree / "build")
+    (tree / "src_c" / "resilio" / "_native" / "build_facts.c").unlink()
+    seen = []
+    for debug in ("0", "1", "1", "0"):
+        settings = {
+            "RESILIO_ONLY": "build_facts",
+            "RESILIO_DEBUG": debug,
+            "RESILIO_COVERAGE": "",
+            "RESILIO_SANITIZE": "",
+        }
+        result = run("setup.py", "-q", "build_ext", "--inplace", cwd=tree, **settings)
+        assert result.returncode == 0, result.stderr
+        (module,) = (tree / "resilio" / "_native").glob("build_facts.*.so")
+        seen.append((module.stat().st_size, module.stat().st_mtime_ns))
+    stripped, symbols, again, last = seen
+    assert symbols[0] > 2 * stripped[0]
+    assert again == symbols, "nothing has changed: nothing is built"
+    assert last[0] == stripped[0]
+
+
 @pytest.mark.slow
 @installed
 def test_type_checker_agrees_with_the_typing_tests(tmp_path: Path) -> None:
