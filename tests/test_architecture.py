@@ -268,6 +268,21 @@ def test_imports_point_down() -> None:
     assert upward == []
 
 
+def test_the_map_of_the_docs_is_this_one() -> None:
+    """The page put shared memory below what it imports, and left out seven rooms."""
+    page = (SOURCE / "docs" / "explanation" / "architecture.md").read_text(encoding="utf-8")
+    floors = re.search(r"```text\n(.*?)```", page, re.DOTALL)[1].split("\n        |\n")
+    drawn = [{_name(line.split()[0]) for line in floor.splitlines() if line.startswith("resilio/")} for floor in floors]
+    assert drawn[::-1] == [set(rooms) for rooms in FLOORS]
+
+
+def _name(path: str) -> str:
+    """Return the name in FLOORS of a file or folder of the package."""
+    return (
+        path.removeprefix("resilio/").removesuffix("/").removesuffix(".py").removesuffix("__init__").replace("/", ".")
+    )
+
+
 def test_only_public_modules_stand_at_the_top() -> None:
     """What is private has a room: 43 modules stood loose in the corridor, 25 of them used by three or fewer."""
     assert {path.stem for path in PACKAGE.glob("*.py")} == PUBLIC

@@ -1,6 +1,6 @@
 /* Private APIs in use: each is proven before it is used, and has a public alternative.
  *
- * resilio/_private_names.py lists them all, docs/reference/private-names.md shows them. A Python newer than those tested
+ * resilio/_private_names/ lists them all, docs/reference/private-names.md shows them. A Python newer than those tested
  * uses the public alternatives alone, and reads no private layout. RS_PUBLIC_ONLY builds so on any Python,
  * RESILIO_PUBLIC_ONLY=1 runs so.
  */

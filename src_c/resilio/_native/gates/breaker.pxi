@@ -312,7 +312,7 @@ cdef class BreakerGate(Gate):
         _fleet_take(self, cell, state, reason, reopened, generation, left_ns, measured, lease, reported)
 
     def fleet_status(self):
-        """Return (state, probing, trip) of the fleet as it is known here; None: in no fleet, or long not heard of."""
+        """Return (state, trip) of the fleet as it is known here; None: in no fleet, or long not heard of."""
         return _fleet_status(self)
 
     def extend_open(self, double seconds):
