@@ -163,10 +163,12 @@ _COVERS = {
     f"{_NATIVE}/gates/shedder": Cover(_GATES, _SHED),
     f"{_NATIVE}/keyed": Cover(("keyed",), _KEYED),
     f"{_NATIVE}/primitives": Cover(("primitives",), ("tests/native/algorithms",)),
+    f"{_NATIVE}/strategies/computed_times": Cover(_STRATEGIES, (*_HEDGE, *_TIMEOUT)),
     f"{_NATIVE}/strategies/fallback": Cover(_STRATEGIES, _FALLBACK),
     f"{_NATIVE}/strategies/hedge": Cover(_STRATEGIES, _HEDGE),
     f"{_NATIVE}/strategies/retry": Cover(_STRATEGIES, _RETRY),
     f"{_NATIVE}/strategies/strategy": Cover(_STRATEGIES, (*_RETRY, *_HEDGE)),
+    f"{_NATIVE}/strategies/time_limit": Cover(_STRATEGIES, ("tests/integrations/test_time_of_threads.py", *_TIMEOUT)),
     f"{_NATIVE}/strategies/timing": Cover(_STRATEGIES, (*_TIMEOUT, *_STREAM)),
 }
 REST = ("policies", "native", "policy", "composition", "context", "time_ledger", "scenarios", "failures", "registry")
