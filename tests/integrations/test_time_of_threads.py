@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import Context, copy_context
 from typing import Any
 
 import httpx
@@ -374,6 +375,15 @@ def test_an_answer_that_is_judged_within_its_own_limit_has_a_nearer_deadline(vt:
     timeout(5.0)(mark_as_heeding_time(judged))()
     assert [type(error) for error in seen] == [DeadlineExceededError]
     assert seen[0].deadline == 1.0
+
+
+def test_a_context_that_a_call_has_copied_keeps_its_deadline(vt: VirtualTime) -> None:
+    """A thread that the call has begun works on after it, within the same time."""
+    copies: list[Context] = []
+    timeout(5.0)(mark_as_heeding_time(lambda: copies.append(copy_context())))()
+    vt.advance(2.0)
+    assert copies[0].run(resilio.remaining) == 3.0
+    assert resilio.remaining() is None
 
 
 @pytest.mark.parametrize("policy", [lambda: bulkhead(1), lambda: retry(on=OSError, attempts=1)], ids=["gate", "retry"])

@@ -45,7 +45,7 @@ cdef class TimeLimit:
         clock: The clock of the timeout: "total", "first" or "idle".
 
     Attributes:
-        total: The seconds of the whole call, of which this may be the first part; None: no limit.
+        total: Of a limit on the first part of a call, the seconds of the whole; None: no limit.
 
         late: True if it has ended the call.
 
@@ -62,13 +62,12 @@ cdef class TimeLimit:
     cdef readonly TimeLimit outer
     cdef readonly object around
 
-    cdef int put(self, TimeLimit outer, object around) except -1:
+    cdef void put(self, TimeLimit outer, object around) noexcept:
         """Replace both; the objects before are released after the lock, since that may run any code."""
         rs_lock_acquire(&_limits_lock)
         before, self.outer = self.outer, outer
         deadline, self.around = self.around, around
         rs_lock_release(&_limits_lock)
-        return 0
 
     cdef TimeLimit outside(self):
         rs_lock_acquire(&_limits_lock)
@@ -86,7 +85,6 @@ cdef class TimeLimit:
         self.gate = gate
         self.until_ns = until_ns
         self.seconds = seconds
-        self.total = seconds
         self.clock = clock
 
     def run(self, function, /, *args, **kwargs):
