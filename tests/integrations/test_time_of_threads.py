@@ -167,6 +167,7 @@ def test_a_deadline_ends_a_request_to_its_last_byte(client: Any, server: Misbeha
         else:
             get(server.url + path)
     assert isinstance(caught.value, client.error)
+    assert caught.value.remaining == 0.0
     assert counted(room) == {"ignored": 1}
 
 
