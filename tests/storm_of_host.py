@@ -134,8 +134,11 @@ class Worker:
 
     def look(self) -> None:
         """Go over to the region and the slot of now; what is held was taken before."""
-        region = host().region
-        if region is None or self.is_settled():
+        if self.is_settled():
+            return
+        with host().lock:  # until all policies have gone over: a limit that had not yet was counted for the new region
+            region = host().region
+        if region is None:
             return
         self.known = not self.held
         if region is not self.region and (words := Words.of(region)) is not None:
