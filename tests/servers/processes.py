@@ -176,10 +176,17 @@ def installed(server: type[S], **options: Any) -> S:
         pytest.skip(str(error))
 
 
-def die_with_parent() -> None:
-    """Ask the kernel to end this process when the thread that has started it has gone, killed or not."""
+def die_with_parent(parent: int | None = None) -> None:
+    """
+    Ask the kernel to end this process when the thread that has started it has gone, killed or not.
+
+    Args:
+        parent: Its process ID, where it may have gone already: then this process ends at once.
+    """
     if hasattr(_LIBC, "prctl"):
         _LIBC.prctl(1, signal.SIGKILL)
+    if parent is not None and os.getppid() != parent:
+        os._exit(1)
 
 
 def free_port() -> int:

@@ -27,9 +27,11 @@ LIMITS = {"steady": "2000/s", "window": "300/2s", "fast": "50000/s"}
 
 WORKER = """
 import mmap, struct, sys
+from servers.processes import die_with_parent
 from resilio import rate_limit
 from resilio.sharing import host
-path, directory, number, which, text = sys.argv[1:]
+path, directory, parent, number, which, text = sys.argv[1:]
+die_with_parent(int(parent))  # a run that was broken off left four of them spinning
 file = open(path, "r+b")
 counts = mmap.mmap(file.fileno(), 0)
 limit = rate_limit(text, name=which, scope=host("storm", directory=directory))
@@ -55,7 +57,8 @@ class Storm:
     def __init__(self, place: Path, which: str) -> None:
         self.file = place / "counts"
         self.file.write_bytes(bytes(mmap.PAGESIZE))
-        self.command = [sys.executable, "-c", WORKER, str(self.file), str(place / "region")]
+        self.command = [sys.executable, "-c", WORKER, str(self.file), str(place / "region"), str(os.getpid())]
+        self.env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         self.which, self.kills, self.lives = which, 0, 0
         self.workers: list[subprocess.Popen[bytes] | None] = [None] * WORKERS
         with self.file.open("r+b") as opened:
@@ -63,7 +66,7 @@ class Storm:
 
     def start(self, i: int) -> None:
         self.lives += 1
-        self.workers[i] = subprocess.Popen([*self.command, str(i), self.which, LIMITS[self.which]])
+        self.workers[i] = subprocess.Popen([*self.command, str(i), self.which, LIMITS[self.which]], env=self.env)
 
     def kill(self, i: int) -> None:
         worker = self.workers[i]
