@@ -99,7 +99,7 @@ class BuildNative(build_ext):
         """Two compilers at once unless the command line says otherwise; all anew after another way to build."""
         super().finalize_options()
         self.parallel = self.parallel or 2
-        self._built_by = Path("build", f"{sysconfig.get_config_var('SOABI')}{'-inplace' * bool(self.inplace)}.flags")
+        self._built_by = Path(self.build_temp, "flags")  # beside the objects, which builds in place and wheels share
         if self._built_by.exists() and self._built_by.read_text() != FLAGS:
             self.force = True
 
@@ -119,7 +119,7 @@ class BuildNative(build_ext):
         for extension in self.extensions:
             extension.sources = sources.get(extension.name, extension.sources)
         super().build_extensions()
-        self._built_by.parent.mkdir(exist_ok=True)
+        self._built_by.parent.mkdir(parents=True, exist_ok=True)
         self._built_by.write_text(FLAGS)
 
     def _require_tools(self):
