@@ -35,8 +35,9 @@ def unpack_sdist(environment: Environment) -> Path:
         manifest.unlink()  # setuptools would carry over what an earlier build listed
     _backend(environment, "build_sdist", fresh, cwd=ROOT)
     (archive,) = fresh.glob("*.tar.gz")
+    safely: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # not in Debian 12's 3.11.2
     with tarfile.open(archive) as packed:
-        packed.extractall(fresh, filter="data")
+        packed.extractall(fresh, **safely)
     (tree,) = (path for path in fresh.iterdir() if path.is_dir())
     return tree
 
