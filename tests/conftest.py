@@ -11,7 +11,6 @@ import pickle
 import signal
 import sys
 import traceback
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,9 +24,6 @@ _SUITE = os.getpid()
 _ROOT = Path(__file__).parents[1]
 _INSTALLED = os.environ.get("RESILIO_TEST_INSTALLED") == "1"  # by `make test`
 _TRACED = os.environ.get("RESILIO_COVERAGE") == "1"
-# Not for a pytest that a test runs. Where `make test` looks up what ended a run without a report; and what names the
-# tests that a run of those that failed leaves out.
-_PROGRESS, _DONE = (os.environ.pop(name, None) for name in ("RESILIO_TEST_PROGRESS", "RESILIO_TEST_DONE"))
 _MOST = int(os.environ.get("RESILIO_TEST_EXAMPLES", "0"))  # examples of a property at most; 0: as many as it asks for
 
 
@@ -43,6 +39,8 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     _load_plugin(config)
     _choose_examples()
+    if _runs_tests(config):
+        config.pluginmanager.register(SpareCollections())
 
 
 def _load_plugin(config: pytest.Config) -> None:
@@ -115,72 +113,57 @@ def _in_child(function: Callable[[], Any]) -> Any:
 
 _RACING = {"hasty_threads", "interrupts", "race"}
 _ONCE = {"efficacy", "micro"}  # folders whose tests say the same on every Python
-_WHEEL = {"native", "policies", "storm", "time_ledger"}  # folders of the compiled core
 
 
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """Spare the many collections of the leak checks what the suite itself is made of."""
-    gc.collect()
-    gc.freeze()
+def _runs_tests(config: pytest.Config) -> bool:
+    """Return False in the process of pytest-xdist that only hands tests to its workers."""
+    return hasattr(config, "workerinput") or not getattr(config.option, "numprocesses", None)
 
 
-_ended = itertools.count(1)
-_folders: deque[str] = deque(maxlen=1)
+class SpareCollections:
+    """Keeps what the suite itself is made of from the many collections of the leak checks."""
 
+    def __init__(self) -> None:
+        self._ended = itertools.count(1)
+        self._folder = ""
 
-def pytest_runtest_logfinish() -> None:
-    """Spare them the reports of the tests so far, too: thousands, which every collection would walk through."""
-    if next(_ended) % 20 == 0:
+    def pytest_collection_finish(self) -> None:
+        """Freeze the tests themselves."""
         gc.collect()
         gc.freeze()
 
+    def pytest_runtest_logfinish(self) -> None:
+        """Freeze the reports of the tests so far, too: thousands, which every collection would walk through."""
+        if next(self._ended) % 20 == 0:
+            gc.collect()
+            gc.freeze()
 
-def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Note what has failed, before a later test ends the run."""
-    if report.failed:
-        _note("failed", report.nodeid)
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        """
+        Collect at each new folder what was in use when it was frozen, and is garbage since.
 
-
-def pytest_runtest_logstart(nodeid: str) -> None:
-    """
-    Note which test begins.
-
-    Collect at each new folder what was in use when it was frozen, and is garbage since.
-
-    A page of the tests of `live` listened to all policies for the rest of the run: no collection saw it any more.
-    """
-    _note("begun", nodeid)
-    folder = nodeid.partition("::")[0].rpartition("/")[0]
-    if folder not in _folders:
-        _folders.append(folder)
-        gc.unfreeze()
-        gc.collect()
-        gc.freeze()
-
-
-def _note(what: str, nodeid: str) -> None:
-    if _PROGRESS:
-        with Path(_PROGRESS).open("a", encoding="utf-8", errors="replace") as file:
-            file.write(f"{what} {nodeid}\n")
+        A page of the tests of `live` listened to all policies for the rest of the run: no collection saw it any more.
+        """
+        folder = nodeid.partition("::")[0].rpartition("/")[0]
+        if folder != self._folder:
+            self._folder = folder
+            gc.unfreeze()
+            gc.collect()
+            gc.freeze()
 
 
 @pytest.hookimpl(tryfirst=True)  # before marks are selected by -m
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """
-    Mark what races by its fixtures, and what runs once and what is asked of every wheel by its folder.
+    Mark what races by its fixtures, and what runs once by its folder.
 
-    Leave `soak` out unless the command line names marks of its own; leave out what the first run of two has done.
+    Leave `soak` out unless the command line names marks of its own.
     """
-    if _DONE:
-        done = set(Path(_DONE).read_text(encoding="utf-8", errors="replace").splitlines())
-        items[:] = [item for item in items if item.nodeid not in done]
     for item in items:
         if _RACING & set(getattr(item, "fixturenames", ())):
             item.add_marker("untraced")
         if _ONCE & set(item.path.parts):
             item.add_marker("once")
-        if _WHEEL & set(item.path.parts):
-            item.add_marker("wheel")
         machine = getattr(item, "cls", None)
         if _MOST and isinstance(getattr(machine, "settings", None), settings):
             machine.settings = settings(machine.settings, max_examples=min(_MOST, machine.settings.max_examples))

@@ -26,7 +26,7 @@ from check_rules import main as check_rules
 from environments import ROOT, Environment
 from interpreters import Interpreter
 from mutation.command import main as mutation
-from suite import run_quick, run_suite
+from suite import run_all, run_one, run_others, run_quick
 
 
 def main() -> int:
@@ -39,26 +39,15 @@ def main() -> int:
     return TASKS[task.task](rest)
 
 
-def test(arguments: list[str]) -> int:
-    """Run the whole suite on every Python present, with coverage."""
-    # a part of the suite says nothing of coverage
-    return run_suite(None, arguments, kinds=("wheel",) if arguments else ("wheel", "coverage"))
-
-
-def quick(arguments: list[str]) -> int:
-    """Run the tests of policies and of the native core on one Python: the first answer after a change."""
-    return run_quick(arguments)
+def soak(arguments: list[str]) -> int:
+    """Run the long storms on every Python present; a turn may take longer than any test of the suite."""
+    patience = ["-o", "faulthandler_timeout=1800"]
+    return run_all([*patience, *arguments], "soak", kinds=("wheel",))
 
 
 def coverage(arguments: list[str]) -> int:
     """Run the suite on one Python with coverage."""
-    return run_suite(None, arguments, kinds=("coverage",))
-
-
-def soak(arguments: list[str]) -> int:
-    """Run the long storms on every Python present; a turn may take longer than any test of the suite."""
-    patience = ["-o", "faulthandler_timeout=1800"]
-    return run_suite("soak", [*patience, *arguments], kinds=("wheel",))
+    return run_all(arguments, kinds=("coverage",))
 
 
 def demo(arguments: list[str]) -> int:
@@ -182,9 +171,11 @@ TASKS = {
     "matrix": matrix.main,
     "mutation": mutation,
     "pythons": newer_pythons.main,
-    "quick": quick,
+    "quick": run_quick,
     "soak": soak,
-    "test": test,
+    "test": run_one,
+    "test-all": run_all,
+    "test-others": run_others,
 }
 
 if __name__ == "__main__":

@@ -92,6 +92,14 @@ def find(say: bool = True, *, gil: bool = True) -> list[Interpreter]:
     return [found[minor] for minor in sorted(found)]
 
 
+def this() -> Interpreter:
+    """Return the Python that runs this, or end the program with why it cannot build and test resilio."""
+    facts, problem = _probe(sys.executable)
+    if facts is None or problem:
+        raise SystemExit(f"{sys.executable} {problem}: make PYTHON=/path/to/another/python3")
+    return Interpreter(sys.executable, tuple(facts["version"]), facts["elsewhere"], facts["gil"])
+
+
 def require(say: bool = True) -> list[Interpreter]:
     """Return what `find` finds, or end the program with what to install."""
     pythons = find(say)

@@ -1,8 +1,8 @@
 """
-Unpacks Pythons newer than this Debian's under ~/.cache/resilio, where `make test` finds them; nothing is installed.
+Brings Pythons under ~/.cache/resilio, where `make test-others` finds them; nothing is installed.
 
-They are Debian unstable's own packages: some 15 seconds each, once. A Python that cannot be had is skipped out loud,
-which is no failure.
+Those newer than this Debian's are Debian unstable's own packages: some 15 seconds each, once. The one without the GIL
+is built. A Python that cannot be had is skipped out loud, which is no failure.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import free_threaded
 import interpreters
 from debian import Apt, UnavailableError, call
 
@@ -26,6 +27,8 @@ def main(arguments: list[str]) -> int:
             print(f"python {version}: {bring(version)}", flush=True)
         except UnavailableError as why:
             print(f"python {version} cannot be unpacked: {why}: SKIPPED", flush=True)
+    if not arguments:
+        free_threaded.bring()
     return 0
 
 

@@ -216,6 +216,7 @@ runpy.run_path("setup.py", run_name="__main__")
 
 
 @pytest.mark.once
+@pytest.mark.slow
 @builds
 def test_a_tree_that_was_built_another_way_is_built_anew(tree: Path) -> None:
     """setuptools compares times alone: `RESILIO_DEBUG=1` left the stripped modules of a built tree as they were."""

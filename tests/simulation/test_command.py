@@ -10,6 +10,7 @@ import sys
 import threading
 import xml.etree.ElementTree as ET
 from importlib.util import find_spec
+from typing import Any
 
 import pytest
 
@@ -84,8 +85,16 @@ def test_it_lists_what_comes_with_it(capsys):
     assert all(len(line.split(maxsplit=1)[1]) > 20 for line in lines)
 
 
+SLOW = {"fleet-outage", "gray-failure", "overload", "region-failover", "shared-limit", "zone-lost"}
+
+
+def shipped() -> list[Any]:
+    """Return the scenarios that come with it; some simulate a million calls."""
+    return [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in sorted(_main._shipped())]
+
+
 @pytest.mark.untraced  # a hundred thousand calls, which others trace in small
-@pytest.mark.parametrize("name", sorted(_main._shipped()))
+@pytest.mark.parametrize("name", shipped())
 def test_each_of_them_runs(name, capsys):
     """A few simulated seconds of each scenario give a result; faults that come later never begin."""
     plan = _main.load(_main._find(name))

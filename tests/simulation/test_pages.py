@@ -60,8 +60,8 @@ def rewritten(text: str, without: tuple[str, ...] = ()) -> str:
 @pytest.mark.parametrize(
     ("name", "without"),
     [
-        (PAGES[0], ()),
-        (PAGES[2], ()),
+        pytest.param(PAGES[0], (), marks=pytest.mark.slow),
+        pytest.param(PAGES[2], (), marks=pytest.mark.slow),
         pytest.param(PAGES[1], LONG, marks=pytest.mark.slow),
         pytest.param(PAGES[1], (), marks=pytest.mark.soak),
     ],

@@ -1,4 +1,4 @@
-"""What `tests/conftest.py` does for all tests: nothing stays frozen for good, a hang and a failure have their names."""
+"""What `tests/conftest.py` does for all tests: nothing stays frozen for good."""
 
 from __future__ import annotations
 
@@ -56,7 +56,6 @@ def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.
     roots = [str(Path(resilio.__file__).parents[1]), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(pytester.path), *roots]))
     monkeypatch.delenv("RESILIO_TEST_INSTALLED", raising=False)
-    monkeypatch.setenv("RESILIO_TEST_PROGRESS", str(pytester.path / "progress.txt"))
     pytester.makeini("[pytest]\naddopts = --import-mode=importlib -p no:cacheprovider\n")
     pytester.makeconftest(CONFTEST.read_text())
     return pytester
@@ -74,15 +73,3 @@ def test_what_was_frozen_while_it_was_in_use_is_collected_later(suite: pytest.Py
         path.parent.mkdir(exist_ok=True)
         path.write_text(source)
     suite.runpytest_subprocess("-q").assert_outcomes(passed=47)
-
-
-def test_each_test_is_noted_as_it_begins_and_as_it_fails(suite: pytest.Pytester) -> None:
-    """A run that ends without a report has said by then what it was at, and what had failed before."""
-    source = "import os\ndef test_one():\n    assert False\ndef test_two():\n    os._exit(3)\n"
-    suite.makepyfile(test_it=source)
-    assert suite.runpytest_subprocess("-q").ret == 3
-    assert (suite.path / "progress.txt").read_text().splitlines() == [
-        "begun test_it.py::test_one",
-        "failed test_it.py::test_one",
-        "begun test_it.py::test_two",
-    ]

@@ -15,6 +15,7 @@ ALGORITHMS = HERE.parents[2] / "src_c" / "algorithms"
 CASES = sorted(HERE.glob("*.c"))
 COMPILER = next(filter(shutil.which, [(sysconfig.get_config_var("CC") or "cc").split()[0], "cc", "gcc", "clang"]), None)
 OPTIONS = ["-std=gnu11", "-O2", "-g", "-Wall", "-Wextra", "-Wno-unused-function"]
+SLOW = {"lease"}  # twenty seconds
 TORN = {"swap": "-DINTERLEAVE_TORN_SWAP", "add": "-DINTERLEAVE_TORN_ADD"}
 
 pytestmark = [
@@ -26,6 +27,10 @@ pytestmark = [
 
 def _mutants(case: Path) -> list[str]:
     return re.findall(r"^ \* mutant: (.+)$", case.read_text(), re.MULTILINE)
+
+
+def _size(case: Path) -> pytest.MarkDecorator:
+    return pytest.mark.slow if case.stem in SLOW else pytest.mark.real(8)
 
 
 MUTANTS = [pytest.param(case, mutant, id=f"{case.stem}: {mutant}") for case in CASES for mutant in _mutants(case)]
@@ -55,7 +60,7 @@ def _mutated(text: str, folder: Path) -> Path:
     return copy
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.stem)
+@pytest.mark.parametrize("case", [pytest.param(case, marks=_size(case), id=case.stem) for case in CASES])
 def test_every_interleaving_holds(case: Path, tmp_path: Path) -> None:
     """No order of steps, and no death after any of them, violates what the algorithm promises."""
     ran = _run(case, tmp_path)
@@ -63,6 +68,7 @@ def test_every_interleaving_holds(case: Path, tmp_path: Path) -> None:
     assert " states, " in ran.stdout, "nothing was visited"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("case", "mutant"), MUTANTS)
 def test_a_broken_algorithm_is_caught(case: Path, mutant: str, tmp_path: Path) -> None:
     """A broken algorithm violates a promise in some interleaving: what cannot fail would prove nothing."""
