@@ -90,7 +90,10 @@ _REMEDIES = {
         " (it may cost more than the whole limit: set max_tokens in the request, reserve=... to an amount like 0.05, "
         "or a larger limit)"
     ),
-    "unpriced": " (its model has no price, or its answer no bound: add it to prices, or max_tokens to the request)",
+    "unpriced": (
+        " (its model has no price, at an endpoint that may answer, or its answer no bound; the log names the model: add "
+        "it to prices, or max_tokens to the request)"
+    ),
     "would_block": " (a wait would block the event loop of this thread: await the call)",
 }
 """What to do about a rejection, by its reason, or by its policy and reason, where the reason alone is not enough."""

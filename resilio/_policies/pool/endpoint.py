@@ -11,7 +11,7 @@ import attrs
 from resilio._options.validators import number, policy_name, positive_int, reject
 from resilio._support.show import show
 
-__all__ = ["ABSURD_WEIGHT", "LAST_LEVEL", "Endpoint", "endpoints_of"]
+__all__ = ["ABSURD_WEIGHT", "LAST_LEVEL", "Endpoint", "endpoints_of", "model_at"]
 
 ABSURD_WEIGHT = 1e6
 LEAST_WEIGHT = 1e-6
@@ -174,6 +174,21 @@ def endpoints_of(name: str, value: object) -> tuple[Endpoint, ...]:
         if names.count(one) > 1:
             raise ValueError(f"{name} must have a name each; {names.count(one)} have the name {one!r}: set name=...")
     return tuple(value)
+
+
+def model_at(endpoint: Endpoint, model: str | None) -> str | None:
+    """
+    Return the name by which an endpoint knows a model: its label `model`, a name or a mapping of names.
+
+    Args:
+        endpoint: The endpoint.
+
+        model: The name that the caller uses; None: it names none.
+    """
+    own = endpoint.labels.get("model")
+    if isinstance(own, Mapping):
+        own = own.get(model)
+    return own if isinstance(own, str) else model
 
 
 Endpoint.CHOSEN = Endpoint("none", name="chosen by the pool")

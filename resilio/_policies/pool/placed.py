@@ -27,6 +27,9 @@ class Placed(EndpointView, core.Pipeline):
     def __init__(self, seat: Seat, policy: Policy[Any], place: int) -> None:
         """Put the endpoint of `seat` at a place."""
         super().__init__((seat, *policy.gates))
+        for gate in policy.gates:
+            if hasattr(gate, "belong_to"):
+                gate.belong_to(seat.endpoint)
         self.seat = seat
         self.policy = policy
         self.place = place

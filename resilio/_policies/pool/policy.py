@@ -360,7 +360,8 @@ def pool(config: PoolConfig, name: str | None) -> Pool:
         resolve: What :func:`dns` returns, or a function without arguments that returns endpoints: looked up in a
             thread, and followed. None: the endpoints change by hand alone.
         cheaper: A condition like `spend_limit(...).below(.2, until=.3)`: while it is true, the levels are those of the
-            endpoints' label `price`, the cheapest first. None: levels never go by price.
+            prices, the cheapest first: of an endpoint's label `price`, else the limit's price of its label `model`.
+            None: levels never go by price.
         on: Exceptions that are failures: types, a predicate `exception -> bool | Outcome`, or a preset: "http",
             "model", "database", "redis". Left out: every exception, and in a client's transport failing answers too.
         ignore: Exceptions matched by `on` that do not count at all: types, or a predicate, called only for those.

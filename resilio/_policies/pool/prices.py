@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from resilio._options.validators import reject
-from resilio._policies.pool.endpoint import Endpoint
+from resilio._policies.pool.endpoint import Endpoint, model_at
 from resilio._policies.pool.zones import level_of
 
 __all__ = ["Condition", "checked_condition", "levels_of"]
 
 PRICE = "price"
-"""Label of an endpoint: its price, a number or a `resilio.cost.Price`."""
+"""Label of an endpoint: its price, a number or a `resilio.cost.Price`; without it the limit's price of its model."""
 
 
 @runtime_checkable
@@ -40,14 +40,21 @@ def levels_of(endpoints: Sequence[Endpoint], zone: str | None, condition: Condit
     """Return the levels of the endpoints; while the condition is true the ranks of their prices, the cheapest is 0."""
     if condition is None or not condition():
         return [level_of(one, zone) for one in endpoints]
-    prices = [_price(one) for one in endpoints]
+    prices = [_price(one, condition) for one in endpoints]
     ranks = {price: rank for rank, price in enumerate(sorted(set(prices)))}
     return [ranks[price] for price in prices]
 
 
-def _price(endpoint: Endpoint) -> float:
-    """Return what a token asked and a token answered cost together; an endpoint without a price is the dearest."""
+def _price(endpoint: Endpoint, condition: Condition) -> float:
+    """
+    Return what a token asked and a token answered cost together; an endpoint without a price is the dearest.
+
+    The price is the label of the endpoint, else that of its model, if the condition is one of a limit with prices.
+    """
     price: Any = endpoint.labels.get(PRICE)
+    price_of = getattr(condition, "price_of", None)
+    if price is None and price_of is not None:
+        price = price_of(model_at(endpoint, None))
     if isinstance(price, (int, float)):
         return float(price)
     parts = (getattr(price, "input", None), getattr(price, "output", None))

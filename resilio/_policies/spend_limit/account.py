@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import heapq
+from collections.abc import Iterator
 from typing import Literal, Protocol
 
-from resilio._native import clock
-from resilio._policies.spend_limit.prices import Price, Usage
-from resilio._policies.spend_limit.quote import ModelCall, Quote
+import attrs
 
-__all__ = ["Account", "Accounts", "Part"]
+from resilio._native import clock
+from resilio._policies.spend_limit.offers import Answer, ModelCall, Offer, answer_of
+from resilio._policies.spend_limit.prices import Price, Prices, Usage
+from resilio._policies.spend_limit.quote import Quote
+
+__all__ = ["Account", "Accounts", "Aging", "Part"]
 
 Part = Literal["answer", "retry", "hedge", "lost"]
 """What a cost was for: the first attempt, a further one, a copy, or an attempt without a result."""
@@ -18,23 +23,20 @@ class Accounts(Protocol):
     """The book that an account belongs to."""
 
     currency: str
-
-    def price_of(self, model: str) -> Price | None:
-        """Return the price of a model; None: it has none here."""
-        ...
+    prices: Prices | None
 
     def charge(
-        self, account: Account, cost: int, part: Part, usage: Usage | None = None, model: str | None = None
+        self, account: Account, cost: int, part: Part, usage: Usage | None = None, answer: Answer | None = None
     ) -> None:
         """Charge an account what its call has cost, in trillionths."""
         ...
 
-    def keep(self, account: Account) -> None:
-        """Charge an account its reservation."""
+    def nothing(self, account: Account) -> None:
+        """Note that an attempt of its call has cost nothing."""
         ...
 
-    def keep_unpriced(self, account: Account, model: str) -> None:
-        """Charge an account its reservation, as this model has no price."""
+    def keep(self, account: Account, asked: Offer, answer: Answer | None = None) -> None:
+        """Charge an account what was reserved for an answer of this model."""
 
 
 class Account:
@@ -60,10 +62,27 @@ class Account:
 
         call: The call to a model; None for other calls.
 
+        quote: What was reserved for each model that may answer.
+
+        free: True if an attempt has cost nothing: without a charge the call has cost nothing either.
+
         ended: True once the call has ended.
     """
 
-    __slots__ = ("begun_ns", "book", "call", "charged", "ended", "most", "period", "reserved", "rising", "rung")
+    __slots__ = (
+        "begun_ns",
+        "book",
+        "call",
+        "charged",
+        "ended",
+        "free",
+        "most",
+        "period",
+        "quote",
+        "reserved",
+        "rising",
+        "rung",
+    )
 
     def __init__(self, book: Accounts, quote: Quote, reserved: int, period: int) -> None:
         """Open the account of a call that was admitted."""
@@ -76,6 +95,8 @@ class Account:
         self.call: ModelCall | None = quote.call
         self.period = period
         self.charged: int | None = None
+        self.quote = quote
+        self.free = False
         self.ended = False
 
     @property
@@ -83,13 +104,35 @@ class Account:
         """The name of the model; "" for a call to none."""
         return (self.call.model if self.call is not None else None) or ""
 
-    def use(self, usage: Usage, model: str | None, price: Price | None, part: Part) -> None:
-        """Charge the tokens of a call to a model; without a price the reservation."""
-        found = price or self.book.price_of(model or self.model)
-        if found is None or found.currency != self.book.currency:
-            self.book.keep_unpriced(self, model or self.model)
+    def use(self, usage: Usage, answered: str | None, asked: Offer, price: Price | None, part: Part) -> None:
+        """
+        Charge the tokens of an answer; without a price what was reserved for its model.
+
+        Args:
+            usage: The tokens.
+
+            answered: The name of the model in the answer; None: it has none.
+
+            asked: The model asked for.
+
+            price: The price, whatever the limit's is; None: that of the limit or of the endpoint.
+
+            part: What they were for.
+        """
+        if asked.model is None:
+            asked = attrs.evolve(asked, model=self.model)
+        answer = answer_of(answered, asked if price is None else attrs.evolve(asked, price=price), self.book)
+        if price is not None and price.currency != self.book.currency:
+            answer = attrs.evolve(answer, price=None)
+        if answer.price is None:
+            self.book.keep(self, asked, answer)
         else:
-            self.book.charge(self, found.exactly(usage), part, usage, model)
+            self.book.charge(self, answer.price.exactly(usage), part, usage, answer)
+
+    def kept(self, asked: Offer) -> int:
+        """Return the reservation for an answer of this model, in billionths; for an unknown one the whole."""
+        one = self.quote.parts.get(asked)
+        return self.reserved if one is None else min(self.reserved, one.at(clock.now_ns() - self.begun_ns))
 
     @property
     def rises_ns(self) -> int | None:
@@ -110,3 +153,25 @@ class Account:
         if self.charged is not None:
             return 0.0
         return float("inf") if self.most is None else max(self.most - self.reserved, 0)
+
+
+class Aging:
+    """Accounts that are looked at again as their calls grow older, by time. The book's lock protects it."""
+
+    __slots__ = ("_heap", "_number")
+
+    def __init__(self) -> None:
+        """Begin without accounts."""
+        self._heap: list[tuple[int, int, Account]] = []
+        self._number = 0
+
+    def add(self, account: Account, due_ns: int | None) -> None:
+        """Add an account that is due at this time; None: never."""
+        if due_ns is not None:
+            self._number += 1
+            heapq.heappush(self._heap, (due_ns, self._number, account))
+
+    def due(self, now_ns: int) -> Iterator[Account]:
+        """Take off the accounts that are due, and yield them."""
+        while self._heap and self._heap[0][0] < now_ns:
+            yield heapq.heappop(self._heap)[2]

@@ -6,15 +6,16 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from resilio._context.blocks import ReservingBlock
-from resilio._native.core import current, gate_calls
+from resilio._native.core import current, endpoint, gate_calls
 from resilio._policies.spend_limit.account import Account, Part
 from resilio._policies.spend_limit.money import BILLIONTHS, amount_of, trillionths
+from resilio._policies.spend_limit.offers import NO_OFFER, Offer, offer_at
 from resilio._policies.spend_limit.prices import Price, Usage
 
 if TYPE_CHECKING:
     from resilio._native.core import Permit
 
-__all__ = ["Bill", "Reservation", "bill", "charge", "cost_of"]
+__all__ = ["Bill", "Reservation", "bill", "bill_for", "charge", "cost_of"]
 
 
 class Bill:
@@ -25,12 +26,22 @@ class Bill:
     end.
     """
 
-    __slots__ = ("_accounts", "_part")
+    __slots__ = ("_accounts", "_asked", "_part")
 
-    def __init__(self, accounts: list[Account], part: Part) -> None:
-        """Take the accounts of the calls in flight."""
+    def __init__(self, accounts: list[Account], part: Part, asked: Offer = NO_OFFER) -> None:
+        """
+        Take the accounts of the calls in flight.
+
+        Args:
+            accounts: The accounts.
+
+            part: What the attempt is for.
+
+            asked: The model that it asks.
+        """
         self._accounts = accounts
         self._part: Part = part
+        self._asked = asked
 
     def __bool__(self) -> bool:
         """Return True if the call went through a spend limit."""
@@ -59,25 +70,27 @@ class Bill:
         """
         Charge the tokens that a call to a model has used, by the prices of each limit.
 
+        A limit without a price for the model keeps its reservation.
+
         Args:
             usage: The tokens.
 
-            model: The name of the model; None: that of the call. A limit without a price for it keeps its reservation.
+            model: The name of the model that has answered; None: the one asked for, of the endpoint or of the call.
 
             price: The price, instead of those of the limits.
         """
         for account in self._accounts:
-            account.use(usage, model, price, self._part)
+            account.use(usage, model, self._asked, price, self._part)
 
     def nothing(self) -> None:
-        """Charge nothing: the attempt was not made, or was not billed."""
+        """Charge nothing: the attempt was not made, or was not billed. The reservation is kept for a further one."""
         for account in self._accounts:
-            account.book.charge(account, 0, self._part)
+            account.book.nothing(account)
 
     def keep(self) -> None:
         """Charge what was reserved: the attempt was made, and what it has cost will never be known."""
         for account in self._accounts:
-            account.book.keep(account)
+            account.book.keep(account, self._asked)
 
 
 def _accounts(calls: list[Any]) -> list[Account]:
@@ -105,10 +118,22 @@ def bill(attempt: int | None = None) -> Bill:
     Args:
         attempt: The number of the attempt, from 1; None: that of the innermost guarded call.
     """
+    return bill_for(offer_at(endpoint(), None), attempt)
+
+
+def bill_for(asked: Offer, attempt: int | None = None) -> Bill:
+    """
+    Return the bill of an attempt, see :func:`bill`.
+
+    Args:
+        asked: The model that it asks.
+
+        attempt: As of :func:`bill`.
+    """
     view = current()
     number = attempt if attempt is not None else 1 if view is None else view.attempt
     part: Part = "answer" if number == 1 else "retry"
-    return Bill(_accounts(gate_calls()), "hedge" if view is not None and view.hedge else part)
+    return Bill(_accounts(gate_calls()), "hedge" if view is not None and view.hedge else part, asked)
 
 
 def charge(amount: float | Decimal, currency: str | None = None) -> None:

@@ -10,12 +10,11 @@ The ledger: of all calls that have ended, the stock has taken exactly what was c
 
 from __future__ import annotations
 
-import heapq
 import threading
 from typing import TYPE_CHECKING, Any
 
 from resilio._native import clock
-from resilio._policies.spend_limit.account import Account, Part
+from resilio._policies.spend_limit.account import Account, Aging, Part
 from resilio._policies.spend_limit.costs import Costs
 from resilio._policies.spend_limit.gaps import Gaps
 from resilio._policies.spend_limit.held import Held
@@ -23,6 +22,7 @@ from resilio._policies.spend_limit.history import Learned
 from resilio._policies.spend_limit.lease import LeasedStock
 from resilio._policies.spend_limit.levels import Levels
 from resilio._policies.spend_limit.money import BILLIONTHS
+from resilio._policies.spend_limit.offers import Answer, Offer, offers_of
 from resilio._policies.spend_limit.periods import Income, Span
 from resilio._policies.spend_limit.quote import Quote, call_in, quote
 from resilio._policies.spend_limit.stock import OwnStock, Stock
@@ -32,7 +32,8 @@ from resilio.gates import Reject
 if TYPE_CHECKING:
     from resilio._failures.outcome import Outcome
     from resilio._native.custom import GateCall
-    from resilio._policies.spend_limit.prices import Price, Prices, Usage
+    from resilio._policies.pool.endpoint import Endpoint
+    from resilio._policies.spend_limit.prices import Prices, Usage
 
 __all__ = ["REASONS", "Book"]
 
@@ -65,6 +66,10 @@ class Book:
         levels: Its state; None: it has none.
 
         gaps: The calls whose cost is unknown; None: they are not reported.
+
+        prices: The prices of models; None: calls are none to models.
+
+        endpoints: Those of pools that it is the limit of; none: calls to any endpoint pass it.
     """
 
     def __init__(self, income: Income, currency: str, reserve: Any, prices: Prices | None) -> None:
@@ -93,11 +98,11 @@ class Book:
         self.errors = 0
         self.levels: Levels | None = None
         self.gaps: Gaps | None = None
+        self.endpoints: tuple[Endpoint, ...] = ()
         self.currency: str = currency
-        self._reserve, self._prices = reserve, prices
+        self._reserve, self.prices = reserve, prices
         self._open: set[Account] = set()
-        self._rising: list[tuple[int, int, Account]] = []  # a heap: the accounts that will be looked at, and when
-        self._number = 0
+        self._rising = Aging()
         self._rest = 0  # trillionths that are too few for a billionth
 
     def locked(self) -> threading.RLock:
@@ -107,15 +112,7 @@ class Book:
     def reserve_by(self, reserve: Any, prices: Prices | None) -> None:
         """Reserve by these options from now on."""
         with self._lock:
-            self._reserve, self._prices = reserve, prices
-
-    def price_of(self, model: str) -> Price | None:
-        """Return the price of a model; None: it has none here."""
-        found = None if self._prices is None else self._prices.get(model)
-        if found is not None and self.gaps is not None:
-            with self._lock:
-                self.gaps.priced(model, self._prices)
-        return found
+            self._reserve, self.prices = reserve, prices
 
     # ---- the gate: see resilio.gates.GateProtocol
 
@@ -125,8 +122,8 @@ class Book:
             asked = self._ask(call.args, call.kwargs)
             if asked is None:
                 call.data = Account(self, Quote(0, None), 0, self.income.span().number)
-                if self.gaps is not None:
-                    self.gaps.rejected(call_in(call.args), self._prices)
+                if self.gaps is not None and (asks := call_in(call.args)) is not None:
+                    self.gaps.rejected(offers_of(asks, self.endpoints), self.prices, self.currency)
                 return Reject("unpriced")
             span = self.income.span()
             self._raise(span)
@@ -140,9 +137,10 @@ class Book:
         """End a call; without a charge it keeps its reservation."""
         account: Account = call.data
         with self._lock:
-            if account.charged is None:
-                self._charge(account, account.reserved * 1000, "lost", account.model)
-                self.kept += account.reserved
+            if account.charged is None and account.free:
+                self._charge(account, 0, "answer", account.model)
+            elif account.charged is None:
+                self._keep(account, account.reserved)
                 if self.gaps is not None and account.call is None and not self.charged:
                     self.gaps.uncharged()
             account.ended = True
@@ -158,7 +156,12 @@ class Book:
     # ---- charges
 
     def charge(
-        self, account: Account, cost: int, part: Part, usage: Usage | None = None, model: str | None = None
+        self,
+        account: Account,
+        cost: int,
+        part: Part,
+        usage: Usage | None = None,
+        answer: Answer | None = None,
     ) -> None:
         """
         Charge an account what its call has cost: the first charge replaces the reservation, a later one adds to it.
@@ -172,26 +175,35 @@ class Book:
 
             usage: The tokens that the call has used, to learn from; None: unknown.
 
-            model: The model that has answered; None: that of the call.
+            answer: The model that has answered; None: that of the call.
         """
         with self._lock:
-            self._charge(account, cost, part, model or account.model)
-            if usage is not None or account.call is None:
-                size, age_ns = 0 if account.call is None else account.call.size, clock.now_ns() - account.begun_ns
-                self.learned.of(account.model or None).add(size, usage, cost // 1000, age_ns)
+            self._charge(account, cost, part, account.model if answer is None else answer.model)
+            age_ns = clock.now_ns() - account.begun_ns
+            if account.call is None:
+                self.learned.of(None).add(0, None, cost // 1000, age_ns)
+            elif usage is not None and answer is not None:
+                self.learned.of(answer.asked).add(account.call.size, usage, 0, age_ns, answer.other)
+            self._note(answer)
 
-    def keep_unpriced(self, account: Account, model: str) -> None:
-        """Charge an account its reservation: its tokens are known, and this model has no price here."""
-        self.keep(account)
+    def nothing(self, account: Account) -> None:
+        """Note that an attempt has cost nothing: the reservation is there for a further one, until the call ends."""
         with self._lock:
-            if self.gaps is not None:
-                self.gaps.unpriced(model)
+            account.free = True
 
-    def keep(self, account: Account) -> None:
-        """Charge an account its reservation: an attempt was made whose cost is unknown."""
+    def keep(self, account: Account, asked: Offer, answer: Answer | None = None) -> None:
+        """Charge an account what was reserved for a model, as the cost, or the price of the answer, is unknown."""
         with self._lock:
-            self._charge(account, account.reserved * 1000, "lost", account.model)
-            self.kept += account.reserved
+            self._keep(account, account.kept(asked), None if answer is None else answer.model)
+            self._note(answer)
+
+    def _note(self, answer: Answer | None) -> None:
+        if self.gaps is not None and answer is not None:
+            self.gaps.used(answer, self.prices)
+
+    def _keep(self, account: Account, amount: int, model: str | None = None) -> None:
+        self._charge(account, amount * 1000, "lost", model or account.model)
+        self.kept += amount
 
     def _charge(self, account: Account, cost: int, part: Part, model: str) -> None:
         amount, self._rest = divmod(cost + self._rest, 1000)
@@ -227,7 +239,7 @@ class Book:
     def _ask(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Quote | None:
         """Ask what to reserve. A function that fails must not stop calls: nothing is reserved."""
         try:
-            return quote(self._reserve, self._prices, self.learned, args, kwargs)
+            return quote(self._reserve, self.prices, self.currency, self.learned, args, kwargs, self.endpoints)
         except Exception:  # noqa: BLE001 - counted and shown
             self.errors += 1
             return Quote(0, None)
@@ -241,8 +253,7 @@ class Book:
     def _raise(self, span: Span) -> None:
         """Reserve more for calls that have lasted so long that they will cost more, as far as that is left."""
         now_ns, unmet = clock.now_ns(), []
-        while self._rising and self._rising[0][0] < now_ns:
-            _, _, account = heapq.heappop(self._rising)
+        for account in self._rising.due(now_ns):
             if account not in self._open or account.period != span.number:
                 continue
             wanted = account.rise(now_ns)
@@ -253,9 +264,9 @@ class Book:
             if more < wanted:
                 unmet.append(account)
             else:
-                self._await(account, account.rises_ns)
+                self._rising.add(account, account.rises_ns)
         for account in unmet:  # before any call that is admitted
-            self._await(account, 0)
+            self._rising.add(account, 0)
 
     def _left(self, span: Span) -> int:
         """Return what can be taken now."""
@@ -263,19 +274,13 @@ class Book:
             return self.lease.report(span.base).held
         return span.most - self.stock.taken(span.base)
 
-    def _await(self, account: Account, due_ns: int | None) -> None:
-        """Look at an account again at this time; None: never."""
-        if due_ns is not None:
-            self._number += 1
-            heapq.heappush(self._rising, (due_ns, self._number, account))
-
     def _admitted(self, call: GateCall, asked: Quote, span: Span) -> None:
         account = Account(self, asked, asked.reserved, span.number)
         self._open.add(account)
-        self._await(account, account.rises_ns)
+        self._rising.add(account, account.rises_ns)
         self.held.reserve(span.number, asked.reserved)
         if self.gaps is not None and asked.call is not None:
-            self.gaps.priced(asked.call.model, self._prices)
+            self.gaps.admitted(offers_of(asked.call, self.endpoints), self.prices)
         self._look(span)
         call.data = account
 
@@ -392,5 +397,5 @@ class Book:
 
     def forget(self) -> None:
         """Drop the accounts of the parent process: they are settled there. What they have reserved stays taken."""
-        self._open, self._rising = set(), []
+        self._open, self._rising = set(), Aging()
         self.held = Held()

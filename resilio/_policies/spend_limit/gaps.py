@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from resilio._events import log
 from resilio._native import core
+from resilio._policies.spend_limit.offers import Answer, Offer
+from resilio._policies.spend_limit.prices import is_version
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from resilio._policies.spend_limit.prices import Prices
-    from resilio._policies.spend_limit.quote import ModelCall
 
 __all__ = ["Gaps"]
 
@@ -34,29 +37,43 @@ class Gaps:
         self._models: set[str] = set()
         self._uncharged = 0
 
-    def rejected(self, call: ModelCall | None, prices: Prices | None) -> None:
-        """Note a call that was rejected: its model has no price, or nothing bounds its answer."""
-        if call is None or prices is None:
-            return
-        model = call.model or ""
-        if prices.get(model) is not None:
-            text = "calls to %r are rejected: nothing bounds the answer; set max_tokens in the request, or max_output "
-            text += "in the price"
-        else:
-            text = "calls to %r are rejected: the model has no price; add it to prices, or set unknown='dearest'"
-        self._say_of(model, text)
+    def rejected(self, offers: Iterable[Offer], prices: Prices | None, currency: str) -> None:
+        """Note a call that was rejected: a model that may answer has no price, or nothing bounds its answer."""
+        for offer in offers:
+            price = offer.price_at(prices, currency)
+            if price is None:
+                text = "calls to %r are rejected: the model has no price; add it to prices, or set unknown='dearest'"
+                at = f", or give the endpoint {offer.endpoint!r}, which asks for it, a label price=Price(...)"
+            elif price.max_output is None and price.output:
+                text = "calls to %r are rejected: nothing bounds the answer; set max_tokens in the request, or "
+                text, at = text + "max_output in the price", ""
+            else:
+                continue
+            self._say_of(offer.model or "", text + (at if offer.endpoint is not None else ""))
 
-    def unpriced(self, model: str) -> None:
-        """Note a call that has reported its tokens, while the limit has no price for them."""
-        text = "calls to %r cost tokens, and the limit has no price for the model: each counts as what was reserved; "
-        self._say_of(model, text + "give the limit prices=..., or add the model to them")
+    def used(self, answer: Answer, prices: Prices | None) -> None:
+        """Note an answer: its model may have no price, or that of another one."""
+        if answer.price is None:
+            text = "calls to %r cost tokens, and the limit has no price for the model: each counts as what was "
+            remedy = "give the limit prices=..." if prices is None else "add it to the prices of the limit"
+            self._say_of(answer.model, f"{text}reserved; {remedy}")
+        elif answer.other is None and answer.named and not is_version(answer.named, answer.model):
+            text = "answers of %r, which has no price, are charged as those of the model asked for: add it to prices"
+            self._say_of(answer.named, text)
+        elif answer.other is not None:
+            self._priced(Offer(answer.other), prices)
 
-    def priced(self, model: str | None, prices: Prices | None) -> None:
-        """Note a call that has a price; without one of its own, its model is priced as the dearest one."""
-        if not model or prices is None or model in prices:
+    def admitted(self, offers: Iterable[Offer], prices: Prices | None) -> None:
+        """Note a call whose models have prices."""
+        for offer in offers:
+            self._priced(offer, prices)
+
+    def _priced(self, offer: Offer, prices: Prices | None) -> None:
+        """Note a model that is priced as the dearest one, as it has no price of its own."""
+        if not offer.model or prices is None or offer.price is not None or offer.model in prices:
             return
         text = "calls to %r are priced as those of the dearest model, as they have no price of their own: add the model"
-        self._say_of(model, text + " to prices, or correct its name in the request")
+        self._say_of(offer.model, text + " to prices, or correct its name in the request")
 
     def uncharged(self) -> None:
         """Note a call that has ended without a charge and a reservation, while no call has ever had a charge."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import weakref
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from resilio._native.custom import PythonGate
 from resilio._native.shared import MONEY_CELL, SPEND_CELL, Cell, Taken
 from resilio._policies.spend_limit import lease
 from resilio._policies.spend_limit.book import REASONS, Book
 from resilio._support.after_fork import in_child
+
+if TYPE_CHECKING:
+    from resilio._policies.pool.endpoint import Endpoint
 
 __all__ = ["SpendGate"]
 
@@ -46,6 +49,11 @@ class SpendGate(PythonGate):
         self.stock: bytes | None = b""
         self.is_fleets: bool = True
         _gates.add(self)
+
+    def belong_to(self, endpoint: Endpoint) -> None:
+        """Reserve what this endpoint may cost, for calls to its pool: it is the limit of this endpoint alone."""
+        others = (one for one in self.book.endpoints if one.name != endpoint.name)
+        self.book.endpoints = (*others, endpoint)
 
     def cell_wanted(self) -> tuple[int, bytes, int]:
         """Return what the limit needs of a region: the kind of cell, what defines its stock, the bytes."""

@@ -26,6 +26,8 @@ KEPT = 200
 """The latest calls of a model whose usage is kept."""
 MOST_MODELS = 256
 """The models with a history of their own; names come from requests."""
+MOST_OTHERS = 8
+"""The other models that are remembered to answer in a model's place."""
 FRESH = 16
 """The quantiles of older calls are found anew when this part of the calls is new."""
 
@@ -99,18 +101,36 @@ class History:
         outputs: Tokens of the answers.
 
         amounts: Of calls to no model, in billionths.
+
+        others: Names of other models that have answered calls to this one.
     """
 
-    __slots__ = ("amounts", "inputs", "outputs")
+    __slots__ = ("amounts", "inputs", "others", "outputs")
 
     def __init__(self) -> None:
         """Begin without calls."""
         self.inputs: deque[float] = deque(maxlen=KEPT)
         self.outputs: Ended = Ended()
         self.amounts: Ended = Ended()
+        self.others: dict[str, None] = {}
 
-    def add(self, size: int, usage: Usage | None, amount: int, age_ns: int) -> None:
-        """Learn from a call: of a model by its request's size and its usage, else by its amount."""
+    def add(self, size: int, usage: Usage | None, amount: int, age_ns: int, other: str | None = None) -> None:
+        """
+        Learn from a call: of a model by its request's size and its usage, else by its amount.
+
+        Args:
+            size: The bytes of its request.
+
+            usage: The tokens; None: it was no call to a model.
+
+            amount: Its cost in billionths, if it was none.
+
+            age_ns: How long it has lasted.
+
+            other: The name of the model that has answered, if it is another one.
+        """
+        if other is not None and len(self.others) < MOST_OTHERS:
+            self.others[other] = None
         if usage is None:
             self.amounts.add(age_ns, amount)
         elif size > 0:

@@ -82,6 +82,7 @@ class Spends(Protocol):
     """A spend limit."""
 
     _levels: Levels
+    config: Any
 
     def spend_now(self) -> Spend:
         """Return the money now."""
@@ -111,6 +112,11 @@ class Below:
         spend = self._limit.spend_now()
         self.look((spend.limit - spend.used) / spend.limit)
         return self._now
+
+    def price_of(self, model: str | None) -> Any:
+        """Return the limit's price of a model; None: it has none."""
+        prices = self._limit.config.prices
+        return None if prices is None else prices.get(model)
 
     def follow(self, follower: Any) -> None:
         """Call `follower.follows()`, once no lock is held, when the value has changed; it is kept weakly."""

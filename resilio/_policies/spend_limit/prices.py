@@ -18,7 +18,7 @@ from resilio._options.validators import choice, meant, number, positive_int, rej
 from resilio._policies.spend_limit.money import LARGEST, currency_code, trillionths
 from resilio._policies.spend_limit.periods import NS
 
-__all__ = ["Price", "Prices", "UnknownModelError", "Usage"]
+__all__ = ["Price", "Prices", "UnknownModelError", "Usage", "is_version"]
 
 PER = 1_000_000
 """The tokens that a price is for."""
@@ -269,6 +269,12 @@ def _names(model: str) -> Iterator[str]:
         yield name
         if _DATE.search(name):
             yield _DATE.sub("", name)
+
+
+def is_version(answered: str, asked: str) -> bool:
+    """Return True if both name one model: with a date or a prefix, or without."""
+    one, other = answered.rpartition("/")[2], asked.rpartition("/")[2]
+    return one == other or _DATE.sub("", one) == other or one == _DATE.sub("", other)
 
 
 def _in_force(history: tuple[Price, ...], today: date) -> Price | None:

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Self
 
 from resilio._native.core import current
 from resilio._native.sse import members
-from resilio.cost import Bill, Price, Usage, bill
+from resilio._policies.spend_limit.bill import Bill, bill_for
+from resilio._policies.spend_limit.offers import offer_at
+from resilio._policies.spend_limit.prices import Usage
 
 if TYPE_CHECKING:
     from resilio._policies.pool.endpoint import Endpoint
@@ -35,14 +37,15 @@ class AttemptBill:
         Args:
             call: The call.
 
-            endpoint: The endpoint that it goes to; its label `price`, if it is a price, is that of the attempt.
+            endpoint: The endpoint that it goes to; None without a pool.
         """
         self._call = call
         self._endpoint = endpoint
         self._bill: Bill | None = None
 
     def __enter__(self) -> Self:
-        self._bill = bill(None if current() is not None else self._call.exchange.attempts + 1) or None
+        number = None if current() is not None else self._call.exchange.attempts + 1
+        self._bill = bill_for(offer_at(self._endpoint, self._call.model), number) or None
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
@@ -55,15 +58,22 @@ class AttemptBill:
         else:
             open_bill.keep()
 
-    def used(self, usage: Mapping[str, float]) -> None:
-        """Charge the usage of an answer, once it is known."""
+    def used(self, usage: Mapping[str, float], model: str | None) -> None:
+        """
+        Charge the usage of an answer, once it is known.
+
+        Args:
+            usage: The usage.
+
+            model: The name of the model in the answer; None: it has none.
+        """
         if self._bill is None:
             return
         call = self._call
         billed = call.exchange.guard.dialect.billed(usage)
         if billed is not None:
             open_bill, self._bill = self._bill, None
-            open_bill.use(Usage(**billed), call.model, self._price())
+            open_bill.use(Usage(**billed), model)
         elif call.streamed:
             call.exchange.guard.note_no_usage(call.model, may_ask=_may_ask(call))
 
@@ -72,10 +82,6 @@ class AttemptBill:
         open_bill, self._bill = self._bill, None
         if open_bill is not None:
             open_bill.nothing()
-
-    def _price(self) -> Price | None:
-        found = None if self._endpoint is None else self._endpoint.labels.get("price")
-        return found if isinstance(found, Price) else None
 
 
 def _may_ask(call: ModelCall) -> bool:

@@ -9,6 +9,7 @@ import attrs
 from resilio._native.sse import members
 
 if TYPE_CHECKING:
+    from resilio._policies.pool.endpoint import Endpoint
     from resilio.integrations.llm._estimate import Estimates
 
 __all__ = ["ModelCall", "call_of"]
@@ -56,6 +57,12 @@ class ModelCall:
     estimate: dict[str, float] = attrs.field(factory=dict)
     exchange: Any = attrs.field(default=None, repr=False, kw_only=True)
     """The exchange that sends the call; not for policies."""
+
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """The endpoints of the client's pool, any of which may answer; none without a pool."""
+        providers = self.exchange.guard.providers
+        return () if providers is None else providers.pool.endpoints
 
 
 class OneShotCall(ModelCall):

@@ -9,10 +9,10 @@ caller's own headers; address, credentials, version and time limits are those of
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from resilio._options.validators import reject
+from resilio._policies.pool.endpoint import model_at
 from resilio._support.show import show
 from resilio.integrations._shared.client_parts import require_inside
 from resilio.integrations._shared.connecting import time_connects
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from resilio.integrations.llm._exchange import Exchange
     from resilio.integrations.llm._guard_state import GuardState
 
-__all__ = ["MODEL", "Providers"]
+__all__ = ["Providers"]
 
 MODEL = "model"
-"""Label of an endpoint: its name of the model, or a mapping of the names that callers use to its own."""
+"""The member of a request that names the model."""
 _RAW = "X-Stainless-Raw-Response"
 _OWN = frozenset(
     {"accept-encoding", "api-key", "authorization", "connection", "content-length", "cookie", "host", "x-api-key"}
@@ -171,9 +171,7 @@ def _body_of(request: Any, endpoint: Endpoint) -> Any:
     if not content.startswith(b"{"):
         return content or None
     body = json.loads(content)
-    own = endpoint.labels.get(MODEL)
-    if isinstance(own, Mapping):
-        own = own.get(body.get(MODEL))
-    if own is not None and MODEL in body:
-        body[MODEL] = own
+    asked = body.get(MODEL)
+    if isinstance(asked, str):
+        body[MODEL] = model_at(endpoint, asked)
     return body

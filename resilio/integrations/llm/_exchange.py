@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from resilio._failures.retry_after import retry_after_of
 from resilio._native import clock
 from resilio._native.core import phase
-from resilio._native.sse import members, object_of
+from resilio._native.sse import members, model_of, object_of
 from resilio._policies.retry.backoff import spread
 from resilio.errors import RejectedError
 from resilio.integrations.llm import _limits
@@ -140,10 +140,10 @@ class Exchange:
         if usage and self.guard.limits:
             _limits.settle(_limits.limits_for(self.guard.policy, call), call, usage)
 
-    def learn(self, call: ModelCall, usage: Mapping[str, float], bill: AttemptBill) -> None:
-        """Settle the real usage of an answer, charge its cost, and learn the estimate from it."""
+    def learn(self, call: ModelCall, usage: Mapping[str, float], model: str | None, bill: AttemptBill) -> None:
+        """Settle the real usage of an answer of this model, charge its cost, and learn the estimate from it."""
         self.settle(call, usage)
-        bill.used(usage)
+        bill.used(usage, model)
         if usage:
             self.guard.estimates.learn(call.model, call.size, usage)
 
@@ -153,7 +153,7 @@ class Exchange:
         if type(error) is bytes and (found := object_of(error)) and (meaning_by_codes(found) or kind == "error"):
             self.raise_inside(call, found, response.headers)
         if type(usage) is bytes:
-            self.learn(call, self.guard.dialect.usage(usage), bill)
+            self.learn(call, self.guard.dialect.usage(usage), model_of(response.content, usage), bill)
         self.observe(call, response, None)
         return response
 

@@ -101,7 +101,8 @@ class _Incoming:
         """Note the end of the answer; the last piece, and all bytes after it, are left for the SDK."""
         self.tail = self._reader.take()
         self.over = True
-        self._call.exchange.learn(self._call, self._reader.usage, self._bill)
+        reader = self._reader
+        self._call.exchange.learn(self._call, reader.usage, reader.model, self._bill)
 
     def answer(self, body: Any) -> Any:
         """

@@ -13,7 +13,7 @@ from libc.string cimport memchr, memcmp, memset
 
 from json import loads
 
-__all__ = ["BEGINS", "ENDS", "FAILS", "PING", "UNSEEN", "Kinds", "Reader", "members", "object_of"]
+__all__ = ["BEGINS", "ENDS", "FAILS", "PING", "UNSEEN", "Kinds", "Reader", "members", "model_of", "object_of"]
 
 BEGINS = 1
 UNSEEN = 2
@@ -119,6 +119,22 @@ def object_of(bytes json not None):
     return found if type(found) is dict else {}
 
 
+def model_of(bytes answer not None, bytes usage not None):
+    """
+    Return the name of the model that has answered: of the usage, else of the answer; None: neither has one.
+
+    Args:
+        answer: The JSON of the answer.
+
+        usage: The JSON of its usage.
+    """
+    for json in (usage, answer):
+        model, = members(json, b"model")
+        if isinstance(model, str) and model:
+            return model
+    return None
+
+
 cdef dict _object(Span json):
     return object_of(json.at[:json.size]) if json.size else {}
 
@@ -137,6 +153,8 @@ cdef class Reader:
         error: The error in the stream, and whether the SDK raises it; None: none.
 
         usage: The usage of the answer, as far as it is known.
+
+        model: The name of the model beside the usage; None: none.
     """
 
     cdef object _dialect
@@ -150,6 +168,7 @@ cdef class Reader:
     cdef readonly bint complete
     cdef readonly object error
     cdef readonly dict usage
+    cdef readonly object model
 
     def __init__(self, dialect, *, bint events):
         """
@@ -170,6 +189,7 @@ cdef class Reader:
         self.moved = self.complete = False
         self.error = None
         self.usage = {}
+        self.model = None
 
     @property
     def cut(self):
@@ -322,14 +342,17 @@ cdef class Reader:
         return flags
 
     cdef int _learn(self, Event *event) except -1:
-        """Add the usage of an event, found in itself or in its message or response."""
-        cdef Span usage = event.usage
+        """Add the usage of an event, found in itself or in its message or response, and the model named there."""
+        cdef Span usage = event.usage, within = event.data
         if not _says(usage) and event.message.at != NULL:
-            _find(event.message, &_USAGE, 1, &usage)
+            within = event.message
+            _find(within, &_USAGE, 1, &usage)
         if not _says(usage) and event.response.at != NULL:
-            _find(event.response, &_USAGE, 1, &usage)
+            within = event.response
+            _find(within, &_USAGE, 1, &usage)
         if _says(usage):
             self.usage |= self._dialect.usage(usage.at[:usage.size])
+            self.model = model_of(within.at[:within.size], usage.at[:usage.size]) or self.model
         return 0
 
 

@@ -97,4 +97,4 @@ async def test_both_deployments_gone_leave_the_dear_provider(providers: dict[str
     (dear,) = (endpoint for endpoint in page["models"].endpoints if endpoint.name == "anthropic")
     await close(page)
     assert providers["claude"].total == 1
-    assert dear["limit"].available["dollars"] == pytest.approx(0.05 - 500 * 3e-5, abs=1e-4)
+    assert dear["budget"].snapshot().spend.charged == pytest.approx((300 * 1 + 200 * 5) / 1e6, abs=1e-9)
