@@ -91,8 +91,8 @@ _REMEDIES = {
         "or a larger limit)"
     ),
     "unpriced": (
-        " (its model has no price, at an endpoint that may answer, or its answer no bound; the log names the model: add "
-        "it to prices, or max_tokens to the request)"
+        " (its model has no price, at an endpoint that may answer, or its answer no bound; the log names the model: "
+        "add it to prices, or max_tokens to the request)"
     ),
     "would_block": " (a wait would block the event loop of this thread: await the call)",
 }

@@ -217,8 +217,8 @@ class Keyed(ByKey, Policy[KeyedConfig[Any]], Generic[P]):
     def _all(self) -> list[P]:
         return [*self._table.all().values(), self.overflow]
 
-    def _call_after(self, fn: Any) -> None:
-        super()._call_after(fn)
+    def _take_name(self, name: str) -> None:
+        super()._take_name(name)
         self._name_stages()
         for policy in self._all():
             self._name_policy(policy)

@@ -8,6 +8,7 @@ counts the calls inside and can be shut: for `drain`, `health` and counters of i
 from __future__ import annotations
 
 import weakref
+from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,16 @@ if TYPE_CHECKING:
     from resilio._native import core
     from resilio._policy.decorate import Kind
 
-__all__ = ["Pipeline", "PipelineConfig", "PipelineWarning", "Stack", "all_stacks", "pipeline", "stacked"]
+__all__ = [
+    "Pipeline",
+    "PipelineConfig",
+    "PipelineWarning",
+    "Stack",
+    "all_stacks",
+    "name_parts",
+    "pipeline",
+    "stacked",
+]
 
 MOST_GATES = 16
 
@@ -194,7 +204,8 @@ def pipeline(*policies: Policy[Any], name: str | None = None) -> Pipeline:
     Args:
         policies: At least one; a pipeline inside is replaced by its policies.
 
-        name: The pipeline's name; the same name and policies give the same pipeline.
+        name: The pipeline's name; the same name and policies give the same pipeline. Its parts without a name of their
+            own take it: "name.retry" and so on.
 
     Raises:
         TypeError: An argument that is no policy.
@@ -203,8 +214,25 @@ def pipeline(*policies: Policy[Any], name: str | None = None) -> Pipeline:
     """
     _check(policies)
     made = make(Pipeline, name, PipelineConfig(policies=policies))
+    name_parts(made)
     _warn(made.policies)
     return made
+
+
+def name_parts(whole: Pipeline) -> None:
+    """Name the parts of a named pipeline after it, as "name.retry"; those that have a name keep it."""
+    if whole._given is not None:
+        _name(whole._given, whole.config.policies, Counter())
+
+
+def _name(name: str, policies: tuple[Policy[Any], ...], known: Counter[str]) -> None:
+    for policy in policies:
+        if policy.name is None:
+            known[policy.kind] += 1
+            count = known[policy.kind]
+            policy._take_name(f"{name}.{policy.kind}" if count == 1 else f"{name}.{policy.kind}{count}")
+            if isinstance(policy, Pipeline):
+                _name(name, policy.config.policies, known)
 
 
 def stacked(outer: Policy[Any], inner: Any) -> Stack:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import attrs
 
 from resilio import presets
-from resilio._composition.pipeline import Pipeline, PipelineConfig, Stack
+from resilio._composition.pipeline import Pipeline, PipelineConfig, Stack, name_parts
 from resilio._composition.standard_timeout import PerAttempt, per_attempt, reject_plain, timeout_config
 from resilio._failures.outcome import judge_error, judge_value
 from resilio._native.gates import BulkheadGate
@@ -294,7 +294,9 @@ def standard(config: StandardConfig, _: str | None) -> Standard:
             kind for kind, given in (("deadline", made_by.deadline), ("timeout", made_by.timeout)) if given is OF_PRESET
         ]
         defaults = tuple(part for part in parts if part.kind in of_preset)
-        return make(Standard, name, changed(config, policies=parts, defaults=defaults))
+        made = make(Standard, name, changed(config, policies=parts, defaults=defaults))
+        name_parts(made)  # a fallback of the caller's has no name yet
+        return made
 
 
 def _policies(config: StandardConfig) -> tuple[Policy[Any], ...]:

@@ -331,9 +331,13 @@ class Policy(UsedAsBlock, Generic[C]):
             runs = innermost(fn)
             named = runs if hasattr(runs, "__qualname__") else type(runs)
             module = getattr(named, "__module__", None)  # a method of a built-in type has none
-            self._called_after = f"{module}.{named.__qualname__}" if module else named.__qualname__
-            if self._gate.policy is self:
-                self._gate.name = self._called_after
+            self._take_name(f"{module}.{named.__qualname__}" if module else named.__qualname__)
+
+    def _take_name(self, name: str) -> None:
+        """Take the name of what the policy belongs to, as the user gave none."""
+        self._called_after = name
+        if self._gate.policy is self:
+            self._gate.name = name
 
     def __repr__(self) -> str:
         about = ", ".join([*self._about(), *self._load()])

@@ -24,13 +24,17 @@ from resilio import (
     deadline,
     fallback,
     hedge,
+    keyed,
     pipeline,
     policy_of,
     rate_limit,
+    registry,
     retry,
     standard,
     timeout,
 )
+from resilio.metrics._book import Book
+from resilio.metrics._buckets import BUCKETS, Chooser
 
 
 def boom() -> None:
@@ -39,6 +43,31 @@ def boom() -> None:
 
 def names(made: Pipeline) -> list[str | None]:
     return [policy.name for policy in made.policies]
+
+
+def test_the_parts_of_a_named_pipeline_take_its_name() -> None:
+    """
+    Metrics, the log and `top` showed each part that had no name of its own as "unnamed".
+
+    A name that the user gave stays, as does that of a function which a part has guarded before.
+    """
+    before = bulkhead(3)
+    before(boom)
+    inside = pipeline(rate_limit("5/s"), circuit_breaker("mine"))
+    keys = keyed(lambda: bulkhead(2), key=lambda: "a")
+    find = pipeline(retry(on=OSError), rate_limit("9/s"), inside, keys, before, name="find")
+    own = ["find.retry", "find.rate_limit", "find.rate_limit2", "mine", "find.keyed", before.name]
+    assert names(find) == own
+    assert [gate.name for gate in find.gates] == ["find", *own[:2], "find.pipeline", *own[2:]]
+    assert registry.get("find.retry") is find.policies[0]
+    labels = {label for _, series in Book(None, Chooser(BUCKETS)).read().counters for label in series[1:2]}
+    assert {*own[:5], "find", "find.pipeline"} <= labels
+
+
+def test_the_fallback_of_a_standard_takes_its_name() -> None:
+    """It is made by the caller, so it was the one part of the stack without a name."""
+    stack = standard("shop", on="http", fallback=fallback(default=None, on=OSError))
+    assert names(stack)[:2] == ["shop.fallback", "shop.deadline"]
 
 
 # ---- building -----------------------------------------------------------------------------------------------------

@@ -160,6 +160,7 @@ class PoolView(Policy[PoolConfig]):
 
     def _snapshot(self, state: str | None, counters: Mapping[str, Any]) -> PoolSnapshot:
         common = attrs.asdict(super()._snapshot(state, counters), recurse=False)
+        self._table.look()  # what was changed by hand is taken over by the next call at the latest
         seen = tuple(one.snapshot() for one in list(self._placed.values()))
         shares = zip(sorted({one.level for one in seen}), self._table.levels(), strict=False)  # one may be added now
         levels = {level: share / 100 for level, share in shares}

@@ -325,8 +325,8 @@ class Pool(PoolView):
         for placed in self._placed.values():
             placed.judge_as(self._gate)
 
-    def _call_after(self, fn: Any) -> None:
-        super()._call_after(fn)
+    def _take_name(self, name: str) -> None:
+        super()._take_name(name)
         for stage in self._table.stages[1:]:
             stage.name = self.name
 

@@ -120,7 +120,7 @@ class Retry(Policy[RetryConfig]):
     def _belong_to(self, name: str, other: Retry) -> None:
         """Take this name, unless the policy has one, and share the budget of `other`, unless the user set one."""
         if self._called_after is None:
-            self._called_after = self._gate.name = name
+            self._take_name(name)
         if self is not other and self._config.budget is OWN:
             self._own = other._own
             self._apply(self._config)

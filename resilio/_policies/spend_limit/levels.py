@@ -82,7 +82,11 @@ class Spends(Protocol):
     """A spend limit."""
 
     _levels: Levels
-    config: Any
+
+    @property
+    def config(self) -> Any:
+        """The options."""
+        ...
 
     def spend_now(self) -> Spend:
         """Return the money now."""

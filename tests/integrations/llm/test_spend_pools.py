@@ -255,7 +255,7 @@ def unpriced(labels: dict[str, Any]) -> Iterable[Any]:
     [
         (
             {"model": "new"},
-            "the model has no price; add it to prices, or set unknown='dearest', or give the endpoint 'far', which asks",
+            "the model has no price; add it to prices, or set unknown='dearest', or give the endpoint 'far'",
         ),
         ({"model": "new", "price": DEAR}, ""),
         (

@@ -100,6 +100,15 @@ def test_an_ejected_endpoint_is_seen_to_come_back(vt: VirtualTime) -> None:
     assert p.snapshot()["a"].state == "well"
 
 
+def test_the_levels_of_a_snapshot_are_those_of_now(vt: VirtualTime) -> None:
+    """A breaker that was opened by hand showed its endpoint as ejected, at a level that took all calls."""
+    p = two()
+    p["a"].force_open()
+    assert (p.snapshot()["a"].share, p.snapshot().levels) == (0.0, {0: 0.0, 1: 1.0})
+    p["a"].reset()
+    assert (p.snapshot()["a"].share, p.snapshot().levels) == (1.0, {0: 1.0, 1: 0.0})
+
+
 def test_a_pool_without_endpoints_to_call_is_not_ready(vt: VirtualTime) -> None:
     """A readiness check takes a process out of service that can reach nothing."""
     assert not pool("none").health()
