@@ -39,6 +39,7 @@ from resilio._policy.base import Policy, make, policies_made
 from resilio._policy.factory import makes
 from resilio._policy.snapshot import Health, Snapshot
 from resilio._registry import names
+from resilio._support.show import with_article
 
 if TYPE_CHECKING:
     from resilio._native.primitives import LatencyHistogram
@@ -243,7 +244,7 @@ class Keyed(ByKey, Policy[KeyedConfig[Any]], Generic[P]):
         return dict(Counter(state for policy in policies if (state := policy._state()) is not None))
 
     def _about(self) -> tuple[str, ...]:
-        return f"a {self.overflow.kind} a key", f"{len(self)} keys"
+        return f"{with_article(self.overflow.kind)} a key", f"{len(self)} keys"
 
     def _seen_through(self) -> tuple[Policy[Any], ...]:
         made = self.overflow

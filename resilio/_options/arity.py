@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from types import FunctionType
 from typing import Any
 
-from resilio._support.show import show
+from resilio._support.show import show, with_article
 
 __all__ = ["check_arity", "check_for_calls", "takes_named"]
 
@@ -74,8 +74,8 @@ def check_for_calls(policy: Any, fn: Any) -> None:
         needed, room = _counts(function)
         if needed > most or least > room:
             raise TypeError(
-                f"{name} of a {kind} is called with the arguments of {fn.__qualname__}{_signature(fn)}, and takes "
-                f"{_signature(function)}"
+                f"{name} of {with_article(kind)} is called with the arguments of {fn.__qualname__}{_signature(fn)}, "
+                f"and takes {_signature(function)}"
             )
 
 

@@ -13,6 +13,7 @@ from contextvars import ContextVar
 from typing import Any, ClassVar, Literal
 
 from resilio._options.validators import reject
+from resilio._support.show import with_article
 
 __all__ = [
     "HOST",
@@ -27,7 +28,6 @@ __all__ = [
     "is_shared",
     "set_private",
     "wanted",
-    "with_article",
 ]
 
 SWITCH = "RESILIO_SCOPE"
@@ -88,11 +88,6 @@ def wanted(value: ScopeName | Scope | None) -> ScopeName | Scope:
     if found not in _NAMES:
         reject(f"environment variable {SWITCH}", found, "'process' or 'host'")
     return found
-
-
-def with_article(kind: str) -> str:
-    """Return the kind of a policy with "a" or "an" in front."""
-    return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
 
 
 def is_shared(kind: str, name: str | None, config: Any) -> bool:

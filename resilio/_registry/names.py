@@ -11,6 +11,7 @@ from resilio._options.validators import meant
 from resilio._registry.changes import Remembered, split
 from resilio._registry.places import Place
 from resilio._support.after_fork import free_lock
+from resilio._support.show import with_article
 
 __all__ = [
     "Entry",
@@ -109,8 +110,8 @@ def look_up(key: Key) -> tuple[Entry | None, dict[str, Any]]:
         entry, bare, full = named.get(key), remembered.get(name), remembered.get(f"{kind}:{name}")
         if entry is None and bare is not None and bare.kind not in (None, kind):
             raise ValueError(
-                f"configure() has options for {name!r}, which a {bare.kind} and a {kind} are called: "
-                f"write '{bare.kind}:{name}' or '{kind}:{name}' there"
+                f"configure() has options for {name!r}, which {with_article(bare.kind)} and {with_article(kind)} are "
+                f"called: write '{bare.kind}:{name}' or '{kind}:{name}' there"
             )
         return entry, {**(bare.options if bare else {}), **(full.options if full else {})}
 

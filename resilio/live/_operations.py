@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from resilio._events import log
 from resilio._options.validators import show
+from resilio._support.show import with_article
 from resilio.live._details import editable
 from resilio.live._http import Rejected
 from resilio.live._rows import OPERATIONS, operations_of
@@ -59,7 +60,9 @@ def _understood(sampler: Sampler, boot: str, asked: Any) -> tuple[Policy[Any], s
     if policy is None:
         raise Rejected(404, f"there is no policy {show(ident)}")
     if name not in OPERATIONS or name not in operations_of(policy):
-        raise Rejected(422, f"a {policy.kind} cannot do {show(name)}; it can: {', '.join(operations_of(policy))}")
+        raise Rejected(
+            422, f"{with_article(policy.kind)} cannot do {show(name)}; it can: {', '.join(operations_of(policy))}"
+        )
     return policy, name, _options(policy, name, asked.get("options"))
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from resilio import registry
 from resilio._policy.base import Policy
+from resilio._support.show import with_article
 from resilio.metrics import _changes, _trouble
 from resilio.metrics._buckets import Chooser
 from resilio.metrics._fork import after_fork
@@ -82,7 +83,7 @@ class Book:
                 own, sheet = self._bounded(shown, read_policy(shown, self._choose))
                 budget = _budget_of(shown)
             except Exception as error:  # noqa: BLE001 - a user-defined policy may raise anything
-                _trouble.happened(f"reading the numbers of a {shown.kind}", error)
+                _trouble.happened(f"reading the numbers of {with_article(shown.kind)}", error)
                 known = before.get(id(shown))
                 if known is not None and known[0]() is shown:
                     yield shown, known[1]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from resilio._options.scope import HOST, group_here, is_shared, wanted, with_article
+from resilio._options.scope import HOST, group_here, is_shared, wanted
+from resilio._support.show import with_article
 from resilio.sharing import _report
 from resilio.sharing._host import Host
 from resilio.sharing._links import KeyedLink, KeyLink, Link, shareable

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -62,3 +63,11 @@ def test_each_file_that_a_page_names_exists() -> None:
         if name not in OF_OTHERS and not any(_is_named(path, name) for path in there)
     ]
     assert lost == []
+
+
+@pytest.mark.parametrize("picture", sorted((SOURCE / "docs" / "_static").glob("*.svg")), ids=lambda path: path.name)
+def test_a_picture_shows_something(picture: Path) -> None:
+    """The picture of the pool, which `benchmarks/efficacy/pools.py --picture` draws, was an empty file for a time."""
+    root = ET.parse(picture).getroot()
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    assert sum(1 for _ in root.iter()) > 20

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -51,6 +53,7 @@ def opened() -> Any:
         (lambda: timeout(first=3.0, idle=1.0), "<Timeout first 3 s, idle 1 s>"),
         (lambda: fallback(int, on=OSError, default=1), "<Fallback to int, default>"),
         (lambda: keyed(circuit_breaker, key="host"), "<Keyed a circuit_breaker a key, 0 keys>"),
+        (lambda: keyed(adaptive_limit, key="host"), "<Keyed an adaptive_limit a key, 0 keys>"),
         (lambda: pipeline(retry(on=OSError), bulkhead(3), name="shop"), "<Pipeline 'shop' retry > bulkhead>"),
         (lambda: standard("s", on="redis"), "<Standard 's' deadline > retry > circuit_breaker > bulkhead > timeout>"),
     ],
@@ -80,3 +83,13 @@ def test_a_policy_shows_its_state_and_its_load(vt: Any) -> None:
     stack = pipeline(pool, name="drains")
     stack.drain(timeout=0)
     assert repr(stack) == "<Pipeline 'drains' bulkhead, drained>"
+
+
+ARTICLE = re.compile(r"\ba \{[\w.]*kind\}")
+
+
+def test_messages_have_the_right_article() -> None:
+    """A kind may begin with a vowel: five messages named "a adaptive_limit"."""
+    package = Path(resilio.__file__).parent
+    texts = {path.name: ARTICLE.findall(path.read_text(encoding="utf-8")) for path in package.rglob("*.py")}
+    assert {name: found for name, found in texts.items() if found} == {"show.py": ["a {kind}"]}

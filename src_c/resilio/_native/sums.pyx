@@ -55,7 +55,7 @@ cdef class Sums(Gate):
         for one in gates:
             gate = <Gate?>one
             if gate.ops.kind != self.ops.kind:
-                raise TypeError(f"a {gate.kind} cannot be added to what {self.kind}s have counted")
+                raise TypeError(f"{gate.kind} cannot be added to what {self.kind}s have counted")
             if rs_gate_add(<rs_gate *><PyObject *>self, <rs_gate *><PyObject *>gate):
                 raise MemoryError("no memory for all latencies")
 
