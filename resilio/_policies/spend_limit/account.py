@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
 from typing import Literal, Protocol
 
 import attrs
@@ -50,11 +49,7 @@ class Account:
 
         begun_ns: When it was admitted.
 
-        rising: What to reserve as it grows older; None: the same.
-
-        rung: The part of `rising` that is reserved.
-
-        most: The most that the call can cost, in billionths; None: unknown.
+        rung: The part of the quote's `rising` that is reserved.
 
         charged: What it has cost so far, in billionths; None: unknown.
 
@@ -62,7 +57,7 @@ class Account:
 
         call: The call to a model; None for other calls.
 
-        quote: What was reserved for each model that may answer.
+        quote: What was to be reserved, and for which models that may answer.
 
         free: True if an attempt has cost nothing: without a charge the call has cost nothing either.
 
@@ -76,11 +71,9 @@ class Account:
         "charged",
         "ended",
         "free",
-        "most",
         "period",
         "quote",
         "reserved",
-        "rising",
         "rung",
     )
 
@@ -88,8 +81,6 @@ class Account:
         """Open the account of a call that was admitted."""
         self.book: Accounts = book
         self.reserved = reserved
-        self.most = quote.most
-        self.rising = quote.rising
         self.rung = 0
         self.begun_ns: int = clock.now_ns()
         self.call: ModelCall | None = quote.call
@@ -137,22 +128,25 @@ class Account:
     @property
     def rises_ns(self) -> int | None:
         """When more is to be reserved; None: never."""
-        if self.rising is None or self.charged is not None or self.rung + 1 >= len(self.rising.rungs):
+        rising = self.quote.rising
+        if rising is None or self.charged is not None or self.rung + 1 >= len(rising.rungs):
             return None
-        return self.begun_ns + self.rising.rungs[self.rung + 1].after_ns
+        return self.begun_ns + rising.rungs[self.rung + 1].after_ns
 
     def rise(self, now_ns: int) -> int:
         """Go up to the rung of its age; return the amount to be reserved on top."""
         while (due_ns := self.rises_ns) is not None and due_ns < now_ns:
             self.rung += 1
-        return 0 if self.rising is None else max(0, self.rising.amount(self.rung) - self.reserved)
+        rising = self.quote.rising
+        return 0 if rising is None else max(0, rising.amount(self.rung) - self.reserved)
 
     @property
     def risk(self) -> float:
         """By how much the call can still cost more than was reserved for it, in billionths."""
         if self.charged is not None:
             return 0.0
-        return float("inf") if self.most is None else max(self.most - self.reserved, 0)
+        most = self.quote.most
+        return float("inf") if most is None else max(most - self.reserved, 0)
 
 
 class Aging:
@@ -171,7 +165,6 @@ class Aging:
             self._number += 1
             heapq.heappush(self._heap, (due_ns, self._number, account))
 
-    def due(self, now_ns: int) -> Iterator[Account]:
-        """Take off the accounts that are due, and yield them."""
-        while self._heap and self._heap[0][0] < now_ns:
-            yield heapq.heappop(self._heap)[2]
+    def take(self, now_ns: int) -> Account | None:
+        """Take off an account that is due; None: none is."""
+        return heapq.heappop(self._heap)[2] if self._heap and self._heap[0][0] < now_ns else None

@@ -156,12 +156,7 @@ class Book:
     # ---- charges
 
     def charge(
-        self,
-        account: Account,
-        cost: int,
-        part: Part,
-        usage: Usage | None = None,
-        answer: Answer | None = None,
+        self, account: Account, cost: int, part: Part, usage: Usage | None = None, answer: Answer | None = None
     ) -> None:
         """
         Charge an account what its call has cost: the first charge replaces the reservation, a later one adds to it.
@@ -253,7 +248,7 @@ class Book:
     def _raise(self, span: Span) -> None:
         """Reserve more for calls that have lasted so long that they will cost more, as far as that is left."""
         now_ns, unmet = clock.now_ns(), []
-        for account in self._rising.due(now_ns):
+        while (account := self._rising.take(now_ns)) is not None:
             if account not in self._open or account.period != span.number:
                 continue
             wanted = account.rise(now_ns)

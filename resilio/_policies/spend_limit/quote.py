@@ -9,6 +9,7 @@ too, of which each may answer by a model of its own.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Amount", "Quote", "Rising", "call_in", "quote", "rounded_up"]
 
+_ONE: Mapping[Any, Any] = MappingProxyType({})
+"""The parts of a reservation for one model."""
 UNBOUNDED_OUTPUT = 4096
 """The tokens of an answer that are reserved if neither the request nor the price bounds them."""
 
@@ -70,7 +73,7 @@ class RisingDearest:
 
     def amount(self, i: int) -> int:
         """Return what to reserve from the age of a rung on."""
-        return max(one.at(self.rungs[i].after_ns) for one in self.quotes)
+        return max(one.at(self.rungs[i].after_ns) if i else one.reserved for one in self.quotes)
 
 
 @attrs.frozen
@@ -94,7 +97,7 @@ class Quote:
     most: int | None
     call: ModelCall | None = None
     rising: Rising | RisingDearest | None = None
-    parts: Mapping[Offer, Quote] = attrs.field(factory=dict)
+    parts: Mapping[Offer, Quote] = _ONE
 
     def at(self, age_ns: int) -> int:
         """Return the reservation at this age."""
@@ -157,16 +160,14 @@ def quote(
     if args and isinstance(args[0], Amount):
         return Quote(args[0].reserved, None)
     call = None if prices is None else call_in(args)
-    if call is not None and call.model is None:  # of a list, a file: it costs nothing
+    if call is None:
+        return _of_no_model(_asked(reserve, args, kwargs), learned)
+    if call.model is None:  # of a list, a file: it costs nothing
         return Quote(0, 0, call)
-    offers = () if call is None else offers_of(call, endpoints)
+    offers = offers_of(call, endpoints)
     if any(one.price_at(prices, currency) is None for one in offers):
         return None
-    if not isinstance(reserve, Quantile) and reserve != "max":
-        amount = reserve(*args, **kwargs) if callable(reserve) else reserve
-        reserve = billionths(amount_of("the result of reserve", amount))
-    if call is None:
-        return _of_no_model(reserve, learned)
+    reserve = _asked(reserve, args, kwargs)
     found: dict[Offer, Quote | None] = {}
     for offer in offers:
         history = learned.of(offer.model)
@@ -174,6 +175,14 @@ def quote(
         priced = {one: price for one in may_answer if (price := one.price_at(prices, currency)) is not None}
         found[offer] = _dearest(call, {one: _of_model(reserve, call, price, history) for one, price in priced.items()})
     return _dearest(call, found)
+
+
+def _asked(reserve: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """Return "max" or the quantile as it is, else the amount in billionths."""
+    if reserve == "max" or isinstance(reserve, Quantile):
+        return reserve
+    amount = reserve(*args, **kwargs) if callable(reserve) else reserve
+    return billionths(amount_of("the result of reserve", amount))
 
 
 def _dearest(call: ModelCall, found: Mapping[Offer, Quote | None]) -> Quote | None:
@@ -185,8 +194,8 @@ def _dearest(call: ModelCall, found: Mapping[Offer, Quote | None]) -> Quote | No
         return quotes[0]
     bounds = [one.most for one in quotes if one.most is not None]
     most = max(bounds) if len(bounds) == len(quotes) else None
-    ages = {rung.after_ns for one in quotes if one.rising is not None for rung in one.rising.rungs}
-    rising = RisingDearest(tuple(Rung(age, None) for age in sorted(ages)), quotes) if ages else None
+    ages = {rung.after_ns for one in quotes if one.rising is not None for rung in one.rising.rungs[1:]}
+    rising = RisingDearest(tuple(Rung(age, None) for age in (0, *sorted(ages))), quotes) if ages else None
     parts = dict(zip(found, quotes, strict=True))
     return Quote(max(one.reserved for one in quotes), most, call, rising, parts)
 

@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 import pytest
 
-from resilio import RateLimitedError
+from resilio import Endpoint, RateLimitedError
 from resilio._options.quantile import Quantile
 from resilio._policies.spend_limit.history import KEPT, Ended
 from resilio.cost import Price, Prices, Usage, spend_limit
@@ -126,3 +126,34 @@ def test_rungs_never_fall() -> None:
         ended.add(i, 100.0 - i)
     values = [rung.value for rung in ended.rungs(P95)[:-1]]
     assert values == [values[0]] * len(values)
+
+
+@attrs.frozen
+class PooledCall(Call):
+    """A call to a pool, whose endpoints have models of their own."""
+
+    model: str | None = "chat"
+    endpoints: tuple[Endpoint, ...] = (Endpoint("near", model="m"), Endpoint("far", model="dear"))
+
+
+def test_of_several_models_the_dearest_is_reserved_at_each_age(vt: VirtualTime) -> None:
+    """One model is cheap and answers at length, the other one is dear and brief: by age another one is the dearer."""
+    prices = Prices({"m": Price(input=0, output=1), "dear": Price(input=0, output=50)})
+    day = spend_limit("1000 USD/day", prices=prices)
+    for i in range(100):
+        for model, tokens in (("m", 1000 * i), ("dear", 1000)):
+            with day.reserve(None, Call(model=model, max_tokens=100_000)) as bill:
+                vt.advance(i if model == "m" else 0)
+                bill.use(Usage(output=tokens))
+    vt.advance(86_400)
+    alone = {}
+    for model in ("m", "dear"):
+        with day.reserve(None, Call(model=model, max_tokens=100_000)) as bill:
+            alone[model] = reserved(day)
+            bill.nothing()
+    with day.reserve(None, PooledCall(max_tokens=100_000)) as bill:
+        assert reserved(day) == max(alone.values()) == alone["m"] == 95
+        vt.advance(1)  # no call of the dear model has lasted so long: it may cost the most
+        assert reserved(day) == 5000
+        bill.keep()
+    assert day.snapshot().spend.reserved == 0
