@@ -207,7 +207,7 @@ FLOORS = (
     ("_native.shared",),
     ("_native.core", "_native.budget", "_options"),
     ("errors", "_events", "_private_names"),
-    ("_failures", "_registry", "_policy.late_streams"),
+    ("_failures", "_registry", "_policy.late_streams", "_policy.stream_permits"),
     ("events", "presets", "_context", "_time_ledger", "_policy.streams"),
     ("_policy.types",),
     ("_policies.retry.backoff",),

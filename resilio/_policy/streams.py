@@ -22,6 +22,7 @@ from resilio._failures.replayable import used_up
 from resilio._native import core
 from resilio._options.arity import takes_named
 from resilio._policy.late_streams import Late, LateAsyncStream, LateStream
+from resilio._policy.stream_permits import StagePermit
 
 if TYPE_CHECKING:
     from resilio._backends.protocols import Cutoff
@@ -62,7 +63,7 @@ def async_stream(pipeline: Pipeline, fn: Callable[..., AsyncGenerator[Any, Any]]
 class _Maker:
     """Factory of the user's generator; makes the first one at the call, so that wrong arguments raise at once."""
 
-    __slots__ = ("args", "cuts", "endpoint", "first", "fn", "found", "kwargs", "late", "outermost")
+    __slots__ = ("args", "calls", "cuts", "endpoint", "first", "fn", "found", "kwargs", "late", "outermost")
 
     def __init__(
         self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], late: type[Late] | None = None
@@ -72,6 +73,7 @@ class _Maker:
         self.kwargs = kwargs
         self.endpoint: Any = None  # of the pool, chosen for the attempt in flight
         self.late = late  # the function is given the endpoint, so it is called once that is chosen
+        self.calls = 0  # of the user's functions so far, by all attempts: generators begun, and targets of a fallback
         self.cuts: list[Cutoff] = []
         self.found: dict[Any, Any] = {}  # of keyed policies: one look-up a call, however many attempts it has
         self.outermost: Permit | None = None  # the permit of the stage that counts the stream's time
@@ -191,7 +193,7 @@ def _through(stages: tuple[Any, ...], make: _Maker) -> Any:
         return make()
     stage = stages[0].own(make) if isinstance(stages[0], _ByKey) else stages[0]
     if isinstance(stage, core.Pipeline):
-        return drive(_through(stages[1:], make), stage, make)
+        return drive(_through(stages[1:], make), stage, make, not stages[1:])
     return stage.stream(Inside(_through, stages[1:], make))
 
 
@@ -200,7 +202,7 @@ def _through_async(stages: tuple[Any, ...], make: _Maker) -> Any:
         return make()
     stage = stages[0].own(make) if isinstance(stages[0], _ByKey) else stages[0]
     if isinstance(stage, core.Pipeline):
-        return drive_async(_through_async(stages[1:], make), stage, make)
+        return drive_async(_through_async(stages[1:], make), stage, make, not stages[1:])
     return stage.astream(Inside(_through_async, stages[1:], make))
 
 
@@ -215,6 +217,8 @@ class Inside:
         self._make = make
 
     def __call__(self) -> Any:
+        if not self._stages:  # the user's own, which the strategy begins
+            self._make.calls += 1
         return self._through(self._stages, self._make)
 
     @property
@@ -242,7 +246,9 @@ class Inside:
         return self._make.one_shot(gate, rule)
 
 
-def drive(inner: Generator[Any, Any, Any], pipeline: Pipeline, make: _Maker) -> Generator[Any, Any, Any]:
+def drive(
+    inner: Generator[Any, Any, Any], pipeline: Pipeline, make: _Maker, begins: bool | None = None
+) -> Generator[Any, Any, Any]:
     """
     Run a stream with a permit that is held from its first item to its end.
 
@@ -252,12 +258,15 @@ def drive(inner: Generator[Any, Any, Any], pipeline: Pipeline, make: _Maker) -> 
         pipeline: The pipeline that grants the permit.
 
         make: The call's factory.
+
+        begins: Whether *inner* is the user's own generator; None for a strategy, which counts what it has decided.
     """
     permit = make.acquire(pipeline)
     make.go_to(permit)
+    held = StagePermit(permit, make, begins)
     try:
         item = permit._within(next, inner) if make.is_outermost(permit) else next(inner)
-        permit.first_item()
+        held.first_item()
         while True:
             try:
                 sent = yield item
@@ -277,13 +286,15 @@ def drive(inner: Generator[Any, Any, Any], pipeline: Pipeline, make: _Maker) -> 
         permit.abandon()
         raise
     except BaseException as error:
-        permit.raised(error)
+        held.raised(error)
         raise
-    permit.success()
+    held.success()
     return value
 
 
-async def drive_async(inner: AsyncGenerator[Any, Any], pipeline: Pipeline, make: _Maker) -> AsyncGenerator[Any, Any]:
+async def drive_async(
+    inner: AsyncGenerator[Any, Any], pipeline: Pipeline, make: _Maker, begins: bool | None = None
+) -> AsyncGenerator[Any, Any]:
     """
     Run an async stream with a permit; see :func:`drive`. The first item comes from its method `begin` if it has one.
 
@@ -292,10 +303,11 @@ async def drive_async(inner: AsyncGenerator[Any, Any], pipeline: Pipeline, make:
     permit = await make.aacquire(pipeline)
     make.go_to(permit)
     custody = Custody()
+    held = StagePermit(permit, make, begins)
     try:
         first = custody.first(inner)
         item = await (_Within(permit, first) if make.is_outermost(permit) else first)
-        permit.first_item()
+        held.first_item()
         while True:
             try:
                 sent = yield item
@@ -307,15 +319,12 @@ async def drive_async(inner: AsyncGenerator[Any, Any], pipeline: Pipeline, make:
             else:
                 item = await inner.asend(sent)
     except StopAsyncIteration:
-        permit.success()
+        held.success()
     except Abandoned:
         permit.abandon()
         raise
     except BaseException as error:
-        if any(cut.fired for cut in make.cuts):
-            permit.failure(error)
-        else:
-            permit.raised(error)
+        held.raised(error, make.cuts)
         raise
     finally:
         custody.driven = False

@@ -53,7 +53,10 @@ class _Choice:
             if function is None:
                 return value
             try:
-                return function(*self._make.args, **self._make.kwargs) if argument is None else function(argument)
+                if argument is not None:
+                    return function(argument)
+                self._make.maker.calls += 1
+                return function(*self._make.args, **self._make.kwargs)
             except Exception as failure:  # noqa: BLE001 - the fallback decides
                 error = failure
 

@@ -131,6 +131,11 @@ class Race:
     # ---- events
 
     @property
+    def called(self) -> bool:
+        """Whether a copy may have called the function: one that was not rejected, and did not leave a queue."""
+        return self._rest.called
+
+    @property
     def won(self) -> bool:
         """Whether a copy has won."""
         return self._winner is not None

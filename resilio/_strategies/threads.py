@@ -43,7 +43,7 @@ _NEVER_NS = 2**63 - 1
 class Job:
     """One call in a thread, which ends as `done` or as `abandoned`, whichever is first."""
 
-    __slots__ = ("_error", "_run", "_value", "abandoned", "begun", "done", "ended", "late")
+    __slots__ = ("_error", "_run", "_value", "abandoned", "begun", "called", "done", "ended", "late")
 
     def __init__(self, run: Callable[[], Any]) -> None:
         """
@@ -55,7 +55,7 @@ class Job:
         self._run: Callable[[], Any] | None = run
         self._value: Any = None
         self._error: BaseException | None = None
-        self.begun = self.done = self.abandoned = self.late = False
+        self.begun = self.called = self.done = self.abandoned = self.late = False
         self.ended = threading.Lock()
         self.ended.acquire()
 
@@ -146,13 +146,15 @@ class Threads:
         own_ns = _NEVER_NS if seconds is None else clock.now_ns() + round(seconds * 1e9)
         outer = ambient_deadline()
         due_ns = own_ns if outer is None else min(own_ns, outer.until_ns)
-        job = _job(rest, due_ns, seconds if due_ns == own_ns else None)
+        job = self._job(rest, due_ns, seconds if due_ns == own_ns else None)
         self._start(gate, job)
         try:
             _wait(job, due_ns)
         finally:
             in_time = locked(self._lock, self._claim, job)
         if not in_time:
+            if not job.called:  # it waits in a queue inside, and will not leave it for the function
+                rest.give_up()
             raise gate.timed_out(due_ns, seconds or 0.0)
         try:
             return job.result()
@@ -191,6 +193,11 @@ class Threads:
             self._abandoned += 1
         return job.done
 
+    def _calls(self, job: Job) -> bool:
+        """Return True if the function is called: not once the caller has left. Runs under the lock."""
+        job.called = not job.abandoned
+        return job.called
+
     def _work(self, worker: _Worker) -> None:
         pid = os.getpid()
         while (job := worker.job) is not None:
@@ -222,25 +229,28 @@ class Threads:
             with suppress(ValueError):  # a Ctrl-C interrupted `_hand_over` between its removal and its wake-up
                 self._free.remove(worker)
 
+    def _job(self, rest: InnerCall, due_ns: int, seconds: float | None) -> Job:
+        context = copy_context()
+        if seconds is not None:  # stages inside must not wait or begin after the caller has left
+            deadline = AmbientDeadline(due_ns, round(seconds * 1e9), context.get(variables.deadline))
+            context.run(variables.deadline.set, deadline)
+        fn = rest.func
 
-def _job(rest: InnerCall, due_ns: int, seconds: float | None) -> Job:
-    context = copy_context()
-    if seconds is not None:  # stages inside must not wait or begin after the caller has left
-        deadline = AmbientDeadline(due_ns, round(seconds * 1e9), context.get(variables.deadline))
-        context.run(variables.deadline.set, deadline)
-    fn = rest.func
+        def call(*args: Any, **kwargs: Any) -> Any:
+            with self._lock:
+                called = self._calls(job)
+            if not called:  # for gates inside a rejection, as if it had come from a queue
+                raise DeadlineExceededError(policy="timeout")
+            value = fn(*args, **kwargs)
+            here = current()
+            if job.abandoned and here is not None:  # for gates inside, it has failed, whatever it returns
+                here.fail()
+            return value
 
-    def call(*args: Any, **kwargs: Any) -> Any:
-        value = fn(*args, **kwargs)
-        here = current()
-        if job.abandoned and here is not None:  # for gates inside, an abandoned call has failed, whatever it returns
-            here.fail()
-        return value
-
-    inside = rest.around(call)
-    job = Job(lambda: context.run(inside))
-    rest.cut = job
-    return job
+        inside = rest.around(call)
+        job = Job(lambda: context.run(inside))
+        rest.cut = job
+        return job
 
 
 def _wait(job: Job, due_ns: int) -> None:

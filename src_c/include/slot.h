@@ -100,7 +100,7 @@ typedef struct rs_slot {
         } seat;
     };
     uint8_t state;       /* rs_slot_state */
-    uint8_t flags;       /* RS_RESOLVED to RS_PROBES; 0 before `prepare` unless resolved */
+    uint8_t flags;       /* RS_RESOLVED to RS_OWN_WAY; 0 before `prepare` unless resolved */
     int64_t admitted_ns; /* set by core */
     int64_t first_ns;    /* first item of a stream, 0 if none; set by core */
     int64_t wake_ns;     /* with WAIT: latest time to poll, RS_NEVER for no limit; set by the gate */
@@ -113,6 +113,11 @@ typedef struct rs_slot {
 #define RS_LEFT 4u    /* ignored because the caller left: cancelled from outside, or out of time; set by core */
 #define RS_ASKS 8u    /* with WAIT: `wake_ns` is when to ask again, and the wait ends at the waiter's `deadline_ns` */
 #define RS_PROBES 16u /* of a breaker: this call is the probe of its fleet */
+/* Of a strategy: the function was called inside of it, by an attempt that has ended, or by one of several at once. */
+#define RS_REACHED 32u
+/* Of a strategy: what ends next inside of it is no call by this run, but its own awaitable, its handler, or Python, which
+   runs the inner part; set by core. */
+#define RS_OWN_WAY 64u
 #define RS_OF_STREAM UINT32_MAX
 
 _Static_assert(sizeof(void *) != 8 || sizeof(rs_slot) == 72, "a slot is nine words");

@@ -146,11 +146,12 @@ class Book:
             account.ended = True
 
     def cancel(self, call: GateCall) -> None:
-        """Give back the reservation of a call that was never made."""
+        """Give back the reservation of a call that was never made; what a fallback's handler has charged stays."""
         account: Account = call.data
         with self._lock:
-            self._close(account)
-            self._give_back(account, account.reserved)
+            if account.charged is None:
+                self._close(account)
+                self._give_back(account, account.reserved)
             account.ended = True
 
     # ---- charges

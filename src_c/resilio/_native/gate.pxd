@@ -28,6 +28,7 @@ cdef extern from "waiters.h" nogil:
     const uint8_t RS_TO_UNDO
     const uint8_t RS_LEFT
     const uint8_t RS_PROBES
+    const uint8_t RS_REACHED
     const uint32_t RS_OF_STREAM
     const uint32_t RS_LISTEN_LIMIT
     enum:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
 from typing import Any
 
 import anyio
@@ -9,8 +10,10 @@ import pytest
 from servers.misbehaving import Misbehaving, closed_port
 from servers.models import Behaviour, OpenAI, answers, fails, hangs, provide, streams
 from servers.sdks import SDKS, Sdk
+from sniffio import current_async_library
 
 from resilio import (
+    CircuitBreaker,
     Endpoint,
     RateLimitedError,
     circuit_breaker,
@@ -21,6 +24,7 @@ from resilio import (
     pool,
     presets,
     retry,
+    standard,
     timeout,
 )
 from resilio.cost import Price, Prices, SpendLimit, Usage, spend_limit
@@ -336,3 +340,32 @@ async def test_a_stream_without_usage_is_named_once(
             await read(await chat.stream(client, stream_options={"include_usage": True}))
             assert team.snapshot().spend.used == pytest.approx(0.75 + COST, abs=1e-9)
     assert len([one for one in caplog.records if one.name == "resilio"]) == 1
+
+
+@pytest.mark.parametrize("is_async", [True, False], ids=["tasks", "threads"])
+async def test_a_client_pays_nothing_for_what_an_open_breaker_rejects(
+    sdk: Sdk, server: Misbehaving, is_async: bool
+) -> None:
+    """The stack of the guide: one request and 99 rejections left 0.05 of 5 USD until midnight."""
+    team = limited("5 USD/day", reserve=0.05)
+    stack = standard(f"{sdk.name}-spent-{is_async}-{current_async_library()}", on="model")
+    breaker = next(policy for policy in stack.policies if isinstance(policy, CircuitBreaker))
+    provide(server, sdk.wire, answers())
+
+    async def ask(client: Any) -> Any:
+        return await sdk.ask(client) if is_async else sdk.ask(client)
+
+    async with AsyncExitStack() as block:
+        client: Any
+        if is_async:
+            client = await block.enter_async_context(sdk.client(server, pipeline(team, stack)))
+        else:
+            client = block.enter_context(sdk.sync_client(server, pipeline(team, stack)))
+        await ask(client)
+        breaker.force_open()
+        for _ in range(9):
+            with pytest.raises(sdk.module.APIError):
+                await ask(client)
+    assert server.total == 1
+    assert team.snapshot().spend.used == pytest.approx(COST, abs=1e-9)
+    assert_no_leaks(team, breaker)

@@ -12,7 +12,8 @@
 #include <structmember.h>
 
 #define RS_INLINE_GATES 8
-#define RS_DELEGATE 3 /* in addition to rs_verdict: Python runs the stage at run->cursor */
+#define RS_NOT_CALLED 3 /* in addition to rs_outcome: of a call that a policy has rejected */
+#define RS_DELEGATE 3   /* in addition to rs_verdict: Python runs the stage at run->cursor */
 #define RS_MAX_GATES 32
 #define RS_LIKELY(x) __builtin_expect(!!(x), 1)
 #define RS_UNLIKELY(x) __builtin_expect(!!(x), 0)
@@ -49,6 +50,8 @@
 void rs_gate_deliver(rs_gate *gate, PyObject *subject, int in_finaliser);
 void rs_notify_rejected(rs_gate *gate, const rs_rejection *why);
 void rs_notify_settled(rs_gate *gate, int outcome, int64_t latency_ns, PyObject *error);
+
+int rs_is_rejection(PyObject *error);
 
 static inline void rs_gate_lock(rs_gate *gate) { rs_lock_acquire(&gate->lock); }
 static inline void rs_gate_unlock(rs_gate *gate) { rs_lock_release(&gate->lock); }
@@ -116,6 +119,12 @@ typedef struct {
     PyObject *weakrefs;
     int shape; /* rs_shape */
 } GuardObject;
+
+typedef struct { /* the beginning of an InnerCall */
+    PyObject_HEAD
+    vectorcallfunc vectorcall;
+    rs_inside inside;
+} rs_inner_head;
 
 extern const rs_core_api rs_api;
 extern PyTypeObject rs_GateType, rs_WaiterType, rs_PipelineType, rs_GuardType, rs_CallType, rs_PermitType,

@@ -10,8 +10,8 @@ from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from resilio._native.gate cimport (
-    Gate, RS_ADMITTED, RS_FAILURE, RS_HEDGE, RS_IGNORED, RS_NEVER, RS_SUCCESS, rs_gate, rs_gate_ops, rs_lock_acquire,
-    rs_lock_release, rs_rejection, rs_request, rs_slot,
+    Gate, RS_ADMITTED, RS_FAILURE, RS_HEDGE, RS_IGNORED, RS_NEVER, RS_REACHED, RS_SUCCESS, rs_gate, rs_gate_ops,
+    rs_lock_acquire, rs_lock_release, rs_rejection, rs_request, rs_slot,
 )
 from resilio._native.options cimport ns_of
 from resilio._native.strategy cimport (
@@ -370,6 +370,8 @@ cdef class HedgeGate(Gate):
         self.judged(slot, end)
         awaits, instead = race.ended(value, error, end.outcome, end.fired == RS_SUPERSEDED, bool(end.cancelled))
         slot.wake_ns = race.due_ns
+        if race.called:
+            slot.flags |= RS_REACHED
         if awaits is not None:
             Py_INCREF(awaits)
             end.target = <PyObject *>awaits

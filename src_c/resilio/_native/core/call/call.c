@@ -174,7 +174,7 @@ static void take_over(CallObject *self, rs_run *run)
         run->slots = NULL;
     run->ledger = NULL;
     run->route = NULL;
-    run->seat = NULL;
+    run->around = NULL;
 }
 
 /* A run for a permit waits: make a call that continues it. Takes the run over. */
@@ -296,7 +296,7 @@ static void warn_never_awaited(CallObject *self)
 /* End it without an outcome; possibly in a finaliser. */
 void rs_call_settle_dropped(CallObject *self)
 {
-    rs_run_drop(&self->run, self->state == WAITING, 1, rs_clock_now(rs_clk));
+    rs_run_drop(&self->run, self->state == RUNNING, 1, rs_clock_now(rs_clk));
 }
 
 static inline void keep_or_untrack(CallObject *self)
@@ -331,7 +331,7 @@ static inline int is_empty(const CallObject *self)
     return (((uintptr_t)self->weakrefs | (uintptr_t)self->context | (uintptr_t)self->inner
              | (uintptr_t)self->frame.view)
             | ((uintptr_t)self->kwnames | (uintptr_t)self->origin | (uintptr_t)self->run.ledger | (uintptr_t)self->total
-               | (uintptr_t)self->run.route | (uintptr_t)self->run.seat)
+               | (uintptr_t)self->run.route | (uintptr_t)self->run.around)
             | (uint8_t)(self->met | self->in_use | (self->state ^ DONE)) | (uint16_t)(self->run.n ^ self->run.base)
             | ((uintptr_t)self->run.slots ^ (uintptr_t)self->slots))
            == 0;

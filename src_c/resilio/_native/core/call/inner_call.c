@@ -4,6 +4,7 @@
 typedef struct {
     PyObject_HEAD
     vectorcallfunc vectorcall;
+    rs_inside inside; /* up to here an rs_inner_head */
     rs_pipeline *pipe;
     PyObject *func;
     GuardObject *guard; /* for names in messages; or NULL */
@@ -14,8 +15,8 @@ typedef struct {
     int first;
     int is_async;
     int64_t wait_ns; /* from the stage's admission to its `wake_ns`; RS_NEVER: it has none */
-    rs_inside inside;
 } InnerCallObject;
+_Static_assert(offsetof(InnerCallObject, inside) == offsetof(rs_inner_head, inside), "the engine reads it");
 
 PyObject *rs_call_inside(rs_pipeline *pipe, int first, PyObject *func, PyObject *const *args, Py_ssize_t nargs,
                          PyObject *kwnames, GuardObject *guard, const rs_inside *inside);
@@ -26,6 +27,7 @@ static PyObject *inner_call_vectorcall(InnerCallObject *self, PyObject *const *a
         return PyErr_Format(PyExc_TypeError,
                             "what is inside of a stage has its arguments already: call it without any");
     PyObject *const *own = &PyTuple_GET_ITEM(self->args, 0);
+    rs_around_begin(self->inside.around);
     if (self->is_async)
         return rs_call_inside(self->pipe, self->first, self->func, own, self->nargs, self->kwnames, self->guard,
                               &self->inside);
@@ -69,7 +71,7 @@ PyObject *rs_inner_call_of(PyObject *inner, rs_run *run)
         self->inside.attempt = run->attempt;
         self->inside.ledger = rs_ledger_share(run, self->first, &self->inside.lane);
         self->inside.route = rs_route_share(run);
-        self->inside.seat = Py_XNewRef((PyObject *)rs_run_seat(run));
+        self->inside.around = rs_around_new(run);
     }
     return inner;
 }
@@ -81,8 +83,7 @@ static int inner_call_traverse(InnerCallObject *self, visitproc visit, void *arg
     Py_VISIT(self->guard);
     Py_VISIT(self->args);
     Py_VISIT(self->cut);
-    Py_VISIT(self->inside.seat);
-    return 0;
+    return rs_around_visit(self->inside.around, visit, arg);
 }
 
 static void inner_call_dealloc(InnerCallObject *self)
@@ -93,7 +94,7 @@ static void inner_call_dealloc(InnerCallObject *self)
         rs_ledger_drop(&self->inside.ledger);
     }
     rs_route_drop(&self->inside.route);
-    Py_XDECREF(self->inside.seat);
+    rs_around_drop(&self->inside.around);
     Py_DECREF((PyObject *)self->pipe);
     Py_DECREF(self->func);
     Py_XDECREF((PyObject *)self->guard);
@@ -136,7 +137,7 @@ static PyObject *inner_call_around(InnerCallObject *self, PyObject *func)
         other->inside = self->inside;
         rs_ledger_keep(self->inside.ledger);
         rs_route_keep(self->inside.route);
-        Py_XINCREF(self->inside.seat);
+        rs_around_keep(self->inside.around);
     }
     return (PyObject *)other;
 }
@@ -164,6 +165,19 @@ static PyObject *inner_call_adopt(InnerCallObject *self, PyObject *copy)
     Py_RETURN_NONE;
 }
 
+static PyObject *inner_call_called(InnerCallObject *self, void *unused)
+{
+    return PyBool_FromLong(rs_around_called(self->inside.around));
+}
+
+/* The function will not be called any more, though a run inside has not ended. */
+static PyObject *inner_call_give_up(InnerCallObject *self, PyObject *unused)
+{
+    if (self->inside.around)
+        __atomic_store_n(&self->inside.around->calls, 0, __ATOMIC_RELEASE);
+    Py_RETURN_NONE;
+}
+
 /* The nearest gate of a kind outside this part's own stage. */
 static PyObject *inner_call_outside(InnerCallObject *self, PyObject *kind)
 {
@@ -185,6 +199,9 @@ static PyMethodDef inner_call_methods[] = {
     {"adopt", (PyCFunction)inner_call_adopt, METH_O,
      "adopt($self, copy, /)\n--\n\n"
      "Take the time of the winning copy as the call's; the time spent here meanwhile was wasted."},
+    {"give_up", (PyCFunction)inner_call_give_up, METH_NOARGS,
+     "give_up($self, /)\n--\n\n"
+     "Note that the function was not called, and will not be, though a run of this part has not ended yet."},
     {"around", (PyCFunction)inner_call_around, METH_O,
      "around($self, fn, /)\n--\n\nReturn the same stages around another function, with the same arguments."},
     {NULL},
@@ -205,6 +222,8 @@ static PyGetSetDef inner_call_getset[] = {
     {"replayable", (getter)inner_call_replayable, NULL,
      "False if an argument, other than a method's self, can be used once only or "
      "not concurrently: an iterator, a file, a cursor."},
+    {"called", (getter)inner_call_called, NULL,
+     "True if an attempt or a copy may have called the function: each that has begun, unless it ended without a call."},
     {"args", (getter)inner_call_args, NULL, "Positional arguments."},
     {"kwargs", (getter)inner_call_kwargs, NULL, "Keyword arguments, a new dict."},
     {NULL},
@@ -232,8 +251,10 @@ PyObject *rs_run_delegate(rs_run *run, PyObject *inner, const char *method)
     rs_slot *slot = &run->slots[run->cursor];
     if (slot->wake_ns != RS_NEVER)
         ((InnerCallObject *)inner)->wait_ns = slot->wake_ns - slot->admitted_ns;
-    if (slot->extra == NULL)
+    if (slot->extra == NULL) {
         slot->extra = Py_NewRef(inner);
+        slot->flags |= RS_OWN_WAY;
+    }
     return PyObject_CallMethod((PyObject *)slot->gate, method, "O", inner);
 }
 

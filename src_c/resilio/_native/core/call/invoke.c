@@ -170,7 +170,7 @@ static PyObject *answer(rs_run *run, PyObject *func, const rs_request *request, 
     rs_rejection why = {-1, NAN, NAN, -1};
     PyObject *target = end->target, *argument = end->argument, *value = NULL;
     end->target = end->argument = NULL;
-    end->called = 1;
+    end->called = next != RS_AGAIN;
     rs_ledger_answered(run, next, end->now_ns);
     if (next == RS_CALL && argument)
         value = at_once(target, PyObject_CallOneArg(target, argument));
@@ -280,7 +280,7 @@ static inline PyObject *invoke_run(rs_run *run, rs_frame *frame, const beginning
                            ? invoke_gates(run, frame, of->func, &request, of->mode, of->guard)
                            : invoke_stages(run, frame, of->func, &request, of->mode, of->guard);
     Py_DECREF(pipe);
-    if (RS_UNLIKELY(((uintptr_t)run->ledger | (uintptr_t)run->route | (uintptr_t)run->seat) != 0))
+    if (RS_UNLIKELY(((uintptr_t)run->ledger | (uintptr_t)run->route | (uintptr_t)run->around) != 0))
         rs_run_leave(run);
     return result;
 }

@@ -17,7 +17,7 @@ PyObject *rs_permit_new(rs_run *run)
     self->frame = (rs_frame){NULL, NULL, NULL};
     self->run = *run;
     self->run.route = NULL; /* it stays with the run, which is not repeated through the permit */
-    self->run.seat = NULL;
+    self->run.around = NULL;
     rs_run_unviewed(&self->run);
     self->pipe = (rs_pipeline *)Py_NewRef((PyObject *)run->pipe);
     for (int i = 0; i < run->n; i++)

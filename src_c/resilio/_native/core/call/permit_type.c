@@ -87,6 +87,22 @@ static PyObject *permit_cancel(PermitObject *self, PyObject *unused)
     return rs_permit_close(self, cancel, NULL) ? Py_NewRef(Py_None) : NULL;
 }
 
+static void end_uncalled(PermitObject *self, PyObject *error)
+{
+    int64_t now = rs_clock_now(rs_clk);
+    PyObject *calls = rs_run_spends(&self->run);
+    rs_run_cancel(&self->run, 0, 0, now);
+    rs_ledger_attach(&self->run, error, calls, now);
+    Py_XDECREF(calls);
+}
+
+static PyObject *permit_uncalled(PermitObject *self, PyObject *error)
+{
+    if (!PyExceptionInstance_Check(error))
+        return PyErr_Format(PyExc_TypeError, "_uncalled: takes an exception, not %R", error);
+    return rs_permit_close(self, end_uncalled, error) ? Py_NewRef(Py_None) : NULL;
+}
+
 static void judge_by(PermitObject *self, PyObject *value) { rs_run_returned(&self->run, value, rs_clock_now(rs_clk)); }
 
 static PyObject *permit_returned(PermitObject *self, PyObject *value)
@@ -280,6 +296,8 @@ static PyMethodDef permit_methods[] = {
      "out_of_time($self, error, /)\n--\n\n"
      "End the permit: a deadline has ended the call. A failure if it had as much time as "
      "99 % of its successes took, else ignored."},
+    {"_uncalled", (PyCFunction)permit_uncalled, METH_O,
+     "_uncalled($self, error, /)\n--\n\nAs `cancel`, for a stage of a stream whose inner part has raised *error*."},
     {"returned", (PyCFunction)permit_returned, METH_O,
      "returned($self, value, /)\n--\n\nEnd the permit as each gate's own rules judge *value*."},
     {"first_item", (PyCFunction)permit_first_item, METH_NOARGS,

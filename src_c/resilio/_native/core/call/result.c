@@ -6,10 +6,9 @@ typedef struct {
     PyObject *value; /* the result, or the exception, or NULL for a rejection */
     rs_gate *gate;   /* the gate that rejected */
     rs_rejection why;
-    int outcome; /* rs_outcome, or RS_RESULT_REJECTED */
+    int outcome; /* rs_outcome, or RS_NOT_CALLED */
     int raised;
 } ResultObject;
-#define RS_RESULT_REJECTED 3
 
 static PyObject *outcome_names[4];
 
@@ -39,7 +38,7 @@ PyObject *rs_result_error(PyObject *error, int outcome)
 
 PyObject *rs_result_rejected(rs_gate *gate, const rs_rejection *why)
 {
-    ResultObject *self = result_new(NULL, gate, RS_RESULT_REJECTED);
+    ResultObject *self = result_new(NULL, gate, RS_NOT_CALLED);
     if (self)
         self->why = *why;
     return (PyObject *)self;
@@ -71,7 +70,7 @@ static void result_dealloc(ResultObject *self)
 static PyObject *result_exception(ResultObject *self)
 {
     PyObject *kept = __atomic_load_n(&self->value, __ATOMIC_ACQUIRE);
-    if (self->outcome != RS_RESULT_REJECTED || kept)
+    if (self->outcome != RS_NOT_CALLED || kept)
         return kept;
     PyObject *made = rs_rejection_error(self->gate, &self->why);
     if (made && !__atomic_compare_exchange_n(&self->value, &kept, made, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
@@ -91,12 +90,12 @@ void rs_result_attach(PyObject *result, rs_run *run)
         PyErr_Clear(); /* no memory: it is created when it is read */
 }
 
-static int result_failed(ResultObject *self) { return self->raised || self->outcome == RS_RESULT_REJECTED; }
+static int result_failed(ResultObject *self) { return self->raised || self->outcome == RS_NOT_CALLED; }
 static int result_bool(ResultObject *self) { return self->outcome == RS_SUCCESS && !self->raised; }
 static PyObject *result_ok(ResultObject *self, void *unused) { return PyBool_FromLong(result_bool(self)); }
 static PyObject *result_called(ResultObject *self, void *unused)
 {
-    return PyBool_FromLong(self->outcome != RS_RESULT_REJECTED);
+    return PyBool_FromLong(self->outcome != RS_NOT_CALLED);
 }
 
 static PyObject *result_unwrap(ResultObject *self, PyObject *unused)

@@ -98,8 +98,10 @@ static RS_APART int reject_late(rs_run *run, int at, int64_t now, rs_rejection *
 }
 
 /* The same with no gate between the last strategy and the function. Returns -1. */
-static RS_APART int raise_late(void)
+static RS_APART int raise_late(rs_run *run)
 {
+    if (run->n == run->base)
+        rs_run_uncalled(run);
     static PyObject *class;
     PyObject *args[2] = {rs_deadline_allowed(), PyFloat_FromDouble(0.0)}, *error = NULL;
     if (args[0] && args[1] && rs_hook("DeadlineExceededError", &class))
@@ -238,7 +240,7 @@ static inline __attribute__((always_inline)) int admit_stages(rs_run *run, const
     if (RS_UNLIKELY(run->ledger != NULL))
         rs_ledger_go(run, RS_ATTEMPT, now);
     if (RS_UNLIKELY(deadline != RS_NEVER) && too_late(run, first, now, deadline))
-        return raise_late();
+        return raise_late(run);
     return RS_ADMITTED;
 }
 

@@ -115,7 +115,7 @@ rs_gate *rs_run_seat(const rs_run *run)
         for (int i = run->base; i < run->n; i++) /* a permit may hold a part of the pipeline only */
             if (run->slots[i].gate->span == RS_SEAT)
                 return run->slots[i].gate;
-    return (rs_gate *)run->seat;
+    return run->around ? (rs_gate *)run->around->seat : NULL;
 }
 
 /* The gate that `resolve` of the stage at *at* gets as the one before. */

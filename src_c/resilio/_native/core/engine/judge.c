@@ -46,7 +46,7 @@ static int is_rejected_for_time(PyObject *error)
 }
 
 /* Return 1 for rejections, and groups of nothing but rejections: they do not concern the callee. */
-static int is_rejection(PyObject *error)
+int rs_is_rejection(PyObject *error)
 {
     PyObject *class = rs_hook("RejectedError", &rejected_error);
     int is = (class && PyObject_TypeCheck(error, (PyTypeObject *)class)) || is_rejected_for_time(error);
@@ -59,7 +59,7 @@ static int is_rejection(PyObject *error)
     int all = leaves && PyTuple_Check(leaves) && !Py_EnterRecursiveCall(" in a group of exceptions");
     if (all) {
         for (Py_ssize_t i = 0; all && i < PyTuple_GET_SIZE(leaves); i++)
-            all = is_rejection(PyTuple_GET_ITEM(leaves, i));
+            all = rs_is_rejection(PyTuple_GET_ITEM(leaves, i));
         Py_LeaveRecursiveCall();
     }
     Py_XDECREF(leaves);
@@ -133,7 +133,7 @@ int rs_judge_exception(const rs_pipeline *pipe, rs_gate *gate, PyObject *error)
     int outcome = asks ? rs_ask_judge(pipe, gate, 0, error) : -1;
     if (outcome >= 0)
         return outcome;
-    outcome = is_rejection(error) ? RS_IGNORED : RS_FAILURE;
+    outcome = rs_is_rejection(error) ? RS_IGNORED : RS_FAILURE;
     rs_drop_error(); /* a group that is nested too deeply is a failure */
     return outcome;
 }

@@ -18,7 +18,7 @@ void rs_run_enter(rs_run *run, const rs_inside *inside)
     run->inside = 1;
     run->ledger = rs_ledger_keep(inside->ledger);
     run->route = rs_route_keep(inside->route);
-    run->seat = Py_XNewRef(inside->seat);
+    run->around = rs_around_keep(inside->around);
     run->attempt = inside->attempt;
     run->hedge = (uint8_t)inside->hedge;
     run->lane = inside->lane;
@@ -29,7 +29,7 @@ void rs_run_leave(rs_run *run)
     if (run->ledger)
         rs_ledger_drop(&run->ledger);
     rs_route_drop(&run->route);
-    Py_CLEAR(run->seat);
+    rs_around_drop(&run->around);
 }
 
 /* For the collector: what a run owns. A route that several runs share is not visited, since it refers once for all. */
@@ -41,7 +41,9 @@ int rs_run_visit(const rs_run *run, visitproc visit, void *arg)
         if (slot->flags & RS_RESOLVED)
             Py_VISIT(rs_keeper_of(slot->gate));
     }
-    Py_VISIT(run->seat);
+    int found = rs_around_visit(run->around, visit, arg);
+    if (found)
+        return found;
     if (run->route && run->route->refs == 1)
         Py_VISIT((PyObject *)run->route->pool);
     return 0;
@@ -73,4 +75,50 @@ void rs_slot_leave_slowly(rs_slot *slot)
     if (owned)
         Py_DECREF(rs_keeper_of(slot->gate));
     PyErr_Restore(type, value, traceback);
+}
+
+/* ---- what the runs inside of a stage have in common ------------------------------------------------------------- */
+
+rs_around *rs_around_new(rs_run *run)
+{
+    rs_around *around = PyMem_RawMalloc(sizeof *around);
+    if (around)
+        *around = (rs_around){.refs = 1, .calls = 0, .seat = Py_XNewRef((PyObject *)rs_run_seat(run))};
+    return around;
+}
+
+rs_around *rs_around_keep(rs_around *around)
+{
+    if (around)
+        __atomic_add_fetch(&around->refs, 1, __ATOMIC_RELAXED);
+    return around;
+}
+
+void rs_around_drop(rs_around **of)
+{
+    rs_around *around = *of;
+    *of = NULL;
+    if (around && __atomic_sub_fetch(&around->refs, 1, __ATOMIC_ACQ_REL) == 0) {
+        Py_XDECREF(around->seat);
+        PyMem_RawFree(around);
+    }
+}
+
+/* For the collector. It refers once for all that share it, so it is visited only if it has one owner. */
+int rs_around_visit(const rs_around *around, visitproc visit, void *arg)
+{
+    if (around && around->refs == 1)
+        Py_VISIT(around->seat);
+    return 0;
+}
+
+void rs_around_begin(rs_around *around)
+{
+    if (around)
+        __atomic_add_fetch(&around->calls, 1, __ATOMIC_ACQ_REL);
+}
+
+int rs_around_called(const rs_around *around)
+{
+    return around == NULL || __atomic_load_n(&around->calls, __ATOMIC_ACQUIRE) > 0;
 }

@@ -20,6 +20,13 @@ typedef struct rs_route {
     rs_gate *pool;    /* the first stage of that pool, owned; or NULL */
 } rs_route;
 
+/* What all runs of a stage's inner part have in common, if Python runs it: those of one attempt and of its copies. */
+typedef struct rs_around {
+    int refs;
+    int calls;      /* runs that have begun, and have not ended without a call of the function */
+    PyObject *seat; /* the gate of the endpoint chosen by a run around these, owned; or NULL */
+} rs_around;
+
 typedef struct rs_run {
     rs_pipeline *pipe; /* owned by the owner of the run */
     rs_slot *slots;
@@ -40,7 +47,7 @@ typedef struct rs_run {
     rs_ledger *ledger;       /* owned; NULL: all of its time is the attempt */
     uint16_t lane;           /* of the ledger, if it is that of a call around */
     rs_route *route;         /* owned, or NULL: one attempt so far, or no pool */
-    PyObject *seat;          /* the gate of the endpoint chosen by a run around this one, owned; or NULL */
+    rs_around *around;       /* owned, or NULL: no stages of its pipeline are around it */
 #ifdef Py_GIL_DISABLED
     rs_lock *viewed; /* the lock of the view that current() gave of it, or NULL */
 #endif
@@ -50,7 +57,7 @@ typedef struct rs_run {
 typedef struct rs_inside {
     rs_ledger *ledger; /* of the call around, or a copy's own; or NULL */
     rs_route *route;   /* or NULL */
-    PyObject *seat;    /* or NULL */
+    rs_around *around; /* or NULL */
     uint32_t attempt;  /* as current().attempt counts them */
     int hedge;
     uint16_t lane;
@@ -113,6 +120,13 @@ typedef struct rs_elsewhere {
     rs_rejection why; /* its reason */
 } rs_elsewhere;
 
+rs_around *rs_around_new(rs_run *run); /* for the runs inside of a stage; NULL without memory */
+rs_around *rs_around_keep(rs_around *around);
+void rs_around_drop(rs_around **around);
+int rs_around_visit(const rs_around *around, visitproc visit, void *arg);
+void rs_around_begin(rs_around *around);       /* a run inside begins */
+int rs_around_called(const rs_around *around); /* 0: no run inside has called the function, nor will one in progress */
+
 rs_route *rs_route_share(rs_run *run); /* for a run inside: a new reference, or NULL */
 rs_route *rs_route_keep(rs_route *route);
 rs_route *rs_route_of_stream(rs_run *run);
@@ -149,7 +163,9 @@ int rs_run_resume(rs_run *run, const rs_request *request, int64_t now, rs_reject
 int rs_run_wait_sync(rs_run *run, const rs_request *request, rs_rejection *why);
 void rs_run_give_back(rs_run *run, int floor, int in_finaliser, int64_t now);
 void rs_run_cancel(rs_run *run, int floor, int in_finaliser, int64_t now);
-void rs_run_drop(rs_run *run, int waiting, int in_finaliser, int64_t now);
+void rs_run_drop(rs_run *run, int called, int in_finaliser, int64_t now);
+void rs_run_uncalled(rs_run *run);
+int rs_run_called(rs_run *run, rs_end *end);
 int rs_run_floor(const rs_run *run, int at);
 void rs_run_forget_rejected(rs_run *run);
 int rs_ask_judge(const rs_pipeline *pipe, rs_gate *gate, int of_value, PyObject *subject);

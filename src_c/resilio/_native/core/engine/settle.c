@@ -1,70 +1,6 @@
-/* The end of a run, innermost stage first. Cancel if the callee was never called; otherwise settle: judge the outcome,
-   count it and pass it to the gate. */
+/* The end of a run, innermost stage first: judge the outcome, count it and pass it to the gate. Gates inside of which
+   the function was not called are cancelled instead: uncalled.c. */
 #include "core.h"
-
-/* Return the permit, or leave the queue. Lock held. */
-static void cancel_one(rs_gate *gate, rs_slot *slot, int64_t now)
-{
-    if (slot->state == RS_SLOT_HELD)
-        rs_gate_inflight(gate, -1);
-    else
-        rs_waiter_leave(slot->waiter, now - slot->admitted_ns);
-    gate->counters.cancelled++;
-    rs_gate_let_go(gate);
-    if (RS_LIKELY(gate->ops->cancel != NULL))
-        gate->ops->cancel(gate, slot, now);
-    rs_gate_take_back(gate);
-}
-
-/* Give back what the stages from *floor* inward hold, innermost first. Keeps a pending exception. */
-void rs_run_give_back(rs_run *run, int floor, int in_finaliser, int64_t now)
-{
-    int n = run->n;
-    rs_run_hold(run, floor);
-    for (int i = n - 1; i >= floor; i--) {
-        rs_slot *slot = &run->slots[i];
-        rs_gate *gate = slot->gate;
-        rs_waiter *waiter = slot->waiter;
-        int state = slot->state;
-        slot->state = RS_SLOT_EMPTY;
-        slot->waiter = NULL;
-        if (run->epoch == rs_epoch && (state == RS_SLOT_HELD || state == RS_SLOT_WAITING)) {
-            slot->waiter = waiter;
-            slot->state = (uint8_t)state;
-            rs_gate_lock(gate);
-            if (RS_LIKELY(state == RS_SLOT_HELD || waiter->waiting))
-                cancel_one(gate, slot, now);
-            rs_gate_unlock(gate);
-            slot->state = RS_SLOT_EMPTY;
-            slot->waiter = NULL;
-            if (rs_gate_has_news(gate, 0))
-                rs_gate_deliver(gate, NULL, in_finaliser);
-        }
-        else if (run->epoch == rs_epoch && state == RS_SLOT_SHADOW) {
-            rs_gate_lock(gate);
-            gate->counters.cancelled++;
-            rs_gate_unlock(gate);
-        }
-        Py_XDECREF((PyObject *)waiter);
-        rs_slot_leave(slot);
-    }
-}
-
-/* The same at the end of the run, or of what its nearest strategy runs: the callee was never called. */
-void rs_run_cancel(rs_run *run, int floor, int in_finaliser, int64_t now)
-{
-    if (RS_UNLIKELY(run->ledger != NULL))
-        rs_ledger_uncalled(run, floor, now);
-    rs_run_give_back(run, floor, in_finaliser, now);
-}
-
-/* End the run without an outcome, possibly in a finaliser. *waiting*: the run waits for the gate at the cursor. */
-void rs_run_drop(rs_run *run, int waiting, int in_finaliser, int64_t now)
-{
-    if (waiting)
-        rs_run_cancel(run, rs_run_floor(run, run->cursor), in_finaliser, now);
-    rs_run_settle(run, RS_IGNORED, NULL, in_finaliser, now);
-}
 
 static RS_APART void notify_settled(rs_gate *gate, int outcome, PyObject *subject, int64_t latency, int in_finaliser)
 {
@@ -148,6 +84,23 @@ void rs_run_settle(rs_run *run, int outcome, PyObject *subject, int in_finaliser
     }
     else if (RS_UNLIKELY(slow != NULL))
         rs_ledger_slow(slow, subject && PyExceptionInstance_Check(subject) ? subject : NULL);
+}
+
+/* The outermost stage inside of which no attempt has called the function; the one in progress has not. */
+static int first_uncalled(const rs_run *run)
+{
+    int i = run->n;
+    while (i > run->base && !(run->slots[i - 1].flags & RS_REACHED))
+        i--;
+    return i;
+}
+
+/* End the run without an outcome, possibly in a finaliser. *called*: the attempt in progress has called the function. */
+void rs_run_drop(rs_run *run, int called, int in_finaliser, int64_t now)
+{
+    if (!called)
+        rs_run_cancel(run, first_uncalled(run), in_finaliser, now);
+    rs_run_settle(run, RS_IGNORED, NULL, in_finaliser, now);
 }
 
 /* The more severe of two verdicts on one call: a failure at one gate is a failure of the call. */
@@ -295,8 +248,18 @@ static int first_neighbour(const rs_run *run, int at)
     return at;
 }
 
+/* A strategy goes on: keep on its slot what is known so far, for the gates outside of it. */
+static void note_answer(rs_slot *slot, const rs_end *end, int called, int next)
+{
+    if (called)
+        slot->flags |= RS_REACHED;
+    if (next == RS_AWAIT || (next == RS_CALL && end->argument))
+        slot->flags |= RS_OWN_WAY;
+}
+
 /* The inner part of the innermost held stage has ended as *end*. Settle outward until a strategy answers other than
-   PASS. PASS: all stages are settled. Otherwise the stage at run->n - 1 has answered, and is still held. */
+   PASS. PASS: all stages are settled, or cancelled if the function was not called inside of them. Otherwise the stage
+   at run->n - 1 has answered, and is still held. */
 int rs_run_outward(rs_run *run, rs_end *end)
 {
     int verdict = RS_SUCCESS, asked = run->n; /* the hook has been asked about the stages from here on */
@@ -310,9 +273,16 @@ int rs_run_outward(rs_run *run, rs_end *end)
         rs_ledger_ended(run, end->now_ns);
     if (RS_UNLIKELY(end->error != NULL))
         calls = rs_run_spends(run);
+    int called = rs_run_called(run, end);
     for (int i = run->n - 1; i >= run->base; i--) {
         rs_slot *slot = &run->slots[i];
         const rs_strategy_ops *strategy = slot->gate->ops->strategy;
+        if (RS_UNLIKELY(!called) && strategy == NULL) {
+            if (i == run->base)
+                slow = rs_run_count(run, end->now_ns);
+            rs_run_give_back(run, i, 0, end->now_ns);
+            continue;
+        }
         if (RS_UNLIKELY(run->pipe->hand_over != NULL) && strategy == NULL && i < asked) {
             asked = first_neighbour(run, i);
             if (rs_hand_over(run, asked, end, &slow)) {
@@ -340,11 +310,13 @@ int rs_run_outward(rs_run *run, rs_end *end)
                 next = RS_PASS;
             }
             if (next != RS_PASS) {
+                note_answer(slot, end, called, next);
                 run->verdict = -1;
                 Py_XDECREF(calls);
                 return next;
             }
         }
+        called |= (slot->flags & RS_REACHED) != 0;
         if (i == run->base)
             slow = rs_run_count(run, end->now_ns);
         rs_run_hold(run, i);
@@ -356,6 +328,11 @@ int rs_run_outward(rs_run *run, rs_end *end)
     Py_XDECREF(calls);
     if (RS_UNLIKELY(slow != NULL))
         rs_ledger_slow(slow, end->error);
+    if (RS_UNLIKELY(!called)) {
+        rs_run_uncalled(run);
+        if (end->error && rs_is_rejection(end->error))
+            verdict = RS_NOT_CALLED;
+    }
     end->outcome = (int8_t)verdict;
     return RS_PASS;
 }
