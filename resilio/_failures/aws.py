@@ -9,27 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["headers_of", "retries_of", "status_of"]
+from resilio._failures.server_advice import codes_of
 
-_THROTTLED = frozenset(
-    {
-        "BandwidthLimitExceeded",
-        "EC2ThrottledException",
-        "LimitExceededException",
-        "PriorRequestNotComplete",
-        "ProvisionedThroughputExceededException",
-        "RequestLimitExceeded",
-        "RequestThrottled",
-        "RequestThrottledException",
-        "SlowDown",
-        "ThrottledException",
-        "Throttling",
-        "ThrottlingException",
-        "TooManyRequestsException",
-        "TransactionInProgressException",
-    }
-)
-"""Codes of errors that mean 429, whatever their status; AWS sends most of them with a 400."""
+__all__ = ["code_of", "headers_of", "retries_of", "status_of"]
+
+_THROTTLED = codes_of("AWS")
+"""Codes of errors that mean 429, whatever their status."""
 
 
 def _metadata(answer: Any) -> Mapping[str, Any]:
@@ -42,8 +27,14 @@ def status_of(answer: Any) -> int | None:
     status = _metadata(answer).get("HTTPStatusCode")
     if not isinstance(status, int) or not 100 <= status <= 599:
         return None
-    error = answer.get("Error")
-    return 429 if isinstance(error, dict) and error.get("Code") in _THROTTLED else int(status)
+    return 429 if code_of(answer) in _THROTTLED else int(status)
+
+
+def code_of(answer: Any) -> str | None:
+    """Return the code of an error; None if it has none."""
+    error = answer.get("Error") if _metadata(answer) else None
+    code = error.get("Code") if isinstance(error, dict) else None
+    return code if isinstance(code, str) else None
 
 
 def headers_of(answer: Any) -> Any:

@@ -1,29 +1,47 @@
-"""A failure's own advice on retries: when, by a `retry_after` attribute or a header, and whether at all."""
+"""A failure's own advice on retries, by the rows of `server_advice`: when, and whether at all."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
 import attrs
 
-from resilio._failures import aws
+from resilio._failures import aws, retry_info
+from resilio._failures.answer_parts import bodies_of, has_label, headers_of, holders, metadata_of
 from resilio._failures.permanent import is_permanent
-from resilio._failures.rate_headers import until_renewed
+from resilio._failures.server_advice import FORBIDS, RETRY, UNTIL, WAIT, Advice, rows
+from resilio._failures.sql import sqlstate_of
+from resilio._failures.wire_times import READERS, Now, epoch_of, number
 
-__all__ = ["FOR_CLIENT", "Noted", "kept_retry_after", "retry_after_of", "should_retry_of"]
+__all__ = ["FOR_CLIENT", "Asked", "Noted", "asked_by", "kept_retry_after", "retry_after_of", "should_retry_of"]
 
-_HEADERS = (("retry-after-ms", 1e-3), ("retry-after", 1.0))
-_VERDICTS = {"true": True, "false": False}
 FOR_CLIENT = "_resilio_for_client"
 """Attribute of a response whose `x-should-retry` an integration has set for the client's own retry, and no other."""
-_PUSHBACK = "grpc-retry-pushback-ms"
-_DIGITS = "[0-9]+"
-_NUMBER = r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
+_BASE_BACKOFF_MS = 100.0
+"""The first wait of MongoDB's drivers after an overload, where the reply names no other."""
+_ATTRIBUTES = rows("attribute", WAIT, UNTIL)
+_HEADERS = tuple(row for row in rows("header", WAIT, UNTIL) if row.meaning == WAIT or row.name == "retry-after")
+_LIMITS = tuple(row for row in rows("header", UNTIL) if row not in _HEADERS)
+_BODIES = rows("body", WAIT)
+_METADATA = rows("metadata", WAIT)
+_LABELS = rows("label", WAIT)
+_VERDICT_HEADERS = rows("header", RETRY, FORBIDS)
+_VERDICT_METADATA = rows("metadata", FORBIDS)
+_VERDICT_LABELS = rows("label", RETRY, FORBIDS)
+_CODES = rows("code", RETRY)
+
+
+@attrs.frozen
+class Asked:
+    """A pause that a server asks for: seconds > 0, and the row of the table by which it does."""
+
+    seconds: float
+    row: Advice
 
 
 @attrs.frozen
@@ -41,36 +59,39 @@ def kept_retry_after(answer: object) -> Noted | None:
 
 def retry_after_of(subject: object) -> float | None:
     """
-    Return the seconds that `subject` asks to wait, None if it asks for none; for a group, the longest of its leaves.
-
-    The sources are, in this order:
-
-    - `subject.retry_after`: a number, a timedelta or text;
-    - the headers `retry-after-ms` and `retry-after` of `subject.response`, then of `subject` itself, either of which
-      may be an answer of botocore, a dict; without them the headers about a rate limit that is used up, like
-      `ratelimit-reset` and `x-ratelimit-reset`;
-    - `grpc-retry-pushback-ms` in its `trailing_metadata()`.
-
-    A header holds seconds in ASCII digits, or an HTTP date. A date is measured from the `date` header beside it, as two
-    clocks need not agree; without one, from the local clock. Names of headers are case-insensitive, in a plain dict
-    too. Of several headers of one name, as proxies add them, the longest time counts; if one of them is malformed, all
-    are skipped, like any other malformed value. Never raises.
+    Return the seconds that `subject` asks to wait, None if it asks for none; see `asked_by`.
 
     Args:
         subject: The exception that a call raised, or a response that it returned.
 
     Returns:
         Finite seconds > 0. The caller bounds them: a header is foreign input.
-
-    Source: RFC 9110, section 10.2.3.
     """
+    asked = asked_by(subject)
+    return None if asked is None else asked.seconds
+
+
+def asked_by(subject: object) -> Asked | None:
+    """
+    Return the pause that `subject` asks for, None if it asks for none; for a group, the longest of its leaves.
+
+    The first row of `server_advice` decides that has a time > 0, in this order: an attribute of the exception; headers
+    of its `response`, then of itself; headers about limits that are used up, of which the longest time counts; a body
+    that is read already; metadata of gRPC; labels. A time of day is measured from the answer's own `date` header, as
+    two clocks need not agree; without one, from the local clock. Malformed values are skipped. Never raises.
+
+    Args:
+        subject: The exception that a call raised, or a response that it returned.
+    """
+    if isinstance(subject, BaseExceptionGroup):
+        found = filter(None, map(asked_by, subject.exceptions))
+        return max(found, key=lambda asked: asked.seconds, default=None)
+    return next(filter(None, (_first(source, subject) for source in _SOURCES)), None)
+
+
+def _first(source: Callable[[object], Iterator[Asked]], subject: object) -> Asked | None:
     try:
-        if isinstance(subject, BaseExceptionGroup):
-            return max(filter(None, map(retry_after_of, subject.exceptions)), default=None)
-        found = _seconds(getattr(subject, "retry_after", None))
-        if found is None:
-            found = _from_headers(subject)
-        return _seconds(_pushback(subject), 1e-3) if found is None else found
+        return next(source(subject), None)
     except Exception:  # noqa: BLE001 - a foreign object may raise anything
         return None
 
@@ -79,15 +100,12 @@ def should_retry_of(subject: object) -> bool | None:
     """
     Return True if `subject` asks for a retry, False if it forbids one, None if it does neither.
 
-    The sources are the mark of :func:`resilio.permanent`, which forbids; the header `x-should-retry` (true or false, in
-    any case) of `subject.response` or of `subject` itself; and `grpc-retry-pushback-ms` in its `trailing_metadata()`: a
-    negative value, or no number, forbids. A group forbids a retry if one leaf does, and asks for one if all leaves do.
-    Malformed values are skipped. Never raises.
+    The mark of :func:`resilio.permanent` forbids one. Else the first row of `server_advice` decides that applies, in
+    this order: headers, metadata of gRPC, labels, codes. A group forbids a retry if one leaf does, and asks for one if
+    all leaves do. Malformed values are skipped. Never raises.
 
     Args:
         subject: The exception that a call raised, or a response that it returned.
-
-    Source: gRPC proposal A6, "Pushback".
     """
     try:
         if isinstance(subject, BaseExceptionGroup):
@@ -96,13 +114,8 @@ def should_retry_of(subject: object) -> bool | None:
             return False
         if is_permanent(subject):
             return False
-        meant = not getattr(getattr(subject, "response", None), FOR_CLIENT, False)
-        for headers in _all_headers(subject) if meant else ():
-            found = _header(headers, "x-should-retry")
-            verdict = _VERDICTS.get(found.strip().lower()) if isinstance(found, str) else None
-            if verdict is not None:
-                return verdict
-        return _forbidden(_pushback(subject))
+        found = next(_verdicts(subject), None)
+        return None if found is None else found.meaning == RETRY
     except Exception:  # noqa: BLE001 - a foreign object may raise anything
         return None
 
@@ -113,94 +126,108 @@ def _joint(verdicts: list[bool | None]) -> bool | None:
     return None if None in verdicts else True
 
 
-def _all_headers(subject: object) -> Iterator[Any]:
-    for holder in (getattr(subject, "response", None), subject):
-        yield aws.headers_of(holder) if isinstance(holder, dict) else getattr(holder, "headers", None)
+# ---- when --------------------------------------------------------------------------------------------------------
 
 
-def _from_headers(subject: object) -> float | None:
-    for headers in _all_headers(subject):
-        for name, unit in _HEADERS:
-            found = _seconds(_header(headers, name), unit, _header(headers, "date"))
-            if found is not None:
-                return found
-        renewed = until_renewed(partial(_header, headers), partial(_now, headers))
-        if renewed is not None and renewed > 0:
-            return renewed
-    return None
+def _asked(row: Advice, seconds: float | None) -> Iterator[Asked]:
+    if seconds is not None and math.isfinite(seconds) and seconds > 0:
+        yield Asked(seconds, row)
 
 
-def _now(headers: Any) -> float:
+def _local() -> float:
+    return datetime.now(UTC).timestamp()  # wall clock: an answer without a date has no other reference
+
+
+def _by_attributes(subject: object) -> Iterator[Asked]:
+    for row in _ATTRIBUTES:
+        yield from _asked(row, READERS[row.unit](getattr(subject, row.name, None), _local))
+
+
+def _by_headers(subject: object) -> Iterator[Asked]:
+    for holder in holders(subject):
+        headers = headers_of(holder)
+        now = partial(_date, headers)
+        for row in _HEADERS if headers else ():
+            yield from _asked(row, READERS[row.unit](headers.get(row.name), now))
+        limits = [asked for row in _LIMITS if headers for asked in _used_up(row, headers, now)]
+        yield from sorted(limits, key=lambda asked: asked.seconds, reverse=True)
+
+
+def _date(headers: dict[str, Any]) -> float:
     """Return the server's time of day by its `date` header, else the local one."""
-    there = _date(_header(headers, "date"))
-    return (there or datetime.now(UTC)).timestamp()  # wall clock: an answer without a date has no other reference
+    there = epoch_of(headers.get("date"))
+    return _local() if there is None else there
 
 
-def _header(headers: Any, name: str) -> Any:
-    get = getattr(headers, "get", None)
-    if get is None:
-        return None
-    value = get(name)
-    if value is None and isinstance(headers, dict):  # which is case-sensitive
-        value = next((found for key, found in headers.items() if _folded(key) == name), None)
-    every = getattr(headers, "getall", None)  # aiohttp's `get` gives the first alone
-    if value is not None and every is not None:
-        value = ",".join(every(name))
-    return value.decode("ascii", "replace") if isinstance(value, bytes) else value
+def _used_up(row: Advice, headers: dict[str, Any], now: Now) -> Iterator[Asked]:
+    if not row.left or number(headers.get(row.left)) == 0:
+        yield from _asked(row, READERS[row.unit](headers.get(row.name), now))
 
 
-def _folded(key: object) -> str | None:
-    text = key.decode("ascii", "replace") if isinstance(key, bytes) else key
-    return text.lower() if isinstance(text, str) and text.isascii() else None
+def _by_bodies(subject: object) -> Iterator[Asked]:
+    for holder in holders(subject):
+        for body in bodies_of(holder):
+            for row in _BODIES:
+                yield from _asked(row, retry_info.in_json(body))
 
 
-def _pushback(subject: object) -> Any:
-    metadata = getattr(subject, "trailing_metadata", None)
-    if not callable(metadata):
-        return None
-    pairs: Any = metadata() or ()
-    found = next((value for key, value in pairs if key == _PUSHBACK), None)
-    return found.decode("ascii") if isinstance(found, bytes) else found
+def _by_metadata(subject: object) -> Iterator[Asked]:
+    for holder in holders(subject):
+        for row in _METADATA:
+            value = metadata_of(holder, row.name)
+            if row.unit == "RetryInfo":
+                yield from _asked(row, retry_info.in_protobuf(value) if isinstance(value, bytes) else None)
+            elif (text := _digits(value)) is not None:
+                yield from _asked(row, READERS[row.unit](text, _local))
 
 
-def _forbidden(pushback: Any) -> bool | None:
-    """Return False if a pushback forbids a retry, else None."""
-    if not isinstance(pushback, str):
-        return None
-    return None if re.fullmatch(_DIGITS, pushback) else False
+def _digits(value: Any) -> str | None:
+    text = value.decode("ascii", "replace") if isinstance(value, bytes) else value
+    return text if isinstance(text, str) and re.fullmatch("[0-9]+", text) else None
 
 
-def _seconds(value: Any, unit: float = 1.0, date: Any = None) -> float | None:
-    if isinstance(value, timedelta):
-        value = value.total_seconds()
-    if isinstance(value, str):
-        value = _from_text(value, date)
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    result = value * unit
-    return result if math.isfinite(result) and result > 0 else None
+def _by_labels(subject: object) -> Iterator[Asked]:
+    for row in _LABELS:
+        if has_label(subject, row.name):
+            reply = getattr(subject, "details", None)
+            base = reply.get("baseBackoffMS") if isinstance(reply, dict) else None
+            asked = READERS["milliseconds"](base, _local) if isinstance(base, (int, float)) else None
+            yield from _asked(row, _BASE_BACKOFF_MS / 1000 if asked is None else asked)
 
 
-def _from_text(text: str, date: Any) -> float | None:
-    """Return the number of a text, the longest of a list, or the seconds until a date; None for anything else."""
-    items = [item.strip(" \t") for item in text.split(",")]
-    if all(re.fullmatch(_NUMBER, item) for item in items):  # `float` takes "nan", "1_0" and digits of any script
-        return max(map(float, items))
-    then = _date(text)
-    if then is None:
-        return None
-    now = _date(date) or datetime.now(UTC)  # wall clock: a date without a Date header beside it has no other reference
-    return (then - now).total_seconds()
+_SOURCES: tuple[Callable[[object], Iterator[Asked]], ...] = (
+    _by_attributes,
+    _by_headers,
+    _by_bodies,
+    _by_metadata,
+    _by_labels,
+)
 
 
-def _date(text: Any) -> datetime | None:
-    """Return the moment of an HTTP date, None if the value is not one."""
-    from email.utils import parsedate_to_datetime
+# ---- whether -----------------------------------------------------------------------------------------------------
 
-    if not isinstance(text, str) or not text.isascii():
-        return None
-    try:
-        moment = parsedate_to_datetime(text)
-        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)  # the form of asctime is UTC
-    except (TypeError, ValueError, OverflowError):
-        return None
+
+def _verdicts(subject: object) -> Iterator[Advice]:
+    """Yield the rows that ask for a retry or forbid one, in the order of their precedence."""
+    if not getattr(getattr(subject, "response", None), FOR_CLIENT, False):
+        for holder in holders(subject):
+            headers = headers_of(holder)
+            yield from (row for row in _VERDICT_HEADERS if _lower(headers.get(row.name)) == row.unit)
+    for row in _VERDICT_METADATA:
+        for holder in holders(subject):
+            value = metadata_of(holder, row.name)
+            if isinstance(value, (str, bytes)) and _digits(value) is None:
+                yield row
+    for row in _VERDICT_LABELS:
+        if has_label(subject, row.name) and not (row.without and has_label(subject, row.without)):
+            yield row
+    code = aws.code_of(getattr(subject, "response", subject)) or _state_of(subject)
+    yield from (row for row in _CODES if row.name == code)
+
+
+def _lower(value: Any) -> str | None:
+    return value.strip().lower() if isinstance(value, str) else None
+
+
+def _state_of(subject: object) -> str | None:
+    return sqlstate_of(subject) if isinstance(subject, BaseException) else None

@@ -10,6 +10,7 @@ import attrs
 
 from resilio._failures.notes import add_note
 from resilio._failures.replayable import HINT
+from resilio._failures.retry_after import asked_by
 
 if TYPE_CHECKING:
     from resilio._native.core import Gate
@@ -53,6 +54,11 @@ class RetryTrail:
 
         retry_after: With "retry_after": the seconds that the dependency has asked for.
 
+        asked_by: With "retry_after": the place at which it did, "header x-amz-retry-after" for example.
+
+        allowed: With "retry_after": the longest wait in seconds that the retry allows, its `max_retry_after`. If
+            `retry_after` is not above it, the deadline leaves less time.
+
         one_shot: With "not_replayable": the argument that the first attempt has used up. None: a client's rule forbids
             another request, or the option `replayable` another use of the arguments.
     """
@@ -61,12 +67,21 @@ class RetryTrail:
     stop_reason: str
     retry_after: float | None = None
     one_shot: str | None = None
+    asked_by: str | None = None
+    allowed: float | None = None
 
     def __str__(self) -> str:
         tried = "1 attempt" if len(self.attempts) == 1 else f"{len(self.attempts)} attempts"
         more = "" if self.one_shot is None else f", {self.one_shot} can be used only once; {HINT}"
-        more += "" if self.retry_after is None else f", it asks for {self.retry_after:.3g} s"
-        return f"{tried} in {self.attempts[-1].seconds:.3g} s, no other: {self.stop_reason}{more}"
+        return f"{tried} in {self.attempts[-1].seconds:.3g} s, no other: {self.stop_reason}{more}{self._why_no_wait()}"
+
+    def _why_no_wait(self) -> str:
+        if self.retry_after is None:
+            return ""
+        by = "" if self.asked_by is None else f" by {self.asked_by}"
+        capped = self.allowed is not None and self.retry_after > self.allowed
+        limit = f"max_retry_after={self.allowed:.3g}" if capped else "the deadline leaves"
+        return f", it asks for {self.retry_after:.3g} s{by}, more than {limit}"
 
 
 def trail_of(error: BaseException) -> RetryTrail | None:
@@ -91,6 +106,7 @@ def attach(
     began_ns: int,
     now_ns: int,
     retry_after: float | None = None,
+    allowed: float | None = None,
     one_shot: str | None = None,
     gate: Gate | None = None,
 ) -> None:
@@ -112,6 +128,8 @@ def attach(
 
         retry_after: The seconds that the dependency has asked for, if that is the reason.
 
+        allowed: The longest wait in seconds that the retry allows.
+
         one_shot: The argument that cannot be used again, if that is the reason.
 
         gate: The retry's gate, for the note.
@@ -121,11 +139,19 @@ def attach(
         for number, (error, ended_ns, wait_ns) in enumerate(trail, 1)
     ]
     attempts.append(Attempt(len(attempts) + 1, text_of(last), (now_ns - began_ns) / 1e9, None))
-    found = RetryTrail(tuple(attempts), stop_reason, retry_after, one_shot)
+    place = None if retry_after is None else _place_of(last)
+    allowed = None if retry_after is None else allowed
+    found = RetryTrail(tuple(attempts), stop_reason, retry_after, one_shot, place, allowed)
     with suppress(Exception):  # an exception may forbid attributes of its own
         shown.resilio = found  # type: ignore[attr-defined]
     if trail or stop_reason == "not_replayable" or retry_after is not None:
         add_note(shown, str(found), gate)
+
+
+def _place_of(error: BaseException) -> str | None:
+    """Return the place at which an error asks for a pause."""
+    asked = asked_by(error)
+    return None if asked is None else f"{asked.row.where} {asked.row.name}"
 
 
 def text_of(error: BaseException | None) -> str | None:

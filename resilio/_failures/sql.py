@@ -1,5 +1,5 @@
 """
-Judgement of errors of SQL databases, by SQLSTATE, or without one by drivers' class names and texts.
+Judgement of errors of databases, by SQLSTATE, or without one by drivers' class names, texts and labels.
 
 Source: PostgreSQL 17 documentation, appendix A, "PostgreSQL Error Codes"; the texts of asyncpg, psycopg and psycopg2.
 """
@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from resilio._failures.answer_parts import has_label
 from resilio._failures.causes import UNSENT_NAMES, causes, named, never_connected, no_answer
+from resilio._failures.server_advice import RETRY, codes_of, rows
 from resilio.errors import RejectedError
 
 __all__ = ["failing", "momentary", "sqlstate_of", "unsent"]
@@ -18,8 +20,8 @@ _DRIVER_NAMES = frozenset(
 )
 # Connection exception, insufficient resources, operator intervention (57014: a statement timeout), system error.
 _UNWELL = frozenset({"08", "53", "57", "58"})
-_ROLLED_BACK = frozenset({"40001", "40P01"})
-_NEVER_BEGAN = frozenset({"08001", "08004", "53300", "57P03"})
+_NOTHING_DONE = codes_of("SQL databases")
+_LABELS = rows("label", RETRY)
 # A full pool is the client's problem: its queue is no evidence about the database.
 _POOL_NAMES = frozenset({"PoolTimeout", "TooManyRequests"})
 _CONNECTING = ("connection failed", "connection to server at", "connection timeout expired", "could not connect")
@@ -55,8 +57,14 @@ def unsent(error: Any) -> bool:
     """Return True if nothing was done: there was no connection, or the whole transaction was rolled back."""
     state = sqlstate_of(error)
     if state is not None:
-        return state in _ROLLED_BACK or state in _NEVER_BEGAN
-    return never_connected(error) or named(error, UNSENT_NAMES) or _of_the_pool(error) or _was_connecting(error)
+        return state in _NOTHING_DONE
+    return (
+        _turned_away(error)
+        or never_connected(error)
+        or named(error, UNSENT_NAMES)
+        or _of_the_pool(error)
+        or _was_connecting(error)
+    )
 
 
 def momentary(error: Any) -> bool:
@@ -76,6 +84,11 @@ def _lost(error: BaseException) -> bool:
     return named(error, frozenset({"InterfaceError"})) and any(
         "connection" in text and "closed" in text for text in map(str, causes(error))
     )
+
+
+def _turned_away(error: BaseException) -> bool:
+    """Return True if MongoDB was overloaded and did nothing."""
+    return any(has_label(error, row.name) for row in _LABELS)
 
 
 def _was_connecting(error: BaseException) -> bool:

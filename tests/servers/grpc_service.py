@@ -13,6 +13,7 @@ from grpc import aio
 
 ENOUGH = 20.0
 Code = grpc.StatusCode
+DETAILS = "grpc-status-details-bin"
 
 
 class Service(grpc.GenericRpcHandler):
@@ -50,9 +51,10 @@ class Service(grpc.GenericRpcHandler):
         return request
 
     async def aborts(self, request: bytes, context: Any) -> None:
-        """By the status that the request names, and after a colon the pushback."""
-        name, _, pushback = request.decode().partition(":")
-        trailing = (("grpc-retry-pushback-ms", pushback),) if pushback else ()
+        """By the status that the request names, and after a colon the pushback, or the status in detail in hex."""
+        name, _, advice = request.decode().partition(":")
+        key, value = ("grpc-retry-pushback-ms", advice) if len(advice) < 20 else (DETAILS, bytes.fromhex(advice))
+        trailing = ((key, value),) if advice else ()
         await context.abort(Code[name], "as asked for", trailing)
 
     async def hangs(self, request: bytes, context: Any) -> bytes:

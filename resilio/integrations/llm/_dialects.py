@@ -7,7 +7,7 @@ from typing import Any
 
 from resilio._native.sse import BEGINS, ENDS, FAILS, PING, UNSEEN, Kinds, members
 from resilio.integrations.llm._classify import meaning_by_codes
-from resilio.integrations.llm._headers import Left, anthropic_left, openai_left
+from resilio.integrations.llm._headers import Left, left_of
 
 __all__ = ["ANTHROPIC", "OPENAI", "Dialect"]
 
@@ -77,7 +77,7 @@ class Dialect:
 
     def left(self, headers: Mapping[str, str]) -> Left:
         """Return the remaining limits from the headers of a response."""
-        raise NotImplementedError
+        return left_of(headers, self.provider)
 
     def usage(self, data: bytes) -> Usage:
         """
@@ -137,9 +137,6 @@ class _OpenAI(Dialect):
         }
     )
 
-    def left(self, headers: Mapping[str, str]) -> Left:
-        return openai_left(headers)
-
     def usage(self, data: bytes) -> Usage:
         asked, read, answered, written, *details = members(data, *_OPENAI_COUNTS, *_OPENAI_DETAILS)
         asked, answered = _summed(asked, read), _summed(answered, written)
@@ -184,9 +181,6 @@ class _Anthropic(Dialect):
     def rejection(self, text: str, status: int) -> dict[str, Any]:
         kind = "rate_limit_error" if status == 429 else "overloaded_error"
         return self.error_body({"type": kind, "message": text})
-
-    def left(self, headers: Mapping[str, str]) -> Left:
-        return anthropic_left(headers)
 
     def usage(self, data: bytes) -> Usage:
         asked, written, answered, cached = members(data, *_ANTHROPIC_COUNTS)

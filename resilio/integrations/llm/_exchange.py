@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from resilio._failures.retry_after import retry_after_of
+from resilio._failures.retry_after import asked_by
 from resilio._native import clock
 from resilio._native.core import phase
 from resilio._native.sse import members, model_of, object_of
@@ -121,11 +121,10 @@ class Exchange:
         left = self.guard.dialect.left(response.headers)
         pause = None
         if error is not None:
-            asked = retry_after_of(response)
-            resets = [seconds for count, seconds in left.values() if count == 0 and seconds]
-            error.retry_after = wait = max(resets, default=None) if asked is None else asked
-            if wait is not None and meaning_of(error) == "rate":
-                pause = self._pause(wait, spread_out=asked is not None)
+            asked = asked_by(response)
+            error.retry_after = None if asked is None else asked.seconds
+            if asked is not None and meaning_of(error) == "rate":
+                pause = self._pause(asked.seconds, spread_out=not asked.row.of)
         if left or pause is not None:
             _limits.observe(_limits.limits_for(self.guard.policy, call), left, pause)
 

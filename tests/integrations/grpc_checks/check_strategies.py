@@ -81,6 +81,23 @@ async def test_what_did_not_go_well_is_gone_on_with(served: Served, breaker: Any
     assert ends(breaker) == (1, 5, 0)
 
 
+RETRY_INFO = (
+    "1a350a28747970652e676f6f676c65617069732e636f6d2f676f6f676c652e7270632e5265747279496e666f12090a070801108084af5f"
+)
+"""The details of a status, with a RetryInfo of 1.2 s, serialised by googleapis-common-protos 1.76."""
+
+
+async def test_a_wait_in_the_details_of_a_status_is_kept(served: Served, breaker: Any) -> None:
+    """Google's services name it there, and not as a pushback: told 2 s, a retry came after 0.06 s."""
+    policy = resilio.pipeline(retry(max_retry_after=1.0), breaker)
+    async with channel(served, policy) as way:
+        with pytest.raises(aio.AioRpcError) as caught:
+            await way.unary_unary("/s/aborts")(f"RESOURCE_EXHAUSTED:{RETRY_INFO}".encode())
+    trail = caught.value.resilio
+    assert (trail.stop_reason, trail.retry_after, trail.allowed) == ("retry_after", 1.2, 1.0)
+    assert trail.asked_by == "metadata grpc-status-details-bin"
+
+
 @pytest.mark.parametrize(("send", "key"), [(True, "x-envoy-attempt-count"), ("x-try", "x-try")])
 async def test_the_number_of_the_attempt_is_sent(served: Served, breaker: Any, send: bool | str, key: str) -> None:
     """A server that sheds could not tell a first attempt from a third; the caller's own metadata stay."""

@@ -13,7 +13,7 @@ from resilio.integrations.llm import ModelCall, TokenCost, meaning_of, partial_o
 from resilio.integrations.llm._call import OneShotCall, call_of
 from resilio.integrations.llm._dialects import ANTHROPIC, OPENAI, Dialect
 from resilio.integrations.llm._estimate import MOST_MODELS, UNKNOWN_OUTPUT, Estimates
-from resilio.integrations.llm._headers import anthropic_left, duration, openai_left
+from resilio.integrations.llm._headers import left_of
 from resilio.integrations.llm._limits import limits_for, observe, settle
 from resilio.testing import disabled
 
@@ -42,7 +42,9 @@ from resilio.testing import disabled
 )
 def test_durations(text: str | None, seconds: float | None) -> None:
     """Go's durations and plain seconds; nonsense, and what is longer than a day, is nothing."""
-    assert duration(text) == (None if seconds is None else pytest.approx(seconds))
+    headers = {} if text is None else {"x-ratelimit-reset-requests": text}
+    expected = {} if seconds is None else {"requests": (None, pytest.approx(seconds))}
+    assert left_of(headers, "openai") == expected
 
 
 def test_limits_in_headers_of_openai() -> None:
@@ -53,7 +55,7 @@ def test_limits_in_headers_of_openai() -> None:
         "x-ratelimit-remaining-tokens": "-5",
         "x-ratelimit-reset-tokens": "never",
     }
-    assert openai_left(headers) == {"requests": (59.0, 1.0)}
+    assert left_of(headers, "openai") == {"requests": (59.0, 1.0)}
 
 
 def test_limits_in_headers_of_anthropic() -> None:
@@ -65,8 +67,8 @@ def test_limits_in_headers_of_anthropic() -> None:
         "anthropic-ratelimit-output-tokens-reset": "2023-11-14T22:13:00Z",
         "anthropic-ratelimit-requests-reset": "tomorrow",
     }
-    assert anthropic_left(headers) == {"input_tokens": (1000.0, 30.0), "output_tokens": (None, 0.0)}
-    assert anthropic_left({"anthropic-ratelimit-requests-reset": "2023-11-14T22:13:50Z"}) == {}
+    assert left_of(headers, "anthropic") == {"input_tokens": (1000.0, 30.0), "output_tokens": (None, 0.0)}
+    assert left_of({"anthropic-ratelimit-requests-reset": "2023-11-14T22:13:50Z"}, "anthropic") == {}
 
 
 class SdkError(Exception):
@@ -225,8 +227,6 @@ def test_a_dialect_says_what_it_must_say() -> None:
     """The base has no wire format of its own."""
     with pytest.raises(NotImplementedError):
         Dialect().error_in(False, {})
-    with pytest.raises(NotImplementedError):
-        Dialect().left({})
     with pytest.raises(NotImplementedError):
         Dialect().usage(b"{}")
 

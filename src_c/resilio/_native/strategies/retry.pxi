@@ -36,6 +36,7 @@ from resilio._events import log as _log
 from resilio._policies.retry.backoff import delay_of
 from resilio._context.blocking import add_advice, warn_rejection
 from resilio._native import core
+from resilio._failures.answer_parts import HINTS
 from resilio._failures.retry_after import retry_after_of, should_retry_of
 from resilio._failures.aws import retries_of
 from resilio._failures.replayable import used_up
@@ -79,7 +80,7 @@ cdef extern from *:
 cdef uint64_t UNLIMITED = 2147483647
 cdef uint64_t ENOUGH = 20               # successes before their median counts
 cdef int64_t SHORTER = 10               # as many times, at least, is the first wait before an attempt elsewhere
-cdef tuple _hints = ("retry_after", "response", "headers", "trailing_metadata", "_resilio_replay", "_resilio_permanent")
+cdef tuple _hints = (*HINTS, "_resilio_replay", "_resilio_permanent")
 
 
 include "strategy_fault.pxi"

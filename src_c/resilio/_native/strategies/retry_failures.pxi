@@ -29,7 +29,7 @@ cdef int64_t asked_ns(object subject) except -1:
 
 
 cdef bint says_something(object subject) except -1:
-    """Return True if *subject* may carry a retry-after; most exceptions have none of its attributes."""
+    """Return True if *subject* may hold advice; most exceptions have none of the attributes that do."""
     if isinstance(subject, (BaseExceptionGroup, dict)):
         return True
     for name in _hints:

@@ -193,6 +193,7 @@ cdef class Tries:
         attach(
             self.shown, error, STOP_REASONS[reason], self.ended or (), self.began_ns, now,
             self.delay_ns / 1e9 if reason == RETRY_AFTER else None,
+            self.gate.options().max_retry_after_ns / 1e9,
             self.one_shot or None if reason == NOT_REPLAYABLE else None, self.gate,
         )
         if reason == WOULD_BLOCK:
