@@ -119,8 +119,7 @@ def test_a_wait_asked_for_in_another_way_is_waited(pair: Pairs) -> None:
     """The predicate may write down what the exception says in its own way."""
     sides = pair("asked-otherwise").both(Rejected(7.0), Rejected(2.0), "users")
     call_both(sides)
-    assert sides[0].client.waits == [7.0, 2.0]
-    assert all(asked <= waited <= 2 * asked for asked, waited in zip([7.0, 2.0], sides[1].client.waits, strict=True))
+    assert sides[0].client.waits == sides[1].client.waits == [7.0, 2.0]
     call_both(pair("asked-otherwise").both(KeyError("users")))
 
 
