@@ -68,7 +68,7 @@ class EndpointView:
         """Its state now."""
         if self.drained:
             return "drained"
-        states = {breaker._state() for breaker in self.breakers}
+        states = {one._state() for one in self.breakers if getattr(one.config, "enforce", 1.0) == 1.0}
         if not states.isdisjoint(("open", "forced_open")):
             return "ejected"
         if "half_open" in states:

@@ -60,6 +60,24 @@ def eject(p: Any) -> None:
 # ---- snapshot and health
 
 
+@pytest.mark.parametrize(
+    ("enforce", "state", "share", "calls"),
+    [(True, "ejected", 0.0, 0), (0.5, "warming", 0.5, 33), (False, "well", 1.0, 50)],
+)
+def test_an_open_breaker_ejects_as_far_as_it_is_enforced(
+    vt: VirtualTime, enforce: float, state: str, share: float, calls: int
+) -> None:
+    """In shadow mode an endpoint was shown as ejected though it got its calls; half enforced it got 1 in 1,000."""
+    p = pool("search", Endpoint("a"), Endpoint("b"), each=lambda endpoint: circuit_breaker(enforce=enforce))
+    p._placed["a"].breakers[0].force_open()
+    for _ in range(100):
+        p.call(lambda endpoint: vt.advance(0.001))
+    a = p.snapshot()["a"]
+    assert (a.state, a.share) == (state, pytest.approx(share))
+    assert abs(a.calls - calls) <= 1
+    assert p.health().ready
+
+
 def test_a_snapshot_shows_each_endpoint(vt: VirtualTime) -> None:
     """An operator sees where calls go, and why not elsewhere."""
     p = two()

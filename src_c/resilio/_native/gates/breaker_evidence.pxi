@@ -216,7 +216,7 @@ cdef int _host_pristine(rs_gate *gate, int64_t now_ns) noexcept nogil:
 # ---- for a pool ------------------------------------------------------------------------------------------------------
 
 cdef double _share_of_calls(rs_gate *gate, rs_breaker *b, int64_t now_ns, int64_t *until_ns) noexcept nogil:
-    if b.passing or gate.enforce_share == 0:
+    if b.passing:
         return 1.0
     if b.state == OPEN:
         until_ns[0] = b.until_ns

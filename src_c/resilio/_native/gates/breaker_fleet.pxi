@@ -285,7 +285,7 @@ cdef double _fleet_share(rs_gate *gate, int64_t now_ns, int64_t *until_ns) noexc
     cdef rs_breaker_of_fleet *f = b.fleet
     cdef uint64_t word = rs_atomic_load(&f.cell.word)
     cdef int64_t left_ns
-    if gate.enforce_share == 0 or not _is_fleets(b, word, now_ns):
+    if not _is_fleets(b, word, now_ns):
         return f.below.share(gate, now_ns, until_ns)
     left_ns = rs_shared_left(rs_shared_until(word), _since_fleets_epoch(f, now_ns))
     until_ns[0] = now_ns + max(0, left_ns) if rs_shared_state(word) == OPEN else now_ns

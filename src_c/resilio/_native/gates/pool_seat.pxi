@@ -175,6 +175,8 @@ cdef double gates_share(rs_pipeline *policy, int64_t now_ns, int64_t *until_ns) 
         until = now_ns
         rs_lock_acquire(&one.lock)
         share = one.ops.share(one, now_ns, &until)
+        if one.enforce_share != UINT32_MAX:         # what it would reject passes for the rest of the share
+            share = 1.0 - (1.0 - share) * (<double>one.enforce_share / UINT32_MAX)
         rs_lock_release(&one.lock)
         if share < least or (share == least and until > until_ns[0]):
             least = share
