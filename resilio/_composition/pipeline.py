@@ -17,6 +17,7 @@ import attrs
 from resilio import events
 from resilio._native import clock
 from resilio._native.custom import DoorGate
+from resilio._options import validators
 from resilio._options.suggestions import names_its_options
 from resilio._options.validators import reject, seconds
 from resilio._policy.base import Policy, make
@@ -195,7 +196,7 @@ class Stack(Pipeline):
 
 
 @names_its_options
-def pipeline(*policies: Policy[Any], name: str | None = None) -> Pipeline:
+def pipeline(*policies: Policy[Any], name: str | None = None, enforce: float = True) -> Pipeline:
     """
     Return one policy that applies several to a call, first is outermost; all admit it, or none.
 
@@ -207,12 +208,21 @@ def pipeline(*policies: Policy[Any], name: str | None = None) -> Pipeline:
         name: The pipeline's name; the same name and policies give the same pipeline. Its parts without a name of their
             own take it: "name.retry" and so on.
 
+        enforce: False: no policy rejects anything, and each counts what it would have rejected; 0 to 1: they reject
+            this share. Copies called "name.trial" do so. The policies themselves, which other pipelines may enforce,
+            learn nothing.
+
     Raises:
-        TypeError: An argument that is no policy.
+        TypeError: An argument that is no policy; a keyed policy or a pool in a pipeline that is not enforced.
 
         ValueError: No policies, or more than 16 gates.
     """
     _check(policies)
+    share = validators.enforce("enforce", enforce)
+    if share < 1.0:
+        from resilio._composition.trial import trials_of
+
+        policies = trials_of(policies, share)
     made = make(Pipeline, name, PipelineConfig(policies=policies))
     name_parts(made)
     _warn(made.policies)

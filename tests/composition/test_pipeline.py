@@ -518,3 +518,47 @@ def test_other_policies_inside_are_rejected_with_their_own_errors() -> None:
     both = pipeline(custom_gate(Closed()), bulkhead(1, name="pool"))
     with both, pytest.raises(BulkheadFullError):
         both.call(boom)
+
+
+# ---- tried out as a whole ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore::resilio.PipelineWarning")
+def test_a_whole_stack_is_tried_out_without_rejecting_a_call() -> None:
+    """`pipeline(..., enforce=False)` was a TypeError. Now copies of the policies count, and these learn nothing."""
+    limit, breaker = rate_limit("3/h", name="tried"), circuit_breaker("tried", consecutive=2)
+    stack = standard("tried-stack", on=OSError, max_concurrent=1, timeout=None)
+    trial = pipeline(limit, breaker, retry(on=ConnectionError), stack, name="trial", enforce=False)
+    for _ in range(9):
+        with pytest.raises(OSError, match="boom"):
+            trial.call(boom)
+    counted = {part.name: (part.calls, part.would_reject > 0) for part in trial.snapshot().parts if part.name}
+    assert counted["tried.trial"] == (9, True)
+    assert counted["tried-stack.circuit_breaker.trial"][0] == 9
+    assert trial.snapshot().rejected == 0
+    gates = [part for part in stack.snapshot().parts if part.kind in ("circuit_breaker", "bulkhead")]
+    assert [part.calls for part in (limit.snapshot(), breaker.snapshot(), *gates)] == [0, 0, 0, 0]
+    assert trial.health().ready
+
+
+def test_a_stack_is_enforced_for_a_share() -> None:
+    """Half of the calls are rejected, exactly; a part that is enforced for less keeps that."""
+    half = pipeline(circuit_breaker(), bulkhead(1, enforce=0.25), enforce=0.5)
+    half.policies[0].force_open()
+    results = [half.try_call(int) for _ in range(10)]
+    assert [result.outcome for result in results].count("rejected") == 5
+    assert [part.config.enforce for part in half.policies] == [0.5, 0.25]
+    assert pipeline(half.policies[1], enforce=True).policies == half.policies[1:]
+
+
+@pytest.mark.parametrize("enforce", [-0.1, 2, "no", None])
+def test_a_share_is_checked(enforce: Any) -> None:
+    """The message names the option."""
+    with pytest.raises((TypeError, ValueError), match="enforce"):
+        pipeline(bulkhead(1), enforce=enforce)
+
+
+def test_what_makes_its_own_policies_is_not_tried_out_half() -> None:
+    """A keyed policy inside would have gone on to reject: the error names what to do."""
+    with pytest.raises(TypeError, match="enforce=0 to each that it makes"):
+        pipeline(keyed(lambda: bulkhead(1), key=lambda: "k"), enforce=False)
