@@ -18,6 +18,7 @@ from resilio._failures import aws, sql
 from resilio._failures import redis as redis_errors
 from resilio._failures.causes import TIMEOUT_NAMES, UNSENT_NAMES, named, never_connected, no_answer
 from resilio._failures.outcome import Outcome
+from resilio._failures.retry_after import retry_after_of
 from resilio._options.fields import option
 from resilio._options.validators import flag, seconds
 from resilio.errors import DeadlineExceededError, RejectedError
@@ -36,6 +37,11 @@ _BUSY = frozenset({408, 425, 429})
 _TRIED_AGAIN = _PASSING | _BUSY
 _UNSENT_STATUS = frozenset({425, 429})
 _TOO_MUCH = frozenset({429, 503, 504, 529})
+_REFUSED = frozenset({425, 429})
+_REFUSED_OR_NOT = _REFUSED | {503}
+"""Statuses of which more is read: a 503 is a refusal if it says when to come back."""
+_UNAVAILABLE = 503
+_REQUEST_AT_FAULT = frozenset(range(400, 500))
 _SAYS_NOTHING = 400
 """From this status on, statuses outside `_TOO_MUCH` are no evidence of load: the latency of a 404 is no sample."""
 _FOR_GOOD = frozenset(
@@ -52,7 +58,7 @@ _IN_A_STREAM = {
 }
 """The status that an error of this code or type would have had if it had not come in the middle of a 200."""
 
-Part = Literal["drops", "elsewhere", "failing", "momentary", "unsent"]
+Part = Literal["drops", "elsewhere", "endpoint", "failing", "momentary", "unsent"]
 """The questions that a policy asks a preset."""
 Says = Callable[[Any], object]
 Matcher = Says | tuple[type[BaseException], ...]
@@ -129,6 +135,12 @@ def _drops(error: Any) -> Outcome:
     return Outcome.FAILURE if known or isinstance(error, (TimeoutError, RejectedError)) else Outcome.IGNORED
 
 
+def _http_refused(subject: Any) -> bool:
+    """Return True for an exception or a response by which a server has refused to do anything, though it is up."""
+    status = status_of(subject)
+    return status in _REFUSED or (status == _UNAVAILABLE and retry_after_of(subject) is not None)
+
+
 def _http_result_drops(value: Any) -> Outcome:
     status = status_of(value) or 0
     if status in _TOO_MUCH:
@@ -167,6 +179,12 @@ def _model_failing(error: Any) -> Outcome | bool:
     return status in _FAILING if status is not None else no_answer(error) or _unsent_request(error)
 
 
+def _model_refused(error: Any) -> bool:
+    if _rejected_below(error):
+        return False
+    return bool(_codes_of(error) & _FOR_GOOD) or _model_status(error) in _REFUSED or _http_refused(error)
+
+
 def _model_for_a_moment(error: Any) -> bool:
     if _rejected_below(error) or _codes_of(error) & _FOR_GOOD:
         return False
@@ -203,6 +221,9 @@ class Preset:
 
         unsent_result: Results that count like `unsent`.
 
+        refused: Exceptions, and results if there are rules for results, by which the dependency has refused to do
+            anything, though it is up: they open no circuit breaker, and hold an endpoint of a pool. None: none does.
+
         drops: Exceptions that mean overload: they shrink an adaptive limit. None: timeouts and rejections.
 
         drops_result: Results that count like `drops`.
@@ -230,6 +251,7 @@ class Preset:
     failing_result: Says | None = None
     momentary_result: Says | None = None
     unsent_result: Says | None = None
+    refused: Says | None = None
     drops: Matcher | None = None
     drops_result: Says | None = None
     elsewhere: Matcher | None = None
@@ -247,15 +269,49 @@ class Preset:
         Args:
             name: One of the attributes above; "elsewhere" includes rejections.
         """
+        errors, results = self._rules(name)
+        if self.refused is None:
+            return errors, results
+        return _refusable(errors, self.refused, name), results and _refusable(results, self.refused, name)
+
+    def _rules(self, name: Part) -> tuple[Matcher, Says | None]:
         if name == "drops":
             return self.drops or _drops, self.drops_result
         if name == "elsewhere":
             return _or_rejected(self.elsewhere or self.momentary), self.momentary_result
+        if name == "endpoint":
+            return self.failing, self.failing_result
         return getattr(self, name), getattr(self, f"{name}_result")
 
     def __repr__(self) -> str:
         known = next((name for name, preset in ALL.items() if preset is self), None)
         return f"<Preset of {self.failing}>" if known is None else repr(known)
+
+
+_ALL_REFUSALS: tuple[Part, ...] = ("endpoint", "failing")
+"""The parts for which each refusal is one; for the others only one that they act upon."""
+
+
+def _refusable(rule: Matcher, refused: Says, part: Part) -> Says:
+    """Return a predicate that judges as the rule does, and refusals as REFUSED."""
+    first = part in _ALL_REFUSALS
+
+    def judged(subject: Any) -> object:
+        if first and refused(subject):
+            return Outcome.REFUSED
+        found = isinstance(subject, rule) if isinstance(rule, tuple) else rule(subject)
+        acts = found is Outcome.FAILURE or (found and not isinstance(found, Outcome))
+        if acts and not first and refused(subject):
+            return Outcome.REFUSED
+        if part == "endpoint" and not acts and (status_of(subject) or 0) >= _SAYS_NOTHING:
+            return Outcome.IGNORED
+        return found
+
+    statuses = getattr(rule, "statuses", None)
+    if isinstance(statuses, frozenset):
+        judged.statuses = statuses  # type: ignore[attr-defined]
+        judged.asked = _REFUSED_OR_NOT | (_REQUEST_AT_FAULT if part == "endpoint" else frozenset())  # type: ignore[attr-defined]
+    return judged
 
 
 def _or_rejected(rule: Matcher) -> Says:
@@ -277,8 +333,12 @@ http: Preset = Preset(
     momentary_result=_http_result_for_a_moment,
     unsent_result=_http_result_unsent,
     drops_result=_http_result_drops,
+    refused=_http_refused,
 )
-"""Requests over HTTP: transport errors, timeouts, 5xx; 408, 425 and 429 are tried again."""
+"""
+Requests over HTTP: transport errors, timeouts, 5xx; 408, 425 and 429 are tried again. 425, 429 and a 503 with a
+Retry-After are refusals.
+"""
 
 model: Preset = attrs.evolve(
     http,
@@ -286,6 +346,7 @@ model: Preset = attrs.evolve(
     momentary=_model_for_a_moment,
     unsent=_model_unsent,
     elsewhere=_model_elsewhere,
+    refused=_model_refused,
     timeout=300.0,
     first=60.0,
     idle=30.0,

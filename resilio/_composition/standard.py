@@ -169,8 +169,8 @@ class Standard(Pipeline):
     def _apply_shared(self, config: Any) -> None:
         preset = _preset(config.on)
         self._gate.enforce = config.enforce
-        self._gate.judge_error = judge_error(preset.failing)
-        self._gate.judge_value = judge_value(preset.failing_result)
+        errors, results = preset.part("failing")
+        self._gate.judge_error, self._gate.judge_value = judge_error(errors), judge_value(results)
 
     if not TYPE_CHECKING:  # the types are those of any policy
 

@@ -103,7 +103,7 @@ class Settled(_HappenedToKey):
     An admitted call ended.
 
     Attributes:
-        outcome: "success", "failure" or "ignored".
+        outcome: "success", "failure", "refused" or "ignored".
 
         seconds: From admission to the end (to the first item of a stream).
 
@@ -215,4 +215,4 @@ class SharingChanged(_Happened):
 
 Event = StateChanged | Rejected | Settled | Retried | GaveUp | HedgeStarted | HedgeWon | LimitChanged | SharingChanged
 
-OUTCOMES = ("success", "failure", "ignored")
+OUTCOMES = ("success", "failure", "ignored", "refused")

@@ -1,5 +1,5 @@
 """
-Judges of a call's end: success, failure or ignored.
+Judges of a call's end: success, failure, refused or ignored.
 
 The native core calls these judges when a call has raised or returned, and decides the cases that they leave open. A
 cancellation is no evidence about the callee. So a `BaseException` that is no `Exception` is ignored: CancelledError,
@@ -22,13 +22,19 @@ __all__ = ["Judge", "Outcome", "is_rejection", "judge_error", "judge_value", "ju
 
 
 class Outcome(enum.IntEnum):
-    """The verdict of a call's end on its dependency; a predicate may return one instead of a bool."""
+    """
+    The verdict of a call's end on its dependency; a predicate may return one instead of a bool.
+
+    REFUSED: the server is up and did nothing, like that of a 429. `outcome_table` lists what each part does with each.
+    """
 
     SUCCESS = 0
     FAILURE = 1
     IGNORED = 2
+    REFUSED = 3
 
 
+_BY_WEIGHT = (Outcome.FAILURE, Outcome.REFUSED, Outcome.IGNORED, Outcome.SUCCESS)
 Judge = Callable[[Any], Outcome]
 _Matcher = Callable[[Any], Outcome | None]
 MOST_REPORTED = 100
@@ -63,12 +69,12 @@ def judge_error(on: Any, ignore: Any = (), *, every: bool = False, rejections: b
     """
     Return the judge of exceptions: rejections, then `ignore`, then `on`; the rest is success.
 
-    A predicate as `ignore` is called last, and only for exceptions that `on` judges a failure. So it may rely on what
-    `on` has checked, for example that the exception has a `status`.
+    A predicate as `ignore` is called last, and only for exceptions that `on` judges a failure or refused. So it may
+    rely on what `on` has checked, for example that the exception has a `status`.
 
     A rejection is ignored unless its class is listed in `on` (`Exception` does not list it). A group is judged by its
-    leaves: one failure makes it a failure, else one that is ignored makes it ignored; a type of group that is listed
-    stands for the whole group. If a predicate raises, the outcome is ignored and the error is logged.
+    leaves: one failure makes it a failure, else one refused makes it refused, else one ignored ignored. A type of group
+    that is listed stands for the whole group. If a predicate raises, the outcome is ignored and the error is logged.
 
     Args:
         on: Exception types as a tuple, or a predicate that returns a bool (True: failure) or an :class:`Outcome`.
@@ -76,7 +82,7 @@ def judge_error(on: Any, ignore: Any = (), *, every: bool = False, rejections: b
         ignore: Exception types as a tuple, or a predicate (True: ignored; an :class:`Outcome` decides: SUCCESS for
             an exception that is no failure after all).
 
-        every: A group is a failure only if all its leaves are.
+        every: A group is a failure only if all its leaves are, or are refused.
 
         rejections: Rejections are judged like any other exception, and need not be listed.
 
@@ -101,9 +107,9 @@ def judge_error(on: Any, ignore: Any = (), *, every: bool = False, rejections: b
         if not isinstance(error, BaseExceptionGroup) or isinstance(error, groups):
             return leaf(error)
         outcomes = {leaf(one) for one in _leaves(error)}
-        if every and outcomes != {Outcome.FAILURE}:
+        if every and not outcomes <= {Outcome.FAILURE, Outcome.REFUSED}:
             return Outcome.IGNORED
-        return next(kind for kind in (Outcome.FAILURE, Outcome.IGNORED, Outcome.SUCCESS) if kind in outcomes)
+        return next(kind for kind in _BY_WEIGHT if kind in outcomes)
 
     return judge
 
@@ -114,7 +120,8 @@ def judge_value(failed_if: Callable[[Any], object] | None) -> Judge | None:
         return None
     broken, statuses = _Broken("failed_if", _owner.policy), getattr(failed_if, "statuses", None)  # of a preset
     failing = statuses if isinstance(statuses, frozenset) else None
-    return AnswerJudge(failed_if, broken, Outcome.SUCCESS, Outcome.FAILURE, failing)
+    asked = getattr(failed_if, "asked", None)
+    return AnswerJudge(failed_if, broken, Outcome.SUCCESS, Outcome.FAILURE, failing, asked)
 
 
 def _rule(on: Any, ignore: Any) -> _Matcher:
@@ -127,7 +134,7 @@ def _rule(on: Any, ignore: Any) -> _Matcher:
 
     def predicate_last(error: BaseException) -> Outcome | None:
         verdict = failed(error)
-        pardon = ignored(error) if verdict is Outcome.FAILURE else None
+        pardon = ignored(error) if verdict in (Outcome.FAILURE, Outcome.REFUSED) else None
         return verdict if pardon is None else pardon
 
     return types_first if isinstance(ignore, tuple) else predicate_last

@@ -34,6 +34,7 @@ __all__ = ["AdaptiveLimit", "AdaptiveLimitConfig", "AdaptiveLimitSnapshot", "ada
 Law = Literal["default", "gradient", "vegas", "aimd"]
 
 DROPS = (TimeoutError, RejectedError)
+_DROPPED = (Outcome.FAILURE, Outcome.REFUSED)
 MOST = 1_000_000
 
 
@@ -141,7 +142,8 @@ def _judge(on: Any, ignore: Any, rejections: bool) -> Judge:
     judge = judge_error(on, ignore, rejections=rejections) or _every_exception
 
     def drops_only(error: BaseException) -> Outcome:
-        return Outcome.FAILURE if judge(error) is Outcome.FAILURE else Outcome.IGNORED
+        outcome = judge(error)
+        return outcome if outcome in _DROPPED else Outcome.IGNORED
 
     return drops_only
 

@@ -29,6 +29,7 @@ class ClientRule(enum.IntEnum):
     FAILING = 1
     DROPS = 2
     DOUBT = 3
+    PLACED = 4
 
 
 def is_preset(value: object) -> bool:

@@ -111,6 +111,8 @@ class Snapshot:
 
         abandoned: Ignored calls whose permit was dropped: streams and blocks that were never closed.
 
+        refused: Ignored calls that the server refused: it was up and did nothing, like that of a 429.
+
         sharing: How the policy shares its state with other processes; None: it does not, its scope is the process.
 
         disabled: True if `RESILIO_DISABLED` is set for this process: guarded calls run without their policies.
@@ -133,6 +135,7 @@ class Snapshot:
     would_wait: int = 0
     cancelled: int = 0
     abandoned: int = 0
+    refused: int = 0
     sharing: Sharing | None = None
     disabled: bool = attrs.field(factory=switched_off)
     parts: tuple[Snapshot, ...] = ()

@@ -4,9 +4,9 @@ State machine of the race between a call and its copies, the same on every event
 A race sets no timer and never waits. `race_asyncio` and `race_trio` report events to it, start and cancel the attempts
 that it names, and call `due` again at `due_ns`.
 
-The first answer that is not a failure wins. A copy starts when it is due, or at once if the primary fails while no
-copy runs; never before a Retry-After of a failed attempt. A rejection is not an answer: it starts no copy, and beats no
-attempt that still runs. Once no attempt runs, the call ends as its primary did.
+The first answer that is neither a failure nor a refusal wins. A copy starts when it is due, or at once if the primary
+fails or is refused while no copy runs; never before a Retry-After of such an attempt. A rejection is not an answer: it
+starts no copy, and beats no attempt that still runs. Once no attempt runs, the call ends as its primary did.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class End(NamedTuple):
     @property
     def is_failure(self) -> bool:
         """Whether a copy may still give a better answer."""
-        return self.outcome == Outcome.FAILURE
+        return self.outcome in (Outcome.FAILURE, Outcome.REFUSED)
 
     @property
     def is_rejection(self) -> bool:

@@ -88,7 +88,8 @@ def interceptors(
         policy: Any policy; its key, cost and weight functions receive an :class:`Outgoing`. A call with a streamed
             request has one attempt.
 
-        failing: Statuses that are failures for the policy's gates. CANCELLED is ignored; all others are successes.
+        failing: Statuses that are failures for the policy's gates. CANCELLED is ignored; RESOURCE_EXHAUSTED, unless it
+            is listed, and UNAVAILABLE with a pushback are refusals; all others are successes.
             None: the policy's own `on` judges the `grpc.aio.AioRpcError`, as it always does for retries.
 
         idempotent: Whether a call may be repeated, if the policy retries or hedges: True, False, or a function of the

@@ -71,6 +71,7 @@ _ALL = (
     _counter("would_reject", "Calls that enforcement would have rejected", unit="{call}"),
     _counter("would_wait", "Calls that enforcement would have queued", unit="{call}"),
     _counter("abandoned", "Streams and bodies that were dropped unread", unit="{call}"),
+    _counter("refused", "Calls that a server refused and did nothing for, as by a 429", unit="{call}"),
     _counter("call_seconds", "Time of calls by where it went", "segment", unit="s"),
     _counter("waited_seconds", "Time that calls have waited to be admitted", unit="s"),
     _gauge("inflight", "Calls admitted and not yet ended", unit="{call}"),

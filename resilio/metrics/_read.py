@@ -114,7 +114,7 @@ def _common(gate: Any, own: tuple[str, str], bounds: tuple[float, ...], latency:
     for reason, count in gate.rejections().items():
         if count:
             counters["rejected", (kind, policy, reason)] = count
-    for name in ("would_reject", "would_wait", "abandoned"):
+    for name in ("would_reject", "would_wait", "abandoned", "refused"):
         counters[name, own] = found[name]
     for name in ("inflight", "queued"):
         gauges[name, own] = found[name]

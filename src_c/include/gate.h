@@ -27,7 +27,12 @@
 #define RS_APART __attribute__((noinline)) /* slow part of a fast function: inlining costs each call saved registers */
 
 typedef enum { RS_ADMITTED = 0, RS_WAIT = 1, RS_REJECTED = 2 } rs_verdict;
-typedef enum { RS_SUCCESS = 0, RS_FAILURE = 1, RS_IGNORED = 2 } rs_outcome;
+/* REFUSED: the server is up and did nothing. resilio/_failures/outcome_table.py says what each part does with each. */
+typedef enum { RS_SUCCESS = 0, RS_FAILURE = 1, RS_IGNORED = 2, RS_REFUSED = 3 } rs_outcome;
+/* Evidence of the health of the callee. */
+static inline int rs_is_evidence(int outcome) { return outcome < RS_IGNORED; }
+/* Another attempt or target may serve the call. */
+static inline int rs_is_unserved(int outcome) { return outcome == RS_FAILURE || outcome == RS_REFUSED; }
 
 /* Whose rule judges at a gate in a client's pipeline, which has rules of its own (pipeline.h).
    Elsewhere: the gate's own. */
@@ -35,7 +40,8 @@ typedef enum {
     RS_RULE_OWN = 0,     /* its own here too: its policy received one */
     RS_RULE_FAILING = 1, /* outcomes that show an unhealthy dependency */
     RS_RULE_DROPS = 2,   /* outcomes that show an overload; other failures are ignored */
-    RS_RULE_DOUBT = 3    /* answers that are neither success nor failure of this policy: ignored */
+    RS_RULE_DOUBT = 3,   /* answers that are neither success nor failure of this policy: ignored */
+    RS_RULE_PLACED = 4   /* as failing, for an endpoint of a pool: answers from 400 on show nothing of it */
 } rs_rule;
 
 /* The choice of a pool's endpoint for one attempt: what the engine knows of the call, and what the pool has answered.
@@ -135,6 +141,7 @@ typedef struct rs_counters {
     uint64_t rejected, would_reject, would_wait;
     uint64_t cancelled; /* gave up before the callee was called */
     uint64_t abandoned; /* of those ignored: permits that their holder dropped without ending them */
+    uint64_t refused;   /* of those ignored: the server was up and did nothing */
     int64_t inflight;   /* admitted and not yet settled, shadow passes excluded */
     int64_t queued;     /* waiting now */
 } rs_counters;
@@ -149,8 +156,8 @@ struct rs_gate {
     PyObject *judge_value;  /* callable(result) -> Outcome | int, or NULL: success */
     /* The same in a client's pipeline, which knows what may be replayed; or NULL. */
     PyObject *replay_error, *replay_value;
-    /* callable(gate, subject), after a failure that changed the state, of a pool's seat after any failure; subject: error
-       or value; or NULL. */
+    /* callable(gate, subject), after a failure that changed the state; of a pool's seat callable(gate, subject, outcome),
+       after any end but a success. subject: error or value; or NULL. */
     PyObject *on_trip;
     PyObject *weakrefs;
     struct rs_warden *warden;       /* of the pool whose endpoint it belongs to; or NULL */
@@ -198,6 +205,19 @@ static inline void rs_gate_inflight(rs_gate *gate, int64_t change)
     __atomic_store_n(&gate->counters.inflight, gate->counters.inflight + change, __ATOMIC_RELAXED);
 }
 
+/* Count the end of a call. Lock held. */
+static inline void rs_gate_count_end(rs_gate *gate, int outcome)
+{
+    if (outcome == RS_SUCCESS)
+        gate->counters.successes++;
+    else if (outcome == RS_FAILURE)
+        gate->counters.failures++;
+    else {
+        gate->counters.ignored++;
+        gate->counters.refused += outcome == RS_REFUSED;
+    }
+}
+
 /* Return 1 if this call is enforced. Lock held. */
 static inline int rs_gate_enforced(rs_gate *gate)
 {
@@ -227,6 +247,7 @@ static inline void rs_counters_add(rs_counters *into, const rs_counters *of)
     into->would_wait += of->would_wait;
     into->cancelled += of->cancelled;
     into->abandoned += of->abandoned;
+    into->refused += of->refused;
     into->inflight += of->inflight;
     into->queued += of->queued;
 }

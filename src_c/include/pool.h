@@ -206,6 +206,25 @@ static inline double rs_pool_median(const rs_pool *pool)
     return n ? known[n / 2] : 0.0;
 }
 
+/* A call was answered by this endpoint and not served: it teaches the median, or costs as much as a failure if that happens
+   there far more often than elsewhere. The seat's lock is held too. */
+static inline void rs_pool_unserved(const rs_pool *pool, rs_seat *seat, int64_t now_ns)
+{
+    double price_ns = rs_pool_median(pool), others = 0.0;
+    int n = 0;
+    for (uint64_t left = pool->places & ~pool->drained; left; left &= left - 1) {
+        const rs_seat *one = pool->seat[rs_first(left)];
+        if (one != seat) {
+            others += rs_peek(&one->unserved);
+            n++;
+        }
+    }
+    rs_put(&seat->unserved, seat->unserved + (1.0 - seat->unserved) * RS_POOL_UNSERVED);
+    if (n && seat->unserved > others / n + RS_POOL_FAR_ABOVE)
+        price_ns *= RS_POOL_PRICE;
+    rs_seat_charge(seat, price_ns, now_ns);
+}
+
 /* ---- a pick --------------------------------------------------------------------------------------------------- */
 
 /* An endpoint among *among*, places of one level, at random by weight. */

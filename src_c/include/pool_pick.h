@@ -2,7 +2,8 @@
  *
  * The cost of an endpoint is its latency times the calls that it would have, over its weight. The latency is a peak EWMA:
  * a longer one is taken at once, shorter ones slowly. A failed call counts as if it had taken long: so an endpoint that
- * fails fast does not look fast.
+ * fails fast does not look fast. Of other calls, only one that was served shows how fast an endpoint is: the others count
+ * as the median of the pool, at least, or as failures if their share is far above that of the other endpoints.
  *
  * Source: Finagle's peak EWMA; the power of two choices (Mitzenmacher); the price of a failure was found in simulation.
  */
@@ -11,8 +12,12 @@
 #include <stdint.h>
 #include "gate.h"
 
-#define RS_POOL_DECAY_NS 3e9           /* the time constant of the latencies */
-#define RS_POOL_PRICE 30.0             /* a failure counts as this many medians of the pool's latencies */
+#define RS_POOL_DECAY_NS 3e9      /* the time constant of the latencies */
+#define RS_POOL_PRICE 30.0        /* a failure counts as this many medians of the pool's latencies */
+#define RS_POOL_UNSERVED 0.03125  /* the weight of the latest call in the share of calls that were not served */
+#define RS_POOL_FAR_ABOVE 0.4     /* four deviations of that share, where half of the calls are not served */
+#define RS_POOL_HOLD_NS 100000000 /* after a refusal that does not say for how long; doubles from one to the next */
+#define RS_POOL_HOLD_MOST_NS 5000000000
 #define RS_POOL_FORGIVEN_NS 5000000000 /* so long after the latest call the price of its failure is over */
 
 /* An endpoint as its pool sees it; in the memory of its gate. */
@@ -24,13 +29,15 @@ typedef struct rs_seat {
     int64_t joined_ns; /* since when it warms up; 0: it is warm */
     int64_t hold_ns;   /* until when it has asked to be left alone */
     int64_t look_ns;   /* while it is ejected: when its gates are asked again */
+    double unserved;   /* the share of its latest calls that were answered and not served, like those of a 404 */
     double share;      /* of calls that its gates let pass */
     double weight;
-    uint8_t place;  /* its index in the pool */
-    uint8_t level;  /* the rank of its level */
-    uint8_t zone;   /* the number of its zone, 0: none */
-    uint8_t owes;   /* it was ejected: its first success ends the price of its failures */
-    uint8_t failed; /* the latest call that ended there has failed */
+    uint8_t place;    /* its index in the pool */
+    uint8_t level;    /* the rank of its level */
+    uint8_t zone;     /* the number of its zone, 0: none */
+    uint8_t owes;     /* it was ejected: its first success ends the price of its failures */
+    uint8_t failed;   /* the latest call that ended there has failed, or was refused */
+    uint8_t refusals; /* holds since the latest success that no answer has asked for */
 } rs_seat;
 
 /* exp(-x) for x >= 0, to 1e-4. */
@@ -64,6 +71,15 @@ static inline void rs_seat_hold(rs_seat *seat, int64_t until_ns)
 {
     if (until_ns > seat->hold_ns)
         __atomic_store_n(&seat->hold_ns, until_ns, __ATOMIC_RELAXED);
+}
+
+/* The endpoint has refused a call and has not said for how long. Calls that were in flight then do not extend the hold. */
+static inline void rs_seat_hold_refused(rs_seat *seat, int64_t now_ns)
+{
+    if (now_ns < seat->hold_ns)
+        return;
+    int64_t hold_ns = seat->refusals < 6 ? (int64_t)RS_POOL_HOLD_NS << seat->refusals++ : RS_POOL_HOLD_MOST_NS;
+    rs_seat_hold(seat, now_ns + (hold_ns < RS_POOL_HOLD_MOST_NS ? hold_ns : RS_POOL_HOLD_MOST_NS));
 }
 
 static inline double rs_seat_left(const rs_seat *seat, int64_t now_ns)
@@ -104,6 +120,10 @@ static inline void rs_seat_learn(rs_seat *seat, int outcome, double took_ns, dou
 {
     double left = rs_seat_left(seat, now_ns), latency_ns = seat->latency_ns;
     took_ns = took_ns > 1.0 ? took_ns : 1.0;
+    if (outcome == RS_REFUSED) { /* its answer says when to come back, and nothing of latency */
+        __atomic_store_n(&seat->failed, 1, __ATOMIC_RELAXED);
+        return;
+    }
     if (outcome == RS_IGNORED) { /* no answer, but it took at least that long */
         if (latency_ns == 0.0 || took_ns <= latency_ns * left)
             return;
@@ -115,11 +135,20 @@ static inline void rs_seat_learn(rs_seat *seat, int outcome, double took_ns, dou
         int anew = seat->owes || rs_seat_is_forgiven(seat, now_ns);
         latency_ns = rs_peak(anew ? 0.0 : latency_ns, left, took_ns);
         rs_put(&seat->good_ns, rs_peak(anew ? 0.0 : seat->good_ns, left, took_ns));
-        seat->owes = 0;
+        seat->owes = seat->refusals = 0;
+        if (seat->unserved != 0.0)
+            rs_put(&seat->unserved, seat->unserved * (1.0 - RS_POOL_UNSERVED));
     }
     if (outcome != RS_IGNORED)
         __atomic_store_n(&seat->failed, outcome == RS_FAILURE, __ATOMIC_RELAXED);
     rs_put(&seat->latency_ns, latency_ns);
+    __atomic_store_n(&seat->stamp_ns, now_ns, __ATOMIC_RELAXED);
+}
+
+/* A call counts as this latency, whatever it took. */
+static inline void rs_seat_charge(rs_seat *seat, double price_ns, int64_t now_ns)
+{
+    rs_put(&seat->latency_ns, rs_peak(seat->latency_ns, rs_seat_left(seat, now_ns), price_ns));
     __atomic_store_n(&seat->stamp_ns, now_ns, __ATOMIC_RELAXED);
 }
 #endif

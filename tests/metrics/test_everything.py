@@ -24,6 +24,7 @@ TOLD = {
     "would_wait": "would_wait",
     "cancelled": "calls",
     "abandoned": "abandoned",
+    "refused": "refused",
     # circuit breaker
     "window_calls": "window_calls",
     "window_failures": "window_failures",

@@ -118,12 +118,20 @@ def test_each_key_of_a_keyed_policy_may_have_a_preset() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "failing"), [(404, False), (429, False), (408, False), (500, True), (501, True), (503, True)]
+    ("status", "expected"),
+    [
+        (404, Outcome.SUCCESS),
+        (425, Outcome.REFUSED),
+        (429, Outcome.REFUSED),
+        (408, Outcome.SUCCESS),
+        (500, Outcome.FAILURE),
+        (501, Outcome.FAILURE),
+        (503, Outcome.FAILURE),
+    ],
 )
-def test_a_breaker_hears_what_is_a_failure(status: int, failing: bool) -> None:
+def test_a_breaker_hears_what_is_a_failure(status: int, expected: Outcome) -> None:
     """Of an exception with a status and of a returned response the same."""
     breaker = circuit_breaker(on="http")
-    expected = Outcome.FAILURE if failing else Outcome.SUCCESS
     assert outcome(breaker, StatusError(status)) is expected
     assert Outcome(breaker._gate.judge_value(SimpleNamespace(status_code=status))) is expected
 
@@ -233,13 +241,13 @@ def test_a_fallback_leaves_a_provider_whose_quota_is_used_up_for_good() -> None:
     error = StatusError(429)
     error.code = "insufficient_quota"  # type: ignore[attr-defined]
     assert outcome(retry(on="model", idempotent=True), error) is Outcome.SUCCESS
-    assert outcome(fallback(on="model", default=None), error) is Outcome.FAILURE
+    assert outcome(fallback(on="model", default=None), error) is Outcome.REFUSED
 
 
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
-        (StatusError(429), Outcome.FAILURE),
+        (StatusError(429), Outcome.REFUSED),
         (StatusError(503), Outcome.FAILURE),
         (StatusError(500), Outcome.IGNORED),
         (StatusError(404), Outcome.IGNORED),

@@ -102,9 +102,9 @@ class Replica(ServerProcess):
         """Have each answer of the service take so long."""
         self.control("/_set?" + urlencode({"delay": seconds}))
 
-    def fail(self, status: int) -> None:
-        """Have each answer of the service be an error; 0: none."""
-        self.control(f"/_set?status={status}")
+    def fail(self, status: int, retry_after: int = 0) -> None:
+        """Have each answer of the service be an error; 0: none. `retry_after`: and ask for so many seconds."""
+        self.control(f"/_set?status={status}&after={retry_after}")
 
     def script(self, wire: str, *behaviours: tuple[str, list[Any], dict[str, Any]]) -> None:
         """Have it be a provider of models: functions of `models.py` by name, for one request after the other."""

@@ -20,6 +20,7 @@ class _Service(Misbehaving):
         self.name = name
         self.delay = 0.0
         self.status = 0
+        self.after = 0
         self.memory: list[dict[str, Any]] = []
         self.routes["/file"] = self._file
         self.routes["/who"] = self._who
@@ -46,7 +47,8 @@ class _Service(Misbehaving):
             if self.delay:
                 await asyncio.sleep(self.delay)
             if self.status:
-                await exchange.answer(b"no", self.status)
+                after = {"retry-after": str(self.after)} if self.after else {}
+                await exchange.answer(b"no", self.status, after)
             else:
                 await handler(exchange)
 
@@ -76,6 +78,7 @@ class _Service(Misbehaving):
     async def _set(self, exchange: Exchange) -> None:
         self.delay = exchange.number("delay", self.delay)
         self.status = int(exchange.number("status", self.status))
+        self.after = int(exchange.number("after", 0))
         if "clear" in exchange.query:
             self.memory.clear()
         await exchange.answer(b"null")

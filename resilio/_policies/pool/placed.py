@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from resilio._context.priority import current_priority
+from resilio._failures.outcome import Judge, Outcome
 from resilio._failures.retry_after import retry_after_of
 from resilio._native import core
 from resilio._policies.pool.face import EndpointView
+from resilio.errors import RejectedError
 
 if TYPE_CHECKING:
     from resilio._native.core import Gate
@@ -41,7 +43,7 @@ class Placed(EndpointView, core.Pipeline):
         self.seat.policy = pool
         self.seat.name = pool.name
         self.seat.listening = pool._gate.listening
-        self.seat.on_trip = _heed_retry_after
+        self.seat.on_trip = _learn
         self.judge_as(pool._gate)
 
     def judge_as(self, gate: Gate) -> None:
@@ -50,12 +52,49 @@ class Placed(EndpointView, core.Pipeline):
             setattr(self.seat, rule, getattr(gate, rule))
 
 
-def _heed_retry_after(seat: Any, subject: object) -> None:
+def _learn(seat: Any, subject: object, outcome: int) -> None:
     """
-    Leave an endpoint alone for as long as its failure asks for, capped.
+    Learn from a call that was no success.
+
+    Args:
+        seat: That of the endpoint.
+
+        subject: The exception or the answer, or what is kept of it.
+
+        outcome: The verdict, an :class:`resilio.Outcome`.
+    """
+    if outcome != Outcome.IGNORED:
+        _heed(seat, subject, refused=outcome == Outcome.REFUSED)
+    elif isinstance(subject, RejectedError):  # by a policy further in, like that of the client which the function uses
+        seat.charge()
+    elif isinstance(subject, Exception) or not isinstance(subject, BaseException):  # a cancellation is no answer
+        seat.unserved()
+
+
+def _heed(seat: Any, subject: object, *, refused: bool) -> None:
+    """
+    Leave an endpoint alone for as long as its answer asks for, capped; after a refusal without a time for a short one.
 
     A call that may be shed speaks for its like: a server that sheds it still serves more important ones.
     """
+    if current_priority() in MAY_BE_SHED:
+        if refused:
+            seat.charge()
+        return
     asked = retry_after_of(subject)
-    if asked is not None and asked > 0 and current_priority() not in MAY_BE_SHED:
+    if asked is not None and asked > 0:
         seat.hold(min(asked, RETRY_AFTER_CAP))
+    elif refused:
+        seat.hold_refused()
+
+
+def raised_is_unserved(judge: Judge | None) -> Judge | None:
+    """Return the judge of exceptions for a seat: one that shows no failure is ignored, as no call was served."""
+    if judge is None:
+        return None
+
+    def of_seat(error: Any) -> Outcome:
+        outcome = judge(error)
+        return Outcome.IGNORED if outcome == Outcome.SUCCESS else outcome
+
+    return of_seat

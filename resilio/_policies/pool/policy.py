@@ -14,6 +14,7 @@ import weakref
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
+from resilio._failures.outcome import judge_error, judge_value
 from resilio._native.pool import PoolStage, PoolTable, Seat
 from resilio._options.differences import differences
 from resilio._options.fields import changed
@@ -24,7 +25,7 @@ from resilio._policies.pool.config import PoolConfig
 from resilio._policies.pool.endpoint import Endpoint, checked_weight, endpoints_of
 from resilio._policies.pool.face import PoolView, parts_of
 from resilio._policies.pool.names import Following
-from resilio._policies.pool.placed import Placed
+from resilio._policies.pool.placed import Placed, raised_is_unserved
 from resilio._policies.pool.prices import levels_of
 from resilio._policies.pool.probes import Probing
 from resilio._policies.pool.reports import ABSENT, changed_by_hand
@@ -33,6 +34,7 @@ from resilio._policies.pool.zones import ranked
 from resilio._policy.base import Policy, make
 from resilio._policy.factory import makes_named_of_several
 from resilio._policy.misordered import warn_of
+from resilio._policy.rules import ClientRule, resolved
 from resilio._registry import names
 from resilio._support.after_fork import free_lock
 
@@ -50,6 +52,7 @@ class Pool(PoolView):
 
     kind = "pool"
     Config = PoolConfig
+    _client_rule = ClientRule.PLACED
     _gate: PoolStage
 
     def __init__(self, config: PoolConfig, name: str | None = None) -> None:
@@ -322,6 +325,9 @@ class Pool(PoolView):
 
     def _apply_shared(self, config: Any) -> None:
         super()._apply_shared(config)
+        on, failed_if = resolved(config, "endpoint")
+        self._gate.judge_error = raised_is_unserved(judge_error(on, config.ignore))
+        self._gate.judge_value = judge_value(failed_if)
         for placed in self._placed.values():
             placed.judge_as(self._gate)
 

@@ -119,7 +119,7 @@ class _Loop:
         if self._state != "open":
             raise RuntimeError("result() belongs inside of the attempt's block")
         judge = self._policy._gate.judge_value
-        failed = not self._bypassed and judge is not None and judge(value) == Outcome.FAILURE
+        failed = not self._bypassed and judge is not None and judge(value) in (Outcome.FAILURE, Outcome.REFUSED)
         self._failed = (value,) if failed else ()
 
     def leave(self, error: BaseException | None) -> bool:

@@ -19,7 +19,7 @@ from resilio.integrations._grpc.calls import (
     UnaryStream,
     ended_with,
 )
-from resilio.integrations._grpc.errors import in_terms, status_of
+from resilio.integrations._grpc.errors import in_terms, is_refused, status_of
 from resilio.integrations._grpc.exchange import Exchange
 from resilio.integrations._grpc.lib import Code, aio
 from resilio.integrations._grpc.relay import detour
@@ -91,6 +91,8 @@ class Guarded:
             return Outcome.IGNORED
         if self.failing is None:
             return None
+        if is_refused(error) and (status is not Code.RESOURCE_EXHAUSTED or status not in self.failing):
+            return Outcome.REFUSED
         return Outcome.FAILURE if status in self.failing else Outcome.SUCCESS
 
     def shown(self, call: Outgoing, *, streams: bool) -> Any:
@@ -260,7 +262,13 @@ class _Over:
         self._lease.end(HOW[outcome], error)
 
 
-HOW = {None: "failed", Outcome.FAILURE: "failure", Outcome.IGNORED: "ignore", Outcome.SUCCESS: "success"}
+HOW = {
+    None: "failed",
+    Outcome.FAILURE: "failure",
+    Outcome.IGNORED: "ignore",
+    Outcome.REFUSED: "refused",
+    Outcome.SUCCESS: "success",
+}
 """How a lease ends, by the outcome of its call."""
 
 

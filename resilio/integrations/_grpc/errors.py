@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from resilio import errors
+from resilio._failures.retry_after import retry_after_of
 from resilio._options.validators import reject
 from resilio.integrations._grpc.lib import Code, aio, grpc
 from resilio.presets import Preset
@@ -22,6 +23,7 @@ __all__ = [
     "RejectedError",
     "codes",
     "in_terms",
+    "is_refused",
     "preset",
     "pushback_of",
     "status_of",
@@ -33,16 +35,15 @@ FAILING = frozenset(
         Code.DATA_LOSS,
         Code.DEADLINE_EXCEEDED,
         Code.INTERNAL,
-        Code.RESOURCE_EXHAUSTED,
         Code.UNAVAILABLE,
         Code.UNKNOWN,
     }
 )
-"""Statuses that are failures of the service. CANCELLED is ignored; all others are successes."""
+"""Statuses that are failures of the service. CANCELLED is ignored, and see `is_refused`; all others are successes."""
 
 _ANSWERED = (aio.AioRpcError, grpc.Call)
 """Errors with a status: of grpc.aio, and, for threads, a call that has failed."""
-_MOMENTARY = (FAILING - {Code.DATA_LOSS}) | {Code.ABORTED}
+_MOMENTARY = (FAILING - {Code.DATA_LOSS}) | {Code.ABORTED, Code.RESOURCE_EXHAUSTED}
 
 
 if TYPE_CHECKING:
@@ -147,6 +148,12 @@ def status_of(error: BaseException) -> Any:
     return answered.code() if isinstance(error, _ANSWERED) and not isinstance(error, _StatusError) else None
 
 
+def is_refused(error: Any) -> bool:
+    """Return True for RESOURCE_EXHAUSTED, and UNAVAILABLE with a pushback: the server is up, and has done nothing."""
+    status = status_of(error)
+    return status is Code.RESOURCE_EXHAUSTED or (status is Code.UNAVAILABLE and retry_after_of(error) is not None)
+
+
 def codes(name: str, value: Any) -> frozenset[Any] | None:
     """
     Return status codes, checked; None stays None.
@@ -183,5 +190,5 @@ def _is_momentary(error: Any) -> bool:
     return status_of(error) in _MOMENTARY or isinstance(error, (OSError, asyncio.TimeoutError))
 
 
-preset: Preset = Preset(failing=_is_failing, momentary=_is_momentary, unsent=_says_nothing_was_done)
+preset: Preset = Preset(failing=_is_failing, momentary=_is_momentary, unsent=_says_nothing_was_done, refused=is_refused)
 """For `standard(..., on=preset)`: failures by status, retried if calls are idempotent."""

@@ -153,6 +153,8 @@ class ServerGuard(aio.ServerInterceptor):  # type: ignore[misc]
             permit.raised(error)
         elif error is not None and not isinstance(error, Exception):
             permit.raised(error)  # cancelled: the client has left, or its time is up
+        elif status is Code.RESOURCE_EXHAUSTED and status not in self._options.failing:
+            permit.refused(error)
         elif status in self._options.failing:
             permit.failure(error)
         else:

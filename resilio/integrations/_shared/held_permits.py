@@ -165,7 +165,8 @@ class Lease(HeldPermits):
         else:
             while permit := self._next():
                 with suppress(RuntimeError):  # ended by hand
-                    permit.failure(error) if how == "failure" else getattr(permit, str(how))()
+                    end = getattr(permit, str(how))
+                    end(error) if how in ("failure", "refused") else end()
 
 
 def settle(permit: Permit, error: BaseException, blamed: BaseException | Outcome) -> None:
@@ -183,6 +184,8 @@ def settle(permit: Permit, error: BaseException, blamed: BaseException | Outcome
         permit.raised(blamed)  # inside the strategies, which know the origin of a cancellation
     elif blamed is Outcome.FAILURE:
         permit.failure(error)
+    elif blamed is Outcome.REFUSED:
+        permit.refused(error)
     elif blamed is Outcome.SUCCESS:
         permit.success()
     else:

@@ -5,9 +5,9 @@ A policy may guard functions and several clients at once, so it is not changed. 
 pipeline. A gate with a rule of its own uses that, any other gate the pipeline's. This is decided at each call, so
 `reconfigure` takes effect at once, also for the keys of a keyed policy.
 
-5xx is a failure of the server; 4xx is not. 429 means overload: a breaker does not count it as a failure, an adaptive
-limit shrinks, and a retry pays nothing into its budget. Errors need no rule here: those of the client's own making were
-separated before.
+5xx is a failure of the server; 4xx is not. 429, and a 503 with a Retry-After, are refusals: a breaker does not count
+them, an endpoint of a pool is held, an adaptive limit shrinks, and a retry pays nothing into its budget. Errors need no
+rule here: those of the client's own making were separated before.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from typing import Any
 
 from resilio import presets
 from resilio._failures.outcome import Judge, Outcome, judge_error, judge_value
+from resilio.presets import Part
 
 __all__ = ["HTTP", "Judges", "judges_of"]
 
 Judges = tuple[Judge | None, ...]
-"""Judges of errors and of answers, by `rs_rule` of gate.h: failing, dropping, in doubt. None: the gate's own."""
+"""Judges of errors and answers, by `rs_rule` of gate.h: failing, dropping, in doubt, placed. None: the gate's own."""
 
 
 def judges_of(failing: Callable[[Any], object] | None) -> Judges:
@@ -33,7 +34,23 @@ def judges_of(failing: Callable[[Any], object] | None) -> Judges:
     """
     errors, answers = presets.http.part("drops")
     drops = judge_error(errors, rejections=True), judge_value(answers)
-    return (None, judge_value(failing), *drops, None, judge_value(_is_in_doubt))
+    fails, places = (judge_value(_answers(failing, part)) for part in ("failing", "endpoint"))
+    return (None, fails, *drops, None, judge_value(_is_in_doubt), None, places)
+
+
+def _answers(failing: Callable[[Any], object] | None, part: Part) -> Callable[[Any], object] | None:
+    """Return the rule of one part of the preset for answers; what the caller's own function calls a failure is one."""
+    theirs = presets.http.part(part)[1]
+    if failing is None or theirs is None or failing is presets.http.failing_result:
+        return failing and theirs
+
+    def judged(answer: Any) -> object:
+        found = failing(answer)
+        if found or isinstance(found, Outcome):
+            return found
+        return Outcome.SUCCESS if presets.http.failing_result(answer) else theirs(answer)
+
+    return judged
 
 
 def _is_in_doubt(answer: Any) -> Outcome:

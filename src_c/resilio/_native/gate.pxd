@@ -44,6 +44,7 @@ cdef extern from "waiters.h" nogil:
         RS_SUCCESS
         RS_FAILURE
         RS_IGNORED
+        RS_REFUSED
         RS_SLOT_HELD
         RS_SLOT_SHADOW
         RS_WAITER_IDLE
@@ -53,6 +54,9 @@ cdef extern from "waiters.h" nogil:
         RS_EXPIRED
         RS_OUT_OF_TIME_TO_WAIT
         RS_OF_FLEET
+
+    int rs_is_evidence(int outcome) nogil
+    int rs_is_unserved(int outcome) nogil
 
     ctypedef struct rs_lock:
         pass
@@ -168,7 +172,7 @@ cdef extern from "waiters.h" nogil:
         double limit
         int64_t retry_after_ns
     ctypedef struct rs_counters:
-        uint64_t calls, successes, failures, ignored, rejected, would_reject, would_wait, cancelled, abandoned
+        uint64_t calls, successes, failures, ignored, rejected, would_reject, would_wait, cancelled, abandoned, refused
         int64_t inflight, queued
     ctypedef struct rs_warden:
         int (*may_eject)(rs_warden *) noexcept nogil
@@ -224,6 +228,7 @@ cdef extern from "waiters.h" nogil:
     int rs_gate_add(rs_gate *, rs_gate *)
     void rs_counters_add(rs_counters *, const rs_counters *)
     bint rs_gate_cannot_finish(const rs_gate *, const rs_request *, int64_t, int64_t, rs_rejection *)
+    void rs_gate_count_end(rs_gate *, int)
     void rs_gate_change(rs_gate *, uint8_t, uint8_t, uint8_t, int64_t)
     void rs_gate_wake(rs_gate *, rs_waiter *)
 

@@ -97,6 +97,28 @@ def test_a_retry_goes_elsewhere(caller: Any, search: Pool, two: tuple[Replica, .
     assert len(two[1].seen) == 20
 
 
+@pytest.mark.parametrize("status", [404, 429])
+def test_an_answer_that_serves_nothing_draws_no_calls(
+    status: int, caller: Any, search: Pool, two: tuple[Replica, ...]
+) -> None:
+    """One of three that answered 429 with Retry-After got 675 of 1,000 calls, and one of two with 404 nearly all."""
+    two[0].fail(status, retry_after=30 if status == 429 else 0)
+    two[1].slow(0.003)
+    client = caller(search)
+    for _ in range(60):
+        client.get("/who")
+    refused = len(two[0].seen)
+    assert refused <= 60 * 0.55 if status == 404 else refused == 1
+    assert row(search, "a").failures == 0
+
+
+def test_a_retry_is_served_where_no_limit_is(caller: Any, search: Pool, two: tuple[Replica, ...]) -> None:
+    """The limited replica is asked once, and no caller hears of it."""
+    two[0].fail(429, retry_after=30)
+    assert answered(caller(elsewhere(search)), 30) == {"b": 30}
+    assert len(two[0].seen) <= 1
+
+
 def test_a_refusal_is_no_attempt(caller: Any, two: tuple[Replica, ...]) -> None:
     """An endpoint with a full bulkhead is passed over, without a retry; when all are full, the call is rejected."""
     few = pool("search", *(Endpoint(one.url, name=one.name) for one in two), each=lambda e: bulkhead(1))

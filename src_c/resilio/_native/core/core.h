@@ -12,7 +12,7 @@
 #include <structmember.h>
 
 #define RS_INLINE_GATES 8
-#define RS_NOT_CALLED 3 /* in addition to rs_outcome: of a call that a policy has rejected */
+#define RS_NOT_CALLED 4 /* in addition to rs_outcome: of a call that a policy has rejected */
 #define RS_DELEGATE 3   /* in addition to rs_verdict: Python runs the stage at run->cursor */
 #define RS_MAX_GATES 32
 #define RS_LIKELY(x) __builtin_expect(!!(x), 1)

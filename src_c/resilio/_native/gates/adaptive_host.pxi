@@ -166,7 +166,7 @@ cdef void _adaptive_host_settle(rs_gate *gate, rs_slot *slot, int outcome, int64
     cdef rs_adaptive *a = _adaptive_of(gate)
     cdef int64_t present = _host_leave(a, slot.adaptive.flags)
     _give_back(gate, a, slot)
-    if outcome == RS_FAILURE:
+    if outcome == RS_FAILURE or outcome == RS_REFUSED:
         slot.adaptive.flags &= ~<uint32_t>TAUGHT      # a stream may break off after its first item was a sample
         _host_learn(gate, a, slot, latency_ns, present, True, now_ns)
     elif outcome == RS_SUCCESS:

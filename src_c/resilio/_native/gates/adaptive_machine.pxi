@@ -207,7 +207,7 @@ cdef void _adaptive_settle(rs_gate *gate, rs_slot *slot, int outcome, int64_t la
                            int64_t now_ns) noexcept nogil:
     cdef rs_adaptive *a = _adaptive_of(gate)
     _give_back(gate, a, slot)
-    if outcome == RS_FAILURE:
+    if outcome == RS_FAILURE or outcome == RS_REFUSED:
         slot.adaptive.flags &= ~<uint32_t>TAUGHT      # a stream may break off after its first item was a sample
         _adaptive_learn(gate, a, slot, latency_ns, True, now_ns)
     elif outcome == RS_SUCCESS:

@@ -17,9 +17,9 @@ from posix.unistd cimport getpid
 from resilio._support.random_seed import seed64
 from resilio._native.clock cimport rs_clock, rs_clock_import, rs_clock_now
 from resilio._native.gate cimport (
-    RS_ADMITTED, RS_FAILURE, RS_IGNORED, RS_LEFT, RS_NEVER, RS_OF_FLEET, RS_PROBES, RS_REJECTED,
+    RS_ADMITTED, RS_FAILURE, RS_LEFT, RS_NEVER, RS_OF_FLEET, RS_PROBES, RS_REJECTED,
     RS_SLOT_SHADOW, RS_SUCCESS, Gate, rs_counters, rs_gate, rs_gate_change, rs_gate_enforced, rs_gate_ops,
-    rs_histogram_quantile, rs_lock_acquire, rs_lock_release, rs_rejection, rs_request, rs_slot,
+    rs_histogram_quantile, rs_is_evidence, rs_lock_acquire, rs_lock_release, rs_rejection, rs_request, rs_slot,
 )
 from resilio._native.options cimport ns_of
 from resilio._native.shared cimport (

@@ -207,7 +207,7 @@ cdef void _fleet_weigh "rs_breaker_fleet_weigh"(rs_gate *gate, rs_slot *slot, in
     cdef rs_breaker *b = _breaker_of(gate)
     cdef rs_breaker_of_fleet *f = b.fleet
     cdef int64_t in_a_row = b.in_a_row, left = b.left, flying
-    cdef bint failed = outcome == RS_FAILURE, slow = outcome != RS_IGNORED and latency_ns > b.options.slow_ns
+    cdef bint failed = outcome == RS_FAILURE, slow = rs_is_evidence(outcome) and latency_ns > b.options.slow_ns
     cdef bint counts
     if f.rests:
         _wake(f)
@@ -215,12 +215,12 @@ cdef void _fleet_weigh "rs_breaker_fleet_weigh"(rs_gate *gate, rs_slot *slot, in
         _heed_fleet(gate, b, now_ns)
     counts = slot.breaker.generation == b.generation and f.passing and not _is_by_hand(b)
     if slot.flags & RS_PROBES:
-        _end_probe(b, slot, RS_PROBE_UNUSED if outcome == RS_IGNORED
+        _end_probe(b, slot, RS_PROBE_UNUSED if not rs_is_evidence(outcome)
                    else RS_PROBE_BAD if failed or slow else RS_PROBE_GOOD)
     f.below.settle(gate, slot, outcome, latency_ns, now_ns)
     if not counts:
         return
-    if outcome != RS_IGNORED:
+    if rs_is_evidence(outcome):
         rs_tally_call(f.tally, failed, slow, _since_fleets_epoch(f, now_ns))
     if b.in_a_row != in_a_row:
         flying = 0 if b.state == OPEN else max(0, b.in_a_row - _run(gate, b, now_ns))

@@ -86,12 +86,12 @@ cdef void _weigh "rs_breaker_weigh"(rs_gate *gate, rs_slot *slot, int outcome, i
     cdef rs_breaker *b = _breaker_of(gate)
     cdef bint failed = outcome == RS_FAILURE
     cdef bint slow = latency_ns > b.options.slow_ns
-    cdef bint left = slot.flags & RS_LEFT and outcome == RS_IGNORED
+    cdef bint left = slot.flags & RS_LEFT and not rs_is_evidence(outcome)
     if slot.breaker.generation != b.generation:
         b.stale += slot.breaker.generation != NO_GENERATION
         return
     if b.state == HALF_OPEN:
-        if outcome != RS_IGNORED:
+        if rs_is_evidence(outcome):
             _verdict(gate, b, slot, not (failed or slow), now_ns)
         elif left and _breaker_is_hopeless(gate, b, slot, latency_ns, now_ns):
             _verdict(gate, b, slot, False, now_ns)
@@ -100,7 +100,7 @@ cdef void _weigh "rs_breaker_weigh"(rs_gate *gate, rs_slot *slot, int outcome, i
     if slot.breaker.followed:
         _no_longer_followed(b, slot)
         b.overdue.answered += not (failed or left)
-    if outcome == RS_IGNORED or b.state == DISABLED:
+    if not rs_is_evidence(outcome) or b.state == DISABLED:
         if left and b.state != DISABLED and _breaker_is_hopeless(gate, b, slot, latency_ns, now_ns):
             _note_left(gate, b, slot.breaker.number, now_ns)
         else:

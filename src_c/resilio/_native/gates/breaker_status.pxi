@@ -43,5 +43,6 @@ cdef dict _status(rs_breaker *b, rs_breaker_view *host, rs_counters *counters, i
         "would_reject": counters.would_reject,
         "cancelled": counters.cancelled,
         "abandoned": counters.abandoned,
+        "refused": counters.refused,
         "inflight": counters.inflight,
     }

@@ -111,6 +111,21 @@ cdef class Seat(Gate):
         rs_seat_hold(&self.seat, now_ns + <int64_t>(min(seconds, 1e9) * 1e9))
         rs_lock_release(&self.lock)
 
+    def hold_refused(self):
+        """Send no calls there for a short time, which grows: the endpoint has refused one, and has not said when."""
+        cdef int64_t now_ns = rs_clock_now(_clock)
+        rs_lock_acquire(&self.lock)
+        rs_seat_hold_refused(&self.seat, now_ns)
+        rs_lock_release(&self.lock)
+
+    def charge(self):
+        """Value the endpoint as if its latest call had failed."""
+        learn_unserved(self, True)
+
+    def unserved(self):
+        """Note that the endpoint has answered a call and has not served it, as by a 404."""
+        learn_unserved(self, False)
+
     def warm_up(self):
         """Begin with a small share of the calls, which rises, if the pool has such a time."""
         rs_lock_acquire(&self.pool.lock)
@@ -132,6 +147,19 @@ cdef class Seat(Gate):
             self.seat.owes = 0
         look(gate, now_ns)
         rs_lock_release(&gate.lock)
+
+
+cdef void learn_unserved(Seat self, bint charge) noexcept:
+    """No method: Seat would have a table of them, before what C reads."""
+    cdef int64_t now_ns = rs_clock_now(_clock)
+    rs_lock_acquire(&self.lock)
+    rs_lock_acquire(&self.pool.lock)
+    if charge:
+        rs_seat_charge(&self.seat, RS_POOL_PRICE * rs_pool_median(self.pool), now_ns)
+    else:
+        rs_pool_unserved(self.pool, &self.seat, now_ns)
+    rs_lock_release(&self.pool.lock)
+    rs_lock_release(&self.lock)
 
 
 cdef int guard(Seat self, tuple gates) except -1:

@@ -338,7 +338,7 @@ cdef void _shedder_settle(rs_gate *gate, rs_slot *slot, int outcome, int64_t lat
         _charge(s, slot.shedder.place, held_ns - <int64_t>rs_shed_usual_ns(&s.state))
     if outcome != RS_SUCCESS and s.state.successes == 0:
         s.state.silent = True               # a dependency that hangs from the first call on is no burst
-    if outcome != RS_IGNORED:
+    if rs_is_evidence(outcome):
         rs_shed_learn(&s.state, held_ns, latency_ns if outcome == RS_SUCCESS else -1, now_ns)
         if s.learns:
             _learn_limit(s, slot, outcome, latency_ns, now_ns)

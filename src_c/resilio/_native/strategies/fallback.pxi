@@ -9,8 +9,8 @@ from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memset
 
 from resilio._native.gate cimport (
-    Gate, RS_FAILURE, RS_NEVER, RS_NO_LATENCY, RS_NO_START, RS_SUCCESS, rs_gate, rs_gate_ops, rs_lock_acquire,
-    RS_FALLBACK, RS_OF_STREAM, rs_lock_release, rs_request, rs_slot,
+    Gate, RS_FAILURE, RS_FALLBACK, RS_NEVER, RS_NO_LATENCY, RS_NO_START, RS_OF_STREAM, RS_SUCCESS, rs_gate, rs_gate_ops,
+    rs_is_unserved, rs_lock_acquire, rs_lock_release, rs_request, rs_slot,
 )
 from resilio._native.options cimport ns_of
 from resilio._native.strategy cimport RS_CALL, RS_PASS, rs_core_api, rs_end, rs_strategy_ops
@@ -30,6 +30,13 @@ cdef int fallback_ended(rs_gate *gate, rs_slot *slot, rs_end *end) noexcept:
         PyErr_SetInterrupt()            # again, at the next safe point
     except BaseException:
         say_failed("a fallback failed to decide: what there is goes on")
+    return RS_PASS
+
+
+cdef int passed(object error, rs_end *end) noexcept:
+    """Let the end go on. An execution that raises is no success, even if its exception leads to no target."""
+    if error is not None and end.outcome == RS_SUCCESS:
+        end.outcome = RS_FAILURE
     return RS_PASS
 
 
@@ -154,8 +161,8 @@ cdef class FallbackGate(Gate):
             return RS_PASS
         if slot.extra != NULL:
             return self.tried(<_Trial><object>slot.extra, error, end)
-        if end.outcome != RS_FAILURE:
-            return RS_PASS
+        if not rs_is_unserved(end.outcome):
+            return passed(error, end)
         trial = self.begin(error, None if end.value == NULL else <object>end.value, _one_shot_of(slot), end)
         Py_INCREF(trial)
         slot.extra = <PyObject *>trial
@@ -205,22 +212,22 @@ cdef class FallbackGate(Gate):
     cdef int tried(self, _Trial trial, object error, rs_end *end) except -1:
         """Learn from the end of the current target or the handler, and choose the next step."""
         cdef rs_gate *gate = <rs_gate *><PyObject *>self
-        cdef bint failed = end.outcome == RS_FAILURE or error is not None
+        cdef bint failed = rs_is_unserved(end.outcome) or error is not None
         cdef Target target = trial.current
         if target is None:                  # a stream of the default's items
             return RS_PASS
         rs_lock_acquire(&gate.lock)
         if failed:
             target.failed += 1
-            target.rests_until_ns = end.now_ns + trial.options.memory_ns if end.outcome == RS_FAILURE else 0
+            target.rests_until_ns = end.now_ns + trial.options.memory_ns if rs_is_unserved(end.outcome) else 0
         else:
             target.answered += 1
             target.rests_until_ns = 0
         rs_lock_release(&gate.lock)
-        if target is trial.options.handler or end.outcome != RS_FAILURE:
+        if target is trial.options.handler or not rs_is_unserved(end.outcome):
             if error is not None:
                 put_after(error, trial.error)
-            return RS_PASS
+            return passed(error, end)
         trial.failures.append((target.name, error))
         return self.go_on(trial, end)
 

@@ -10,8 +10,8 @@ from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from resilio._native.gate cimport (
-    Gate, RS_ADMITTED, RS_FAILURE, RS_HEDGE, RS_IGNORED, RS_NEVER, RS_REACHED, RS_SUCCESS, rs_gate, rs_gate_ops,
-    rs_lock_acquire, rs_lock_release, rs_rejection, rs_request, rs_slot,
+    Gate, RS_ADMITTED, RS_FAILURE, RS_HEDGE, RS_IGNORED, RS_NEVER, RS_REACHED, RS_REFUSED, RS_SUCCESS, rs_gate,
+    rs_gate_ops, rs_is_unserved, rs_lock_acquire, rs_lock_release, rs_rejection, rs_request, rs_slot,
 )
 from resilio._native.options cimport ns_of
 from resilio._native.strategy cimport (
@@ -275,13 +275,13 @@ cdef class HedgeGate(Gate):
         rs_lock_release(&gate.lock)
 
     def learn_end(self, double seconds, error, int outcome):
-        """Learn from the end of a primary that was not superseded. A rejection counts as a failure."""
+        """Learn from the end of a primary that was not superseded. A rejection or refusal counts as a failure."""
         if outcome == RS_SUCCESS:
             self.learn(seconds)
         elif error is not None and not isinstance(error, Exception):
             if outcome == RS_FAILURE:           # a timeout further out: it would have taken longer
                 self.learn(seconds, stopped=True, failed=True)
-        elif error is not None and is_rejection(error):
+        elif outcome == RS_REFUSED or (error is not None and is_rejection(error)):
             self.learn(seconds, failed=True)
         elif outcome == RS_FAILURE:             # stopped, if by a timeout further in or of the callee's own
             self.learn(seconds, stopped=isinstance(error, TimeoutError), failed=True)
@@ -341,7 +341,7 @@ cdef class HedgeGate(Gate):
             return self.race_ended(<object>slot.extra, slot, end)
         if slot.hedge.judged == JUDGED:
             return RS_PASS
-        if end.outcome != RS_FAILURE or (end.error != NULL and not isinstance(<object>end.error, Exception)):
+        if not rs_is_unserved(end.outcome) or (end.error != NULL and not isinstance(<object>end.error, Exception)):
             self.judged(slot, end)
             return RS_PASS
         if not slot.hedge.raced or end.place == RS_ON_TRIO:       # too few samples, which is counted, or no delay

@@ -71,7 +71,7 @@ cdef void hedge_settle(rs_gate *gate, rs_slot *slot, int outcome, int64_t latenc
     cdef rs_hedge *hedge = <rs_hedge *>gate
     if slot.hedge.judged or outcome == RS_IGNORED:
         return
-    rs_hedging_outcome(&hedge.hedging, outcome == RS_FAILURE)
+    rs_hedging_outcome(&hedge.hedging, outcome != RS_SUCCESS)     # none is started while the server refuses calls
     if outcome == RS_SUCCESS:
         rs_hedging_sample(&hedge.hedging, latency, 0, now)
 

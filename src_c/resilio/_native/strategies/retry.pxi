@@ -19,8 +19,8 @@ from resilio._native.budget cimport (
     spread_ns, rs_lock_acquire as budget_acquire, rs_lock_release as budget_release,
 )
 from resilio._native.gate cimport (
-    Gate, RS_ADMITTED, RS_FAILURE, RS_IGNORED, RS_NEVER, RS_SUCCESS, rs_gate, rs_gate_ops, rs_histogram_quantile,
-    rs_lock, rs_lock_acquire, rs_lock_release, rs_rejection, rs_request, rs_slot,
+    Gate, RS_ADMITTED, RS_FAILURE, RS_IGNORED, RS_NEVER, RS_REFUSED, RS_SUCCESS, rs_gate, rs_gate_ops,
+    rs_histogram_quantile, rs_is_unserved, rs_lock, rs_lock_acquire, rs_lock_release, rs_rejection, rs_request, rs_slot,
 )
 from resilio._native.options cimport ns_of
 from resilio._native.strategy cimport (
@@ -241,7 +241,7 @@ cdef class RetryGate(Gate):
         if options.attempts == 1 or unnamed(options, error) or (beyond and options.same_first):
             return False
         judge = self.judge_error
-        return judge is None or judge(error) == RS_FAILURE
+        return judge is None or rs_is_unserved(judge(error))
 
     cdef int decide(
         self, Tries tries, object error, object value, int outcome, rs_slot *slot, rs_end *end, bint threaded,
@@ -289,7 +289,7 @@ cdef class RetryGate(Gate):
         """Return GO if such an error is this retry's to repeat; else why it is not."""
         if unnamed(options, error):
             return RETRY_DEADLINE if isinstance(error, DeadlineExceededError) else REJECTED
-        if outcome != RS_FAILURE:
+        if not rs_is_unserved(outcome):
             return NOT_RETRYABLE
         cdef rs_failed failed = rs_failed(<PyObject *>error, False)
         if ask_outer(slot, would_retry, &failed, &failed.beyond):
@@ -314,7 +314,7 @@ cdef class RetryGate(Gate):
             tries.releasing = False
             end.resume_ns = tries.resume_ns
             return RS_AGAIN
-        if error is None and end.outcome != RS_FAILURE:    # a result that `failed_if` cannot judge is not repeated
+        if error is None and not rs_is_unserved(end.outcome):  # one that `failed_if` cannot judge is not repeated
             if tries is not None:
                 tries.answered(end.now_ns)
                 tries.leave()
@@ -337,7 +337,7 @@ cdef class RetryGate(Gate):
             return self.again(tries, error, value, slot, end)
         tries.leave()
         tries.stop(reason, error, end.called, end.now_ns)
-        end.outcome = RS_IGNORED if tries.quiet() else RS_FAILURE
+        end.outcome = RS_IGNORED if tries.quiet() else RS_REFUSED if end.outcome == RS_REFUSED else RS_FAILURE
         if tries.shown is not error:
             Py_INCREF(tries.shown)
             Py_XDECREF(end.error)

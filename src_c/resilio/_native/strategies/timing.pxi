@@ -69,15 +69,10 @@ def stream_began(Gate gate not None):
 
 
 def stream_ended(Gate gate not None, int outcome):
-    """Count the end of a stream: 0 is a success, 1 a failure, 2 neither."""
+    """Count the end of a stream, an Outcome."""
     rs_lock_acquire(&gate.lock)
     gate.counters.inflight -= 1
-    if outcome == RS_SUCCESS:
-        gate.counters.successes += 1
-    elif outcome == RS_FAILURE:
-        gate.counters.failures += 1
-    else:
-        gate.counters.ignored += 1
+    rs_gate_count_end(<rs_gate *><PyObject *>gate, outcome)
     rs_lock_release(&gate.lock)
 
 

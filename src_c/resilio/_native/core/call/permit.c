@@ -76,12 +76,13 @@ static void count_abandoned(const rs_run *run)
 
 #define JUDGED 64 /* slots that fit into a mask; a pipeline has at most 17 */
 
-static inline int fails(const PermitObject *self, int i) { return i < JUDGED && self->failed >> i & 1; }
+static inline int bit(uint64_t of, int i) { return i < JUDGED && of >> i & 1; }
 
-static inline int is_ignored(const PermitObject *self, int i) { return i < JUDGED && self->ignored >> i & 1; }
+/* The verdict of the gate at *i*: the two bits are the outcome's number. */
+static inline int judged(const PermitObject *self, int i) { return bit(self->failed, i) | bit(self->ignored, i) << 1; }
 
 /* Settle each slot as its answer was judged, innermost first, one by one. *cut*: the rest was never read, so outcomes
-   other than failures are ignored. */
+   other than failures and refusals are ignored. */
 static void settle_as_judged(PermitObject *self, int cut, int in_finaliser)
 {
     rs_run *run = &self->run;
@@ -91,8 +92,9 @@ static void settle_as_judged(PermitObject *self, int cut, int in_finaliser)
     for (int i = run->n - 1; i >= base; i--) {
         run->base = (int16_t)i;
         run->inside = (uint8_t)(inside || i > base); /* its time is reported once, with the outermost */
-        int outcome = fails(self, i) ? RS_FAILURE : cut || is_ignored(self, i) ? RS_IGNORED : RS_SUCCESS;
-        rs_run_settle(run, outcome, self->noted, in_finaliser, now);
+        int outcome = judged(self, i);
+        PyObject *subject = self->noted || outcome == RS_SUCCESS ? self->noted : Py_None;
+        rs_run_settle(run, cut && outcome == RS_SUCCESS ? RS_IGNORED : outcome, subject, in_finaliser, now);
     }
 }
 
@@ -168,7 +170,7 @@ void rs_permit_drop(PyObject *permit)
 
 /* ---- the verdict on its answer -------------------------------------------------------------------------------- */
 
-/* Keep the Retry-After of a failed answer, where a gate may use it when the answer has ended. */
+/* Keep the Retry-After of a failed or refused answer, where a gate may use it when the answer has ended. */
 static void note(PermitObject *self, PyObject *value)
 {
     static PyObject *noted;
@@ -188,10 +190,10 @@ static void take_answer(PermitObject *self, PyObject *value)
         rs_slot *slot = &self->run.slots[i];
         int judges = RS_UNLIKELY(rs_judges_values(self->pipe, slot->gate));
         int outcome = judges ? Py_MAX(rs_ask_judge(self->pipe, slot->gate, 1, value), RS_SUCCESS) : RS_SUCCESS;
-        if (RS_UNLIKELY(outcome == RS_FAILURE && slot->gate->on_trip && self->noted == NULL))
+        if (RS_UNLIKELY((outcome & RS_FAILURE) && slot->gate->on_trip && self->noted == NULL))
             note(self, value);
-        self->failed |= (uint64_t)(outcome == RS_FAILURE) << i;
-        self->ignored |= (uint64_t)(outcome == RS_IGNORED) << i;
+        self->failed |= (uint64_t)(outcome & 1) << i;
+        self->ignored |= (uint64_t)(outcome >> 1) << i;
         if (outcome != RS_SUCCESS && slot->first_ns == 0)
             slot->first_ns = now; /* not by first_item, where a gate may count it as a success */
     }

@@ -9,13 +9,14 @@ typedef struct {
     rs_pipeline *pipe;
     PyObject *weakrefs;
     int ended;
-    int by_hand;              /* of try_acquire, acquire or aacquire: an immediate drop causes a warning */
-    rs_frame frame;           /* while the first item is made */
-    uint64_t failed, ignored; /* by slot: the gate's verdict on the answer; both 0: success, or none yet */
-    PyObject *noted;          /* the Retry-After of a failed answer, for `on_trip`; or NULL. Never the answer,
+    int by_hand;    /* of try_acquire, acquire or aacquire: an immediate drop causes a warning */
+    rs_frame frame; /* while the first item is made */
+    uint64_t failed,
+        ignored;      /* by slot: the gate's verdict on the answer; both 0: success, or none yet; both 1: refused */
+    PyObject *noted;  /* the Retry-After of a failed answer, for `on_trip`; or NULL. Never the answer,
                                        which refers to the permit: it is collected as soon as it is dropped */
-    PyObject *inside;         /* a list: what Python gates of inner stages of a stream keep of it; or NULL */
-    rs_slot slots[]; /* one for each stage held, at least one: with more it is too large for the quick allocator */
+    PyObject *inside; /* a list: what Python gates of inner stages of a stream keep of it; or NULL */
+    rs_slot slots[];  /* one for each stage held, at least one: with more it is too large for the quick allocator */
 } PermitObject;
 
 /* RuntimeError for ending a permit twice. */

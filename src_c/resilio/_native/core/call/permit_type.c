@@ -62,22 +62,36 @@ static PyObject *permit_out_of_time(PermitObject *self, PyObject *error)
     return rs_permit_close(self, end_out_of_time, error) ? Py_NewRef(Py_None) : NULL;
 }
 
-static void fail(PermitObject *self, PyObject *error)
+static void end_with(PermitObject *self, int outcome, PyObject *error)
 {
     int64_t now = rs_clock_now(rs_clk);
     PyObject *calls = error ? rs_run_spends(&self->run) : NULL;
-    rs_run_settle(&self->run, RS_FAILURE, error, 0, now);
+    rs_run_settle(&self->run, outcome, error, 0, now);
     if (error)
         rs_ledger_attach(&self->run, error, calls, now);
     Py_XDECREF(calls);
 }
 
-static PyObject *permit_failure(PermitObject *self, PyObject *const *args, Py_ssize_t nargs)
+static void fail(PermitObject *self, PyObject *error) { end_with(self, RS_FAILURE, error); }
+static void refuse(PermitObject *self, PyObject *error) { end_with(self, RS_REFUSED, error); }
+
+static PyObject *end_by(PermitObject *self, rs_permit_step end, const char *name, PyObject *const *args,
+                        Py_ssize_t nargs)
 {
     PyObject *error = nargs > 0 && args[0] != Py_None ? args[0] : NULL;
     if (nargs > 1 || (error && !PyExceptionInstance_Check(error)))
-        return PyErr_Format(PyExc_TypeError, "failure: takes an exception or nothing");
-    return rs_permit_close(self, fail, error) ? Py_NewRef(Py_None) : NULL;
+        return PyErr_Format(PyExc_TypeError, "%s: takes an exception or nothing", name);
+    return rs_permit_close(self, end, error) ? Py_NewRef(Py_None) : NULL;
+}
+
+static PyObject *permit_failure(PermitObject *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    return end_by(self, fail, "failure", args, nargs);
+}
+
+static PyObject *permit_refused(PermitObject *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    return end_by(self, refuse, "refused", args, nargs);
 }
 
 static void cancel(PermitObject *self, PyObject *unused) { rs_run_cancel(&self->run, 0, 0, rs_clock_now(rs_clk)); }
@@ -284,6 +298,10 @@ static PyObject *permit_repr(PermitObject *self)
 static PyMethodDef permit_methods[] = {
     {"success", (PyCFunction)permit_success, METH_NOARGS,
      "success($self, /)\n--\n\nEnd the permit: the call succeeded."},
+    {"refused", (PyCFunction)(void (*)(void))permit_refused, METH_FASTCALL,
+     "refused($self, error=None, /)\n--\n\nEnd the call as refused: the server is up and did nothing, perhaps because "
+     "of "
+     "*error*."},
     {"failure", (PyCFunction)(void (*)(void))permit_failure, METH_FASTCALL,
      "failure($self, error=None, /)\n--\n\nEnd the permit: the call failed. A breaker reads Retry-After from *error*."},
     {"ignore", (PyCFunction)permit_ignore, METH_NOARGS,

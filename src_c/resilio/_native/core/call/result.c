@@ -10,7 +10,7 @@ typedef struct {
     int raised;
 } ResultObject;
 
-static PyObject *outcome_names[4];
+static PyObject *outcome_names[5];
 
 static ResultObject *result_new(PyObject *value, rs_gate *gate, int outcome)
 {
@@ -120,7 +120,7 @@ static PyObject *result_get_error(ResultObject *self, void *unused)
 
 static PyObject *result_outcome(ResultObject *self, void *unused)
 {
-    static const char *const names[4] = {"success", "failure", "ignored", "rejected"};
+    static const char *const names[5] = {"success", "failure", "ignored", "refused", "rejected"};
     PyObject *name = outcome_names[self->outcome];
     if (name == NULL) {
         name = PyUnicode_InternFromString(names[self->outcome]);

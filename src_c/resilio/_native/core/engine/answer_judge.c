@@ -8,8 +8,9 @@ typedef struct {
     PyObject *failed_if; /* the predicate */
     PyObject *broken;    /* broken(answer, error): the outcome where the predicate raises */
     PyObject *failing;   /* frozenset of the statuses that are failures; NULL: the predicate decides */
+    PyObject *asked;     /* frozenset of those about which the predicate is asked all the same; or NULL */
     PyObject *success, *failure;
-    long least; /* the least failing status */
+    long least; /* the least status of both */
 } AnswerJudgeObject;
 
 static PyObject *name_status, *name_status_code;
@@ -65,17 +66,21 @@ static PyObject *judge_call(AnswerJudgeObject *self, PyObject *const *args, size
     if (status == NULL)
         return ask(self, args[0]);
     long said = PyLong_AsLong(status);
-    int fails = 0;
-    if (RS_UNLIKELY(said >= self->least || said < 0))
+    int fails = 0, asks = 0;
+    if (RS_UNLIKELY(said >= self->least || said < 0)) {
+        asks = self->asked ? PySet_Contains(self->asked, status) : 0;
         fails = PySet_Contains(self->failing, status);
+    }
     PyErr_Clear();
     Py_DECREF(status);
-    return Py_NewRef(fails > 0 ? self->failure : self->success);
+    return asks > 0 ? ask(self, args[0]) : Py_NewRef(fails > 0 ? self->failure : self->success);
 }
 
-static long least_of(PyObject *failing)
+/* The least member of either set. */
+static long least_of(PyObject *failing, PyObject *asked)
 {
-    PyObject *sorted = PySequence_List(failing);
+    PyObject *both = PyNumber_Or(failing, asked), *sorted = both ? PySequence_List(both) : NULL;
+    Py_XDECREF(both);
     PyObject *least = sorted && PyList_Sort(sorted) == 0 ? PySequence_GetItem(sorted, 0) : NULL;
     long lowest = least ? PyLong_AsLong(least) : -1;
     Py_XDECREF(sorted);
@@ -85,12 +90,13 @@ static long least_of(PyObject *failing)
 
 static PyObject *judge_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"failed_if", "broken", "success", "failure", "failing", NULL};
-    PyObject *failed_if, *broken, *success, *failure, *failing = Py_None;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOO|O:AnswerJudge", names, &failed_if, &broken, &success, &failure,
-                                     &failing))
+    static char *names[] = {"failed_if", "broken", "success", "failure", "failing", "asked", NULL};
+    PyObject *failed_if, *broken, *success, *failure, *failing = Py_None, *asked = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOO|OO:AnswerJudge", names, &failed_if, &broken, &success,
+                                     &failure, &failing, &asked))
         return NULL;
-    long least = PyFrozenSet_Check(failing) ? least_of(failing) : 0;
+    int both = PyFrozenSet_Check(asked);
+    long least = PyFrozenSet_Check(failing) ? least_of(failing, both ? asked : failing) : 0;
     AnswerJudgeObject *self = PyErr_Occurred() ? NULL : (AnswerJudgeObject *)type->tp_alloc(type, 0);
     if (self) {
         self->vectorcall = (vectorcallfunc)judge_call;
@@ -99,6 +105,7 @@ static PyObject *judge_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         self->success = Py_NewRef(success);
         self->failure = Py_NewRef(failure);
         self->failing = PyFrozenSet_Check(failing) ? Py_NewRef(failing) : NULL;
+        self->asked = both ? Py_NewRef(asked) : NULL;
         self->least = least;
     }
     return (PyObject *)self;
@@ -119,6 +126,7 @@ static void judge_dealloc(AnswerJudgeObject *self)
     Py_DECREF(self->success);
     Py_DECREF(self->failure);
     Py_XDECREF(self->failing);
+    Py_XDECREF(self->asked);
     PyObject_GC_Del(self);
 }
 
@@ -127,10 +135,10 @@ static PyTypeObject AnswerJudgeType = {
     .tp_basicsize = sizeof(AnswerJudgeObject),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL,
     .tp_doc =
-        "AnswerJudge(failed_if, broken, success, failure, failing=None)\n--\n\n"
+        "AnswerJudge(failed_if, broken, success, failure, failing=None, asked=None)\n--\n\n"
         "Judge an answer: *failure* if *failed_if(answer)* is true, else *success*; an outcome is meant as it is.\n\n"
         "Where the predicate raises, *broken(answer, error)* is the outcome. Answers that have a status are judged "
-        "by *failing* alone, if given: the statuses that are failures.",
+        "by *failing* alone, if given: the statuses that are failures; but *failed_if* judges those in *asked*.",
     .tp_new = judge_new,
     .tp_dealloc = (destructor)judge_dealloc,
     .tp_traverse = (traverseproc)judge_traverse,

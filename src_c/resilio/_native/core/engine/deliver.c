@@ -55,7 +55,7 @@ void rs_gate_deliver(rs_gate *gate, PyObject *subject, int in_finaliser)
     if (gate->woken)
         wake_all(gate);
     if (gate->changes) {
-        PyObject *on_trip = subject ? rs_gate_own(gate, &gate->on_trip) : NULL;
+        PyObject *on_trip = subject && gate->span != RS_SEAT ? rs_gate_own(gate, &gate->on_trip) : NULL;
         if (on_trip) {
             PyObject *args[2] = {(PyObject *)gate, subject};
             rs_call_hook(on_trip, args, 2);

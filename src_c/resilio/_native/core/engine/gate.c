@@ -89,10 +89,10 @@ static PyObject *gate_counters(rs_gate *self, PyObject *unused)
     rs_lock_acquire(&self->lock);
     rs_counters c = self->counters;
     rs_lock_release(&self->lock);
-    return Py_BuildValue("{sKsKsKsKsKsKsKsKsKsLsL}", "calls", c.calls, "successes", c.successes, "failures", c.failures,
-                         "ignored", c.ignored, "rejected", c.rejected, "would_reject", c.would_reject, "would_wait",
-                         c.would_wait, "cancelled", c.cancelled, "abandoned", c.abandoned, "inflight",
-                         (long long)c.inflight, "queued", (long long)c.queued);
+    return Py_BuildValue("{sKsKsKsKsKsKsKsKsKsKsLsL}", "calls", c.calls, "successes", c.successes, "failures",
+                         c.failures, "ignored", c.ignored, "rejected", c.rejected, "would_reject", c.would_reject,
+                         "would_wait", c.would_wait, "cancelled", c.cancelled, "abandoned", c.abandoned, "refused",
+                         c.refused, "inflight", (long long)c.inflight, "queued", (long long)c.queued);
 }
 
 static PyObject *gate_rejections(rs_gate *self, PyObject *unused)

@@ -1,4 +1,4 @@
-/* Judges: the outcome of a call for a gate, which is success, failure or ignored. */
+/* Judges: the outcome of a call for a gate, which is success, failure, refused or ignored. */
 #include "core.h"
 
 /* The judge of errors or of answers at a gate, a new reference, since the call may replace it. NULL: none. */
@@ -26,7 +26,7 @@ int rs_ask_judge(const rs_pipeline *pipe, rs_gate *gate, int of_value, PyObject 
     long outcome = answer ? PyLong_AsLong(answer) : -1;
     Py_XDECREF(answer);
     Py_DECREF(judge);
-    if (outcome >= RS_SUCCESS && outcome <= RS_IGNORED)
+    if (outcome >= RS_SUCCESS && outcome <= RS_REFUSED)
         return (int)outcome;
     rs_drop_error();
     return RS_IGNORED; /* an outcome whose predicate raises is ignored */

@@ -175,7 +175,7 @@ static inline int rs_judges_values(const rs_pipeline *pipe, const rs_gate *gate)
     return RS_UNLIKELY(gate->judge_value != NULL)
            || RS_UNLIKELY(pipe->judges && (gate->value_rule || gate->replay_value));
 }
-#define RS_JUDGES 6 /* of a client: the judges of errors and of answers, by rule */
+#define RS_JUDGES 8 /* of a client: the judges of errors and of answers, by rule */
 int rs_judge_error(const rs_run *run, int stage, PyObject *error, int64_t now);
 int rs_gate_judge(rs_gate *gate, PyObject *inner, PyObject *value, PyObject *error);
 int rs_judge_exception(const rs_pipeline *pipe, rs_gate *gate, PyObject *error);

@@ -10,14 +10,16 @@ static RS_APART void notify_settled(rs_gate *gate, int outcome, PyObject *subjec
         rs_notify_settled(gate, outcome, latency, subject && PyExceptionInstance_Check(subject) ? subject : Py_None);
 }
 
-/* A call to a pool's endpoint has failed: it may ask for a pause. */
-static RS_APART void note_failed(rs_gate *seat, PyObject *subject)
+/* A call to a pool's endpoint was no success: its answer may ask for a pause. */
+static RS_APART void note_end(rs_gate *seat, PyObject *subject, int outcome)
 {
     PyObject *type, *value, *traceback, *on_trip = rs_gate_own(seat, &seat->on_trip);
     if (on_trip == NULL)
         return;
     PyErr_Fetch(&type, &value, &traceback);
-    rs_call_hook(on_trip, (PyObject *[]){(PyObject *)seat, subject}, 2);
+    PyObject *how = PyLong_FromLong(outcome); /* small, so it exists */
+    rs_call_hook(on_trip, (PyObject *[]){(PyObject *)seat, subject, how}, 3);
+    Py_DECREF(how);
     Py_DECREF(on_trip);
     PyErr_Restore(type, value, traceback);
 }
@@ -32,13 +34,8 @@ static inline void settle_one(rs_gate *gate, rs_slot *slot, int outcome, PyObjec
     int held = slot->state == RS_SLOT_HELD;
     slot->state = RS_SLOT_EMPTY;
     rs_gate_lock(gate);
-    if (RS_LIKELY(outcome == RS_SUCCESS))
-        gate->counters.successes++;
-    else if (outcome == RS_FAILURE)
-        gate->counters.failures++;
-    else
-        gate->counters.ignored++;
-    if (RS_LIKELY(outcome != RS_IGNORED) && RS_LIKELY(!(gate->timeless & RS_NO_LATENCY)))
+    rs_gate_count_end(gate, outcome);
+    if (RS_LIKELY(rs_is_evidence(outcome)) && RS_LIKELY(!(gate->timeless & RS_NO_LATENCY)))
         rs_histogram_record(&gate->latency, latency);
     if (RS_LIKELY(held)) {
         rs_gate_inflight(gate, -1);
@@ -48,8 +45,8 @@ static inline void settle_one(rs_gate *gate, rs_slot *slot, int outcome, PyObjec
         rs_gate_take_back(gate);
     }
     rs_gate_unlock(gate);
-    if (RS_UNLIKELY(outcome == RS_FAILURE) && gate->span == RS_SEAT && subject && !in_finaliser)
-        note_failed(gate, subject);
+    if (RS_UNLIKELY(outcome != RS_SUCCESS) && gate->span == RS_SEAT && subject && !in_finaliser)
+        note_end(gate, subject, outcome);
     if (rs_gate_has_news(gate, RS_LISTEN_SETTLED))
         notify_settled(gate, outcome, subject, latency, in_finaliser);
     rs_slot_leave(slot);
@@ -103,7 +100,7 @@ void rs_run_drop(rs_run *run, int called, int in_finaliser, int64_t now)
     rs_run_settle(run, RS_IGNORED, NULL, in_finaliser, now);
 }
 
-/* The more severe of two verdicts on one call: a failure at one gate is a failure of the call. */
+/* The more severe of two verdicts on one call: a failure at one gate is a failure of the call, then comes a refusal. */
 static inline int worse(int a, int b) { return a == RS_FAILURE || b == RS_FAILURE ? RS_FAILURE : Py_MAX(a, b); }
 
 static inline int judge_value(const rs_run *run, rs_gate *gate, PyObject *value)
