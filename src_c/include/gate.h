@@ -182,11 +182,12 @@ struct rs_gate {
 };
 /* Whom a gate asks before statistics let it reject all calls: a pool keeps enough of its endpoints. */
 typedef struct rs_warden {
-    int (*may_eject)(struct rs_warden *); /* the lock of the gate is held */
+    int (*may_eject)(struct rs_warden *, int64_t run); /* the lock of the gate is held; *run*: see below */
 } rs_warden;
-static inline int rs_gate_may_eject(const rs_gate *gate)
+/* *run*: the failures in a row because of which; 0: because of a rate. */
+static inline int rs_gate_may_eject(const rs_gate *gate, int64_t run)
 {
-    return gate->warden == NULL || gate->warden->may_eject(gate->warden);
+    return gate->warden == NULL || gate->warden->may_eject(gate->warden, run);
 }
 #define RS_REJECTED_AT(reason) ((reason) + 2 < 0 || (reason) >= RS_REASONS ? 1 : (reason) + 2)
 #define RS_NO_START 1u   /* `admit` and the slot may get 0 for the time */

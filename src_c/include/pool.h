@@ -37,6 +37,8 @@ typedef struct rs_pool {
     uint8_t balance;    /* rs_balance */
     double max_ejected; /* the share of the weight that statistics may eject */
     uint8_t spill;
+    double row;      /* failures since the latest success of any endpoint */
+    double mean_row; /* of the rows before */
 } rs_pool;
 
 static inline uint64_t rs_bit(int place) { return 1ull << place; }
@@ -165,28 +167,6 @@ static inline rs_seat *rs_pool_to_look_at(rs_pool *pool, int64_t now_ns)
             pool->look_ns = seat->look_ns;
     }
     return NULL;
-}
-
-/* Return 1 if statistics may eject this endpoint: neither too much of the weight is out then, nor the last one. */
-static inline int rs_pool_may_eject(rs_pool *pool, const rs_seat *seat)
-{
-    double out = seat->weight, whole = 0.0;
-    int others = 0;
-    if (!rs_pool_has(pool, seat))
-        return 1;
-    for (uint64_t left = pool->places & ~pool->drained; left; left &= left - 1) {
-        const rs_seat *one = pool->seat[rs_first(left)];
-        int is_out = one->share == 0.0 || pool->leaving & rs_bit(one->place);
-        whole += one->weight;
-        if (one == seat)
-            continue;
-        out += is_out ? one->weight : 0.0;
-        others += !is_out;
-    }
-    if (!others || out > pool->max_ejected * whole * (1.0 + 1e-9))
-        return 0;
-    pool->leaving |= rs_bit(seat->place);
-    return 1;
 }
 
 /* The median of the latencies of successes; 0: none is known. */

@@ -16,6 +16,7 @@
 #define RS_POOL_PRICE 30.0        /* a failure counts as this many medians of the pool's latencies */
 #define RS_POOL_UNSERVED 0.03125  /* the weight of the latest call in the share of calls that were not served */
 #define RS_POOL_FAR_ABOVE 0.4     /* four deviations of that share, where half of the calls are not served */
+#define RS_POOL_LATEST 0xFFFFFu   /* bits of the calls by which the failure rate of an endpoint is known */
 #define RS_POOL_HOLD_NS 100000000 /* after a refusal that does not say for how long; doubles from one to the next */
 #define RS_POOL_HOLD_MOST_NS 5000000000
 #define RS_POOL_FORGIVEN_NS 5000000000 /* so long after the latest call the price of its failure is over */
@@ -32,12 +33,14 @@ typedef struct rs_seat {
     double unserved;   /* the share of its latest calls that were answered and not served, like those of a 404 */
     double share;      /* of calls that its gates let pass */
     double weight;
-    uint8_t place;    /* its index in the pool */
-    uint8_t level;    /* the rank of its level */
-    uint8_t zone;     /* the number of its zone, 0: none */
-    uint8_t owes;     /* it was ejected: its first success ends the price of its failures */
-    uint8_t failed;   /* the latest call that ended there has failed, or was refused */
-    uint8_t refusals; /* holds since the latest success that no answer has asked for */
+    uint32_t latest;   /* a bit for each of its latest calls that succeeded or failed */
+    uint32_t failures; /* and for each of these that failed */
+    uint8_t place;     /* its index in the pool */
+    uint8_t level;     /* the rank of its level */
+    uint8_t zone;      /* the number of its zone, 0: none */
+    uint8_t owes;      /* it was ejected: its first success ends the price of its failures */
+    uint8_t failed;    /* the latest call that ended there has failed, or was refused */
+    uint8_t refusals;  /* holds since the latest success that no answer has asked for */
 } rs_seat;
 
 /* exp(-x) for x >= 0, to 1e-4. */
@@ -113,6 +116,13 @@ static inline double rs_seat_cost(const rs_seat *seat, int64_t now_ns)
 static inline double rs_peak(double before, double left, double sample)
 {
     return sample > before * left ? sample : before * left + sample * (1.0 - left);
+}
+
+/* A call has succeeded or failed. Its lock is held. */
+static inline void rs_seat_count(rs_seat *seat, int failed)
+{
+    __atomic_store_n(&seat->latest, (seat->latest << 1 | 1u) & RS_POOL_LATEST, __ATOMIC_RELAXED);
+    __atomic_store_n(&seat->failures, (seat->failures << 1 | (failed != 0)) & RS_POOL_LATEST, __ATOMIC_RELAXED);
 }
 
 /* A call has ended. *price_ns*: a failed one counts as at least that. */

@@ -175,7 +175,7 @@ cdef extern from "waiters.h" nogil:
         uint64_t calls, successes, failures, ignored, rejected, would_reject, would_wait, cancelled, abandoned, refused
         int64_t inflight, queued
     ctypedef struct rs_warden:
-        int (*may_eject)(rs_warden *) noexcept nogil
+        int (*may_eject)(rs_warden *, int64_t) noexcept nogil
     ctypedef struct rs_gate:
         const rs_gate_ops *ops
         PyObject *keeper
@@ -224,7 +224,7 @@ cdef extern from "waiters.h" nogil:
         rs_is_shared_op is_shared
 
     bint rs_gate_enforced(rs_gate *)
-    bint rs_gate_may_eject(const rs_gate *)
+    bint rs_gate_may_eject(const rs_gate *, int64_t)
     int rs_gate_add(rs_gate *, rs_gate *)
     void rs_counters_add(rs_counters *, const rs_counters *)
     bint rs_gate_cannot_finish(const rs_gate *, const rs_request *, int64_t, int64_t, rs_rejection *)

@@ -19,7 +19,8 @@ from libc.stdint cimport UINT32_MAX, int64_t, uint8_t, uint64_t
 
 from resilio._native.clock cimport rs_clock, rs_clock_import, rs_clock_now
 from resilio._native.gate cimport (
-    RS_ADMITTED, RS_FAILURE, RS_MOST_PLACES, RS_REJECTED, RS_SEAT, rs_choice, rs_gate, rs_gate_add, rs_gate_change,
+    RS_ADMITTED, RS_FAILURE, RS_MOST_PLACES, RS_REJECTED, RS_SEAT, RS_SUCCESS, rs_choice, rs_gate, rs_gate_add,
+    rs_gate_change,
     rs_gate_ops, rs_lock, rs_lock_acquire, rs_lock_release, rs_rejection, rs_request, rs_slot, rs_warden,
 )
 from resilio._native.keyed cimport Gate, KeyedGate, Pipeline, Table
@@ -92,6 +93,7 @@ cdef extern from "pool.h" nogil:
     void rs_seat_hold_refused(rs_seat *, int64_t)
     void rs_seat_charge(rs_seat *, double, int64_t)
     double rs_seat_left(const rs_seat *, int64_t)
+    void rs_seat_count(rs_seat *, bint)
     void rs_seat_learn(rs_seat *, int, double, double, int64_t)
     double rs_pool_median(const rs_pool *)
     void rs_pool_unserved(const rs_pool *, rs_seat *, int64_t)
@@ -99,7 +101,6 @@ cdef extern from "pool.h" nogil:
     bint rs_pool_set_share(rs_pool *, rs_seat *, double, int64_t, int64_t)
     void rs_pool_share_out(rs_pool *)
     rs_seat *rs_pool_to_look_at(rs_pool *, int64_t)
-    bint rs_pool_may_eject(rs_pool *, const rs_seat *)
     rs_seat *rs_pool_draw(rs_pool *, int, uint64_t, int64_t)
     rs_seat *rs_pool_choose(rs_pool *, rs_choice *)
 
@@ -109,6 +110,11 @@ cdef extern from "pool_arrange.h" nogil:
         double weight
         int place, level, zone, drained
     void rs_pool_arrange(rs_pool *, const rs_row *, int)
+
+cdef extern from "pool_eject.h" nogil:
+    void rs_pool_count_failure(rs_pool *)
+    void rs_pool_count_success(rs_pool *)
+    bint rs_pool_may_eject(rs_pool *, const rs_seat *, int64_t)
 
 cdef extern from "pool_untried.h" nogil:
     bint rs_pool_has_untried(const rs_pool *, const rs_choice *)

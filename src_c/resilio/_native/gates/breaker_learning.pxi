@@ -18,6 +18,11 @@ cdef bint _row_opens(rs_gate *gate, rs_breaker *b, int64_t now_ns) noexcept nogi
                              run + max(0, <int64_t>b.window.total - recorded))
 
 
+cdef bint _row_ejects(rs_gate *gate, rs_breaker *b, int64_t now_ns) noexcept nogil:
+    """Return True if the row opens the breaker, and the pool of its endpoint, if there is one, agrees."""
+    return _row_opens(gate, b, now_ns) and rs_gate_may_eject(gate, _run(gate, b, now_ns))
+
+
 cdef bint _rate_opens(rs_breaker *b) noexcept nogil:
     # A quotient, not a product: 7 / 100 is the same double as 0.07, but 0.07 * 100 is above 7.
     if b.window.failed / <double>b.window.total < b.options.failure_rate:
@@ -28,14 +33,14 @@ cdef bint _rate_opens(rs_breaker *b) noexcept nogil:
 cdef void _trip_if_needed(rs_gate *gate, rs_breaker *b, int64_t now_ns) noexcept nogil:
     """Trip if the row or the window reaches a limit."""
     cdef double total = b.window.total
-    if b.in_a_row >= b.options.consecutive and _row_opens(gate, b, now_ns):
+    if b.in_a_row >= b.options.consecutive and _row_ejects(gate, b, now_ns):
         _trip(gate, b, BY_CONSECUTIVE, b.in_a_row, b.options.consecutive, now_ns)
     elif b.window.total < b.options.min_calls:
         return
-    elif _rate_opens(b) and not _is_early(gate, b, now_ns) and rs_gate_may_eject(gate):
+    elif _rate_opens(b) and not _is_early(gate, b, now_ns) and rs_gate_may_eject(gate, 0):
         _trip(gate, b, BY_FAILURE_RATE, b.window.failed / total, b.options.failure_rate, now_ns)
     elif (b.options.slow_ns != RS_NEVER and b.window.slow / total >= b.options.slow_rate
-          and rs_gate_may_eject(gate)):
+          and rs_gate_may_eject(gate, 0)):
         _trip(gate, b, BY_SLOW_RATE, b.window.slow / total, b.options.slow_rate, now_ns)
 
 

@@ -78,7 +78,7 @@ cdef void _note_left(rs_gate *gate, rs_breaker *b, uint32_t number, int64_t now_
     b.left_ns = now_ns
     rs_window_advance(&b.window, now_ns)
     if b.state == BREAKER_CLOSED and not b.options.throttle:
-        if b.in_a_row >= b.options.consecutive and _row_opens(gate, b, now_ns):
+        if b.in_a_row >= b.options.consecutive and _row_ejects(gate, b, now_ns):
             _trip(gate, b, BY_CONSECUTIVE, b.in_a_row, b.options.consecutive, now_ns)
     elif b.in_a_row >= b.options.consecutive and (b.state == BREAKER_CLOSED or b.state == THROTTLING):
         _trip_if_all_fails(gate, b, _run(gate, b, now_ns), now_ns)

@@ -233,12 +233,12 @@ cdef void look(rs_gate *gate, int64_t now_ns) noexcept nogil:
                        BY_POLICY, now_ns)
 
 
-cdef int may_eject(rs_warden *warden) noexcept nogil:
+cdef int may_eject(rs_warden *warden, int64_t run) noexcept nogil:
     """Answer an endpoint's own gate, under that one's lock."""
     cdef rs_seat_object *self = <rs_seat_object *>(<char *>warden - <size_t>&(<rs_seat_object *>NULL).warden)
     cdef bint may
     rs_lock_acquire(&self.pool.lock)
-    may = rs_pool_may_eject(self.pool, &self.seat)
+    may = rs_pool_may_eject(self.pool, &self.seat, run)
     rs_lock_release(&self.pool.lock)
     return may
 
@@ -265,7 +265,12 @@ cdef void seat_settle(rs_gate *gate, rs_slot *slot, int outcome, int64_t latency
     if outcome == RS_FAILURE:
         rs_lock_acquire(&self.pool.lock)
         price_ns = RS_POOL_PRICE * rs_pool_median(self.pool)
+        rs_pool_count_failure(self.pool)
         rs_lock_release(&self.pool.lock)
+        rs_seat_count(&self.seat, True)
+    elif outcome == RS_SUCCESS:
+        rs_pool_count_success(self.pool)
+        rs_seat_count(&self.seat, False)
     rs_seat_learn(&self.seat, outcome, <double>latency_ns, price_ns, now_ns)
     look(gate, now_ns)
 

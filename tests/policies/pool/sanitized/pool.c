@@ -3,6 +3,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include "pool_arrange.h"
+#include "pool_eject.h"
 #include "pool_untried.h"
 
 enum { CALLERS = 3, CALLS = 20000, PLACES = 8 };
@@ -23,7 +24,7 @@ static int64_t tick(void) { return atomic_fetch_add(&now, 10000) + 10000; }
 static void look(endpoint *at, int64_t now_ns)
 {
     double share = at->failures < 5 ? 1.0 : 0.0, before = at->seat.share;
-    if (share == 0.0 && before != 0.0 && !rs_pool_may_eject(&pool, &at->seat))
+    if (share == 0.0 && before != 0.0 && !rs_pool_may_eject(&pool, &at->seat, 5))
         share = 1.0;
     if (now_ns < __atomic_load_n(&at->seat.hold_ns, __ATOMIC_RELAXED))
         share = 0.0;
