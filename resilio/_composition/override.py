@@ -9,6 +9,7 @@ import attrs
 
 from resilio._composition.pipeline import Pipeline, Stack
 from resilio._composition.standard import Standard, _Part
+from resilio._composition.standard_pool import copied
 from resilio._options.fields import options_of
 from resilio._options.scope import PROCESS
 from resilio._options.validators import meant, reject
@@ -42,7 +43,8 @@ def override(policy: P, **changes: Any) -> P:
         changes: Options by name. Of a pipeline: parts by kind, each a policy of that kind in its place, its first
             option, a mapping of its changed options, or None to leave it out: `override(payments, timeout="30s",
             retry={"attempts": 1}, hedge=None)`. Of a standard stack also its own options: `override(payments,
-            attempts=5)`.
+            attempts=5)`. The pool may be another one, or a copy with other endpoints: `override(search,
+            pool=["https://b.internal"])`.
 
     Raises:
         TypeError: There is no such option or part, or it is of a wrong type or kind.
@@ -56,6 +58,8 @@ def override(policy: P, **changes: Any) -> P:
     if isinstance(policy, Pipeline):
         parts = _by_part(changes) if isinstance(policy, Standard) else changes
         config: Any = attrs.evolve(policy.config, policies=_replaced(policy.policies, parts))
+    elif policy.kind == "pool":
+        config = copied(policy.config, changes)
     else:
         config = policy._checked({"scope": PROCESS, **changes} if hasattr(policy.config, "scope") else changes)
     kind: Any = type(policy)  # not listed: a stack of decorators, and a deadline that is no stage
@@ -101,8 +105,9 @@ def _change(policy: Policy[Any], change: Any) -> Policy[Any] | None:
         return None
     if not isinstance(change, Policy):
         return override(policy, **{_first_option(policy, change): change})
-    kinds = [gate.kind for gate in policy.gates]  # by gates, so that a keyed policy may replace a plain one
-    if [gate.kind for gate in change.gates] != kinds:
+    most = 1 if policy.kind == "pool" else None  # what each endpoint has is the pool's own matter
+    kinds = [gate.kind for gate in policy.gates[:most]]  # by gates, so that a keyed policy may replace a plain one
+    if [gate.kind for gate in change.gates[:most]] != kinds:
         reject(policy.kind, change, f"a policy of this kind, {', '.join(kinds)}", TypeError)
     return change
 
@@ -112,4 +117,6 @@ def _first_option(policy: Policy[Any], change: object) -> str:
     for field in options_of(type(policy.config)):
         if field.kw_only is False and "several" not in field.metadata:
             return field.name
+    if policy.kind == "pool":
+        return "endpoints"
     return reject(policy.kind, change, "a policy, a mapping of options, or None to leave it out", TypeError)

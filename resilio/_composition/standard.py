@@ -15,6 +15,7 @@ import attrs
 
 from resilio import presets
 from resilio._composition.pipeline import Pipeline, PipelineConfig, Stack, name_parts
+from resilio._composition.standard_pool import breakers_of, pool_of_stack, servers
 from resilio._composition.standard_timeout import PerAttempt, per_attempt, reject_plain, timeout_config
 from resilio._failures.outcome import judge_error, judge_value
 from resilio._native.gates import BulkheadGate
@@ -42,6 +43,8 @@ from resilio.presets import Preset
 if TYPE_CHECKING:
     from resilio._composition.explain import Explanation
     from resilio._policies.fallback import Fallback
+    from resilio._policies.pool.endpoint import Endpoint
+    from resilio._policies.pool.policy import Pool
     from resilio._policy.decorate import Kind
 
 __all__ = ["Standard", "standard"]
@@ -103,6 +106,7 @@ class StandardConfig(EnforcedOptions):
     attempts: int | None = option(positive_int, default=default_of(RetryConfig, "attempts"), none_ok=True)
     backoff: Backoffs = option(backoff_option, default=default_of(RetryConfig, "backoff"))
     budget: Budget = option(_of_preset(budget_option), default=OF_PRESET)
+    pool: Pool | Sequence[Endpoint | str] | None = option(servers, default=None)
     rates: Rates = option(_rates, default=())
     max_concurrent: int | None = option(positive_int, default=MOST_CONCURRENT, none_ok=True)
     timeout: PerAttempt | None = option(_of_preset(per_attempt), default=OF_PRESET, unit="seconds")
@@ -152,6 +156,8 @@ class Standard(Pipeline):
             budget = part.config.budget if isinstance(part, Retry) else None
             if isinstance(budget, RetryBudget) and budget.name == f"{config.name}.budget":
                 yield budget
+            elif part.kind == "pool":
+                yield from breakers_of(part)
             elif isinstance(part, (CircuitBreaker, Bulkhead, RateLimit)):
                 yield part
 
@@ -254,7 +260,8 @@ def standard(config: StandardConfig, _: str | None) -> Standard:
     """
     Return the recommended stack for one dependency.
 
-    From outside in: fallback, deadline, retry, hedge, rate limit, circuit breaker, bulkhead, timeout.
+    From outside in: fallback, deadline, retry, hedge, rate limit, circuit breaker, bulkhead, timeout. With several
+    servers: rate limit, bulkhead, pool, timeout; each server has a breaker of its own, and retries go elsewhere.
 
     Safe without tuning: a call that is not idempotent is neither hedged, nor retried after a failure in which it may
     have been executed. `print(stack.explain())` shows the parts, :func:`override` changes one of them.
@@ -270,6 +277,8 @@ def standard(config: StandardConfig, _: str | None) -> Standard:
         backoff: Wait between attempts, as for :func:`resilio.retry`.
         budget: The budget that pays for retries and hedges; the default is one called "name.budget"; None: they are
             free.
+        pool: Several servers of the dependency: endpoints or URLs, of which each has a circuit breaker; or a
+            :func:`resilio.pool`. None: there is one.
         rates: Limits like "100/s", as for :func:`resilio.rate_limit`; a call waits for its turn up to a second,
             a call of a model as long as its deadline allows.
         max_concurrent: The number of concurrent calls; None for no limit.
@@ -307,19 +316,27 @@ def _policies(config: StandardConfig) -> tuple[Policy[Any], ...]:
     asked = config.deadline is not OF_PRESET
     paid = RetryBudget(f"{name}.budget", scope=config.scope) if config.budget is OF_PRESET else config.budget
     tries: dict[str, Any] = {"attempts": config.attempts, "backoff": config.backoff, "budget": paid}
-    most, attempt = config.max_concurrent, timeout_config(preset, config.timeout)
-    of_bulkhead = {"scope": _scope_of(BulkheadGate, config.scope)}
+    attempt = timeout_config(preset, config.timeout)
     parts: list[Policy[Any] | None] = [
         config.fallback,
         None if whole is None else _deadline(f"{name}.deadline", whole, asked=asked),
         retry(on=preset, idempotent=config.idempotent, **tries, name=f"{name}.retry"),
         hedge(idempotent=True, on=preset, name=f"{name}.hedge") if config.idempotent else None,
         _limit(name, config.rates, preset.max_wait, shared),
-        circuit_breaker(f"{name}.circuit_breaker", on=preset, **shared),
-        None if most is None else bulkhead(most, name=f"{name}.bulkhead", **shared | of_bulkhead),
+        *_admitting(config, preset, shared),
         None if attempt is None else make(Timeout, f"{name}.timeout", attempt),
     ]
     return tuple(part for part in parts if part is not None)
+
+
+def _admitting(config: StandardConfig, preset: Preset, shared: dict[str, Any]) -> list[Policy[Any] | None]:
+    """Return breaker and bulkhead, or, for several servers, bulkhead and pool: a limit inside would be a server's."""
+    name, most = config.name, config.max_concurrent
+    of_bulkhead = {"scope": _scope_of(BulkheadGate, config.scope)}
+    limit = None if most is None else bulkhead(most, name=f"{name}.bulkhead", **shared | of_bulkhead)
+    if config.pool is None:
+        return [circuit_breaker(f"{name}.circuit_breaker", on=preset, **shared), limit]
+    return [limit, pool_of_stack(name, config.pool, preset, shared)]
 
 
 def _deadline(name: str, seconds: Time, *, asked: bool) -> Deadline:

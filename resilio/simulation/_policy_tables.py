@@ -158,6 +158,10 @@ def _value(table: Table, name: str, value: Any) -> Any:
         options = {key: inner.time(key, inner.take(key)) for key in inspect.signature(make).parameters if key in inner}
         inner.end()
         return inner.checked(lambda: make(**options), *options)
+    if name == "pool":
+        if value is not True or "client" not in table.path:
+            table.reject(name, "must be true, and belongs to the clients: their server's replicas are the endpoints")
+        return value
     if name == "budget" and not isinstance(value, str):
         return _budget(table, value)
     if name == "timezone" and value != "UTC":
@@ -218,13 +222,20 @@ def _rate_limit(table: Table, factory: Callable[..., Any], given: dict[str, Any]
 
 
 def _standard(table: Table, factory: Callable[..., Any], given: dict[str, Any]) -> Make:
-    numbers, name = count(), given.pop("name", "standard")
+    numbers, name, pooled = count(), given.pop("name", "standard"), given.pop("pool", False)
     make = {"on": _FAILURES, "idempotent": True, **given}
 
     def made() -> Policy[Any]:
-        return _plain(table, factory, {**make, "name": f"{name} {next(numbers)}"})()
+        called = f"{name} {next(numbers)}"
+        options = {**make, "pool": _replicas(called, make["on"])} if pooled else make
+        return _plain(table, factory, {**options, "name": called})()
 
     return made
+
+
+def _replicas(stack: str, on: Any) -> Policy[Any]:
+    """Return the pool of a stack: of the server's replicas."""
+    return resilio.pool(f"{stack}.pool", *endpoints(), zone=client_zone(), on=on)
 
 
 def _keyed(table: Table, factory: Callable[..., Any], given: dict[str, Any]) -> Make:

@@ -152,6 +152,15 @@ def test_a_pool_in_a_file(loaded):
     assert simulate(scenario)["it"].success == 1.0
 
 
+def test_a_standard_stack_in_a_file_has_a_pool_of_the_replicas(loaded):
+    """One of four replicas is down for two seconds: with the stack's one breaker and no pool callers see failures."""
+    client = FILE.index("client = [")
+    scenario = loaded(FILE[:client] + 'client = [{ policy = "standard", pool = true }]\n')
+    assert simulate(scenario)["it"].success == 1.0
+    with pytest.raises(ScenarioError, match="pool: must be true, and belongs to the clients"):
+        loaded(FILE[:client] + 'client = [{ policy = "standard", pool = ["a"] }]\n')
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [

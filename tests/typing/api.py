@@ -317,6 +317,8 @@ assert_type(resilio.RetryBudget("shared", decay=timedelta(seconds=30)), resilio.
 resilio.RetryBudget(ratoi=0.2)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 resilio.retry(on=OSError, attempts="3")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 resilio.retrying(on=OSError, attempts="3")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+assert_type(resilio.standard("search", on="http", pool=["https://a", resilio.Endpoint("b")]), resilio.Standard)
+resilio.standard("search", on="http", pool=[3])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
 resilio.standard("payments", on="http", attempt=3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 
 

@@ -261,4 +261,5 @@ def service_of(policy: Policy[Any], origin: object) -> Service | None:
     for endpoint in pool.endpoints:
         address_of(endpoint)
     given = () if origin is None else (origin_of(origin),)
-    return Service(pool, (*given, Origin(None, pool.label.lower(), None)))
+    names = [pool.label, policy.label] if pool.name == f"{policy.name}.pool" else [pool.label]  # of a standard stack
+    return Service(pool, (*given, *(Origin(None, name.lower(), None) for name in names)))

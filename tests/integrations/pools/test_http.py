@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from servers.replica import Replica
 
-from resilio import Endpoint, Pool, bulkhead, circuit_breaker, pipeline, pool, retry, timeout
+from resilio import Endpoint, Pool, bulkhead, circuit_breaker, pipeline, pool, retry, standard, timeout
 
 PATIENCE = 60.0
 
@@ -55,6 +55,14 @@ def test_no_call_fails_when_a_server_is_killed(caller: Any, search: Pool, two: t
     dead.kill()
     until(lambda: answered(client, 1) == {other.name: 1} and row(search, dead.name).failures >= 1)
     assert answered(client, 30) == {other.name: 30}
+
+
+def test_a_standard_stack_takes_the_servers(caller: Any, two: tuple[Replica, ...]) -> None:
+    """Callers name the stack; a server that is killed is left by the stack's retry."""
+    client = caller(standard("search", on="http", pool=[one.url for one in two], budget=None))
+    assert set(answered(client, 20)) == {"a", "b"}
+    two[0].kill()
+    assert answered(client, 20)["b"] >= 19  # the connection that was open may answer once more
 
 
 def test_a_server_that_is_back_gets_calls_again(caller: Any, search: Pool, two: tuple[Replica, ...]) -> None:
