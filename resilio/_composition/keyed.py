@@ -22,7 +22,6 @@ from resilio._composition.keyed_options import (
     KeyedConfig,
     make_of,
     parts_of,
-    place_of_key,
     reject_names,
     takes_key,
 )
@@ -31,6 +30,7 @@ from resilio._events.delivery import postponed
 from resilio._events.subscriptions import attach, detach
 from resilio._native import core
 from resilio._native.keyed import ByKey, Entry, KeyedGate, KeyedTable
+from resilio._options.call_key import place_of_key
 from resilio._options.differences import differences
 from resilio._options.fields import changed
 from resilio._options.scope import PROCESS, wanted

@@ -7,13 +7,14 @@ from collections.abc import Callable, Mapping
 from typing import Any, Generic, Literal, TypeVar
 
 from resilio._composition.pipeline import Pipeline
+from resilio._options.call_key import call_key
 from resilio._options.fields import NamedOptions, changed, kept, option, record
 from resilio._options.scope import Scope, checked_scope
-from resilio._options.validators import function, positive_int, reject, seconds, show
+from resilio._options.validators import positive_int, reject, seconds, show
 from resilio._policy.base import Policy
 from resilio._policy.types import Seconds
 
-__all__ = ["NOT_NEW", "KeyedConfig", "make_of", "parts_of", "place_of_key", "reject_names", "takes_key"]
+__all__ = ["NOT_NEW", "KeyedConfig", "make_of", "parts_of", "reject_names", "takes_key"]
 
 P = TypeVar("P", bound=Policy[Any])
 NOT_NEW = (
@@ -32,16 +33,6 @@ def _factory(name: str, value: Any) -> Any:
     return value
 
 
-def _key(name: str, value: Any) -> Any:
-    if isinstance(value, str):
-        if not value.isidentifier():
-            reject(name, value, "the name of a parameter, or a function of the call's arguments")
-        return value
-    if not callable(value):
-        reject(name, value, "a function of the call's arguments, or the name of a parameter", TypeError)
-    return value if isinstance(value, type) else function(name, value, none_ok=False)
-
-
 @record
 class KeyedConfig(NamedOptions, Generic[P]):
     """
@@ -52,7 +43,7 @@ class KeyedConfig(NamedOptions, Generic[P]):
     """
 
     factory: Callable[..., P] = option(_factory, kw_only=False)
-    key: str | Callable[..., Any] = option(_key)
+    key: str | Callable[..., Any] = option(call_key)
     max_keys: int = option(positive_int, default=10_000)
     idle: Seconds = option(seconds, default=600.0)
     scope: Literal["process", "host"] | Scope | None = option(checked_scope, default=None, none_ok=True)
@@ -106,27 +97,3 @@ def reject_names(policy: Policy[Any]) -> None:
                 f"factory must make policies without a name, not {part.name!r}: name the keyed policy, and put one "
                 "that all keys share around it"
             )
-
-
-def place_of_key(fn: Any, name: str) -> tuple[int, bool, Any]:
-    """
-    Return where the arguments of `fn` have the key: its position, True if it has a default, and that default.
-
-    The position is -1 for a parameter that is passed by name only.
-
-    Raises:
-        TypeError: `fn` has no parameter of that name, or its parameters are not known.
-    """
-    try:
-        parameters = inspect.signature(fn).parameters
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"key={name!r}: the parameters of {fn!r} are not known; give `key` a function") from error
-    positional = [p for p in parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    found = parameters.get(name)
-    if found is None and any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        return -1, False, None
-    if found is None or found.kind in (found.VAR_POSITIONAL, found.VAR_KEYWORD):
-        raise TypeError(f"key={name!r}: {fn!r} has no such parameter; it has: {', '.join(parameters) or 'none'}")
-    position = positional.index(found) if found in positional else -1
-    default = found.default
-    return position, default is not found.empty, None if default is found.empty else default

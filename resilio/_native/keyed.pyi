@@ -9,7 +9,7 @@ from resilio._native.core import Gate
 from resilio._native.primitives import LatencyHistogram
 from resilio._native.sums import Sums
 
-__all__ = ["ByKey", "Entry", "KeyedGate", "KeyedTable"]
+__all__ = ["ByKey", "CallKey", "Entry", "KeyedGate", "KeyedTable"]
 
 _lock: Any  # of all tables, reentrant
 
@@ -30,6 +30,13 @@ class Entry:
 @disjoint_base
 class Where:
     def __init__(self, position: int, has_default: bool, default: object) -> None: ...
+
+@disjoint_base
+class CallKey:
+    """Finder of the key of a call."""
+
+    def __init__(self, key: str | Callable[..., Any], where: Callable[[Any], tuple[int, bool, Any]]) -> None: ...
+    def learn(self, function: object) -> None: ...
 
 @disjoint_base
 class Table:

@@ -135,6 +135,7 @@ _ALL = (
     _gauge(
         "endpoint_price_seconds", "Price of one more call: the lower one is taken", "endpoint", unit="s", merge="max"
     ),
+    _counter("affinity_calls", "Calls with a key that a pool sent to its own or another endpoint", "to", unit="{call}"),
     _gauge("level_share", "Share of a pool's calls that this level gets", "level", merge="max"),
     _gauge("shared_peers", "Processes of the host that share it and live", unit="{process}", merge="max"),
     _gauge("shared_degraded", "1 if it is not shared for now, by the reason", "reason", merge="max"),

@@ -196,6 +196,9 @@ def _pool(numbers: Numbers, policy: Any, gate: Any) -> None:  # noqa: ARG001
     snapshot = policy.snapshot()
     for level, share in snapshot.levels.items():
         numbers["level_share", str(level)] = share
+    if snapshot.with_key:
+        numbers["affinity_calls", "own"] = snapshot.at_home
+        numbers["affinity_calls", "other"] = snapshot.with_key - snapshot.at_home
     for one in snapshot.endpoints:
         name = one.name[:LONGEST_LABEL]
         for state in ENDPOINT_STATES:

@@ -56,7 +56,7 @@ _ERRORS: dict[str, tuple[type[Exception], ...]] = {
 _FAILURES = (SimulatedError, CallTimeoutError)
 _FIELDS = ("call", "key", "load", "priority", "shard", "task", "tenant")
 _NOT_OF_POOLS = ("endpoints", "probe", "resolve", "zone")
-_OF_REQUEST = ("key", "task", "tenant")
+_OF_REQUEST = ("affinity", "key", "task", "tenant")
 """Options that are functions of the request in Python; in a file, the name of one of its fields."""
 
 

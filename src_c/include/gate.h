@@ -51,6 +51,7 @@ typedef struct rs_choice {
     uint64_t rejected; /* whose gates have rejected this attempt: not chosen */
     uint64_t queues;   /* of these, where it may wait */
     uint64_t failed;   /* with asks: one of these must have failed; 0: one has */
+    uint64_t key;      /* of a pool with affinity: the hash of the call's key; 0: none */
     int64_t now_ns;
     int16_t stage; /* the pool's first stage; -1: none reached yet */
     int16_t level; /* the rank of the level chosen for this attempt; -1: none yet */

@@ -5,6 +5,7 @@
  */
 #ifndef RS_POOL_H
 #define RS_POOL_H
+#include <math.h>
 #include "pool_levels.h"
 #include "pool_pick.h"
 
@@ -37,8 +38,10 @@ typedef struct rs_pool {
     uint8_t balance;    /* rs_balance */
     double max_ejected; /* the share of the weight that statistics may eject */
     uint8_t spill;
-    double row;      /* failures since the latest success of any endpoint */
-    double mean_row; /* of the rows before */
+    double row;        /* failures since the latest success of any endpoint */
+    uint64_t with_key; /* calls whose key has an endpoint of its own */
+    uint64_t at_home;  /* of these, sent there at once */
+    double mean_row;   /* of the rows before */
 } rs_pool;
 
 static inline uint64_t rs_bit(int place) { return 1ull << place; }
@@ -248,8 +251,70 @@ static inline double rs_pool_cost(const rs_pool *pool, const rs_seat *seat, int6
                                           : (double)(rs_seat_inflight(seat) + 1) / seat->weight;
 }
 
-static inline rs_seat *rs_pool_pick(rs_pool *pool, int level, uint64_t among, int64_t now_ns)
+/* ---- affinity: calls of one key go to one endpoint ---------------------------------------------------------------- */
+
+#define RS_POOL_LOAD 1.25 /* an endpoint has at most this many means of the calls in flight, by weight */
+
+/* The rank of an endpoint for a key: the highest is the key's own. One that comes takes its share of the keys, one that
+   goes leaves its keys to others, and no other key moves.
+
+   Source: weighted rendezvous hashing (Schindelhauer and Schomaker, 2005); mixing: splitmix64 (Steele et al., 2014). */
+static inline double rs_pool_rank(const rs_seat *seat, double weight, uint64_t key)
 {
+    uint64_t mixed = (key ^ seat->name) + 0x9E3779B97F4A7C15ull;
+    mixed = (mixed ^ mixed >> 30) * 0xBF58476D1CE4E5B9ull;
+    mixed = (mixed ^ mixed >> 27) * 0x94D049BB133111EBull;
+    mixed ^= mixed >> 31;
+    return -weight / log(((double)(mixed >> 11) + 0.5) * (1.0 / 9007199254740992.0));
+}
+
+/* The first endpoint in the order of a key. *most*: calls in flight that one may have for its weight, this one included. */
+static inline rs_seat *rs_pool_first_of(const rs_pool *pool, uint64_t among, uint64_t key, double most, int64_t now_ns)
+{
+    rs_seat *first = NULL;
+    double highest = 0.0;
+    for (uint64_t left = among; left; left &= left - 1) {
+        rs_seat *seat = pool->seat[rs_first(left)];
+        double weight = seat->weight * rs_pool_warmth(pool, seat, now_ns);
+        if ((double)(rs_seat_inflight(seat) + 1) > ceil(most * weight))
+            continue;
+        double rank = rs_pool_rank(seat, weight, key);
+        if (first == NULL || rank > highest) {
+            first = seat;
+            highest = rank;
+        }
+    }
+    return first;
+}
+
+/* Of *among*, places of one level, the key's own endpoint, or the next one in its order that is not too busy.
+
+   Source: Mirrokni, Thorup and Zadimoghaddam, "Consistent hashing with bounded loads", 2018. */
+static inline rs_seat *rs_pool_pick_by_key(rs_pool *pool, int level, uint64_t among, const rs_choice *choice)
+{
+    uint64_t in_use = pool->of_level[level] & ~pool->drained;
+    double calls = 1.0, weight = 0.0;
+    for (uint64_t left = in_use & ~pool->ejected; left; left &= left - 1) {
+        const rs_seat *seat = pool->seat[rs_first(left)];
+        calls += (double)rs_seat_inflight(seat);
+        weight += seat->weight * rs_pool_warmth(pool, seat, choice->now_ns);
+    }
+    double most = weight > 0.0 ? RS_POOL_LOAD * calls / weight : INFINITY;
+    rs_seat *seat = rs_pool_first_of(pool, among, choice->key, most, choice->now_ns);
+    if (seat == NULL) /* the others of the level have been tried, or reject it */
+        seat = rs_pool_first_of(pool, among, choice->key, INFINITY, choice->now_ns);
+    if (choice->tried == 0 && choice->rejected == 0) {
+        pool->with_key++;
+        pool->at_home += seat == rs_pool_first_of(pool, in_use, choice->key, INFINITY, choice->now_ns);
+    }
+    return seat;
+}
+
+static inline rs_seat *rs_pool_pick(rs_pool *pool, int level, uint64_t among, const rs_choice *choice)
+{
+    int64_t now_ns = choice->now_ns;
+    if (choice->key)
+        return rs_pool_pick_by_key(pool, level, among, choice);
     if ((among & (among - 1)) == 0 || pool->balance == RS_BY_ORDER)
         return pool->seat[rs_first(among)];
     rs_seat *one = rs_pool_draw(pool, level, among, now_ns);
@@ -296,7 +361,7 @@ static inline rs_seat *rs_pool_in_levels(rs_pool *pool, const rs_choice *choice,
         int level = (choice->level + i) % pool->levels.n;
         uint64_t here = among & pool->of_level[level];
         if (here)
-            return rs_pool_pick(pool, level, here, choice->now_ns);
+            return rs_pool_pick(pool, level, here, choice);
     }
     return NULL;
 }

@@ -33,6 +33,7 @@ typedef struct rs_seat {
     double unserved;   /* the share of its latest calls that were answered and not served, like those of a 404 */
     double share;      /* of calls that its gates let pass */
     double weight;
+    uint64_t name;     /* the hash of its name, for affinity */
     uint32_t latest;   /* a bit for each of its latest calls that succeeded or failed */
     uint32_t failures; /* and for each of these that failed */
     uint8_t place;     /* its index in the pool */

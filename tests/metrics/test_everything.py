@@ -68,6 +68,8 @@ TOLD = {
     # pool
     "endpoints": "endpoint_state",
     "levels": "level_share",
+    "with_key": "affinity_calls",
+    "at_home": "affinity_calls",
     # keyed
     "keys": "keys",
     "states": "state",

@@ -172,6 +172,7 @@ BAD["target"] = [None, 0, 1.5, True, [], {}, Odd(), BadRepr(), b"n", "", "a b", 
 BAD["level"] = [*NOT_NUMBERS, *NOT_FINITE, *HUGE, True, False, -1, 1.0, 0.5, 32]
 BAD["endpoint_weight"] = [*NOT_NUMBERS, *NOT_FINITE, *HUGE, True, False, -1, 0, 0.0, 1e-9]
 BAD["endpoints"] = [None, 0, "https://a", [], Odd(), BadRepr(), Endpoint, circuit_breaker()]
+BAD["call_key"] = [0, 1.5, True, "", "a b", [], {}, Odd()]
 BAD["overprovision"] = [*NOT_NUMBERS, *NOT_FINITE, *HUGE, True, False, -1, 0, 0.99, 101]
 BAD["flag"] = [None, 0, 1, 1.0, "yes", [], Odd()]
 BAD["each"] = [*NOT_FUNCTIONS, lambda: None, lambda a, b: circuit_breaker()]
@@ -300,6 +301,7 @@ TABLE: dict[str, tuple[Callable[..., Any], dict[str, Any], dict[str, str]]] = {
             "zone": "name",
             "each": "each or_none",
             "balance": "choice",
+            "affinity": "call_key or_none",
             "overprovision": "overprovision",
             "max_ejected": "share",
             "warm_up": "seconds or_none",

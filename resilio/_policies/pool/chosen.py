@@ -14,7 +14,7 @@ from resilio._policy.decorate import kind_of
 if TYPE_CHECKING:
     from resilio._policies.pool.endpoint import Endpoint
 
-__all__ = ["Pick", "endpoint_of", "given_first", "pool_of", "with_endpoint"]
+__all__ = ["Pick", "endpoint_of", "given_first", "given_to", "pool_of", "with_endpoint"]
 
 PARAMETER = "endpoint"
 """The parameter by which a guarded function is given its endpoint."""
@@ -49,8 +49,14 @@ def given_first(pool: Any, fn: Any) -> Any:
         return run(_endpoint(pool), *args, **kwargs)
 
     given: Any = later if kind_of(fn) == "coroutine" else now
+    given.given_to = fn
     given.__qualname__ = getattr(fn, "__qualname__", type(fn).__qualname__)
     return given
+
+
+def given_to(given: Any) -> Any:
+    """Return the function that one of `given_first` calls; None for any other function."""
+    return getattr(given, "given_to", None)
 
 
 def with_endpoint(policy: Any, fn: Callable[..., Any]) -> Callable[..., Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal, get_args
 
+from resilio._options.call_key import call_key
 from resilio._options.fields import NamedFirstOptions, option, record, several
 from resilio._options.validators import (
     choice,
@@ -54,6 +55,7 @@ class PoolConfig(NamedFirstOptions):
     zone: str | None = option(_zone, default=None, none_ok=True)
     each: Callable[[Endpoint], Policy[Any]] | None = option(function, default=None, takes=("endpoint",))
     balance: Balance = option(choice, default="latency", options=get_args(Balance))
+    affinity: str | Callable[..., Any] | None = option(call_key, default=None, none_ok=True)
     overprovision: float = option(_overprovision, default=1.4)
     max_ejected: float = option(fraction, default=0.5)
     warm_up: SecondsOrNone = option(seconds, default=None, none_ok=True)

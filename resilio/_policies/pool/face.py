@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 __all__ = ["EndpointView", "PoolView", "parts_of"]
 
 
+LOAD = 1.25
+"""The most calls in flight of an endpoint that affinity sends calls to, in means of its level: RS_POOL_LOAD."""
+
+
 def parts_of(policy: Policy[Any]) -> tuple[Policy[Any], ...]:
     """Return the policies of a pipeline; of any other policy itself."""
     parts: tuple[Policy[Any], ...] = getattr(policy, "policies", (policy,))
@@ -164,7 +168,15 @@ class PoolView(Policy[PoolConfig]):
         seen = tuple(one.snapshot() for one in list(self._placed.values()))
         shares = zip(sorted({one.level for one in seen}), self._table.levels(), strict=False)  # one may be added now
         levels = {level: share / 100 for level, share in shares}
-        return PoolSnapshot(**common, endpoints=seen, levels=levels, unused=self._left_to_others())
+        with_key, at_home = self._table.at_home()
+        return PoolSnapshot(
+            **common,
+            endpoints=seen,
+            levels=levels,
+            with_key=with_key,
+            at_home=at_home,
+            unused=self._left_to_others(),
+        )
 
     def _left_to_others(self) -> int:
         return self._unused + self._unused_found
@@ -200,7 +212,15 @@ class PoolView(Policy[PoolConfig]):
         left = self._left_to_others()
         others = [f"{left} more endpoints are left to other processes"] if left else []
         each = [f"each: {' > '.join(self._kinds_of_each())}"] if placed else []
-        return "; ".join([*(texts or ["no endpoints"]), *others, *each])
+        return "; ".join([*(texts or ["no endpoints"]), *others, *each, *self._affinity()])
+
+    def _affinity(self) -> list[str]:
+        """Return what became of the calls with keys."""
+        if self._config.affinity is None:
+            return []
+        with_key, at_home = self._table.at_home()
+        share = f": {at_home / with_key:.0%} of {with_key} calls" if with_key else ""
+        return [f"affinity: a key's calls go to its endpoint, within {LOAD:g} x the mean load{share}"]
 
     def _rows(self) -> list[Any]:
         """Return the endpoints in their order, as the live page reads them."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from resilio._failures.outcome import judge_error, judge_value
@@ -20,6 +21,7 @@ from resilio._options.differences import differences
 from resilio._options.fields import changed
 from resilio._options.validators import show
 from resilio._policies.circuit_breaker.policy import circuit_breaker
+from resilio._policies.pool.affinity import KeyFaults, place_in_call
 from resilio._policies.pool.chosen import Pick, given_first
 from resilio._policies.pool.config import PoolConfig
 from resilio._policies.pool.endpoint import Endpoint, checked_weight, endpoints_of
@@ -40,6 +42,7 @@ from resilio._support.after_fork import free_lock
 
 if TYPE_CHECKING:
     from resilio._native.primitives import LatencyHistogram
+    from resilio._policy.decorate import Kind
 
 __all__ = ["Pool", "PoolConfig", "pool"]
 
@@ -65,6 +68,7 @@ class Pool(PoolView):
         self._given = name
         self._called_after = None
         self._config = config
+        self._reported = KeyFaults(self)
         self._offered, used = config.endpoints, self._part_of(config.endpoints)
         first = self._policy_of(used[0] if used else Endpoint("none"))
         self._table.begin(first.gates)
@@ -313,6 +317,7 @@ class Pool(PoolView):
     def _apply(self, config: PoolConfig) -> None:
         self._config = config
         self._table.configure(config)
+        self._table.go_by(config.affinity, partial(place_in_call, config.affinity), self._reported.note)
         self._arrange()
         if config.cheaper is not None:
             config.cheaper.follow(self)
@@ -330,6 +335,10 @@ class Pool(PoolView):
         self._gate.judge_value = judge_value(failed_if)
         for placed in self._placed.values():
             placed.judge_as(self._gate)
+
+    def _check_kind(self, kind: Kind, fn: Any) -> None:
+        super()._check_kind(kind, fn)
+        self._table.learn(fn)
 
     def _take_name(self, name: str) -> None:
         super()._take_name(name)
@@ -355,6 +364,9 @@ def pool(config: PoolConfig, name: str | None) -> Pool:
             or with different ones. None: `circuit_breaker(consecutive=5)` with the rules of this pool.
         balance: What the better one of two is: "latency": the lower latency x (in flight + 1) / weight, where a failure
             counts as 30 medians; "inflight": the same without the latency; "order": the first one that admits the call.
+        affinity: The name of a parameter that has the key of a call, like a conversation, or a function of the call's
+            arguments that returns it: calls of one key go to one endpoint of their level, in place of `balance`. Beyond
+            1.25 times the mean of the calls in flight they go to the next one in the key's order. None: to any.
         overprovision: The factor by which the health of a level counts, 1 to 100: with 1.4, a level takes all its calls
             until less than 72 % of it is well.
         max_ejected: The share of the weight that may be ejected by statistics, (0, 1]; never the last endpoint. A

@@ -81,11 +81,17 @@ class PoolSnapshot(Snapshot):
 
         levels: The share of the calls that each level gets now, by level.
 
+        with_key: Calls that went by the key of `affinity`; a retry of one does not count.
+
+        at_home: Those of them that were sent to their key's own endpoint; the others to the next one in its order.
+
         unused: Endpoints that this process leaves to others: of more than 64 it uses 32.
     """
 
     endpoints: tuple[EndpointSnapshot, ...] = ()
     levels: Mapping[int, float] = attrs.field(factory=dict)
+    with_key: int = 0
+    at_home: int = 0
     unused: int = 0
 
     def __getitem__(self, name: str, /) -> EndpointSnapshot:

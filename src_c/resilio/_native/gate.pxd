@@ -153,6 +153,7 @@ cdef extern from "waiters.h" nogil:
         RS_MOST_PLACES
         RS_SEAT
     ctypedef struct rs_choice:
+        uint64_t key
         int64_t now_ns
         int8_t place
         uint8_t asks

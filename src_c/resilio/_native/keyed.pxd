@@ -16,6 +16,15 @@ cdef extern from "pipeline.h":
         cdef tuple gates
         cdef uint8_t used               # of a keyed policy: since the clock hand's last visit
 
+cdef class CallKey:
+    cdef object function                # returns the key from the call's arguments; None: use `parameter`
+    cdef str parameter
+    cdef object where
+    cdef dict places                    # function -> Where
+    cdef object of(self, const rs_request *request)
+    cdef object by_keyword(self, const rs_request *request, object found)
+    cdef object look(self, object function)
+
 cdef class Table:
     cdef list gates_of(self, Py_ssize_t index)
     cdef list left_of(self, Py_ssize_t index)

@@ -32,7 +32,7 @@ from time import sleep
 
 from resilio._support.after_fork import free_lock
 
-__all__ = ["ByKey", "Entry", "KeyedGate", "KeyedTable"]
+__all__ = ["ByKey", "CallKey", "Entry", "KeyedGate", "KeyedTable"]
 
 cdef extern from "Python.h":
     object PyObject_Vectorcall(object, PyObject *const *, size_t, PyObject *)
@@ -73,19 +73,7 @@ free_lock(sys.modules[__name__], "_lock")
 include "keyed_entry.pxi"
 
 
-cdef class Where:
-    """The place of a function's parameter in a call."""
-
-    cdef Py_ssize_t position            # -1: by keyword only
-    cdef bint has_default
-    cdef object default
-
-    def __init__(self, Py_ssize_t position, bint has_default, object default):
-        self.position = position
-        self.has_default = has_default
-        self.default = default
-
-
+include "keyed_key.pxi"
 include "keyed_table.pxi"
 
 

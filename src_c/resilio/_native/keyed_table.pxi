@@ -26,9 +26,7 @@ cdef class KeyedTable(Table):
     cdef Py_ssize_t next_leaving
     cdef object face                    # the maker of policies; `__init__` lists its functions
     cdef Pipeline shared                # the policy of keys that find no room
-    cdef object function                # returns the key from the call's arguments; None: use `parameter`
-    cdef str parameter
-    cdef dict places                    # function -> Where
+    cdef CallKey key
     cdef readonly Entry overflow
     cdef readonly tuple stages
     cdef Py_ssize_t max_keys
@@ -53,10 +51,8 @@ cdef class KeyedTable(Table):
         self.policies = {}
         self.ring = []
         self.leaving = []
-        self.places = {}
         self.face = face
-        self.function = None if isinstance(key, str) else key
-        self.parameter = key if isinstance(key, str) else ""
+        self.key = CallKey(key, face.where)
         self.stages = ()
 
     def begin(self, object policy):
@@ -108,7 +104,7 @@ cdef class KeyedTable(Table):
     cdef Pipeline policy_for(self, const rs_request *request):
         """The policy for a call; the shared one if the key function raises."""
         try:
-            return self.policy(self.key_of(request))
+            return self.policy(self.key.of(request))
         except BaseException as error:
             rs_count(self.errors)
             if isinstance(error, KeyboardInterrupt):
@@ -137,46 +133,9 @@ cdef class KeyedTable(Table):
         request.func = <PyObject *>function
         return self.policy_for(&request)
 
-    cdef object key_of(self, const rs_request *request):
-        cdef PyObject *found = NULL
-        cdef Where where
-        if self.function is not None:
-            return PyObject_Vectorcall(self.function, request.args, request.nargs, request.kwnames)
-        if request.func == NULL:        # a permit by hand
-            if request.nargs == 1 and request.kwnames == NULL:
-                return <object>request.args[0]
-            return self.by_keyword(request, None)
-        rs_dict_find(self.places, <object>request.func, &found)
-        if found == NULL:
-            where = self.look(<object>request.func)
-        else:
-            where = <Where>found
-            Py_DECREF(where)
-        if 0 <= where.position < request.nargs:
-            return <object>request.args[where.position]
-        return self.by_keyword(request, where)
-
-    cdef object by_keyword(self, const rs_request *request, Where where):
-        cdef Py_ssize_t i
-        if request.kwnames != NULL:
-            for i, name in enumerate(<tuple>request.kwnames):
-                if name == self.parameter:
-                    return <object>request.args[request.nargs + i]
-        if where is not None and where.has_default:
-            return where.default
-        raise KeyError(f"the call has no {self.parameter!r}")
-
-    cdef Where look(self, object function):
-        cdef Where where = Where(*self.face.where(function))
-        if len(self.places) >= MOST_FUNCTIONS:
-            self.places.clear()
-        self.places[function] = where
-        return where
-
     def learn(self, object function):
         """Find the key's parameter in a function that is about to be guarded; raise TypeError without one."""
-        if self.function is None:
-            self.look(function)
+        self.key.learn(function)
 
     cdef Pipeline policy_at(self, const rs_request *request, rs_gate *before):
         """The policy for a call: if several stages share this table, the first looks it up for all of them."""

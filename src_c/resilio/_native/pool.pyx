@@ -23,7 +23,7 @@ from resilio._native.gate cimport (
     rs_gate_change,
     rs_gate_ops, rs_lock, rs_lock_acquire, rs_lock_release, rs_rejection, rs_request, rs_slot, rs_warden,
 )
-from resilio._native.keyed cimport Gate, KeyedGate, Pipeline, Table
+from resilio._native.keyed cimport CallKey, Gate, KeyedGate, Pipeline, Table
 from resilio._native.options cimport ns_of
 
 import sys
@@ -64,6 +64,7 @@ cdef extern from "pool.h" nogil:
         int64_t look_ns
         double share
         double weight
+        uint64_t name
         uint8_t place
         uint8_t level
         uint8_t zone
@@ -87,6 +88,8 @@ cdef extern from "pool.h" nogil:
         uint8_t balance
         double max_ejected
         uint8_t spill
+        uint64_t with_key
+        uint64_t at_home
     double rs_peek(const double *)
     void rs_put(double *, double)
     void rs_seat_hold(rs_seat *, int64_t)
@@ -124,6 +127,7 @@ _lock = threading.RLock()               # of the lists of all tables: endpoints 
 free_lock(sys.modules[__name__], "_lock")
 cdef dict _BALANCES = {"latency": RS_BY_LATENCY, "inflight": RS_BY_INFLIGHT, "order": RS_BY_ORDER}
 
+include "gates/pool_affinity.pxi"
 include "gates/pool_seat.pxi"
 include "gates/pool_table.pxi"
 include "gates/pool_stage.pxi"

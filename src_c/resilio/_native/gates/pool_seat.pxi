@@ -59,6 +59,7 @@ cdef class Seat(Gate):
         self.table = table
         self.pool = &table.pool
         self.endpoint = endpoint
+        self.seat.name = hash_of(endpoint.name)
 
     @property
     def key(self):

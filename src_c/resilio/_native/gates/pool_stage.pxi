@@ -34,6 +34,8 @@ cdef rs_gate *choose(rs_gate *gate, const rs_request *request, rs_gate *before) 
     cdef PoolTable table = <PoolTable>(<PoolStage><PyObject *>gate).table
     cdef rs_pool *pool = &table.pool
     cdef rs_seat *seat = NULL
+    if table.affinity is not None and not request.choice.asks and request.choice.key == 0:
+        request.choice.key = key_of(table, request)
     rs_lock_acquire(&pool.lock)
     if (pool.ejected | pool.due) and request.choice.now_ns >= pool.look_ns:
         look_at_ejected(pool, request.choice.now_ns)

@@ -14,6 +14,8 @@ cdef class PoolTable(Table):
     cdef rs_pool pool
     cdef readonly tuple stages
     cdef list rows                      # (pipeline of gates, place, level, weight, zone, drained) of each endpoint
+    cdef CallKey affinity               # None: an endpoint is chosen without regard to the call
+    cdef object report                  # is called with what a key function raised
     cdef list left                      # (weak reference to its owner, index, gate) of endpoints that are gone
 
     def __cinit__(self):
@@ -30,6 +32,32 @@ cdef class PoolTable(Table):
         self.stages = (
             PoolStage(self, len(gates) + 1), *[KeyedGate(self, at, gate) for at, gate in enumerate(gates, 1)],
         )
+
+    def go_by(self, object key, object where, object report):
+        """
+        Send calls of one key to one endpoint.
+
+        Args:
+            key: A function of a call's arguments, the name of a parameter, or None: to any.
+
+            where: A function that returns the place of that parameter in a function, as the arguments of `Where`.
+
+            report: A function that is called with what a key function raised.
+        """
+        self.report = report
+        self.affinity = None if key is None else CallKey(key, where)
+
+    def learn(self, object function):
+        """Find the key's parameter in a function that is about to be guarded; raise TypeError without one."""
+        if self.affinity is not None:
+            self.affinity.learn(function)
+
+    def at_home(self):
+        """Return the number of calls whose key has an endpoint, and of those of them that were sent there at once."""
+        rs_lock_acquire(&self.pool.lock)
+        cdef uint64_t with_key = self.pool.with_key, at_home = self.pool.at_home
+        rs_lock_release(&self.pool.lock)
+        return with_key, at_home
 
     def configure(self, config):
         """Take the options of a PoolConfig."""
