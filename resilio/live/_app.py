@@ -36,6 +36,7 @@ from resilio.live._http import (
     Scope,
     Send,
     Tokens,
+    is_loopback,
     no_cross_site,
     read_json,
 )
@@ -67,13 +68,13 @@ class Live(ABC):
 
             tokens: Tokens for reading and for operating.
 
-            hosts: Names accepted in the Host header, without a port; None: any.
+            hosts: Names accepted in the Host header beside those of this machine alone; None: any name.
 
             most: Maximum number of concurrent viewers.
         """
         self.hub = hub
         self._tokens = tokens
-        self._hosts = None if hosts is None else frozenset(host.lower() for host in hosts)
+        self._hosts = None if hosts is None else frozenset(host.lower().strip("[]") for host in hosts)
         self._most = most
         self._stopped = False
 
@@ -100,11 +101,19 @@ class Live(ABC):
         if answer is not None:
             await answer.send(send, head=request.method == "HEAD")
 
+    def listens_on(self, host: str) -> None:
+        """
+        Accept few names in the Host header if the server listens on this machine alone.
+
+        Any web page can let a name of its own mean 127.0.0.1, and its scripts would read this page under that name.
+        """
+        if is_loopback(host):
+            self._hosts = (self._hosts or frozenset()) | {host.lower()}
+
     def _check_host(self, request: Request) -> None:
-        host = request.header("host").lower()
-        name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
-        if self._hosts is not None and name not in self._hosts:
-            raise Rejected(421, "this page is not served under that name")
+        host = request.host
+        if self._hosts is not None and host not in self._hosts and not is_loopback(host):
+            raise Rejected(421, "this page is not served under that host name: live(hosts=[...]) names those accepted")
 
     async def _answer(self, request: Request, send: Send) -> Answer | None:
         page = request.page
@@ -266,7 +275,8 @@ def live(
         show_keys: Whether keys of keyed policies (hosts, tenants) are shown in full. They come from arguments of calls,
             so by default each is shown as a short tag.
 
-        hosts: Names accepted in the Host header, without a port, against DNS rebinding; None: any.
+        hosts: Names accepted in the Host header, without a port, against DNS rebinding, beside localhost and the
+            loopback addresses. None: only those if :func:`start` serves the page on one of them, else any name.
 
         max_viewers: Maximum number of concurrent viewers; further ones get 503.
 

@@ -5,11 +5,22 @@ from __future__ import annotations
 import hmac
 import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from ipaddress import ip_address
 from typing import Any
 
 import attrs
 
-__all__ = ["HEADERS", "Answer", "Rejected", "Request", "Tokens", "check_sendable", "no_cross_site", "read_json"]
+__all__ = [
+    "HEADERS",
+    "Answer",
+    "Rejected",
+    "Request",
+    "Tokens",
+    "check_sendable",
+    "is_loopback",
+    "no_cross_site",
+    "read_json",
+]
 
 Scope = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
@@ -101,6 +112,13 @@ class Request:
         return self.headers.get(name.encode(), b"").decode("latin-1")
 
     @property
+    def host(self) -> str:
+        """Name in the Host header, in lower case and without a port; of an IPv6 address without its brackets."""
+        named = self.header("host").lower()
+        before, _, port = named.rpartition(":")
+        return (before if port.isdecimal() else named).strip("[]")
+
+    @property
     def page(self) -> str:
         """Last segment of the path, so that the app works wherever it is mounted."""
         return self.rest.rpartition("/")[2]
@@ -144,6 +162,14 @@ class Tokens:
             raise Rejected(403, "this page is read-only: no token is configured")
         if not _has(request, self._operate):
             raise _unauthorized("operations take the token: Authorization: Bearer ...")
+
+
+def is_loopback(host: str) -> bool:
+    """Return True for an address of this machine alone, and for a name that browsers never ask a server for."""
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return f".{host.lower()}".endswith(".localhost")
 
 
 def check_sendable(name: str, token: str) -> None:

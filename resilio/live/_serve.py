@@ -14,10 +14,7 @@ from typing import Any, Self
 from resilio._support.extras import missing
 from resilio.live._app import Live
 
-__all__ = ["LOOPBACK", "Running", "listen", "serve", "serving", "start"]
-
-LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
-"""Host names by which a browser on this machine reaches a server on it."""
+__all__ = ["Running", "listen", "serve", "serving", "start"]
 
 _STARTS_WITHIN = 20.0  # seconds
 
@@ -85,7 +82,8 @@ def start(page: Live, *, host: str = "127.0.0.1", port: int = 8765) -> Running:
     Args:
         page: The page, made by :func:`live`.
 
-        host: Address to listen on; by default this machine only.
+        host: Address to listen on; by default this machine only, and then requests under other host names than
+            those of this machine and the page's `hosts` are answered with 421.
 
         port: Port to listen on; 0 picks a free one.
 
@@ -97,6 +95,7 @@ def start(page: Live, *, host: str = "127.0.0.1", port: int = 8765) -> Running:
         RuntimeError: The server did not start.
     """
     shown = f"[{host}]" if ":" in host else host
+    page.listens_on(host)
     with ExitStack() as stack:
         port = stack.enter_context(serving(page, listen(host, port)))
         return Running(f"http://{shown}:{port}/", stack.pop_all())

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 import sys
 from typing import Any
 
 from resilio.live._feed import Remote
 
-__all__ = ["TargetError", "is_address", "load", "remote"]
+__all__ = ["TargetError", "check_asgi", "is_address", "load", "remote"]
 
 
 class TargetError(Exception):
@@ -53,3 +54,31 @@ def load(target: str) -> Any:
             raise TargetError(f"{module} has no {attribute!r}")
         found = getattr(found, part)
     return found if attribute else None
+
+
+def check_asgi(target: str, app: Any) -> None:
+    """
+    Raise TargetError for an app that takes the two arguments of WSGI, or that cannot be called.
+
+    Its first request would fail else, inside the server. A callable whose arguments are unknown passes.
+    """
+    if not callable(app):
+        module = target.partition(":")[0]
+        raise TargetError(f"{target} cannot be called, so it is no ASGI app: {module!r} alone shows its policies")
+    try:
+        signature = inspect.signature(app)
+    except (TypeError, ValueError):
+        return
+    if _takes(signature, 2) and not _takes(signature, 3):
+        raise TargetError(
+            f"{target} is a WSGI app, and an ASGI app can be run here: run it by its own server, with "
+            "resilio.live.start(resilio.live.live()) in it"
+        )
+
+
+def _takes(signature: inspect.Signature, arguments: int) -> bool:
+    try:
+        signature.bind(*range(arguments))
+    except TypeError:
+        return False
+    return True

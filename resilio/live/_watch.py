@@ -16,8 +16,8 @@ from resilio.live._app import Live, live
 from resilio.live._feed import Remote
 from resilio.live._http import Answer, Receive, Rejected, Request, Scope, Send, Tokens
 from resilio.live._hub import Hub
-from resilio.live._serve import LOOPBACK, listen, serve
-from resilio.live._targets import TargetError, is_address, load, remote
+from resilio.live._serve import listen, serve
+from resilio.live._targets import TargetError, check_asgi, is_address, load, remote
 
 __all__ = ["Beside", "RemoteLive", "main"]
 
@@ -35,10 +35,10 @@ _AT = "/resilio"
 class RemoteLive(Live):
     """Read-only page of another process's policies; operations are possible on that process's own page."""
 
-    def __init__(self, source: Remote, *, hosts: Sequence[str] | None = None, most: int = 64) -> None:
+    def __init__(self, source: Remote, *, most: int = 64) -> None:
         """Serve the state of the other process."""
         hub = Hub(source, 1.0, secrets.token_hex(4), operations=False)
-        super().__init__(hub, Tokens(None, None), hosts=hosts, most=most)
+        super().__init__(hub, Tokens(None, None), hosts=None, most=most)
         self._source = source
 
     async def _data(self, request: Request) -> bytes:
@@ -133,12 +133,17 @@ def _failed(why: str) -> int:
 
 def _app(options: argparse.Namespace) -> tuple[Any, str]:
     """Return the app to serve and the path of the page."""
-    hosts = LOOPBACK if options.host in ("127.0.0.1", "::1", "localhost") else None
     if is_address(options.target):
-        return RemoteLive(remote(options.target), hosts=hosts), ""
+        page: Live = RemoteLive(remote(options.target))
+        page.listens_on(options.host)
+        return page, ""
     try:
-        page = live(hosts=hosts, show_keys=options.show_keys)
+        page = live(show_keys=options.show_keys)
     except ValueError as error:  # a token of the environment
         raise TargetError(str(error)) from None
+    page.listens_on(options.host)
     app = load(options.target)
-    return (page, "") if app is None else (Beside(app, page), _AT)
+    if app is None:
+        return page, ""
+    check_asgi(options.target, app)
+    return Beside(app, page), _AT

@@ -443,8 +443,13 @@ async def test_tokens_may_come_from_the_environment(monkeypatch: pytest.MonkeyPa
 
 async def test_other_names_of_the_server_are_rejected_where_it_knows_its_own() -> None:
     """A page elsewhere whose name is made to mean this machine sees nothing."""
-    app = live(hosts=["127.0.0.1", "localhost", "[::1]"])
+    app = live(hosts=["Shop.internal"])
     for host, status in [
+        ("shop.internal:80", 200),
+        ("127.8.0.1", 200),
+        ("page.localhost", 200),
+        ("notlocalhost", 421),
+        ("127.0.0.1.evil.example", 421),
         ("127.0.0.1:80", 200),
         ("localhost", 200),
         ("LOCALHOST:1", 200),

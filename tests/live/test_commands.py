@@ -28,12 +28,24 @@ async def app(scope, receive, send):
     pass
 """
 
+WSGI = """
+def app(environ, start_response):
+    pass
+class Framework:
+    def __call__(self, environ, start_response):
+        pass
+    def __getitem__(self, name):
+        pass
+framework, settings = Framework(), {}
+"""
+
 
 @pytest.fixture
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The name of a module in the current folder."""
     name = f"watched_{tmp_path.name.replace('-', '_')}"
     (tmp_path / f"{name}.py").write_text(MODULE)
+    (tmp_path / f"{name}_wsgi.py").write_text(WSGI)
     (tmp_path / f"{name}_broken.py").write_text("import a_module_that_is_not_there\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
@@ -133,13 +145,30 @@ def test_watch_serves_an_app_with_the_page_beside_it(module: str) -> None:
     assert process.returncode in (0, 130)
 
 
+@pytest.mark.parametrize(
+    ("attribute", "message"),
+    [
+        ("app", "is a WSGI app, and an ASGI app can be run here: run it by its own server, with resilio.live.start("),
+        ("framework", "is a WSGI app"),
+        ("settings", "cannot be called, so it is no ASGI app"),
+    ],
+)
+def test_watch_names_an_app_that_it_cannot_run_at_the_start(
+    module: str, attribute: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It printed an address, and each page of the app was a 500 with a traceback of the server's."""
+    target = f"{module}_wsgi:{attribute}"
+    assert _watch.main([target, "--port", "0"]) == 1
+    assert f"resilio watch: {target} {message}" in capsys.readouterr().err
+
+
 def test_watch_takes_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
     """It serves the page of that process; on all interfaces it takes any name."""
     served: list[Any] = []
     monkeypatch.setattr(_watch, "serve", lambda app, sock: served.append(app))
     assert _watch.main(["http://127.0.0.1:9/resilio", "--port", "0"]) == 0
     assert isinstance(served[0], _watch.RemoteLive)
-    assert served[0]._hosts == {"127.0.0.1", "localhost", "[::1]"}
+    assert served[0]._hosts == {"127.0.0.1"}
     assert _watch.main(["http://127.0.0.1:9/resilio", "--port", "0", "--host", "0.0.0.0"]) == 0
     assert served[1]._hosts is None
 

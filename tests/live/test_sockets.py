@@ -148,6 +148,27 @@ def test_a_worker_has_its_page_in_a_thread() -> None:
     until(lambda: "resilio-page" not in {thread.name for thread in threading.enumerate()})
 
 
+@pytest.mark.parametrize(
+    ("hosts", "name", "status"),
+    [
+        (None, "evil.example", 421),
+        (None, "localhost", 200),
+        (None, "[::1]:80", 200),
+        (["shop.internal"], "shop.internal", 200),
+        (["shop.internal"], "evil.example", 421),
+    ],
+)
+def test_a_page_on_loopback_is_read_under_names_of_this_machine_only(
+    hosts: list[str] | None, name: str, status: int
+) -> None:
+    """A web page whose own name was made to mean 127.0.0.1 read all policies (DNS rebinding)."""
+    with start(live(interval=0.1, hosts=hosts), port=0) as running:
+        client = Client(int(running.url.rstrip("/").rpartition(":")[2]), "/snapshot", host=name)
+        assert client.response.status == status
+        assert (b"not served under that host name" in client.response.read()) is (status == 421)
+        client.close()
+
+
 def test_without_uvicorn_nothing_is_left_open(monkeypatch: pytest.MonkeyPatch) -> None:
     """The error says what to install, and the socket is closed."""
     monkeypatch.setitem(sys.modules, "uvicorn", None)
