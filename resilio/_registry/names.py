@@ -162,8 +162,8 @@ def everything() -> list[Any]:
 
 
 def _all_unnamed() -> list[Any]:
-    with listing:
-        return list(unnamed.values())
+    with listing:  # references are listed in one step: without the GIL a policy may go while values() is iterated
+        return [policy for policy in (reference() for reference in unnamed.valuerefs()) if policy is not None]
 
 
 def place_of(name: str, kind: str | None = None) -> Place | None:

@@ -26,6 +26,33 @@ from resilio import (
     retry,
     standard,
 )
+from resilio._registry import names
+
+# ---- lists ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_policy_may_go_while_all_are_listed() -> None:
+    """
+    Without the GIL a finaliser in another thread removed its policy in the midst of it: "dictionary changed size".
+
+    Here the finaliser runs between two references of the list.
+    """
+    kept, going = circuit_breaker(), circuit_breaker()
+
+    class Goes:
+        def __call__(self) -> None:
+            names.unnamed.data.pop(id(going), None)
+
+    before = dict(names.unnamed.data)
+    names.unnamed.data.clear()  # the one that goes first, so that more follow
+    names.unnamed.data[0] = Goes()  # type: ignore[assignment]
+    names.unnamed.data |= before
+    try:
+        assert kept in registry.all()
+        assert id(going) not in names.unnamed.data
+    finally:
+        del names.unnamed.data[0]
+
 
 # ---- names --------------------------------------------------------------------------------------------------------
 
