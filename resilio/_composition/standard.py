@@ -168,7 +168,7 @@ class Standard(Pipeline):
         narrower = tuple(
             f"{part.kind} of the {'process' if part.config.scope == PROCESS else 'host'}: no part of {config.scope!r}"
             for part in self._scoped(config)
-            if part.config.scope != config.scope
+            if config.scope is not None and part.config.scope != config.scope
         )
         return attrs.evolve(explained, notes=(*explained.notes, *narrower))
 
@@ -212,6 +212,8 @@ class Standard(Pipeline):
 
 def _scope_of(gate: Any, scope: Any) -> Any:
     """Return the scope of a part by its gate, and that of the stack."""
+    if scope is None and (gate is BulkheadGate or isinstance(gate, BulkheadGate)):
+        return PROCESS
     checked = checked_scope("scope", scope)
     return checked.of_part(gate) if isinstance(checked, Scope) else checked
 
@@ -288,7 +290,8 @@ def standard(config: StandardConfig, _: str | None) -> Standard:
             "p99.9*3", at least one second and at most the preset's time.
         scope: "host": breaker, limits and budget are one for all processes of the service on this host, `rates` and
             `max_concurrent` too; or what :func:`resilio.sharing.host` or :func:`resilio.sharing.fleet` returns: what a
-            fleet does not share is the host's then. None: that of the variable `RESILIO_SCOPE`, "process" by default.
+            fleet does not share is the host's then. None: that of the variable `RESILIO_SCOPE`, "process" by default,
+            and "process" for `max_concurrent`.
         enforce: False: no part rejects anything, and each counts what it would have rejected; 0 to 1: this share.
 
     Raises:

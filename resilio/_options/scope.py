@@ -26,6 +26,7 @@ __all__ = [
     "group_here",
     "is_private",
     "is_shared",
+    "scope_in_code",
     "set_private",
     "wanted",
 ]
@@ -78,6 +79,16 @@ def checked_scope(name: str, value: object, *, none_ok: bool = True) -> ScopeNam
         )
         reject(name, value, f"{right} made before ({known})", error)
     return value
+
+
+def scope_in_code(name: str, value: object, *, none_ok: bool = True) -> ScopeName | Scope:
+    """
+    Return the scope of an option that `SWITCH` does not decide; None: "process".
+
+    It is for limits that mirror a resource of the process, such as a pool of connections: shared by its workers, the
+    limit of one pool would starve all of them but one.
+    """
+    return checked_scope(name, value, none_ok=none_ok) or PROCESS
 
 
 def wanted(value: ScopeName | Scope | None) -> ScopeName | Scope:

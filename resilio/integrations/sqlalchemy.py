@@ -59,7 +59,8 @@ def pool_bulkhead(
     """
     Return a bulkhead as wide as the engine's pool, so that no caller waits in the pool itself.
 
-    This holds if all uses of the engine pass it, and each call takes one connection at a time.
+    This holds if all uses of the engine pass it, and each call takes one connection at a time. It is the process's, as
+    the pool is.
 
     Args:
         engine: An Engine or an AsyncEngine.
@@ -73,7 +74,8 @@ def pool_bulkhead(
         ValueError: A pool whose overflow is unlimited, or an option out of range.
     """
     wait = max_wait if max_queued else None
-    return bulkhead(pool_capacity(engine), max_queued=max_queued, max_wait=wait, name=name, enforce=enforce)
+    options: dict[str, Any] = {"max_queued": max_queued, "max_wait": wait, "name": name, "enforce": enforce}
+    return bulkhead(pool_capacity(engine), scope="process", **options)
 
 
 def send_deadline(engine: Any, *, most: Time | None = None) -> None:

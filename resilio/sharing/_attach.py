@@ -50,7 +50,7 @@ def share_keys(policy: Any, config: Any) -> None:
         TypeError: Nothing of what the factory makes can be shared.
     """
     if is_shared(policy.kind, policy._given, config):
-        if next(shareable(policy.overflow), None) is None:
+        if next(shareable(policy.overflow, in_code=config.scope is not None), None) is None:
             if config.scope is not None:
                 _reject(f"keyed {policy.overflow.kind}", config)
             return

@@ -6,13 +6,13 @@ A process that is killed while it makes a region leaves a file that no other loo
 
 from __future__ import annotations
 
-import os
 import stat
 import time
 from contextlib import suppress
 from pathlib import Path
 
 from resilio._native.shared import NotShared
+from resilio.sharing._naming import user
 
 __all__ = ["cleared", "prepared", "type_of_disk"]
 
@@ -28,6 +28,9 @@ def prepared(directory: Path) -> Path:
     Raises:
         NotShared: It cannot be made, or is not safe.
     """
+    mine = user()
+    if mine is None:
+        raise NotShared("unsupported", "this platform has no numbers of users, which show whose a file is")
     try:
         directory.mkdir(mode=0o700, exist_ok=True)
         about = directory.stat()
@@ -37,8 +40,8 @@ def prepared(directory: Path) -> Path:
         ) from error
     except OSError as error:
         raise NotShared("no_region", f"{directory}: {error.strerror or error}") from error
-    if about.st_uid not in (0, os.geteuid()):
-        raise NotShared("foreign", f"{directory}: it belongs to user {about.st_uid}, and this is user {os.geteuid()}")
+    if about.st_uid not in (0, mine):
+        raise NotShared("foreign", f"{directory}: it belongs to user {about.st_uid}, and this is user {mine}")
     if about.st_mode & 0o022 and not about.st_mode & stat.S_ISVTX:
         raise NotShared("foreign", f"{directory}: others may write to it; make its mode 0700")
     return directory

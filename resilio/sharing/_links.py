@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from resilio._native.shared import Region, SharedFull
+from resilio._options.scope import PROCESS
 from resilio.sharing import _report
 
 if TYPE_CHECKING:
@@ -109,9 +110,11 @@ class KeyedLink(Link):
         given: True once a key has been given a part of the region.
 
         apart: True once a key has not, though there is one.
+
+        in_code: True if the code asks for the scope, False if the environment does.
     """
 
-    __slots__ = ("apart", "given", "region", "ties")
+    __slots__ = ("apart", "given", "in_code", "region", "ties")
 
     def __init__(self, host: Any) -> None:
         """Tie a keyed policy to its host."""
@@ -120,6 +123,7 @@ class KeyedLink(Link):
         self.ties: dict[str | None, KeyLink] = {why: KeyLink(host, why) for why in (None, "region_full", "no_form")}
         self.given: bool = False
         self.apart: bool = False
+        self.in_code: bool = True
 
     def sharing(self) -> Sharing:
         """Return how the keys are shared now; if some have found no room, those that have are shared all the same."""
@@ -135,13 +139,14 @@ class KeyedLink(Link):
         fates = ([part._link for part, _ in shareable(one)] for one in policies)
         return sum(any(tie is not None and tie.trouble is not None for tie in ties) for ties in fates)
 
-    def is_settled(self, policy: Any) -> bool:  # noqa: ARG002 - as of a single policy
-        """Return True: what a key wants is given to it when its policy is made or changed."""
-        return True
+    def is_settled(self, policy: Any) -> bool:
+        """Return True unless other parts of a key are shared now: what a key wants is given to it when it is made."""
+        return self.in_code == (policy.config.scope is not None)
 
     def give(self, policy: Any, region: Region | None) -> None:
         """Give each key what it wants of this region."""
         self.region, self.trouble, self.given, self.apart = region, None, False, False
+        self.in_code = policy.config.scope is not None
         for key, one in [*policy.items(), (None, policy.overflow)]:
             self.give_key(policy, one, key)
 
@@ -149,7 +154,7 @@ class KeyedLink(Link):
         """Give the policy of one key what it wants; a key without a form that all agree on stays here."""
         text = canonical(key)
         with self.host.lock:  # the region stays while a key is given its part
-            for i, (part, gate) in enumerate(shareable(one)):
+            for i, (part, gate) in enumerate(shareable(one, in_code=self.in_code)):
                 why = self._give_part(keyed, gate, text, stage_name(keyed, i))
                 part._link = self.ties[why]
                 self.apart |= why is not None
@@ -186,7 +191,7 @@ class KeyedLink(Link):
             spare: A policy as its factory makes them, which no call uses.
         """
         with self.host.lock:
-            for i, (part, gate) in enumerate(shareable(spare)):
+            for i, (part, gate) in enumerate(shareable(spare, in_code=self.in_code)):
                 if self.region is not None:
                     self._reset_part(self.region, keyed, part, gate, stage_name(keyed, i))
                 part._link = None
@@ -226,11 +231,19 @@ def _cell_of_all(keyed: Any, gate: Any, name: str) -> tuple[int, str, bytes, int
     return kind, name, stock, size
 
 
-def shareable(policy: Any) -> Iterator[tuple[Any, Any]]:
-    """Yield what can be shared of a key's policy, with its gates: itself, or parts of a pipeline."""
+def shareable(policy: Any, *, in_code: bool = True) -> Iterator[tuple[Any, Any]]:
+    """
+    Yield what can be shared of a key's policy, with its gates: itself, or parts of a pipeline.
+
+    Args:
+        policy: The policy of a key.
+
+        in_code: False: only the environment asks for a wider scope, so a part that has "process" keeps it.
+    """
     for gate in policy.gates:
-        if hasattr(gate, "share") and gate.policy is not None:
-            yield gate.policy, gate
+        part = gate.policy
+        if hasattr(gate, "share") and part is not None and (in_code or part.config.scope != PROCESS):
+            yield part, gate
 
 
 def canonical(key: Any) -> bytes | None:

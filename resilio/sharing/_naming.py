@@ -12,12 +12,23 @@ import hashlib
 import os
 import re
 import sys
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
 from resilio._options.validators import reject
 
-__all__ = ["DIRECTORY", "LAYOUT", "NAME", "absolute", "application", "default_directory", "default_name", "file_name"]
+__all__ = [
+    "DIRECTORY",
+    "LAYOUT",
+    "NAME",
+    "absolute",
+    "application",
+    "default_directory",
+    "default_name",
+    "file_name",
+    "user",
+]
 
 DIRECTORY = "RESILIO_SHARED_DIR"
 NAME = "RESILIO_HOST_NAME"
@@ -44,7 +55,13 @@ def default_directory() -> Path:
     running = os.environ.get("XDG_RUNTIME_DIR")
     if running and os.access(running, os.W_OK | os.X_OK):
         return Path(running, "resilio")
-    return Path(f"/dev/shm/resilio-{os.geteuid()}")  # noqa: S108 - a directory of our own there, made 0700 and checked
+    return Path(f"/dev/shm/resilio-{user()}")  # noqa: S108 - a directory of our own there, made 0700 and checked
+
+
+def user() -> int | None:
+    """Return the number of this process's user; None: the platform has none, and shares no memory."""
+    number: Callable[[], int] | None = getattr(os, "geteuid", None)
+    return None if number is None else number()
 
 
 def absolute(name: str, directory: Path) -> Path:
@@ -57,7 +74,7 @@ def absolute(name: str, directory: Path) -> Path:
 def default_name() -> str:
     """Return the name of this process's group: `RESILIO_HOST_NAME`, or one made of the application."""
     given = os.environ.get(NAME)
-    return given or f"{os.geteuid()}-{hashlib.sha256(repr(application()).encode()).hexdigest()[:16]}"
+    return given or f"{user()}-{hashlib.sha256(repr(application()).encode()).hexdigest()[:16]}"
 
 
 def application() -> tuple[str, ...]:

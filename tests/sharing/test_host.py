@@ -17,7 +17,9 @@ import pytest
 from workers_of_host import started, until
 
 import resilio
-from resilio import events, keyed, rate_limit, retry
+from resilio import bulkhead, events, keyed, rate_limit, retry
+from resilio._doctor._facts import _sharing as sharing_facts
+from resilio._doctor._report import _sharing
 from resilio._native.shared import Cell, NotShared
 from resilio._options import scope
 from resilio._policies.rate_limit.policy import RateLimitConfig
@@ -273,7 +275,33 @@ def test_a_standard_stack_shares_its_parts(directory: Path, monkeypatch: pytest.
     stack = resilio.standard(f"stack by {asked}", on=OSError, rates="100/s", max_concurrent=5, **options)
     assert stack.call(lambda: 1) == 1
     shared = {part.kind for part in stack.policies if part.snapshot().sharing is not None}
-    assert shared == {"rate_limit", "circuit_breaker", "bulkhead"}
+    assert shared == {"rate_limit", "circuit_breaker", *(["bulkhead"] if asked == "option" else [])}
+
+
+@linux
+@pytest.mark.parametrize("keyed_too", [False, True])
+def test_the_environment_widens_no_bulkhead(directory: Path, monkeypatch: pytest.MonkeyPatch, keyed_too: bool) -> None:
+    """
+    A bulkhead as wide as a pool of connections was one for three workers with a pool each: they had 5, 0 and 0.
+
+    Beside it in a key's pipeline a rate limit is the host's; once the code asks for it, the bulkhead is too.
+    """
+    monkeypatch.setenv("RESILIO_SCOPE", "host")
+    if not keyed_too:
+        policy = bulkhead(5, name="db")
+        assert (policy.config.scope, policy.snapshot().sharing) == ("process", None)
+        assert bulkhead(5, name="db", scope=None) is policy
+        policy.reconfigure(scope="host")
+        assert policy.snapshot().sharing is not None
+        return
+    per = keyed(lambda: resilio.pipeline(rate_limit("9/s"), bulkhead(5)), key="user", name="per user")
+
+    def shared() -> list[bool]:
+        return [part.snapshot().sharing is not None for part in per["ann"].policies]
+
+    assert shared() == [True, False]
+    per.reconfigure(scope="host")
+    assert shared() == [True, True]
 
 
 # ---- what degrades ---------------------------------------------------------------------------------------------------
@@ -335,6 +363,19 @@ def test_what_cannot_be_shared_from_the_beginning_is_one_warning(
     assert len(warned) == 1
 
 
+def test_a_platform_without_numbers_of_users_is_a_reason(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each policy with `RESILIO_SCOPE=host` raised an AttributeError there, and so did `resilio doctor`."""
+    monkeypatch.delattr(os, "geteuid")
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    monkeypatch.delenv("RESILIO_SHARED_DIR", raising=False)
+    monkeypatch.setattr(_report, "_warned", set())
+    policy = Counting("one")
+    with pytest.warns(SharingWarning, match=r"\(unsupported\): this platform has no numbers of users"):
+        _attach.share(policy, options(scope="host"))
+    assert policy._link.sharing().degraded == "unsupported"
+    assert "no numbers of users" in _sharing(sharing_facts())
+
+
 def test_a_directory_is_not_made_by_mistake(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """
     A relative path meant another directory in each process, and a mistyped one was made with all its parents.
@@ -393,4 +434,4 @@ def test_a_host_prints_as_it_is_made() -> None:
     """It stands in messages."""
     assert repr(host("shop")) == "host('shop')"
     assert isinstance(host("shop"), Host)
-    assert KeyedLink.__slots__ == ("apart", "given", "region", "ties")
+    assert KeyedLink.__slots__ == ("apart", "given", "in_code", "region", "ties")

@@ -13,7 +13,7 @@ group on the host, and with `scope=fleet(...)` for those of several hosts. Each 
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
-from typing import TypeVar, get_args
+from typing import Literal, TypeVar, get_args
 
 from resilio import _backends
 from resilio._native import clock
@@ -21,6 +21,7 @@ from resilio._native.core import Waiter
 from resilio._native.gates import BulkheadGate
 from resilio._options.fields import SharedGateOptions, check_wait, option, record
 from resilio._options.fleets import OnStoreDown, on_store_down
+from resilio._options.scope import PROCESS, Scope, scope_in_code
 from resilio._options.validators import choice, positive_int, reject, seconds, weight
 from resilio._policies.bulkhead.map import BulkheadMap
 from resilio._policy.base import Policy, make
@@ -53,6 +54,7 @@ class BulkheadConfig(SharedGateOptions):
     order: Order = option(choice, default="fifo", options=get_args(Order))
     weight: int | Callable[..., int] = option(weight, default=1)
     on_store_down: OnStoreDown | None = option(on_store_down, default=None, none_ok=True)
+    scope: Literal["process", "host"] | Scope | None = option(scope_in_code, default=PROCESS, none_ok=True)
 
     def __attrs_post_init__(self) -> None:
         check_wait(self)
@@ -250,10 +252,10 @@ def bulkhead(config: BulkheadConfig, name: str | None) -> Bulkhead:
         on_store_down: In a fleet, the permits of this host while its store is away: "local": its share, at least 1;
             "open": all of them; "closed": none. None: as the fleet was made.
         name: What it is called; the same name and options give the same bulkhead.
-        enforce: False: reject nothing and count what would have been rejected; 0 to 1: enforce for this share.
         scope: "host": one state for all processes of the service on this host, found by name; or what
-            :func:`resilio.sharing.host` or :func:`resilio.sharing.fleet` returns. None: that of the variable
-            `RESILIO_SCOPE`, "process" by default.
+            :func:`resilio.sharing.host` or :func:`resilio.sharing.fleet` returns. None: "process". Many mirror a pool
+            of the process, so the variable `RESILIO_SCOPE` changes none.
+        enforce: False: reject nothing and count what would have been rejected; 0 to 1: enforce for this share.
 
     Raises:
         TypeError: An option of a wrong type; the message names it and the value.
