@@ -99,10 +99,10 @@ static inline void rs_host_law_note(rs_host_law *host, const rs_member *member, 
     (void)rs_ring_write(&host->ring[rs_owner_slot(owner) % RS_WORKERS], &since);
 }
 
-/* Learn from all samples, unless another worker does, and publish the limit; *words*: the law afterwards. 1: done.
-   *over*: permits that this worker is about to give back. */
+/* Learn from all samples, unless another worker does, and publish the limit; *words*: the law afterwards, *turn*: the
+   word of the turns then. 1: done. *over*: permits that this worker is about to give back. */
 static RS_SLOW int rs_host_law_turn(rs_host_law *host, const rs_member *member, uint32_t owner, uint64_t over,
-                                    int64_t now_ns, rs_law_words *words)
+                                    int64_t now_ns, rs_law_words *words, uint64_t *turn)
 {
     rs_unread unread[RS_WORKERS];
     uint64_t mine;
@@ -119,14 +119,15 @@ static RS_SLOW int rs_host_law_turn(rs_host_law *host, const rs_member *member, 
     rs_host_law_count(host, over, now_ns);
     rs_permits_set_limit(rs_host_law_permits(host), (uint32_t)rs_law_max(words->law.limit, 1));
     rs_atomic_store(&host->mean_ns, (uint64_t)words->law.mean);
+    *turn = (mine + 1) & UINT16_MAX;
     return rs_learned_end(&host->learned, RS_LAW_WORDS, mine, words->word, now_ns);
 }
 
-/* 1 if it is time for a turn: of a worker that is alone at each sample, as without a host. */
+/* 1 if it is time for a turn. A worker that is alone takes one at each sample, until its copy is ahead (host_ahead.h). */
 static inline int rs_host_law_is_due(rs_host_law *host, const rs_member *member, uint32_t owner, int64_t now_ns)
 {
     int64_t since_ns = now_ns - member->epoch_ns - (int64_t)rs_atomic_load(&host->learned.done_ns);
-    return since_ns >= RS_TURN_EVERY_NS || rs_member_peers(member) == 1
+    return since_ns >= RS_TURN_EVERY_NS || rs_member_is_alone(member)
            || rs_ring_waiting(&host->ring[rs_owner_slot(owner) % RS_WORKERS]) >= RS_TURN_SAMPLES;
 }
 #endif

@@ -109,6 +109,52 @@ def test_a_worker_that_starts_late_begins_with_what_is_known(vt):
     assert mine.limit == late.limit
 
 
+@pytest.mark.parametrize("calls", [1, 31, 32, 45, 100])
+@pytest.mark.parametrize("what", ["stays", "dies", "resets"])
+def test_a_worker_that_is_alone_is_ahead_of_what_it_has_published(vt, calls, what):
+    """
+    It learns at each sample and publishes 32 together: another that comes, or takes its place, has learned the same.
+
+    Each of its samples cost a copy of the whole law: 5.5 times the overhead of a limit of the process.
+    """
+    lone, workers = adaptive_limit(start=40, law="aimd"), Workers(1, start=40, law="aimd")
+    mine = workers.limits[0]
+    for number in range(calls):
+        for limit in (lone, mine):
+            fail(limit) if number % 3 else limit.call(int)
+        vt.advance(MS // 100)
+        assert mine.limit == int(lone.limit), "obeyed at once"
+        assert mine.snapshot().learned == lone.snapshot().learned
+    if what == "dies":
+        workers.members[0].leave()
+    elif what == "resets":
+        lone.reset()
+        mine.reset()
+    late = workers.add()
+    assert late.limit == int(lone.limit)
+    vt.advance(2 * MS)
+    for limit in (lone, late):
+        fail(limit)
+    assert late.snapshot().learned == lone.snapshot().learned
+
+
+def test_a_worker_whose_law_was_learned_on_by_another_is_not_ahead(vt):
+    """While it was alone it was ahead; what others have learned since then it takes over, and loses none of it."""
+    workers = Workers(1, start=40, law="aimd")
+    mine = workers.limits[0]
+    fail(mine)
+    other = workers.add()
+    for _ in range(100):
+        fail(other)
+        vt.advance(2 * MS)
+    learned = other.snapshot().learned
+    workers.members[1].leave()
+    vt.advance(2 * MS)
+    mine.call(int)
+    assert learned < 32, "the first failure alone makes it 36"
+    assert mine.snapshot().learned == pytest.approx(learned, abs=1.0)
+
+
 def test_samples_of_all_workers_are_learned_in_the_order_of_their_ends(vt):
     """Eight workers with an eighth of the calls each show the law what one worker with all of them would."""
     lone = adaptive_limit(start=10, law="aimd")

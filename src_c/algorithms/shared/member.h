@@ -67,6 +67,13 @@ static inline uint32_t rs_member_peers(const rs_member *me)
     return n ? n : 1;
 }
 
+/* 1 if no worker lives but this one, or none. */
+static inline int rs_member_is_alone(const rs_member *me)
+{
+    uint64_t living = rs_atomic_load(&me->roll->living);
+    return (living & (living - 1)) == 0;
+}
+
 /* 1 if this worker has the role. Another takes it over if this one has died, or has not run for two seconds. */
 static inline int rs_member_leads(rs_member *me, rs_role role)
 {

@@ -12,6 +12,7 @@ static void *work(void *at)
     uint32_t me = (uint32_t)(uintptr_t)at;
     rs_member member = member_of(me);
     rs_law_words words;
+    uint64_t turn;
     for (uint32_t i = 1; i <= CALLS; i++) {
         int64_t now_ns = (int64_t)i * 10000;
         int64_t inflight = rs_host_law_enter(law);
@@ -20,7 +21,7 @@ static void *work(void *at)
         rs_host_law_note(law, &member, member.owner, &sample);
         rs_host_law_leave(law);
         if (rs_host_law_is_due(law, &member, member.owner, now_ns))
-            atomic_fetch_add(&turns, rs_host_law_turn(law, &member, member.owner, 0, now_ns, &words));
+            atomic_fetch_add(&turns, rs_host_law_turn(law, &member, member.owner, 0, now_ns, &words, &turn));
         rs_host_law_passing(law, &member);
         if (i % 100 == 0)
             rs_host_law_look(law, &words);

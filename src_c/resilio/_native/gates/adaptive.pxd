@@ -18,6 +18,7 @@ ctypedef struct rs_adaptive:
     uint64_t rules          # by the options; those of the host may have been changed elsewhere
     rs_host *host           # the permits are the host's; NULL: this process's own
     rs_host_law *learning   # with it: what the host has learned
+    rs_ahead ahead          # whether `law` is what the host has learned, and more
     int64_t limit           # of the host, as this worker has last seen it
 
 # Memory layout of an AdaptiveGate for C code, which must not touch a reference count; checked at import.

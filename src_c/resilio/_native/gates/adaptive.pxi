@@ -204,6 +204,7 @@ cdef class AdaptiveGate(Gate):
         _adaptive_look(a)
         old, a.host = a.host, host
         a.learning = learning
+        a.ahead.owner = 0
         before, self.cell = self.cell, new
         self.ops = &ADAPTIVE_OPS if host == NULL else &HOST_ADAPTIVE
         a.generation += 1

@@ -8,10 +8,17 @@ slot the process goes on alone, with the law as it has last seen it.
 from libc.stdint cimport UINT32_MAX
 
 
+cdef inline bint _host_is_ahead(rs_adaptive *a) noexcept nogil:
+    """This worker is alone, and its law is what the host has learned."""
+    cdef rs_host *host = a.host
+    return host != NULL and rs_host_law_is_ahead(a.learning, host.hold.member, host.hold.owner, &a.ahead)
+
+
 cdef void _adaptive_follow(rs_adaptive *a) noexcept nogil:
     """Take over the numbers of the host that a rejection needs."""
     cdef int64_t limit = 0 if a.host == NULL else rs_host_limit(a.host)
-    if limit > 0:
+    if limit > 0 and not _host_is_ahead(a):
+        a.ahead.owner = 0
         a.law.limit = <double>limit
         a.law.mean = <double>a.learning.mean_ns
 
@@ -19,6 +26,9 @@ cdef void _adaptive_follow(rs_adaptive *a) noexcept nogil:
 cdef void _adaptive_look(rs_adaptive *a) noexcept nogil:
     """Take over all that the host has learned."""
     cdef rs_law_words words
+    if _host_is_ahead(a):
+        return
+    a.ahead.owner = 0
     if a.host != NULL and rs_host_limit(a.host) > 0 and rs_host_law_look(a.learning, &words):
         a.law = words.law
     _adaptive_follow(a)
@@ -38,17 +48,24 @@ cdef void _set_rules(rs_adaptive *a, rs_rules rules, int64_t now_ns) noexcept no
     cdef uint64_t before = a.rules
     a.rules = rs_rules_word(rules)
     if a.host != NULL and a.rules != before:
+        rs_host_law_settle(a.learning, a.host.hold.member, a.host.hold.owner, &a.ahead, &a.law, now_ns)
         rules.ceiling = min(rules.ceiling, a.host.hold.room)
         rules.floor = min(rules.floor, rules.ceiling)
         rs_host_law_set_rules(a.learning, rules)
         _host_turn(a, rs_hold_owner(&a.host.hold), now_ns)
+    a.ahead.owner = 0
 
 
 # ---- calls in flight -------------------------------------------------------------------------------------------------
 
+cdef inline bint _host_is_alone(rs_adaptive *a) noexcept nogil:
+    """No other worker lives, or this one has no slot: its own calls are all, and need no count of the host's."""
+    return rs_hold_owner(&a.host.hold) == 0 or rs_member_is_alone(a.host.hold.member)
+
+
 cdef int64_t _host_enter(rs_gate *gate, rs_adaptive *a, uint32_t *flags) noexcept nogil:
     cdef int64_t inflight
-    if rs_hold_owner(&a.host.hold) == 0:
+    if _host_is_alone(a):
         return a.used + a.passing
     flags[0] = COUNTED
     inflight = rs_host_law_enter(a.learning)
@@ -58,8 +75,8 @@ cdef int64_t _host_enter(rs_gate *gate, rs_adaptive *a, uint32_t *flags) noexcep
 
 
 cdef int64_t _host_level(rs_adaptive *a) noexcept nogil:
-    """Calls in flight in the host; without a slot in this process."""
-    if rs_hold_owner(&a.host.hold) == 0:
+    """Calls in flight in the host."""
+    if _host_is_alone(a):
         return a.used + a.passing
     return rs_host_law_inflight(a.learning) + (rs_host_law_passing(a.learning, a.host.hold.member) if a.passing else 0)
 
@@ -91,12 +108,13 @@ cdef int64_t _host_leave(rs_adaptive *a, uint32_t flags) noexcept nogil:
 cdef void _host_turn(rs_adaptive *a, uint32_t owner, int64_t now_ns) noexcept nogil:
     cdef rs_law_words words
     cdef int64_t over = max(<int64_t>a.host.hold.held - a.used, 0)
-    if owner != 0 and rs_host_law_turn(a.learning, a.host.hold.member, owner, over, now_ns, &words):
+    if owner != 0 and rs_host_law_catch_up(a.learning, a.host.hold.member, owner, over, now_ns, &words, &a.ahead):
         a.law = words.law
 
 
 cdef void _host_reset(rs_adaptive *a, int64_t now_ns) noexcept nogil:
     """Forget what the host has learned, for all of its workers."""
+    rs_host_law_settle(a.learning, a.host.hold.member, a.host.hold.owner, &a.ahead, &a.law, now_ns)
     rs_host_law_reset(a.learning)
     _host_turn(a, rs_hold_owner(&a.host.hold), now_ns)
 
@@ -120,14 +138,16 @@ cdef void _host_learn(rs_gate *gate, rs_adaptive *a, rs_slot *slot, int64_t late
         return
     slot.adaptive.flags |= TAUGHT
     if owner == 0:
+        a.ahead.owner = 0
         rs_law_learn(&a.law, latency_ns, slot.adaptive.inflight, present, dropped, now_ns - a.host.hold.member.epoch_ns)
         _note(gate, a, now_ns)
         return
     sample.end_ns, sample.latency_ns, sample.dropped = now_ns, latency_ns, dropped
     sample.inflight, sample.present = <uint32_t>slot.adaptive.inflight, <uint32_t>max(present, 1)
-    rs_host_law_note(a.learning, a.host.hold.member, owner, &sample)
-    if rs_host_law_is_due(a.learning, a.host.hold.member, owner, now_ns):
-        _host_turn(a, owner, now_ns)
+    if not rs_host_law_learn_ahead(a.learning, a.host.hold.member, owner, &a.ahead, &a.law, &sample):
+        rs_host_law_note(a.learning, a.host.hold.member, owner, &sample)
+        if rs_host_law_is_due(a.learning, a.host.hold.member, owner, now_ns):
+            _host_turn(a, owner, now_ns)
     _host_notice(gate, a, now_ns)
 
 

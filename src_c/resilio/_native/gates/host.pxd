@@ -53,6 +53,7 @@ cdef extern from "host_permits.h" nogil:
 
     ctypedef struct rs_hold:
         rs_permits *permits
+        uint32_t owner
         rs_member *member
         uint32_t room
         uint32_t held
@@ -74,7 +75,7 @@ cdef extern from "host_permits.h" nogil:
     bint rs_host_asks(const rs_host *, const rs_waiter *, int64_t now_ns)
     void rs_host_asked(rs_host *, bint found, int64_t now_ns)
 
-cdef extern from "host_law.h" nogil:
+cdef extern from "host_ahead.h" nogil:
     ctypedef struct rs_rules:
         uint32_t kind
         uint32_t start
@@ -108,5 +109,13 @@ cdef extern from "host_law.h" nogil:
     bint rs_host_law_look(rs_host_law *, rs_law_words *)
     void rs_host_law_note(rs_host_law *, const rs_member *, uint32_t owner, const rs_sample *)
     bint rs_host_law_is_due(rs_host_law *, const rs_member *, uint32_t owner, int64_t now_ns)
-    bint rs_host_law_turn(rs_host_law *, const rs_member *, uint32_t owner, uint64_t over, int64_t now_ns,
-                          rs_law_words *)
+    ctypedef struct rs_ahead:
+        uint32_t owner
+    bint rs_host_law_is_ahead(rs_host_law *, const rs_member *, uint32_t owner, const rs_ahead *)
+    bint rs_host_law_catch_up(rs_host_law *, const rs_member *, uint32_t owner, uint64_t over, int64_t now_ns,
+                              rs_law_words *, rs_ahead *)
+    bint rs_host_law_learn_ahead(rs_host_law *, const rs_member *, uint32_t owner, rs_ahead *, rs_law *,
+                                 const rs_sample *)
+    void rs_host_law_settle(rs_host_law *, const rs_member *, uint32_t owner, rs_ahead *, const rs_law *,
+                            int64_t now_ns)
+    bint rs_member_is_alone(const rs_member *)
