@@ -50,6 +50,8 @@ class Rounds:
 
     def start(self) -> None:
         """Start the thread, unless it runs."""
+        if self in _running:
+            return
         self._stopped = threading.Event()
         _running.add(self)
         arguments = (self._one, self._stopped, self._first, self.what)
@@ -69,6 +71,7 @@ class Rounds:
     def forked(self) -> None:
         """Start anew in a forked child, which has no such thread."""
         self._first = threading.Event()
+        _running.discard(self)
         self.start()
 
 
