@@ -202,6 +202,31 @@ async def test_a_database_that_hangs_is_given_up(postgres: Postgres, where: str)
         assert await pool.fetchval("SELECT 1") == 1
 
 
+@pytest.mark.parametrize("borrow", [transaction, connection])
+async def test_frozen_backends_end_calls_by_their_time_and_open_the_breaker(postgres: Postgres, borrow: Any) -> None:
+    """
+    The server accepts connections, and those that it has answer no more: five calls hung for as long as it stayed so.
+
+    They come back within their timeout and the cleanup, each a failure, and the pool has all its places again.
+    """
+    async with pool_of(postgres, 5) as pool:
+        name = f"frozen, by {borrow.__name__}"
+        breaker = resilio.circuit_breaker(name, on="database", consecutive=5)
+        stack = override(standard(name, on="database", timeout=0.1), circuit_breaker=breaker)
+
+        @stack
+        async def one() -> int:
+            async with borrow(pool, cleanup=0.05) as borrowed:
+                return int(await borrowed.fetchval("SELECT 1 FROM pg_sleep(0.01)"))
+
+        assert await asyncio.gather(*(one() for _ in range(5))) == [1] * 5
+        with postgres.frozen():
+            ended = await asyncio.gather(*(one() for _ in range(5)), return_exceptions=True)
+            assert [type(error) for error in ended] == [resilio.CallTimeoutError] * 5
+            assert breaker.state == "open"
+        assert in_use(pool) == 0
+
+
 async def test_a_transaction_is_committed_or_rolled_back(postgres: Postgres) -> None:
     """As asyncpg's own, with its options."""
     async with pool_of(postgres, 1) as pool:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from servers.processes import ServerProcess
 
@@ -50,6 +55,20 @@ class Postgres(ServerProcess):
         options = [f"--{name}={value}" for name, value in _SETTINGS.items()]
         return [self.binaries["postgres"], "-D", str(self.folder / "data"), "-p", str(self.port), *options]
 
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Stop the processes of all connections; the server itself goes on, and accepts new ones."""
+        stopped = [pid for pid in self.pids() if b"postgres: postgres postgres" in _command_of(pid)]
+        assert stopped
+        for pid in stopped:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in stopped:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+
     def answers(self) -> bool:
         try:
             return self._greeting() == b"R"
@@ -62,3 +81,9 @@ class Postgres(ServerProcess):
         with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
             connection.sendall(struct.pack("!I", len(packet) + 4) + packet)
             return connection.recv(1)
+
+
+def _command_of(pid: int) -> bytes:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
