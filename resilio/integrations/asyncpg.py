@@ -15,6 +15,7 @@ import asyncio
 from types import TracebackType
 from typing import Any
 
+from resilio._context.deadline import remaining
 from resilio._options.validators import reject, seconds
 from resilio._policy.types import Time
 
@@ -27,7 +28,8 @@ def connection(pool: Any, *, cleanup: Time = 1.0) -> Borrowed:
 
     Args:
         pool: A pool of asyncpg.
-        cleanup: Most seconds, > 0, for cancelling and resetting at the end, before the connection is cut.
+        cleanup: Most seconds, > 0, for cancelling and resetting at the end, before the connection is cut; half of what
+            the deadline leaves if that is less.
 
     Raises:
         TypeError: No pool, or `cleanup` is no time.
@@ -43,7 +45,7 @@ def transaction(pool: Any, *, cleanup: Time = 1.0, **options: Any) -> Borrowed:
     Args:
         pool: A pool of asyncpg.
         cleanup: Most seconds, > 0, for rolling back, and again for resetting, before the connection is cut. A commit
-            is bounded by the caller's own timeouts only.
+            is bounded by the caller's own timeouts only. Half of what the deadline leaves if that is less.
         options: Options of `Connection.transaction`: isolation, readonly, deferrable.
 
     Raises:
@@ -98,7 +100,7 @@ class Borrowed:
 
     async def _roll_back(self) -> None:
         try:
-            await asyncio.wait_for(self._transaction.rollback(), self._cleanup)
+            await asyncio.wait_for(self._transaction.rollback(), self._patience())
         except TimeoutError:
             self._connection.terminate()  # a closed connection is released without a wait
         except Exception:
@@ -108,12 +110,17 @@ class Borrowed:
     async def _give_back(self) -> None:
         """Release the connection; errors of a connection that is already closed are ignored."""
         try:
-            await self._pool.release(self._connection, timeout=self._cleanup)
+            await self._pool.release(self._connection, timeout=self._patience())
         except Exception:
             if not self._gone():
                 raise
         finally:
             self._entered = False
+
+    def _patience(self) -> float:
+        """Seconds for a step of the cleanup: at most half of what the deadline leaves, so the call ends before it."""
+        left = remaining()
+        return self._cleanup if left is None or left <= 0.0 else min(self._cleanup, left / 2)
 
     def _gone(self) -> bool:
         try:

@@ -203,20 +203,24 @@ async def test_a_database_that_hangs_is_given_up(postgres: Postgres, where: str)
 
 
 @pytest.mark.parametrize("borrow", [transaction, connection])
-async def test_frozen_backends_end_calls_by_their_time_and_open_the_breaker(postgres: Postgres, borrow: Any) -> None:
+@pytest.mark.parametrize(("cleanup", "whole"), [(0.05, None), (1.0, 0.4)])
+async def test_frozen_backends_end_calls_by_their_time_and_open_the_breaker(
+    postgres: Postgres, borrow: Any, cleanup: float, whole: float | None
+) -> None:
     """
     The server accepts connections, and those that it has answer no more: five calls hung for as long as it stayed so.
 
-    They come back within their timeout and the cleanup, each a failure, and the pool has all its places again.
+    They come back within their timeout and the cleanup, each a failure, and the pool has all its places again. A
+    cleanup that outlasted the deadline hid the failures from the breaker: it ends before.
     """
     async with pool_of(postgres, 5) as pool:
-        name = f"frozen, by {borrow.__name__}"
+        name = f"frozen, by {borrow.__name__} within {whole}"
         breaker = resilio.circuit_breaker(name, on="database", consecutive=5)
-        stack = override(standard(name, on="database", timeout=0.1), circuit_breaker=breaker)
+        stack = override(standard(name, on="database", timeout=0.1, deadline=whole), circuit_breaker=breaker)
 
         @stack
         async def one() -> int:
-            async with borrow(pool, cleanup=0.05) as borrowed:
+            async with borrow(pool, cleanup=cleanup) as borrowed:
                 return int(await borrowed.fetchval("SELECT 1 FROM pg_sleep(0.01)"))
 
         assert await asyncio.gather(*(one() for _ in range(5))) == [1] * 5
