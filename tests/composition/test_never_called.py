@@ -262,7 +262,9 @@ def test_what_a_handler_has_charged_stays_though_the_function_was_not_called(vt:
     """A handler that asks a cheaper service charges that; without a charge it costs nothing."""
     day, breaker = spend_limit("5 USD/day", reserve=0.05), circuit_breaker()
     breaker.force_open()
-    pipeline(day, fallback(on=Exception, handler=lambda error: charge(0.01)), breaker).call(print)
+    pipe = pipeline(day, fallback(on=Exception, handler=lambda error: charge(0.01)), breaker)
+    pipe.call(print)
+    assert pipe.snapshot().successes == 1  # at its door it was answered
     assert day.snapshot().spend.used == pytest.approx(0.01)
     assert day.snapshot().spend.reserved == 0
 

@@ -290,7 +290,7 @@ TABLE: dict[str, tuple[Callable[..., Any], dict[str, Any], dict[str, str]]] = {
     "pipeline": (
         lambda policies=NOTHING, **options: pipeline(circuit_breaker() if policies is NOTHING else policies, **options),
         {},
-        {"policies": "policy", "name": "name"},
+        {"policies": "policy", "name": "name", "enforce": "enforce"},
     ),
     "pool": (
         lambda name=None, endpoints=ENDPOINT, **options: pool(name, endpoints, **options),

@@ -254,6 +254,12 @@ static void note_answer(rs_slot *slot, const rs_end *end, int called, int next)
         slot->flags |= RS_OWN_WAY;
 }
 
+/* What a fallback has answered is an answer at the door of a pipeline, and a client's gates hold its body. */
+static RS_APART int takes_answer(const rs_run *run, const rs_gate *gate, const rs_end *end)
+{
+    return end->value && (run->pipe->hand_over || strcmp(gate->ops->kind, "pipeline") == 0);
+}
+
 /* The inner part of the innermost held stage has ended as *end*. Settle outward until a strategy answers other than
    PASS. PASS: all stages are settled, or cancelled if the function was not called inside of them. Otherwise the stage
    at run->n - 1 has answered, and is still held. */
@@ -274,7 +280,7 @@ int rs_run_outward(rs_run *run, rs_end *end)
     for (int i = run->n - 1; i >= run->base; i--) {
         rs_slot *slot = &run->slots[i];
         const rs_strategy_ops *strategy = slot->gate->ops->strategy;
-        if (RS_UNLIKELY(!called) && strategy == NULL) {
+        if (RS_UNLIKELY(!called) && strategy == NULL && !takes_answer(run, slot->gate, end)) {
             if (i == run->base)
                 slow = rs_run_count(run, end->now_ns);
             rs_run_give_back(run, i, 0, end->now_ns);
