@@ -115,7 +115,8 @@ def _gates(vt: Any) -> Iterator[Any]:
 
     vt.run(crowd)
     yield shedder
-    replicas = pool("replicas", Endpoint("one", level=0), Endpoint("two", level=1), each=lambda _: bulkhead(5))
+    levels = Endpoint("one", level=0), Endpoint("two", level=1)
+    replicas = pool("replicas", *levels, each=lambda _: bulkhead(5), affinity=lambda: "cart")
     replicas.call(lambda endpoint: None)
     replicas.try_call(lambda endpoint: 1 / 0)
     yield replicas
