@@ -8,7 +8,7 @@ from typing import Any
 from resilio._policies.circuit_breaker.config import CircuitBreakerConfig
 from resilio._policies.circuit_breaker.policy import CircuitBreaker
 from resilio.errors import CircuitOpenError
-from resilio.sharing import Answer, Ask, Fleet, MemoryEngine
+from resilio.sharing import Answer, Ask, Fleet, MemoryEngine, StoreProblem
 from resilio.sharing._fleet.engines import StoreError
 from resilio.testing import VirtualTime
 
@@ -23,7 +23,7 @@ class Wire:
         self.loses = ""
         """"asks", "answers", or nothing."""
 
-    def exchange(self, asks: Sequence[Ask], timeout: float) -> Sequence[Answer | None]:
+    def exchange(self, asks: Sequence[Ask], timeout: float) -> Sequence[Answer | StoreProblem]:
         """Exchange, or lose the asks, or the answers."""
         if self.loses == "asks":
             raise StoreError("the asks are lost")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from resilio._policies.rate_limit.policy import RateLimit, RateLimitConfig
-from resilio.sharing import Answer, Ask, Fleet, MemoryEngine
+from resilio.sharing import Answer, Ask, Fleet, MemoryEngine, StoreProblem
 from resilio.sharing._fleet.engines import StoreError
 from resilio.testing import VirtualTime
 
@@ -42,7 +42,7 @@ class Wire:
         self.loss = 0.0
         self._draw = random.Random(seed)
 
-    def exchange(self, asks: Sequence[Ask], timeout: float) -> Sequence[Answer | None]:
+    def exchange(self, asks: Sequence[Ask], timeout: float) -> Sequence[Answer | StoreProblem]:
         """Exchange, or lose the asks, or the answers."""
         if self.is_cut or self._draw.random() < self.loss / 2:
             raise StoreError("the asks are lost")

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from resilio._native.shared import Cell
-from resilio.sharing import Answer, Ask
+from resilio.sharing import Answer, Ask, StoreProblem
 from resilio.sharing._attach import share
 from resilio.sharing._fleet.ask import TOKEN, LimitAnswer, LimitAsk
 from resilio.sharing._fleet.tie import Tie
@@ -42,7 +42,7 @@ class PlainTie(Tie):
         options = {"amount": 1000 * TOKEN, "period_us": 1_000_000, "burst": 1000 * TOKEN, "want": TOKEN}
         return [LimitAsk(key=self.key, asker=asker, seq=seq, seen=seen, **options)]
 
-    def take(self, asks: Sequence[Ask], answers: Sequence[Answer | None], sent_ns: int, now_ns: int) -> None:
+    def take(self, asks: Sequence[Ask], answers: Sequence[Answer | StoreProblem], sent_ns: int, now_ns: int) -> None:
         assert self.cell is not None
         (answer,) = answers
         if isinstance(answer, LimitAnswer) and self.cell.saw(asks[0].seen, answer.seq):

@@ -20,7 +20,7 @@ from resilio.sharing._make import host
 from resilio.sharing._report import SharingWarning
 
 if TYPE_CHECKING:
-    from resilio.sharing._fleet.ask import Answer, Ask
+    from resilio.sharing._fleet.ask import Answer, Ask, StoreProblem
     from resilio.sharing._fleet.engines import Engine, StoreError
     from resilio.sharing._fleet.engines.memory import MemoryEngine
     from resilio.sharing._fleet.fleet import Fleet
@@ -37,6 +37,7 @@ __all__ = [
     "Sharing",
     "SharingWarning",
     "StoreError",
+    "StoreProblem",
     "exchange",
     "fleet",
     "host",
@@ -51,6 +52,7 @@ _OF_FLEETS = {
     "Fleet": "fleet",
     "MemoryEngine": "engines.memory",
     "StoreError": "engines",
+    "StoreProblem": "ask",
     "exchange": "rules",
     "fleet": "make",
     "keeps_us": "rules",

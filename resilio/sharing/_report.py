@@ -13,7 +13,17 @@ from resilio._events.records import SharingChanged
 from resilio._native import clock
 from resilio._support.call_site import outside
 
-__all__ = ["SharingWarning", "changed", "fleet_changed", "full", "keys_full", "unnamed", "warn"]
+__all__ = [
+    "SharingWarning",
+    "changed",
+    "engine_failed",
+    "fleet_changed",
+    "full",
+    "key_broken",
+    "keys_full",
+    "unnamed",
+    "warn",
+]
 
 WHAT = {
     "no_slot": "all places for workers are taken",
@@ -58,6 +68,23 @@ def fleet_changed(fleet: Any, before: str | None, degraded: str | None, why: str
     if degraded == "store_down":
         with suppress(SharingWarning):  # raised by a filter: the courier's thread, which runs here, has to go on
             _warn(f"fleet {fleet.name}", f"{fleet!r} is not shared with other hosts ({degraded}): {why}")
+
+
+def key_broken(fleet: Any, problem: str) -> None:
+    """Log, once for each kind of error, that the store has none but this for a key, and answers for others."""
+    text = "%s: its store has no answer for a key, others of this kind of error are not logged: %s"
+    log.say(log.WARNING, text, log.describe("fleet", fleet.name), problem, fields=_fields(fleet, "store_problem"))
+
+
+def engine_failed(fleet: Any, defect: Exception) -> None:
+    """Log, once for each text, a defect of the engine."""
+    text = "%s: the engine of a fleet's store failed"
+    fields = _fields(fleet, "store_problem")
+    log.say(log.ERROR, text, log.describe("fleet", fleet.name), fields=fields, error=defect)
+
+
+def _fields(fleet: Any, reason: str) -> dict[str, str]:
+    return {"policy": "fleet", "policy_name": fleet.name, "reason": reason}
 
 
 def _changed(kind: str, name: str, before: str | None, degraded: str | None, why: str, more: dict[str, str]) -> None:

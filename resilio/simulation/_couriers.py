@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from resilio._native.simulation import Timer
-    from resilio.sharing._fleet.ask import Answer
+    from resilio.sharing._fleet.ask import Answer, StoreProblem
     from resilio.sharing._fleet.courier import Courier
     from resilio.simulation._stores import SimulatedStore
 
@@ -90,7 +90,7 @@ class SimulatedCourier:
             self._courier.end([], self._loop.now)
             self._wait(max(self._courier.due_ns(self._loop.now), self._loop.now + AGAIN_NS))
 
-    def _back(self, answers: Sequence[Answer | None] | None) -> None:
+    def _back(self, answers: Sequence[Answer | StoreProblem] | StoreProblem) -> None:
         self._is_away = False
         if not self._is_over:
             self._courier.end(answers, self._loop.now)

@@ -13,12 +13,12 @@ from resilio.simulation._faults import Fault
 from resilio.simulation._store import Evict, Failover, Partition, Store, StoreClock, StoreDown, StoreSlow
 
 if TYPE_CHECKING:
-    from resilio.sharing._fleet.ask import Answer, Ask
+    from resilio.sharing._fleet.ask import Answer, Ask, StoreProblem
 
 __all__ = ["Done", "SimulatedStore"]
 
-Done = Callable[["Sequence[Answer | None] | None"], None]
-"""What a trip ends with: the answers, or None if it was lost."""
+Done = Callable[["Sequence[Answer | StoreProblem] | StoreProblem"], None]
+"""What a trip ends with: the answers, or the problem of all of them."""
 
 AHEAD = 1_000_000_000.0
 """Seconds that the store's clock has run when a simulation begins: no host's clock shows the same."""
@@ -95,7 +95,7 @@ class SimulatedStore:
     # ---- trips
 
     def send(self, client: int, asks: Sequence[Ask], done: Done) -> None:
-        """Send what a client's courier asks; `done` is called once, with the answers or with None."""
+        """Send what a client's courier asks; `done` is called once, with the answers or with a problem."""
         _Trip(self, client, asks, done).go()
 
     def leg(self) -> int:
@@ -128,7 +128,7 @@ class SimulatedStore:
         """Nanoseconds after which a courier gives a trip up."""
         return round(self._store.timeout * 1e9)
 
-    def arrive(self, client: int, asks: Sequence[Ask], then: Callable[[Sequence[Answer | None]], None]) -> None:
+    def arrive(self, client: int, asks: Sequence[Ask], then: Callable[[Sequence[Answer | StoreProblem]], None]) -> None:
         """Do what has arrived, or later if the store is stopped."""
         if self._is_down("buffer"):
             self._sent_before.append(lambda: self.arrive(client, asks, then))
@@ -156,17 +156,22 @@ class _Trip:
         """Send the question: it arrives after half a round trip, or is lost."""
         store = self._store
         if store.refuses:
-            store.at(store.leg(), self._end, None)
+            store.at(store.leg(), self._lost, "refused")
             return
-        store.at(store.timeout_ns, self._end, None)
+        store.at(store.timeout_ns, self._lost, "no answer in time")
         if not store.is_lost(self._client):
             store.at(store.leg(), store.arrive, self._client, self._asks, self._answered)
 
-    def _answered(self, answers: Sequence[Answer | None]) -> None:
+    def _answered(self, answers: Sequence[Answer | StoreProblem]) -> None:
         if not self._store.is_lost(self._client):
             self._store.at(self._store.leg(), self._end, answers)
 
-    def _end(self, answers: Sequence[Answer | None] | None) -> None:
+    def _lost(self, why: str) -> None:
+        from resilio.sharing import StoreProblem
+
+        self._end(StoreProblem(why))
+
+    def _end(self, answers: Sequence[Answer | StoreProblem] | StoreProblem) -> None:
         done, self._done = self._done, None
         if done is not None:
             done(answers)
@@ -183,7 +188,7 @@ class _Master:
         self._keeps_us = journal_us
         self._journal: deque[tuple[int, str, Any]] = deque()
 
-    def exchange(self, asks: Sequence[Ask]) -> Sequence[Answer | None]:
+    def exchange(self, asks: Sequence[Ask]) -> Sequence[Answer | StoreProblem]:
         """Answer questions."""
         if self._keeps_us:
             for ask in asks:

@@ -18,7 +18,7 @@ from typing import Any
 
 from resilio._options.validators import reject
 from resilio._support.extras import missing
-from resilio.sharing import Answer, Ask, StoreError, exchange, keeps_us
+from resilio.sharing import Answer, Ask, StoreError, StoreProblem, exchange, keeps_us
 from resilio.sharing._fleet.rules.rows import State, from_text, text_of
 
 __all__ = ["PostgresEngine", "engine"]
@@ -87,7 +87,7 @@ class PostgresEngine:
         self._connection: Any = None
         self._exchanges = 0
 
-    def exchange(self, asks: Sequence[Ask], timeout: float) -> Sequence[Answer | None]:
+    def exchange(self, asks: Sequence[Ask], timeout: float) -> Sequence[Answer | StoreProblem]:
         """Exchange all asks in one transaction, with their rows locked in the order of their keys."""
         try:
             connection = self._connect()
@@ -106,23 +106,29 @@ class PostgresEngine:
                 self._connection.execute(MAKE)
         return self._connection
 
-    def _exchange(self, cursor: Any, asks: Sequence[Ask]) -> list[Answer | None]:
+    def _exchange(self, cursor: Any, asks: Sequence[Ask]) -> list[Answer | StoreProblem]:
         keys = sorted({ask.key for ask in asks})
         cursor.execute(BEGIN, (keys,))
         cursor.execute(READ, (keys,))
-        states: dict[str, State | None] = {}
         now_us = 0
+        before: dict[str, str] = {}
         for key, text, ends_us, read_us in cursor.fetchall():
             now_us = max(now_us, read_us)
-            states[key] = from_text(json.loads(text)) if text and ends_us > read_us else None
+            before[key] = text if ends_us > read_us else ""
+        states: dict[str, State] = {}
         ends: dict[str, int] = {}
-        answers: list[Answer | None] = []
+        answers: list[Answer | StoreProblem] = []
         for ask in asks:
-            states[ask.key], answer = exchange(states[ask.key], ask, now_us)
+            try:
+                state = states[ask.key] if ask.key in states else _state_of(before[ask.key])
+                states[ask.key], answer = exchange(state, ask, now_us)
+            except Exception as error:  # of rows that no rule has written: its other keys have answers
+                answers.append(StoreProblem(f"{type(error).__name__}: {error}"))
+                continue
             ends[ask.key] = now_us + keeps_us(ask)
             answers.append(answer)
-        texts = [json.dumps({field: text_of(row) for field, row in (states[key] or {}).items()}) for key in keys]
-        cursor.execute(WRITE, (keys, texts, [ends[key] for key in keys]))
+        texts = [json.dumps({field: text_of(row) for field, row in state.items()}) for state in states.values()]
+        cursor.execute(WRITE, (list(states), texts, [ends[key] for key in states]))
         self._exchanges += 1
         if self._exchanges % SWEEP_EVERY == 0:
             cursor.execute(SWEEP)
@@ -133,6 +139,10 @@ class PostgresEngine:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
+
+
+def _state_of(text: str) -> State | None:
+    return from_text(json.loads(text)) if text else None
 
 
 @contextmanager

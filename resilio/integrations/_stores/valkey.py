@@ -9,7 +9,6 @@ way to read a text is longer. A cluster is asked key by key, since each may be e
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -21,7 +20,7 @@ from resilio._native.gates import answers_of, command_of
 from resilio._options.validators import reject
 from resilio._support.extras import missing
 from resilio.integrations.redis import bounded
-from resilio.sharing import Answer, Ask, StoreError
+from resilio.sharing import Answer, Ask, StoreError, StoreProblem
 from resilio.sharing._fleet.script import SCRIPT, SHA
 
 __all__ = ["ValkeyEngine", "engine"]
@@ -34,9 +33,6 @@ TOGETHER = 50
 
 MOST = 1 << 16
 """Bytes to read at once."""
-
-log = logging.getLogger("resilio")
-
 
 def engine(client: Any, timeout: float) -> ValkeyEngine:
     """
@@ -128,7 +124,7 @@ class ValkeyEngine:
         self._closed: type[Exception] = errors.ConnectionError
         self._errors: tuple[type[Exception], ...] = (getattr(errors, f"{package.title()}Error"), OSError)
 
-    def exchange(self, asks: Sequence[Ask], timeout: float) -> Sequence[Answer | None]:
+    def exchange(self, asks: Sequence[Ask], timeout: float) -> Sequence[Answer | StoreProblem]:
         """Exchange all asks by one script; in a cluster, one after the other until `timeout`."""
         if not self._is_cluster:
             try:
@@ -139,7 +135,7 @@ class ValkeyEngine:
 
     # ---- one node
 
-    def _together(self, asks: Sequence[Ask]) -> list[Answer | None]:
+    def _together(self, asks: Sequence[Ask]) -> list[Answer | StoreProblem]:
         if self._connection is not None and self._pid == os.getpid():
             try:
                 connected = self._socket
@@ -151,31 +147,31 @@ class ValkeyEngine:
         self._connection, self._pid = _connection_of(self._client.connection_pool), os.getpid()
         return self._over(self._connection, asks)
 
-    def _straight(self, connected: Any, asks: list[Ask]) -> list[Answer | None]:
+    def _straight(self, connected: Any, asks: list[Ask]) -> list[Answer | StoreProblem]:
         """Exchange over the socket alone; any other reply than a text counts as the end of the connection."""
         try:
-            return answers_of(asks, _reply(connected, command_of("EVALSHA", SHA, asks)), _failed)
+            return answers_of(asks, _reply(connected, command_of("EVALSHA", SHA, asks)))
         except BaseException as error:
             self._drop(self._connection)
             if isinstance(error, OSError) and not isinstance(error, TimeoutError):
                 raise self._closed(str(error)) from error
             raise
 
-    def _over(self, connection: Any, asks: Sequence[Ask]) -> list[Answer | None]:
+    def _over(self, connection: Any, asks: Sequence[Ask]) -> list[Answer | StoreProblem]:
         """Exchange over a connection, which goes back to its pool after an error: it may have answers in it."""
         first, rest = list(asks[:TOGETHER]), list(asks[TOGETHER:])
         try:
             connection.send_packed_command([command_of("EVALSHA", SHA, first)])
             try:
-                answers = answers_of(first, connection.read_response(), _failed)
+                answers = answers_of(first, connection.read_response())
             except self._missing:  # a server that has restarted: proxies forbid SCRIPT LOAD
                 connection.send_packed_command([command_of("EVAL", SCRIPT, first)])
-                answers = answers_of(first, connection.read_response(), _failed)
+                answers = answers_of(first, connection.read_response())
             if rest:  # many keys: the server does other work between the parts
                 parts = [rest[i : i + TOGETHER] for i in range(0, len(rest), TOGETHER)]
                 connection.send_packed_command([command_of("EVALSHA", SHA, part) for part in parts])
                 answers += [
-                    answer for part in parts for answer in answers_of(part, connection.read_response(), _failed)
+                    answer for part in parts for answer in answers_of(part, connection.read_response())
                 ]
         except BaseException:
             self._drop(connection)
@@ -190,20 +186,16 @@ class ValkeyEngine:
 
     # ---- a cluster
 
-    def _one_by_one(self, asks: Sequence[Ask], until: float) -> Sequence[Answer | None]:
-        answers: list[Answer | None] = []
-        problem: Exception | None = None
+    def _one_by_one(self, asks: Sequence[Ask], until: float) -> Sequence[Answer | StoreProblem]:
+        answers: list[Answer | StoreProblem] = []
         for ask in asks:
             if time.monotonic() >= until:
                 break
             try:
-                answers += answers_of([ask], self._by_client(ask), _failed)
+                answers += answers_of([ask], self._by_client(ask))
             except self._errors as error:  # of one node: others may answer
-                problem = error
-                answers.append(None)
-        if problem is not None and not any(answers):
-            raise StoreError(f"{type(problem).__name__}: {problem}") from problem
-        return answers + [None] * (len(asks) - len(answers))
+                answers.append(StoreProblem(f"{type(error).__name__}: {error}"))
+        return answers + [StoreProblem("no time was left to ask")] * (len(asks) - len(answers))
 
     def _by_client(self, ask: Ask) -> bytes:
         words = ("1", ask.key, ask.text())
@@ -245,8 +237,3 @@ def _reply(connected: Any, command: bytes) -> bytes:
     if len(text) > size + 2 or text[size:] != b"\r\n":
         raise ConnectionError("more than one reply")
     return bytes(text[:size])
-
-
-def _failed(ask: Ask, line: bytes) -> None:
-    why = line[1:].decode(errors="replace")
-    log.warning("the state of %s cannot be read by the fleet's script: %s", ask.key, why)

@@ -12,9 +12,9 @@ from typing import Any, ClassVar
 
 import attrs
 
-from resilio._native.gates import LimitAnswerNumbers, LimitAskNumbers
+from resilio._native.gates import LimitAnswerNumbers, LimitAskNumbers, StoreProblem
 
-__all__ = ["TOKEN", "Answer", "Ask", "LimitAnswer", "LimitAsk", "RecordedAnswer", "RecordedAsk"]
+__all__ = ["TOKEN", "Answer", "Ask", "LimitAnswer", "LimitAsk", "RecordedAnswer", "RecordedAsk", "StoreProblem"]
 
 TOKEN = 1_000_000
 """A token, in the unit of amounts."""

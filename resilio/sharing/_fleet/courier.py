@@ -34,8 +34,9 @@ class Courier(CourierTurns):
 
         answered_ns: When the last answer came; 0: never.
 
-        problem: The error of the store at the latest trip that was lost, as text; "": there was none since the last
-            answer.
+        problem: The first error of the latest trip, as text; "": all of it was answered.
+
+        broken: The same, with its key, where the policy has other answers of that trip; "": there was none.
     """
 
     def __init__(self, tick_ns: int, *, peers: int | None = None, seed: int | None = None) -> None:

@@ -34,6 +34,8 @@ OnStoreDown = Literal["local", "open", "closed"]
 
 OWN = 256 << 20
 """Bytes of a region of this process alone: memory that is not used is none."""
+MOST_TOLD = 64
+"""Kinds of problems that a fleet reports: an engine of a user's own may have another text each time."""
 
 
 class Fleet(Scope):
@@ -68,6 +70,7 @@ class Fleet(Scope):
         "_own",
         "_since_ns",
         "_thread",
+        "_told",
         "client",
         "courier",
         "engine",
@@ -129,6 +132,7 @@ class Fleet(Scope):
         self._thread: CourierThread | None = None
         self._lock = threading.Lock()
         self._degraded: str | None = None
+        self._told: set[str] = set()
         self._since_ns = clock.now_ns()
         self.courier: Courier = self._courier()
         free_lock(self, "_lock")
@@ -225,8 +229,7 @@ class Fleet(Scope):
         """Make a trip if one is due, as the thread does."""
         now_ns = clock.now_ns()
         if self.courier.due_ns(now_ns) <= now_ns:
-            trip(self.courier, self.engine, self.timeout)
-            self._look()
+            self._look(trip(self.courier, self.engine, self.timeout))
 
     def stop(self) -> None:
         """Let the thread end, after the trip under way."""
@@ -260,14 +263,26 @@ class Fleet(Scope):
         region = self.group.region
         return (self.own_region() if region is None else region).member
 
-    def _look(self) -> None:
-        """Report that the store is away, or back."""
+    def _look(self, defect: Exception | None) -> None:
+        """Report what has changed with the latest trip: that the store is away, or back, or has new errors of a key."""
+        courier = self.courier
         before, self._degraded = self._degraded, self.degraded
         if before != self._degraded:
             self._since_ns = clock.now_ns()
-            why = f"{self.courier.lost} of {self.courier.trips} exchanges with its store had no answer"
-            why += f"; the latest error: {self.courier.problem}" if self.courier.problem else ""
+            why = f"{courier.lost} of {courier.trips} exchanges with its store have failed"
+            why += f"; the latest error: {courier.problem}" if courier.problem else ""
             _report.fleet_changed(self, before, self._degraded, why)
+        if defect is not None and self._is_new(courier.problem):
+            _report.engine_failed(self, defect)
+        elif courier.broken and self._is_new(courier.broken.partition(": ")[2].partition(" ")[0]):
+            _report.key_broken(self, courier.broken)
+
+    def _is_new(self, problem: str) -> bool:
+        """Return True if a problem of this kind has not been reported yet."""
+        if problem in self._told or len(self._told) == MOST_TOLD:
+            return False
+        self._told.add(problem)
+        return True
 
 
 class _Process(Host):

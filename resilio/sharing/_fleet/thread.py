@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from resilio._native import clock
 from resilio._native.shared import Member
-from resilio.sharing._fleet.ask import Answer, Ask
+from resilio.sharing._fleet.ask import Answer, Ask, StoreProblem
 from resilio.sharing._fleet.courier import Courier
 from resilio.sharing._fleet.engines import Engine, StoreError
 
@@ -21,28 +21,28 @@ LONGEST_NS = 250_000_000
 log = logging.getLogger("resilio")
 
 
-def trip(courier: Courier, engine: Engine, timeout: float) -> None:
-    """Make a trip that is due: ask the store, and hand out the answers; whatever fails, they are lost."""
-    asks = courier.begin(clock.now_ns())
-    answers: Sequence[Answer | None] | None = None
+def trip(courier: Courier, engine: Engine, timeout: float) -> Exception | None:
+    """Make a trip that is due: ask the store, and hand out the answers. Return what a defect of the engine has raised."""
+    asks, defect = courier.begin(clock.now_ns()), None
+    answers: Sequence[Answer | StoreProblem] | StoreProblem = ()
     if asks:
         try:
             answers = _answers(engine, asks, timeout)
         except StoreError as error:
-            log.debug("the fleet's store gave no answer: %s", error)
-            courier.problem = str(error)
-        except Exception as error:  # a defect of the engine: there are no answers either
-            problem = f"{type(error).__name__}: {error}"
-            if problem != courier.problem:
-                log.exception("the engine of a fleet's store failed")
-            courier.problem = problem
+            answers = StoreProblem(str(error))
+        except Exception as error:
+            answers, defect = StoreProblem(f"{type(error).__name__}: {error}"), error
     courier.end(answers, clock.now_ns())
+    return defect
 
 
-def _answers(engine: Engine, asks: Sequence[Ask], timeout: float) -> Sequence[Answer | None]:
+def _answers(engine: Engine, asks: Sequence[Ask], timeout: float) -> Sequence[Answer | StoreProblem]:
     answers = engine.exchange(asks, timeout)
     if len(answers) != len(asks):
         raise StoreError(f"{len(answers)} answers to {len(asks)} asks")
+    for one in answers:
+        if not isinstance(one, (Answer, StoreProblem)):
+            raise TypeError(f"an answer that is none: {one!r}")
     return answers
 
 
@@ -54,7 +54,7 @@ class CourierThread:
     """
 
     def __init__(
-        self, courier: Courier, engine: Engine, timeout: float, member: Callable[[], Member], look: Callable[[], None]
+        self, courier: Courier, engine: Engine, timeout: float, member: Callable[[], Member], look: Callable[[Exception | None], None]
     ) -> None:
         """
         Start the thread.
@@ -68,7 +68,7 @@ class CourierThread:
 
             member: Returns this process's member of the region in use, on whose bell it sleeps.
 
-            look: Called after each trip.
+            look: Called after each trip, with what a defect of the engine has raised.
         """
         self._courier = courier
         self._engine = engine
@@ -98,8 +98,7 @@ class CourierThread:
         if rest_ns > 0:
             self._member().wait(rest_ns)
             return
-        trip(self._courier, self._engine, self._timeout)
-        self._look()
+        self._look(trip(self._courier, self._engine, self._timeout))
 
 
 def _start(run: Callable[[], None]) -> None:

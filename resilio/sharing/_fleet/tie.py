@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from resilio._native.gates import TieState
 from resilio._native.shared import Cell
-from resilio.sharing._fleet.ask import Answer, Ask
+from resilio.sharing._fleet.ask import Answer, Ask, StoreProblem
 
 __all__ = ["NEVER", "Tie"]
 
@@ -77,14 +77,14 @@ class Tie(TieState):
         """Return what to ask now; (): nothing."""
         raise NotImplementedError
 
-    def take(self, asks: Sequence[Ask], answers: Sequence[Answer | None], sent_ns: int, now_ns: int) -> None:
+    def take(self, asks: Sequence[Ask], answers: Sequence[Answer | StoreProblem], sent_ns: int, now_ns: int) -> None:
         """
         Take the answers of what `ask` returned last; called once for each time that it returned something.
 
         Args:
             asks: What was asked.
 
-            answers: In the order of the asks; None: it was lost, on its way there or back.
+            answers: In the order of the asks; a problem: there is none, or it was lost.
 
             sent_ns: When it was sent: what an answer brings lasts from then on.
 

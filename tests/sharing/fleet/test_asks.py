@@ -9,7 +9,7 @@ import attrs
 import pytest
 
 from resilio._native.gates import answers_of, command_of
-from resilio.sharing import Answer, Ask
+from resilio.sharing import Answer, Ask, StoreProblem
 from resilio.sharing._fleet.ask import LimitAnswer, LimitAsk
 from resilio.sharing._fleet.ask_slots import SlotsAnswer, SlotsAsk
 from resilio.sharing._fleet.script import SCRIPT
@@ -102,14 +102,9 @@ def test_answers_are_read_by_the_kinds_of_their_asks() -> None:
     """An error is of its ask alone; a reply with more or less lines than asks is none."""
     asks = [_limit("k"), SlotsAsk(key="slots", asker=2, seq=3, capacity=5), _limit("other")]
     slots = SlotsAnswer(*range(1, 1 + len(attrs.fields(SlotsAnswer))))
-    failed: list[tuple[str, bytes]] = []
-
-    def fail(ask: Ask, line: bytes) -> None:
-        failed.append((ask.key, line))
-
     both = f"1 2 3 4 5 6\n{' '.join(map(str, slots.numbers()))}".encode()
-    assert answers_of(asks, both + b"\n!WRONGTYPE no hash", fail) == [LimitAnswer(1, 2, 3, 4, 5, 6), slots, None]
-    assert failed == [("other", b"!WRONGTYPE no hash")]
+    problem = StoreProblem("WRONGTYPE no hash")
+    assert answers_of(asks, both + b"\n!WRONGTYPE no hash") == [LimitAnswer(1, 2, 3, 4, 5, 6), slots, problem]
     for raw in (b"", both, both + b"\n1 2 3 4 5 6\n"):
         with pytest.raises(ValueError, match="answer"):
-            answers_of(asks, raw, fail)
+            answers_of(asks, raw)

@@ -17,7 +17,7 @@ from breakers_of_fleet import Process, Processes
 
 from resilio._native import clock
 from resilio.errors import CircuitOpenError
-from resilio.sharing import Answer, Ask, MemoryEngine
+from resilio.sharing import Answer, Ask, MemoryEngine, StoreProblem
 from resilio.sharing._fleet.ask_breaker import BreakerAsk
 from resilio.testing import VirtualTime, virtual_time
 
@@ -144,7 +144,7 @@ class Counting(MemoryEngine):
 
     ok = failed = 0
 
-    def exchange(self, asks: Sequence[Ask], timeout: float) -> Sequence[Answer | None]:
+    def exchange(self, asks: Sequence[Ask], timeout: float) -> Sequence[Answer | StoreProblem]:
         for ask in asks:
             assert isinstance(ask, BreakerAsk)
             self.ok += ask.ok

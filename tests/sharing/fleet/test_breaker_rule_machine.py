@@ -76,8 +76,8 @@ class FleetOfFive(RuleBasedStateMachine):
     @property
     def head(self) -> tuple[float, float]:
         """The store's generation and state."""
-        row = (self.state or {}).get(HEAD, (0, 0, 0))
-        return row[1], row[2]
+        row = (self.state or {}).get(HEAD, (0, 0))
+        return row[0], row[1]
 
     def deliver(self, ask: BreakerAsk) -> BreakerAnswer:
         """Let the store answer, and check each change."""
@@ -217,18 +217,18 @@ class FleetOfFive(RuleBasedStateMachine):
         Of an asker that was silent for ten seconds the store knows nothing any more: its report may count again.
         """
         if self.state is not None and self.head[1] == CLOSED:
-            buckets = Bucket.all_of(self.state[HEAD][13:])
+            buckets = Bucket.all_of(self.state[HEAD][12:-2])
             once = sum(self.failed.values())
             assert once <= sum(one.failed for one in buckets) <= once + sum(self.again.values())
             rows = {int(field): Asker(row) for field, row in self.state.items() if field != HEAD}
-            in_row = {asker: row.failures for asker, row in rows.items() if row.failing >= self.state[HEAD][10]}
+            in_row = {asker: row.failures for asker, row in rows.items() if row.failing >= self.state[HEAD][9]}
             assert all(failures <= self.failed[asker] + self.again[asker] for asker, failures in in_row.items())
 
     @invariant()
     def an_open_time_ends(self) -> None:
         """It is never longer than `max_open_for`."""
         if self.state is not None and self.head[1] == OPEN:
-            assert self.state[HEAD][7] - self.now <= 3_000_000
+            assert self.state[HEAD][6] - self.now <= 3_000_000
 
     def teardown(self) -> None:
         """Whatever has happened: when the network is well, good probes close it, and all know."""

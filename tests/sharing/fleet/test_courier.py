@@ -10,12 +10,13 @@ from random import Random
 import pytest
 
 from resilio._native.shared import Region
-from resilio.sharing import Answer, Ask
+from resilio.sharing import Answer, Ask, StoreProblem
 from resilio.sharing._fleet.ask import LimitAnswer, LimitAsk
 from resilio.sharing._fleet.courier import Courier
 from resilio.sharing._fleet.tie import NEVER, Tie
 
 MS = 1_000_000
+LOST = StoreProblem("no answer in time")
 S = 1000 * MS
 
 
@@ -37,8 +38,8 @@ class Every(Tie):
         self.next_ns = now_ns + self.tick_ns
         return [LimitAsk(key=self.key, asker=1, seq=1, amount=1, period_us=1, burst=1)]
 
-    def take(self, asks: Sequence[Ask], answers: Sequence[Answer | None], sent_ns: int, now_ns: int) -> None:
-        self.seen.append("lost" if answers[0] is None else "answer")
+    def take(self, asks: Sequence[Ask], answers: Sequence[Answer | StoreProblem], sent_ns: int, now_ns: int) -> None:
+        self.seen.append("lost" if isinstance(answers[0], StoreProblem) else "answer")
 
     def down(self, now_ns: int, peers: int) -> None:
         self.seen.append(f"down, of {peers}")
@@ -47,7 +48,7 @@ class Every(Tie):
         self.seen.append("up")
 
 
-def _answers(asks: Sequence[Ask], peers: int = 1) -> list[Answer | None]:
+def _answers(asks: Sequence[Ask], peers: int = 1) -> list[Answer | StoreProblem]:
     return [LimitAnswer(seq=ask.seq, grant=0, credit=0, wait_us=0, peers=peers, left=0) for ask in asks]
 
 
@@ -57,7 +58,7 @@ def _run(courier: Courier, until_ns: int, *, lost: bool = False, now_ns: int = 0
     while (due_ns := max(now_ns, courier.due_ns(now_ns))) < until_ns:
         now_ns = due_ns
         asks = courier.begin(now_ns)
-        courier.end(None if lost else _answers(asks, peers), now_ns + MS)
+        courier.end(LOST if lost else _answers(asks, peers), now_ns + MS)
     return courier.trips - before
 
 
@@ -66,7 +67,7 @@ class Moved(Every):
 
     __slots__ = ()
 
-    def take(self, asks: Sequence[Ask], answers: Sequence[Answer | None], sent_ns: int, now_ns: int) -> None:
+    def take(self, asks: Sequence[Ask], answers: Sequence[Answer | StoreProblem], sent_ns: int, now_ns: int) -> None:
         raise RuntimeError("the bulkhead takes other slots now")
 
 
@@ -193,7 +194,7 @@ def test_a_node_that_is_away_leaves_the_other_policies_alone() -> None:
     for n in range(40):
         courier.due_ns(n * 250 * MS)
         asks = courier.begin(n * 250 * MS)
-        answers = [None if ask.key == "far" else answer for ask, answer in zip(asks, _answers(asks), strict=True)]
+        answers = [LOST if ask.key == "far" else answer for ask, answer in zip(asks, _answers(asks), strict=True)]
         courier.end(answers, n * 250 * MS + MS)
     assert "down, of 1" in far.seen
     assert set(near.seen) == {"answer"}

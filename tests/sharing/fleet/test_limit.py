@@ -13,7 +13,7 @@ from resilio import Rate, bulkhead, pipeline, rate_limit, spend_limit
 from resilio._native.clock import now_ns
 from resilio._policies.rate_limit.policy import RateLimit, RateLimitConfig
 from resilio.errors import RateLimitedError
-from resilio.sharing import Fleet, MemoryEngine
+from resilio.sharing import Fleet, MemoryEngine, StoreProblem
 from resilio.sharing import host as sharing_host
 from resilio.sharing._fleet.ask import TOKEN, LimitAsk
 from resilio.testing import VirtualTime, virtual_time
@@ -108,7 +108,7 @@ def test_a_client_has_no_credit_while_its_question_is_under_way() -> None:
         (one,) = hosts(1, "400/s")
         play(vt, [one], [100.0], 2.0)
         while not (asks := one.fleet.courier.begin(now_ns())):
-            one.fleet.courier.end(None, now_ns())
+            one.fleet.courier.end(StoreProblem("lost"), now_ns())
             vt.advance(0.01)
         assert isinstance(asks[0], LimitAsk)
         assert one.tries(100) <= asks[0].kept // TOKEN

@@ -224,7 +224,7 @@ class Fleet(RuleBasedStateMachine):
             assert out == sum(grant + kept for _, grant, kept, *_ in leases)
             assert tokens + out <= BURST
             assert all(lease[1] >= 0 for lease in leases)
-            assert self.state[HEAD][-1] == sum(lease[5] for lease in leases) <= BURST // 4
+            assert self.state[HEAD][11] == sum(lease[5] for lease in leases) <= BURST // 4
 
 
 TestFleet = Fleet.TestCase

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 import weakref
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from limits_of_fleet import Wire
 
 from resilio import adaptive_limit, circuit_breaker, keyed, pipeline, rate_limit
 from resilio._composition.keyed import Keyed, KeyedConfig
-from resilio.sharing import Fleet, MemoryEngine
+from resilio.sharing import Answer, Ask, Fleet, MemoryEngine, StoreProblem
 from resilio.testing import VirtualTime, virtual_time
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="shared memory of hosts is for Linux")
@@ -47,6 +48,41 @@ def play(vt: VirtualTime, fleet: list[Host], users: str, seconds: float, calls: 
                 admitted[user] += one.tries(user, calls)
         vt.advance(0.01)
     return admitted
+
+
+class Full(MemoryEngine):
+    """A store that has no memory for some keys, or for all."""
+
+    is_full = True
+    some = ""
+
+    def exchange(self, asks: Sequence[Ask], timeout: float) -> Sequence[Answer | StoreProblem]:
+        problem = StoreProblem("OOM command not allowed when used memory > 'maxmemory'.")
+        answers = super().exchange(asks, timeout)
+        pairs = zip(asks, answers, strict=True)
+        return [problem if self.is_full and self.some in ask.key else answer for ask, answer in pairs]
+
+
+@pytest.mark.parametrize("where", ["everywhere", "at one key"])
+def test_an_error_of_the_store_is_one_line(caplog: pytest.LogCaptureFixture, where: str) -> None:
+    """400 keys and a store without memory: 6,420 warnings in ten seconds, of a script that could not read."""
+    with virtual_time() as vt, caplog.at_level("INFO"):
+        store, users = Full(), [f"u{n}" for n in range(40)]
+        one = Host(store, lambda: rate_limit("100/s"))
+        store.is_full = False
+        one.tries("u0", 1)
+        play(vt, [one], "", 0.3)
+        store.some = "" if where == "everywhere" else next(iter(store.states))
+        store.is_full = True
+        for _ in range(300):
+            for user in users:
+                one.tries(user, 1)
+            one.fleet.step()
+            vt.advance(0.01)
+        (line,) = [record.getMessage() for record in caplog.records if "fleet" in record.getMessage()]
+        assert "OOM command not allowed" in line
+        assert ("have failed; the latest error: OOM" in line) == (where == "everywhere")
+        assert where == "everywhere" or f"{store.some}: OOM" in line
 
 
 def exchanges(one: Host) -> int:

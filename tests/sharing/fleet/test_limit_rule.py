@@ -148,6 +148,18 @@ def test_a_lease_that_is_not_given_back_is_taken_for_spent(store: Store) -> None
     assert store.ask(2, 3, 2, want=1000).grant == 800 * TOKEN
 
 
+@pytest.mark.parametrize("wrong", [-500, 10_000])
+def test_a_sum_that_is_wrong_heals_with_the_next_sweep(store: Store, wrong: int) -> None:
+    """What is out is added up anew: a row that had once been written wrong kept its limit too small for good."""
+    store.ask(1, 1, 0, want=100)
+    head = list(store.engine.states["k"][HEAD])
+    head[3] += wrong * TOKEN
+    head[11] += wrong * TOKEN
+    store.engine.states["k"][HEAD] = tuple(head)
+    store.wait(1.0)
+    assert store.ask(2, 1, 0, want=1000).grant == 900 * TOKEN
+
+
 def test_a_key_that_was_lost_begins_empty_for_an_asker_that_was_here(store: Store) -> None:
     """FLUSHALL must not give the burst a second time: what is out is not known any more."""
     store.ask(1, 1, 0, want=1000)

@@ -14,7 +14,7 @@ from resilio._policies.circuit_breaker.config import CircuitBreakerConfig
 from resilio._policies.circuit_breaker.policy import CircuitBreaker
 from resilio._policies.rate_limit.policy import RateLimit, RateLimitConfig
 from resilio._policies.retry.budget import RetryBudgetConfig
-from resilio.sharing import Answer, Ask, Fleet, MemoryEngine
+from resilio.sharing import Answer, Ask, Fleet, MemoryEngine, StoreProblem
 from resilio.testing import VirtualTime, virtual_time
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="shared memory of hosts is for Linux")
@@ -25,7 +25,7 @@ class SlowStore(MemoryEngine):
 
     meanwhile: Callable[[], object] | None = None
 
-    def exchange(self, asks: Sequence[Ask], timeout: float) -> Sequence[Answer | None]:
+    def exchange(self, asks: Sequence[Ask], timeout: float) -> Sequence[Answer | StoreProblem]:
         answers = super().exchange(asks, timeout)
         meanwhile, self.meanwhile = self.meanwhile, None
         if meanwhile is not None:

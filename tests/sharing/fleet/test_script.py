@@ -41,6 +41,29 @@ def test_the_script_computes_what_the_rules_do_on_many_sequences(kind: str, part
     assert compare_in_processes(kind, range(first, first + 10_000)) > 50_000
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_without_memory_every_exchange_fails_and_changes_nothing(client: Any, kind: str) -> None:
+    """
+    A server that is full lets a script go on that has deleted something. Exchanges that forgot a lease first passed,
+    and the others did not: the limit came and went, and admitted a third of its share.
+    """
+    key = f"full of {kind}"
+    sequences = [KINDS[kind](random.Random(seed)) for seed in range(40)]
+    for ask, now_us in sequences[0]:
+        client.execute_command("EVALSHA", SHA, 1, key, text_of(ask), str(now_us))
+    before = client.hgetall(key)
+    client.config_set("maxmemory", "1mb")
+    client.config_set("maxmemory-policy", "noeviction")
+    try:
+        for sequence in sequences:
+            ask, now_us = sequence[-1]
+            found = client.execute_command("EVALSHA", SHA, 1, key, text_of(ask), str(now_us + 60_000_000))
+            assert found.startswith(b"!OOM"), found
+    finally:
+        client.config_set("maxmemory", "0")
+    assert client.hgetall(key) == before
+
+
 def test_a_state_that_cannot_be_read_fails_for_its_key_alone(client: Any) -> None:
     """A key that another program has written to must not keep all other policies of a process from their store."""
     client.set("taken", "by another program")

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from resilio._native.clock import now_ns
-from resilio.sharing import Answer, Ask
+from resilio.sharing import Answer, Ask, StoreProblem
 from resilio.testing import virtual_time
 
 TTL_NS = 10_000_000_000
@@ -33,8 +33,8 @@ class Watched:
         self.heard_ns: int | None = None
         host.fleet.engine = self
 
-    def exchange(self, asks: Sequence[Ask], timeout: float) -> Sequence[Answer | None]:
-        answers: Sequence[Answer | None] = self._wire.exchange(asks, timeout)
+    def exchange(self, asks: Sequence[Ask], timeout: float) -> Sequence[Answer | StoreProblem]:
+        answers: Sequence[Answer | StoreProblem] = self._wire.exchange(asks, timeout)
         self.heard_ns = now_ns()
         return answers
 

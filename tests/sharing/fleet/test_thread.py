@@ -15,7 +15,7 @@ from servers.valkey_groups import until
 
 from resilio._options.scope import set_private
 from resilio.events import SharingChanged, subscribe
-from resilio.sharing import Answer, Ask, MemoryEngine, StoreError, fleet
+from resilio.sharing import Answer, Ask, MemoryEngine, StoreError, StoreProblem, fleet
 
 HERE = Path(__file__).parents[2]
 BEFORE = """
@@ -53,7 +53,7 @@ class Hanging(MemoryEngine):
         self.runs.set()
         self.is_asked = threading.Event()
 
-    def exchange(self, asks: Sequence[Ask], timeout: float) -> Sequence[Answer | None]:
+    def exchange(self, asks: Sequence[Ask], timeout: float) -> Sequence[Answer | StoreProblem]:
         self.is_asked.set()
         self.runs.wait()
         return super().exchange(asks, timeout)
@@ -64,7 +64,7 @@ class Away(MemoryEngine):
 
     is_away = False
 
-    def exchange(self, asks: Sequence[Ask], timeout: float) -> Sequence[Answer | None]:
+    def exchange(self, asks: Sequence[Ask], timeout: float) -> Sequence[Answer | StoreProblem]:
         if self.is_away:
             raise StoreError("away")
         return super().exchange(asks, timeout)
@@ -127,7 +127,7 @@ def test_what_an_engine_does_wrong_is_a_loss(caplog: pytest.LogCaptureFixture, h
     class Broken(MemoryEngine):
         is_broken = True
 
-        def exchange(self, asks: Sequence[Ask], timeout: float) -> Sequence[Answer | None]:
+        def exchange(self, asks: Sequence[Ask], timeout: float) -> Sequence[Answer | StoreProblem]:
             answers = super().exchange(asks, timeout)
             if not self.is_broken:
                 return answers

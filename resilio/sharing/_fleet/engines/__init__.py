@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
-from resilio.sharing._fleet.ask import Answer, Ask
+from resilio.sharing._fleet.ask import Answer, Ask, StoreProblem
 
 __all__ = ["Engine", "StoreError"]
 
@@ -28,9 +28,11 @@ class Engine(Protocol):
     `resilio.sharing.keeps_us(ask)` microseconds.
     """
 
-    def exchange(self, asks: Sequence[Ask], timeout: float) -> Sequence[Answer | None]:
+    def exchange(self, asks: Sequence[Ask], timeout: float) -> Sequence[Answer | StoreProblem]:
         """
-        Exchange all asks, each by itself, and return the answers in their order; None: that one has none.
+        Exchange all asks, each by itself, and return the answers in their order; or the problem, of one without.
+
+        It logs nothing: a change is reported once, by the fleet.
 
         Args:
             asks: What policies ask, of any number of keys.

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from resilio._native import clock
 from resilio._support.after_fork import free_lock
-from resilio.sharing._fleet.ask import Answer, Ask
+from resilio.sharing._fleet.ask import Answer, Ask, StoreProblem
 from resilio.sharing._fleet.rules import exchange, keeps_us
 from resilio.sharing._fleet.rules.rows import State
 
@@ -44,7 +44,7 @@ class MemoryEngine:
         self._lock = threading.Lock()
         free_lock(self, "_lock")
 
-    def exchange(self, asks: Sequence[Ask], timeout: float) -> Sequence[Answer | None]:  # noqa: ARG002 - it takes none
+    def exchange(self, asks: Sequence[Ask], timeout: float) -> Sequence[Answer | StoreProblem]:  # noqa: ARG002 - it takes none
         """Exchange all asks and return the answers; it is never away, and never slow."""
         with self._lock:
             return [self._exchange(ask, self._now_us()) for ask in asks]

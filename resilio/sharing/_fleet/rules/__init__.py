@@ -1,6 +1,10 @@
 """
 The store's part in an exchange: `exchange(state, ask, now_us) -> (state, answer)`.
 
+A store's clock may be set back or ahead. Its time is made to go on here, before any rule: each state has the latest
+time that was read for it, and what is added to the next. So no rule sees time go back. Once the clock is right again
+after an hour ahead, time goes on as well, and waits for nothing.
+
 These functions are the rules: engines in memory and in Postgres run them, and the script of Valkey and Redis computes
 the same, to the bit. So they use numbers only, whose `+ - * /`, floor, min, max and sqrt are the same everywhere.
 """
@@ -12,7 +16,7 @@ from typing import Any
 
 from resilio.sharing._fleet.ask import Answer, Ask
 from resilio.sharing._fleet.rules import breaker, limit, slots, spend
-from resilio.sharing._fleet.rules.rows import State
+from resilio.sharing._fleet.rules.rows import HEAD, State
 
 __all__ = ["RULES", "exchange", "keeps_us"]
 
@@ -37,14 +41,20 @@ def exchange(state: State | None, ask: Ask, now_us: int) -> tuple[State, Answer]
     Return the state after an ask, and the answer.
 
     Args:
-        state: The rows of the ask's key, which are changed; None: there are none.
+        state: The rows of the ask's key, which stay as they are; None: there are none.
 
         ask: The ask.
 
         now_us: The store's time, in microseconds.
     """
-    rows: State = {} if state is None else state
-    return rows, RULES[ask.kind](rows, ask, now_us)
+    rows: State = {} if state is None else dict(state)
+    *head, last_us, ahead_us = rows.get(HEAD, (now_us, 0))
+    if head:
+        rows[HEAD] = tuple(head)
+    ahead_us += max(0, last_us - now_us)
+    answer = RULES[ask.kind](rows, ask, int(now_us + ahead_us))
+    rows[HEAD] = (*rows[HEAD], now_us, ahead_us)
+    return rows, answer
 
 
 def keeps_us(ask: Ask) -> int:

@@ -2,7 +2,7 @@ do
   local CLOSED, OPEN, HALF_OPEN = 0, 1, 2
   local BY_FAILURE_RATE, BY_CONSECUTIVE, BY_SLOW_RATE, BY_PROBE_FAILED = 4, 5, 6, 7
   local BAD = 2
-  local REOPENINGS, SHORTEST_KEEP_US, LARGE_STEP_US = 31, 10000000, 1000000
+  local REOPENINGS, SHORTEST_KEEP_US = 31, 10000000
   local MOST_BUCKETS, MOST_PROOF = 16, 300
   local ASK = {
     'asker', 'seq', 'seen', 'generation', 'ok', 'failed', 'slow', 'tail', 'good_us', 'bad_us', 'gone', 'flying', 'late',
@@ -10,7 +10,7 @@ do
     'window_calls', 'window_us', 'probes', 'closing', 'sure', 'open_us', 'max_open_us', 'lease_us',
   }
   local HEAD = {
-    'at', 'generation', 'state', 'reason', 'measured', 'reopened', 'proven', 'until_us', 'half', 'blamed', 'row_since',
+    'generation', 'state', 'reason', 'measured', 'reopened', 'proven', 'until_us', 'half', 'blamed', 'row_since',
     'swept', 'peers',
   }
   local BUCKET = {'since', 'total', 'failed', 'slow', 'worst', 'worst_total', 'slowest', 'slowest_total'}
@@ -185,30 +185,22 @@ do
     enter(breaker, OPEN)
   end
 
-  local function step_back(key, breaker, now)
-    breaker.until_us = breaker.until_us - (breaker.at - now)
-    breaker.at, breaker.half, breaker.swept, breaker.row_since = now, now, now, now
-    breaker.buckets = {}
-    breaker.peers = 0
-    redis.call('DEL', key)
-  end
-
-  local function sweep(key, breaker, ask)
+  local function sweep(kept, breaker, ask)
     if breaker.at < breaker.swept + ask.tick_us then return end
     breaker.swept = breaker.at
     local gone_us = breaker.at - max(SHORTEST_KEEP_US, 20 * ask.tick_us, 2 * ask.lease_us)
-    for _, other in ipairs(others(key)) do
+    for _, other in ipairs(others(kept)) do
       if other[2][2] < gone_us then
-        redis.call('HDEL', key, other[1])
+        drop(kept, other[1])
         breaker.peers = breaker.peers - 1
       end
     end
   end
 
   -- All askers, this one as it is now.
-  local function all_askers(key, field, asker)
+  local function all_askers(kept, field, asker)
     local found = {asker}
-    for _, other in ipairs(others(key)) do
+    for _, other in ipairs(others(kept)) do
       if other[1] ~= field then found[#found + 1] = named(ASKER, other[2]) end
     end
     return found
@@ -228,12 +220,12 @@ do
     end
   end
 
-  local function report(key, field, breaker, asker, ask)
+  local function report(kept, field, breaker, asker, ask)
     if ask.generation ~= breaker.generation then return end
     if breaker.state == CLOSED then
       add(breaker, asker, ask)
       if ask.failed + ask.slow > 0 or asker.failing >= breaker.row_since then
-        local reason, measured = judge(breaker, all_askers(key, field, asker), ask)
+        local reason, measured = judge(breaker, all_askers(kept, field, asker), ask)
         if reason ~= 0 then
           breaker.reason, breaker.measured, breaker.blamed = reason, measured, 0
           open(breaker, ask, 0)
@@ -244,15 +236,15 @@ do
     end
   end
 
-  local function is_full(key, field, breaker, ask)
+  local function is_full(kept, field, breaker, ask)
     local places, held = breaker.proven > 0 and max(1, ask.probes - breaker.proven) or 1, 0
-    for _, other in ipairs(others(key)) do
+    for _, other in ipairs(others(kept)) do
       if other[1] ~= field and holds(named(ASKER, other[2]), breaker) then held = held + 1 end
     end
     return held >= places
   end
 
-  local function lease_of(key, field, breaker, asker, ask)
+  local function lease_of(kept, field, breaker, asker, ask)
     if breaker.state ~= HALF_OPEN then
       asker.lease = 0
       return 0
@@ -260,14 +252,15 @@ do
     if holds(asker, breaker) and (ask.seen < asker.lease or ask.holds == asker.lease) then return asker.lease end
     asker.lease = 0
     local waits = ask.asker == breaker.blamed and breaker.at < breaker.half + 2 * ask.tick_us
-    if ask.ready == 0 or waits or is_full(key, field, breaker, ask) then return 0 end
+    if ask.ready == 0 or waits or is_full(kept, field, breaker, ask) then return 0 end
     asker.lease, asker.lease_of, asker.lease_until = ask.seq, breaker.generation, breaker.at + ask.lease_us
     return ask.seq
   end
 
-  local function load_breaker(key, now)
-    local row = load(key, '') or {now, now, CLOSED, 0, 0, 0, 0, 0, 0, 0, now, now, 0}
+  local function load_breaker(kept, now)
+    local row = kept.head or {now, CLOSED, 0, 0, 0, 0, 0, 0, 0, now, now, 0}
     local breaker = named(HEAD, row)
+    breaker.at = now
     breaker.buckets = {}
     for i = #HEAD + 1, #row, #BUCKET do
       local bucket = {}
@@ -285,31 +278,29 @@ do
     return row
   end
 
-  local function exchange(key, ask, now)
-    local breaker, field = load_breaker(key, now), field_of(ask.asker)
-    if now < breaker.at - LARGE_STEP_US then step_back(key, breaker, now) end
-    breaker.at = max(breaker.at, now)
+  local function exchange(kept, ask, now)
+    local breaker, field = load_breaker(kept, now), field_of(ask.asker)
     if ask.generation > breaker.generation then
       breaker.generation, breaker.reopened = ask.generation, 0
       enter(breaker, CLOSED)
     end
-    sweep(key, breaker, ask)
-    local row = load(key, field)
+    sweep(kept, breaker, ask)
+    local row = load(kept, field)
     if not row then breaker.peers = breaker.peers + 1 end
     local asker = named(ASKER, row or {0, 0, -1, -1, -1, 0, 0, 0, 0, 0, 0})
     asker.seen = breaker.at
     local lease = holds(asker, breaker) and asker.lease or 0
     if ask.seq > asker.seq then
       asker.seq = ask.seq
-      report(key, field, breaker, asker, ask)
+      report(kept, field, breaker, asker, ask)
       if breaker.state == OPEN and breaker.at >= breaker.until_us then
         enter(breaker, HALF_OPEN)
         breaker.half = breaker.at
       end
-      lease = lease_of(key, field, breaker, asker, ask)
+      lease = lease_of(kept, field, breaker, asker, ask)
     end
     local keeps = max(SHORTEST_KEEP_US, ask.window_us, 2 * ask.max_open_us, 2 * ask.lease_us, 20 * ask.tick_us)
-    store(key, row_of_breaker(breaker), field, numbers(ASKER, asker), keeps)
+    store(kept, row_of_breaker(breaker), field, numbers(ASKER, asker), keeps)
     local left = breaker.state == OPEN and max(0, breaker.until_us - breaker.at) or 0
     return {
       ask.seq, breaker.state, breaker.generation, left, breaker.reason, breaker.measured, breaker.reopened,

@@ -19,8 +19,6 @@ __all__ = ["exchange", "keeps_us"]
 REOPENINGS = 31
 MILLION = 1_000_000
 SHORTEST_KEEP_US = 10_000_000
-LARGE_STEP_US = 1_000_000
-"""A step back of the store's clock beyond this is another clock; a smaller one is waited for."""
 
 
 class _Breaker:
@@ -28,7 +26,7 @@ class _Breaker:
     The policy's row, by names; a new one where the store has none.
 
     Attributes:
-        at: The latest time seen.
+        at: The time.
 
         generation, state, reason, measured, reopened, proven: As in an answer.
 
@@ -67,14 +65,15 @@ class _Breaker:
 
     def __init__(self, row: Row | None, now_us: int) -> None:
         if row is None:
-            row = (now_us, now_us, CLOSED, 0, 0, 0, 0, 0, 0, 0, now_us, now_us, 0)
-        self.at, self.generation, self.state, self.reason, self.measured, self.reopened, self.proven = row[:7]
-        self.until, self.half, self.blamed, self.row_since, self.swept, self.peers = row[7:13]
-        self.buckets = Bucket.all_of(row[13:])
+            row = (now_us, CLOSED, 0, 0, 0, 0, 0, 0, 0, now_us, now_us, 0)
+        self.at = now_us
+        self.generation, self.state, self.reason, self.measured, self.reopened, self.proven = row[:6]
+        self.until, self.half, self.blamed, self.row_since, self.swept, self.peers = row[6:12]
+        self.buckets = Bucket.all_of(row[12:])
 
     def row(self) -> Row:
         """Return the numbers in their order."""
-        head = (self.at, self.generation, self.state, self.reason, self.measured, self.reopened, self.proven)
+        head = (self.generation, self.state, self.reason, self.measured, self.reopened, self.proven)
         times = (self.until, self.half, self.blamed, self.row_since, self.swept, self.peers)
         return (*head, *times, *(number for bucket in self.buckets for number in bucket.row()))
 
@@ -96,14 +95,6 @@ class _Breaker:
         open_us = min(open_us, max(ask.max_open_us, ask.open_us))
         self.until = self.at + open_us - open_us * ask.draw // (10 * MILLION)
         self.enter(OPEN)
-
-    def step_back(self, state: State, now_us: int) -> None:
-        """Go over to another clock: the rest of the open time stays; evidence and leases do not."""
-        self.until -= self.at - now_us
-        self.at = self.half = self.swept = self.row_since = now_us
-        self.buckets = []
-        self.peers = 0
-        state.clear()
 
     def sweep(self, state: State, ask: BreakerAsk) -> None:
         """Forget the askers that have gone, once a tick."""
@@ -185,9 +176,6 @@ class _Breaker:
 def exchange(state: State, ask: BreakerAsk, now_us: int) -> BreakerAnswer:
     """Apply a report and answer it; one that arrives again, or late, adds nothing, and is answered all the same."""
     breaker, field = _Breaker(state.get(HEAD), now_us), str(ask.asker)
-    if now_us < breaker.at - LARGE_STEP_US:
-        breaker.step_back(state, now_us)
-    breaker.at = max(breaker.at, now_us)
     if ask.generation > breaker.generation:  # this is the state of a replica that lagged behind
         breaker.generation, breaker.reopened = ask.generation, 0
         breaker.enter(CLOSED)

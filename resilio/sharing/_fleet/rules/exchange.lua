@@ -6,10 +6,18 @@ if not now then
   local time = redis.call('TIME')
   now = time[1] * MILLION + time[2]
 end
+
+local function exchange(key, rule, ask)
+  local state = open_state(key, now)
+  local answer = rule[2](state, ask, state.at)
+  save(state)
+  return answer
+end
+
 local answers = {}
 for kind, asked in string.gmatch(ARGV[1], '(%S+) ([^\n]+)') do
   local rule, i = RULES[kind], #answers + 1
-  local fine, found = pcall(rule[2], KEYS[i], named(rule[1], from_text(asked)), now)
+  local fine, found = pcall(exchange, KEYS[i], rule, named(rule[1], from_text(asked)))
   if fine then
     for n = 1, #found do found[n] = string.format('%.0f', found[n]) end
     answers[i] = table.concat(found, ' ')

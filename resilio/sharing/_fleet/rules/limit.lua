@@ -10,29 +10,28 @@ do
   }
   local LEASE = {'seq', 'grant', 'kept', 'ends', 'bucket', 'credit', 'paid'}
 
-  -- Forget the leases that have ended, once a tick; true if it was time.
-  local function sweep(key, limit, ask, now)
+  -- Forget the leases that have ended, once a tick, and add up the others anew; true if it was time.
+  local function sweep(state, limit, ask, now)
     if now < limit.swept + ask.tick_us then return false end
-    limit.swept = now
-    for _, other in ipairs(others(key)) do
+    limit.swept, limit.out, limit.credits = now, 0, 0
+    for _, other in ipairs(others(state)) do
       local lease = named(LEASE, other[2])
-      if lease.ends <= now then
-        limit.out = limit.out - (lease.grant + lease.kept)
-        limit.credits = limit.credits - lease.credit
+      if lease.ends > now then
+        limit.out = limit.out + (lease.grant + lease.kept)
+        limit.credits = limit.credits + lease.credit
+      else
         limit.tokens = limit.tokens - lease.credit
-        redis.call('HDEL', key, other[1])
+        drop(state, other[1])
       end
     end
     return true
   end
 
   local function fill(limit, ask, now)
-    if now > limit.at then
-      local due = (now - limit.at) * (ask.amount / ask.period_us) + limit.part
-      limit.tokens = limit.tokens + floor(due)
-      limit.part = due - floor(due)
-      limit.at = now
-    end
+    local due = (now - limit.at) * (ask.amount / ask.period_us) + limit.part
+    limit.tokens = limit.tokens + floor(due)
+    limit.part = due - floor(due)
+    limit.at = now
   end
 
   local function give_back(limit, lease, ask)
@@ -48,9 +47,9 @@ do
     limit.tokens = min(limit.tokens + back, ask.burst - limit.out)
   end
 
-  local function count(key, limit, lease, ask, now, rate)
+  local function count(state, limit, lease, ask, now, rate)
     local bucket = floor(now / ask.tick_us)
-    limit.peers = redis.call('HLEN', key) - redis.call('HEXISTS', key, '') + (lease and 0 or 1)
+    limit.peers = askers(state) + (lease and 0 or 1)
     if bucket ~= limit.bucket then
       if limit.demands > rate then
         local step = sqrt(rate / max(limit.capped, 1))
@@ -104,24 +103,24 @@ do
     return {ask.seq, grant, credit, wait, limit.peers, limit.tokens}
   end
 
-  local function exchange(key, ask, now)
+  local function exchange(state, ask, now)
     local field, rate = field_of(ask.asker), ask.amount / ask.period_us * SECOND
     local full = ask.seen > 0 and 0 or ask.burst
-    local limit = named(HEAD, load(key, '') or {full, 0, now, 0, rate, -1, 0, 0, 1, 0, now, 0})
-    local row = load(key, field)
+    local limit = named(HEAD, state.head or {full, 0, now, 0, rate, -1, 0, 0, 1, 0, now, 0})
+    local row = load(state, field)
     local lease = row and named(LEASE, row)
     if lease and ask.seq <= lease.seq then
       return answer(limit, ask, ask.seq == lease.seq and lease.grant or 0, 0)
     end
-    if sweep(key, limit, ask, now) and lease and lease.ends <= now then lease = nil end
+    if sweep(state, limit, ask, now) and lease and lease.ends <= now then lease = nil end
     fill(limit, ask, now)
     give_back(limit, lease, ask)
-    count(key, limit, lease, ask, now, rate)
+    count(state, limit, lease, ask, now, rate)
     local grant = grant_of(limit, ask, rate)
     local credit = credit_of(limit, ask)
     local keeps = max(4 * ask.ttl_us, 2 * ceil(ask.burst / (ask.amount / ask.period_us)))
     local row_now = {ask.seq, grant, ask.kept, now + ask.ttl_us, limit.bucket, credit, min(ask.left, 0)}
-    store(key, numbers(HEAD, limit), field, row_now, keeps)
+    store(state, numbers(HEAD, limit), field, row_now, keeps)
     return answer(limit, ask, grant, credit)
   end
 

@@ -75,23 +75,24 @@ class _Limit:
         return (self.tokens, self.part, self.at, self.out, self.level, *counts, self.credits)
 
     def fill(self, ask: LimitAsk, now_us: int) -> None:
-        """Let tokens come in that are due; time that goes back brings nothing."""
-        if now_us > self.at:
-            due = (now_us - self.at) * (ask.amount / ask.period_us) + self.part
-            self.tokens += math.floor(due)
-            self.part = due - math.floor(due)
-            self.at = now_us
+        """Let tokens come in that are due."""
+        due = (now_us - self.at) * (ask.amount / ask.period_us) + self.part
+        self.tokens += math.floor(due)
+        self.part = due - math.floor(due)
+        self.at = now_us
 
     def sweep(self, state: State, ask: LimitAsk, now_us: int) -> None:
-        """Forget the leases that have ended, once a tick: they are taken for spent."""
+        """Forget the leases that have ended, once a tick: they are taken for spent. The others are added up anew."""
         if now_us < self.swept + ask.tick_us:
             return
         self.swept = now_us
         leases = [(field, row) for field, row in state.items() if field != HEAD]
+        self.out = self.credits = 0
         for field, (_, grant, kept, ends, _, credit, _) in leases:
-            if ends <= now_us:
-                self.out -= grant + kept
-                self.credits -= credit
+            if ends > now_us:
+                self.out += grant + kept
+                self.credits += credit
+            else:
                 self.tokens -= credit
                 del state[field]
 

@@ -1,6 +1,8 @@
 -- The rules of the store for Valkey and Redis: each .lua file is the twin of the .py file beside it, equal to the bit.
 --
--- The state is a hash: a row of numbers for the policy (field "") and for each asker (its id), as "%.17g".
+-- The state is a hash: a row of numbers for the policy (field "") and for each asker (its id), as "%.17g". A rule reads
+-- rows, and notes what is to change; all of it is written at its end, and before anything is deleted. A server without
+-- memory lets a script write once it has deleted something: then it would take one exchange and not the next.
 
 local floor, ceil, sqrt, min, max = math.floor, math.ceil, math.sqrt, math.min, math.max
 local SECOND, MILLION = 1000000, 1000000
@@ -34,23 +36,63 @@ end
 -- The field of an asker.
 local function field_of(asker) return string.format('%.0f', asker) end
 
+-- The state of a key, with what a rule notes in it: `put` a row in `field`, fields that are `gone`, and `keeps_us`.
+-- Its time goes on when the server's clock is set back: what is missing then is added from there on.
+local function open_state(key, now)
+  local text = redis.call('HGET', key, '')
+  local head, ahead = text and from_text(text), 0
+  if head then
+    ahead = table.remove(head)
+    ahead = ahead + max(0, table.remove(head) - now)
+  end
+  return {key = key, head = head or nil, now = now, ahead = ahead, at = now + ahead, gone = {}, dropped = 0}
+end
+
 -- One row of a state, or nil.
-local function load(key, field)
-  local text = redis.call('HGET', key, field)
+local function load(state, field)
+  local text = not state.gone[field] and redis.call('HGET', state.key, field)
   return text and from_text(text) or nil
 end
 
 -- All rows but the policy's, as a list of {field, row}.
-local function others(key)
-  local all, found = redis.call('HGETALL', key), {}
-  for i = 1, #all, 2 do
-    if all[i] ~= '' then found[#found + 1] = {all[i], from_text(all[i + 1])} end
+local function others(state)
+  if not state.all then
+    local all = redis.call('HGETALL', state.key)
+    state.all = {}
+    for i = 1, #all, 2 do
+      if all[i] ~= '' then state.all[#state.all + 1] = {all[i], from_text(all[i + 1])} end
+    end
+  end
+  local found = {}
+  for _, other in ipairs(state.all) do
+    if not state.gone[other[1]] then found[#found + 1] = other end
   end
   return found
 end
 
--- Write the policy's row and the asker's, and keep the state for so long.
-local function store(key, head, field, row, keeps_us)
-  redis.call('HSET', key, '', text_of(head), field, text_of(row))
-  redis.call('PEXPIRE', key, ceil(keeps_us / 1000))
+-- How many there are.
+local function askers(state)
+  return redis.call('HLEN', state.key) - (state.head and 1 or 0) - state.dropped
+end
+
+local function drop(state, field)
+  state.gone[field], state.dropped = true, state.dropped + 1
+end
+
+-- Note the policy's row and the asker's, and how long the state is kept.
+local function store(state, head, field, row, keeps_us)
+  state.head, state.field, state.put, state.keeps_us = head, field, row, keeps_us
+end
+
+local function save(state)
+  local head = text_of(state.head) .. ' ' .. text_of({state.now, state.ahead})
+  if state.put then
+    redis.call('HSET', state.key, '', head, state.field, text_of(state.put))
+  else
+    redis.call('HSET', state.key, '', head)
+  end
+  for field in pairs(state.gone) do
+    if field ~= state.field then redis.call('HDEL', state.key, field) end
+  end
+  if state.keeps_us then redis.call('PEXPIRE', state.key, ceil(state.keeps_us / 1000)) end
 end

@@ -15,39 +15,29 @@ from resilio.sharing._fleet.rules.rows import HEAD, State
 
 __all__ = ["exchange", "keeps_us"]
 
-LARGE_STEP_US = 1_000_000
-"""A step back of the store's clock beyond this is another clock; a smaller one is waited for."""
-
 
 def exchange(state: State, ask: SlotsAsk, now_us: int) -> SlotsAnswer:
     """Renew an asker's lease, for as many slots as there are for it; an ask that arrives again changes nothing."""
-    at, learns_until = _advance(state, now_us)
+    (learns_until,) = state.get(HEAD, (0,))
+    _forget(state, now_us)
     field, want = str(ask.asker), max(ask.want, ask.kept)
     before = state.get(field)
     if before is not None and ask.seq <= before[0]:
         return _answer(state, ask, before[1], _room(state, ask))
-    if before is None and ask.ends_us > at:  # the rows were lost: others may have leases of which nothing is known
-        learns_until = at + ask.ttl_us
-    state[field] = (ask.seq, 0, want, at + ask.ttl_us)
-    room = 0 if at < learns_until else _room(state, ask)
+    if before is None and ask.ends_us > now_us:  # the rows were lost: others may have leases of which nothing is known
+        learns_until = now_us + ask.ttl_us
+    state[field] = (ask.seq, 0, want, now_us + ask.ttl_us)
+    room = 0 if now_us < learns_until else _room(state, ask)
     held = max(ask.kept, min(_fair(state, ask), room))
-    state[field] = (ask.seq, held, want, at + ask.ttl_us)
-    state[HEAD] = (at, learns_until)
+    state[field] = (ask.seq, held, want, now_us + ask.ttl_us)
+    state[HEAD] = (learns_until,)
     return _answer(state, ask, held, room)
 
 
-def _advance(state: State, now_us: int) -> tuple[float, float]:
-    """Let time pass: forget leases that have lapsed; return the time, and until when nothing is given."""
-    at, learns_until = state.get(HEAD, (now_us, 0))
-    if now_us < at - LARGE_STEP_US:  # the rest of each lease stays
-        step, at, learns_until = at - now_us, now_us, learns_until - (at - now_us)
-        for field, (seq, held, want, ends) in [(field, row) for field, row in state.items() if field != HEAD]:
-            state[field] = (seq, held, want, ends - step)
-    at = max(at, now_us)
-    for field in [field for field, row in state.items() if field != HEAD and row[3] <= at]:
+def _forget(state: State, now_us: int) -> None:
+    """Forget leases that have lapsed."""
+    for field in [field for field, row in state.items() if field != HEAD and row[3] <= now_us]:
         del state[field]
-    state[HEAD] = (at, learns_until)
-    return at, learns_until
 
 
 def _leased(state: State) -> float:

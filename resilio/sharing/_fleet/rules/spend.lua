@@ -4,7 +4,7 @@ do
     'asker', 'seq', 'seen', 'limit', 'total', 'spent', 'known', 'debt', 'want', 'least', 'stands', 'ttl_us', 'keep_us',
   }
   local HEAD = {
-    'total', 'spent', 'gone', 'debt', 'floor', 'learns_until', 'at', 'turn', 'members', 'peers', 'short_until',
+    'total', 'spent', 'gone', 'debt', 'floor', 'learns_until', 'turn', 'members', 'peers', 'short_until',
   }
   local SEQ, TOTAL, SPENT, GRANT, TURN = 1, 2, 3, 4, 5
 
@@ -53,18 +53,18 @@ do
     return {ask.seq, found, max(0, used), max(0, all), max(0, ask.limit - all), peers, short}
   end
 
-  local function exchange(key, ask, now)
-    local head, field = load(key, ''), field_of(ask.asker)
-    local money = named(HEAD, head or {0, 0, 0, 0, 0, 0, now, -1, 0, 1, 0})
-    money.at = max(money.at, now)
-    local row = load(key, field)
+  local function exchange(state, ask, now)
+    local field = field_of(ask.asker)
+    local money = named(HEAD, state.head or {0, 0, 0, 0, 0, 0, -1, 0, 1, 0})
+    money.at = now
+    local row = load(state, field)
     if row and ask.seq <= row[SEQ] then return answer(money, ask, ask.seq == row[SEQ] and row[GRANT] or 0) end
     learn(money, row, ask)
     count(money, row, ask)
     report(money, row, ask)
     local found = grant(money, ask)
     local row_now = {ask.seq, ask.total + found, ask.spent, found, money.turn}
-    store(key, numbers(HEAD, money), field, row_now, ask.keep_us)
+    store(state, numbers(HEAD, money), field, row_now, ask.keep_us)
     return answer(money, ask, found)
   end
 

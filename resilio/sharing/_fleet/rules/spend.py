@@ -52,22 +52,22 @@ class _Money:
     debt: float  # of the period before
     floor: float  # while it learns: what all had before the state was lost
     learns_until: float
-    at: float  # the time, which never goes back
+    at: float  # the time
     turn: float  # the number of the turn that is counted
     members: float  # its askers
     peers: float  # those of the turn before
     short_until: float
 
     def __init__(self, row: Row | None, now_us: int) -> None:
-        found = (0, 0, 0, 0, 0, 0, now_us, -1, 0, 1, 0) if row is None else row
+        found = (0, 0, 0, 0, 0, 0, -1, 0, 1, 0) if row is None else row
         self.total, self.spent, self.gone, self.debt, self.floor, self.learns_until = found[:6]
-        self.at, self.turn, self.members, self.peers, self.short_until = found[6:]
-        self.at = max(self.at, now_us)
+        self.turn, self.members, self.peers, self.short_until = found[6:]
+        self.at = now_us
 
     def row(self) -> Row:
         """Return the numbers in their order."""
         money = (self.total, self.spent, self.gone, self.debt, self.floor, self.learns_until)
-        return (*money, self.at, self.turn, self.members, self.peers, self.short_until)
+        return (*money, self.turn, self.members, self.peers, self.short_until)
 
     @property
     def known(self) -> float:

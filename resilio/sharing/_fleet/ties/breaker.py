@@ -18,7 +18,7 @@ import attrs
 
 from resilio._native.gates import BreakerGate
 from resilio._native.shared import Cell
-from resilio.sharing._fleet.ask import Answer, Ask
+from resilio.sharing._fleet.ask import Answer, Ask, StoreProblem
 from resilio.sharing._fleet.ask_breaker import (
     BAD,
     BY_CONSECUTIVE,
@@ -187,7 +187,7 @@ class BreakerTie(Tie):
             **_options(policy.config),
         )
 
-    def take(self, asks: Sequence[Ask], answers: Sequence[Answer | None], sent_ns: int, now_ns: int) -> None:
+    def take(self, asks: Sequence[Ask], answers: Sequence[Answer | StoreProblem], sent_ns: int, now_ns: int) -> None:
         """Act by the fleet's state; a report without an answer is sent again."""
         ask, answer = asks[0], answers[0]
         if not isinstance(ask, BreakerAsk) or not isinstance(answer, BreakerAnswer) or answer.seq != ask.seq:

@@ -15,7 +15,7 @@ from typing import Any
 from weakref import ReferenceType
 
 from resilio._support.after_fork import free_lock
-from resilio.sharing._fleet.ask import Answer, Ask
+from resilio.sharing._fleet.ask import Answer, Ask, StoreProblem
 from resilio.sharing._fleet.tie import NEVER, Tie
 
 __all__ = ["KeysTie"]
@@ -114,17 +114,18 @@ class KeysTie(Tie):
         self._used = self._used or bool(asks)
         return asks
 
-    def take(self, asks: Sequence[Ask], answers: Sequence[Answer | None], sent_ns: int, now_ns: int) -> None:
+    def take(self, asks: Sequence[Ask], answers: Sequence[Answer | StoreProblem], sent_ns: int, now_ns: int) -> None:
         """Hand the answers to the keys; those that are not used any more rest."""
         under_way, self._under_way = self._under_way, []
-        if any(answer is not None for answer in answers):
+        are_all = all(isinstance(answer, Answer) for answer in answers)
+        if any(isinstance(answer, Answer) for answer in answers):
             self._horizon.answered(now_ns, sent_ns + self.ttl_ns)
         first = 0
         for tie, n in under_way:
             if n:
                 tie.take(asks[first : first + n], answers[first : first + n], sent_ns, now_ns)
             first += n
-            if None not in answers and tie.is_idle:
+            if are_all and tie.is_idle:
                 self._rest(tie, now_ns)
 
     def _rest(self, tie: Tie, now_ns: int) -> None:

@@ -17,7 +17,7 @@ from weakref import ref
 
 from resilio._native.gates import BulkheadGate, Slots
 from resilio._native.shared import Cell
-from resilio.sharing._fleet.ask import Answer, Ask
+from resilio.sharing._fleet.ask import Answer, Ask, StoreProblem
 from resilio.sharing._fleet.ask_slots import SlotsAnswer, SlotsAsk
 from resilio.sharing._fleet.tie import NEVER, Tie
 
@@ -207,12 +207,12 @@ class SlotsTie(Tie):
             return max(used, round(self._need))
         return max(SPARE, math.ceil(self._need * HEADROOM) + 1)
 
-    def take(self, asks: Sequence[Ask], answers: Sequence[Answer | None], sent_ns: int, now_ns: int) -> None:
+    def take(self, asks: Sequence[Ask], answers: Sequence[Answer | StoreProblem], sent_ns: int, now_ns: int) -> None:
         """Let calls have what was granted, and serve those that wait."""
         if not self._slots.is_used or self.cell is None:
             return
         ask, answer = asks[0], answers[0]
-        self._is_heard = answer is not None
+        self._is_heard = isinstance(answer, SlotsAnswer)
         self._next_ns = now_ns + self.tick_ns
         if isinstance(ask, SlotsAsk) and isinstance(answer, SlotsAnswer):
             if not self.cell.saw(ask.seen, ask.seq):

@@ -14,7 +14,7 @@ from typing import Any
 from weakref import ref
 
 from resilio._native.shared import Cell
-from resilio.sharing._fleet.ask import Answer
+from resilio.sharing._fleet.ask import Answer, StoreProblem
 from resilio.sharing._fleet.ask_spend import SpendAnswer, SpendAsk
 from resilio.sharing._fleet.store_keys import key_of
 from resilio.sharing._fleet.tie import NEVER, Tie
@@ -223,7 +223,7 @@ class SpendTie(Tie):
         needed: int = int(self._demand * TICKS * self.tick_ns / SECOND) + self._stock.largest + missed
         return max(plenty, needed)
 
-    def take(self, asks: Sequence[SpendAsk], answers: Sequence[Answer | None], sent_ns: int, now_ns: int) -> None:  # type: ignore[override]
+    def take(self, asks: Sequence[SpendAsk], answers: Sequence[Answer | StoreProblem], sent_ns: int, now_ns: int) -> None:  # type: ignore[override]
         """Put what was granted into the lease."""
         if not self.is_used or self.cell is None:
             return

@@ -76,7 +76,7 @@ cdef class CourierTurns:
     """
 
     cdef public int64_t peers, trips, lost, answered_ns
-    cdef public str problem
+    cdef readonly str problem, broken
     cdef list under_way             # entries
     cdef int64_t wanted_ns
     cdef int64_t asked              # the asks of the last trip
@@ -89,7 +89,7 @@ cdef class CourierTurns:
     def __init__(self, int64_t tick_ns, int64_t peers):
         """Begin without policies."""
         self.wanted_ns, self.pace_ns = tick_ns, _with_early(tick_ns)
-        self.peers, self.problem, self.under_way = peers, "", []
+        self.peers, self.problem, self.broken, self.under_way = peers, "", "", []
 
     @property
     def is_down(self):
@@ -153,7 +153,8 @@ cdef class CourierTurns:
         Hand out the answers.
 
         Args:
-            answers: In the order of what `begin` has returned; None: none came.
+            answers: In the order of what `begin` has returned, each an answer or a `StoreProblem`; or one problem of
+                all.
 
             now_ns: The time.
         """
@@ -162,7 +163,7 @@ cdef class CourierTurns:
         failure = None
         self.under_way = []
         if entries:
-            self._count(_shared_out(entries, answers), now_ns)
+            self._count(self._shared_out(entries, answers), now_ns)
         for entry in entries:
             try:
                 entry._take(self.sent_ns, now_ns)
@@ -180,7 +181,7 @@ cdef class CourierTurns:
         self.trips += 1
         if peers:
             self.losses = self.not_before_ns = 0
-            self.answered_ns, self.problem, self.peers = now_ns, "", peers
+            self.answered_ns, self.peers = now_ns, peers
             return 0
         plain_ns = most_ns = self._plain_ns()
         self.lost += 1
@@ -188,6 +189,46 @@ cdef class CourierTurns:
         if plain_ns < _LONGEST_NS:
             most_ns = min(_LONGEST_NS, plain_ns << min(self.losses - 1, 16))
         self.not_before_ns = now_ns + <int64_t>self._random.uniform(plain_ns / 2, most_ns)
+        return 0
+
+    cdef int64_t _shared_out(self, list entries, answers) except -1:
+        """
+        Share out what a trip has brought, and count the askers in each policy's answers.
+
+        Returns:
+            The most askers of a policy; 0 without an answer.
+        """
+        cdef CourierEntry entry
+        cdef Py_ssize_t first = 0, last
+        cdef int64_t most = 0
+        self.problem = self.broken = ""
+        for entry in entries:
+            last = first + len(entry.asks)
+            entry.answers = ([answers] * (last - first) if isinstance(answers, StoreProblem)
+                             else answers[first:last])
+            first = last
+            self._read(entry)
+            most = max(most, entry.peers)
+        return most
+
+    cdef int _read(self, CourierEntry entry) except -1:
+        """Count the askers in a policy's answers, and keep the first problem, with the key if others have answers."""
+        cdef StoreProblem problem
+        cdef Py_ssize_t i, broken = -1
+        entry.peers = 0
+        for i, answer in enumerate(entry.answers):
+            if isinstance(answer, LimitAnswerNumbers):
+                entry.peers = max(entry.peers, (<LimitAnswerNumbers>answer).peers, 1)
+            elif isinstance(answer, StoreProblem):
+                broken = i if broken < 0 else broken
+            else:
+                entry.peers = max(entry.peers, <int64_t>answer.peers, 1)
+        if broken < 0:
+            return 0
+        problem = <StoreProblem>entry.answers[broken]
+        self.problem = self.problem or problem.why
+        if entry.peers:
+            self.broken = self.broken or f"{_key_of(entry.asks[broken])}: {problem.why}"
         return 0
 
     def _tick(self):
@@ -203,24 +244,3 @@ cdef int64_t _with_early(int64_t tick_ns) noexcept:
     """Return a tick that is longer by so much that those of a minute leave time for the trips that come early."""
     cdef int64_t early = (_EARLY + 1) * tick_ns
     return tick_ns + rs_times(early, tick_ns, max(tick_ns, _WITHIN_NS - early))
-
-
-cdef int64_t _shared_out(list entries, answers) except -1:
-    """Share out the answers of a trip, and count the askers in each policy's; return the most, 0 without an answer."""
-    cdef CourierEntry entry
-    cdef Py_ssize_t first = 0, last
-    cdef int64_t most = 0, peers
-    for entry in entries:
-        last = first + len(entry.asks)
-        entry.answers = [None] * (last - first) if answers is None else answers[first:last]
-        first, entry.peers = last, 0
-        for answer in entry.answers:
-            if isinstance(answer, LimitAnswerNumbers):
-                peers = (<LimitAnswerNumbers>answer).peers
-            elif answer is not None:
-                peers = answer.peers
-            else:
-                continue
-            entry.peers = max(entry.peers, peers, 1)
-        most = max(most, entry.peers)
-    return most

@@ -90,6 +90,29 @@ cdef class LimitAnswerNumbers:
         return _tuple_of(&self.seq, _ANSWERED)
 
 
+cdef class StoreProblem:
+    """
+    The reason why the store has not answered one ask, or none of a trip.
+
+    Attributes:
+        why: The error as text, of the store, of its client, or of the engine.
+    """
+
+    cdef readonly str why
+
+    def __init__(self, str why not None):
+        """Take the text."""
+        self.why = why
+
+    def __repr__(self):
+        return f"StoreProblem({self.why!r})"
+
+    def __eq__(self, other):
+        return isinstance(other, StoreProblem) and self.why == (<StoreProblem>other).why
+
+    __hash__ = None
+
+
 cdef class LimitAskNumbers:
     """The key and the numbers of an ask, in their order; see LimitAsk."""
 
@@ -159,16 +182,14 @@ cdef class LimitAskNumbers:
         return answer
 
 
-def answers_of(list asks not None, bytes raw not None, failed):
+def answers_of(list asks not None, bytes raw not None):
     """
-    Return the answers in a reply of the script.
+    Return what a reply of the script has for each ask: its answer, or the error of the store.
 
     Args:
         asks: The asks, in the order of their lines.
 
         raw: The reply.
-
-        failed: Called with an ask and its line if that is an error; the answer is None.
 
     Raises:
         ValueError: A line is no answer, or there are more or less than asks.
@@ -184,8 +205,7 @@ def answers_of(list asks not None, bytes raw not None, failed):
         if stop == NULL:
             stop = end
         if at[0] == c"!":
-            failed(ask, at[:stop - at])
-            answers.append(None)
+            answers.append(StoreProblem((<bytes>at[1:stop - at]).decode("utf-8", "replace")))
         elif isinstance(ask, LimitAskNumbers):
             answers.append((<LimitAskNumbers>ask)._read(at, stop - at))
         else:
