@@ -26,6 +26,7 @@ _Static_assert(RS_HOST_RATES >= RS_MOST_RATES, "each rate can be shared");
 typedef struct rs_claim {
     uint32_t version; /* of the configuration that the tokens belong to */
     int64_t plan_ns;  /* the time of its admission, planned or past */
+    uint32_t turn;    /* of a fleet: the questions before it queued; a later one has asked for it */
     uint32_t place;   /* it waits with a place of the host's queue (rates.h); plan_ns is the place's; 0: it has none */
     int64_t cost[RS_MOST_RATES];
 } rs_claim;

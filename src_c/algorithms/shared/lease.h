@@ -221,7 +221,8 @@ static inline int64_t rs_draw_available(rs_draw *draw, int64_t now_ns)
 
 #define RS_LEASE_SOON_NS INT64_C(1000000) /* no sooner is it worth to ask again */
 
-/* Nanoseconds until *n* are to be expected: a forecast, for nothing is promised before it is granted. */
+/* Nanoseconds until *n* are to be expected: a forecast, for nothing is promised before it is granted. What the store
+   had left, and what has come in since, it has unless others have asked for it. */
 static inline int64_t rs_draw_wait(rs_draw *draw, int64_t now_ns, int64_t n)
 {
     rs_leased *lease = draw->lease;
@@ -237,6 +238,7 @@ static inline int64_t rs_draw_wait(rs_draw *draw, int64_t now_ns, int64_t n)
     missing -= rs_word_signed(&lease->stock);
     int64_t income = rs_word_signed(&lease->income), next = rs_word_signed(&lease->next_ns) - now_ns;
     double flows = missing > 0 && income > 0 ? (double)missing / (double)income * 1e9 : 0;
+    flows += (double)(rs_word_signed(&lease->asked_ns) - now_ns);
     return rs_later(rs_later(next, flows < 9e18 ? (int64_t)flows : INT64_MAX), RS_LEASE_SOON_NS);
 }
 

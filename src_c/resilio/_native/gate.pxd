@@ -13,6 +13,7 @@ cdef extern from "buckets.h" nogil:
     ctypedef struct rs_claim:
         uint32_t version
         int64_t plan_ns
+        uint32_t turn
         uint32_t place
         int64_t cost[RS_MOST_RATES]
 

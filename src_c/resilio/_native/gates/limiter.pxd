@@ -141,8 +141,9 @@ ctypedef struct rs_limiter:
     bint variable                   # there are cost functions to ask
     int64_t most_queued
     int64_t max_wait_ns
-    int64_t trip_ns                 # of a fleet's limit: every call may wait so long for an answer ...
-    int64_t trip_within_ns          # ... that is expected within this time
+    int64_t trip_ns                 # of a fleet's limit: every call may wait so long for an answer that can have its tokens
+    bint asks_each                  # ... and each call is asked for
+    uint32_t turn                   # ... the questions of this process
     int64_t paused_until_ns         # nothing passes before, even if tokens are given back meanwhile
     rs_queue queue
     bint planned                    # the plan is valid; only with several rates or a window

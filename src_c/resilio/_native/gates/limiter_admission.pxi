@@ -119,6 +119,7 @@ cdef int _enqueue(rs_gate *gate, rs_limiter *m, rs_slot *slot, const int64_t *co
         return _limiter_reject(m, LIMITER_QUEUE_FULL, cost, now_ns, wait_ns, rejection)
     if _has_places(m):
         _take_place(gate, m, claim, now_ns)
+    claim.turn = m.turn
     slot.wake_ns = claim.plan_ns
     if _is_planned(m):
         rs_plan_add(&m.plan, claim.plan_ns, cost)
@@ -133,7 +134,7 @@ cdef int _enqueue(rs_gate *gate, rs_limiter *m, rs_slot *slot, const int64_t *co
 
 cdef inline bint _asks_each(rs_limiter *m) noexcept nogil:
     """True if each call is asked for: what one lacks that cannot wait is asked for too, and the next one finds it."""
-    return m.trip_within_ns == RS_NEVER
+    return m.trip_ns != 0 and m.asks_each
 
 
 cdef void _note_short(rs_limiter *m, const int64_t *cost, bint is_missed, bint paused) noexcept nogil:
@@ -155,7 +156,7 @@ cdef int _short(rs_gate *gate, rs_limiter *m, rs_slot *slot, const rs_request *r
     else:
         wait_ns = _wait_behind(m, cost, now_ns)
         gives_up_ns = _gives_up_ns(m, request.deadline_ns != 0, now_ns)
-        if wait_ns <= m.trip_within_ns and not paused:
+        if wait_ns <= RS_LEASE_SOON_NS and not paused:
             gives_up_ns = max(gives_up_ns, now_ns + m.trip_ns)
         if wait_ns > gives_up_ns - now_ns or m.most_queued == 0:
             obstacle = PAUSED if paused else RATE

@@ -86,10 +86,10 @@ cdef class Leases:
 
             peers: Askers, as far as is known without an answer; at least 1.
 
-            trip_ns: The time for which each call may wait for an answer, whatever its `max_wait`. Calls of a budget do
-                not wait.
+            trip_ns: The time for which a call may wait for an answer, whatever its `max_wait`, if the store can have
+                its tokens. Calls of a budget do not wait.
 
-            asks_each: True if each call waits; otherwise those do for which the store had tokens at its latest answer.
+            asks_each: True if each call is asked for.
         """
         cdef rs_draw *draw
         cdef int down = _DOWN.index(on_store_down), i
@@ -97,7 +97,7 @@ cdef class Leases:
             return
         if self.gate is not None:
             self.gate.limiter.trip_ns = trip_ns
-            self.gate.limiter.trip_within_ns = RS_NEVER if asks_each else RS_LEASE_SOON_NS
+            self.gate.limiter.asks_each = asks_each
         for i in range(self.host.n):
             draw = &self.host.rate[i].draw
             draw.down = <rs_down>down
@@ -168,11 +168,13 @@ cdef class Leases:
         return found
 
     cdef int _serve(self) except -1:
-        """Serve the calls that wait in this process, now that more may be there."""
+        """Serve the calls that wait in this process, now that more may be there; others have had their answer."""
         cdef int64_t now_ns = rs_clock_now(_clock)
         if self.gate is None:
             return 0
         rs_lock_acquire(&self.gate.lock)
+        _pump(<rs_gate *><PyObject *>self.gate, &self.gate.limiter, now_ns, NULL)
+        _end_trips(<rs_gate *><PyObject *>self.gate, &self.gate.limiter)
         _sooner(<rs_gate *><PyObject *>self.gate, &self.gate.limiter, now_ns)
         rs_lock_release(&self.gate.lock)
         self.gate.deliver()

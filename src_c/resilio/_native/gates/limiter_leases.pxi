@@ -22,6 +22,22 @@ cdef void _want(rs_limiter *m, const int64_t *cost) noexcept nogil:
     rs_rates_want(m.buckets.host, cost, every)
 
 
+cdef void _end_trips(rs_gate *gate, rs_limiter *m) noexcept nogil:
+    """
+    Let calls that waited for this answer alone wait no longer: the store has not had their tokens, or has not answered.
+
+    They have been asked for if they queued before the question. Those that a pause holds up wait for its end.
+    """
+    cdef rs_waiter *waiter = m.queue.head
+    cdef int64_t until_ns
+    while waiter != NULL and waiter.claim.turn != m.turn:
+        until_ns = waiter.enqueued_ns + m.max_wait_ns
+        if until_ns < waiter.deadline_ns and m.paused_until_ns <= waiter.enqueued_ns:
+            waiter.deadline_ns = until_ns
+            rs_gate_wake(gate, waiter)
+        waiter = waiter.next
+
+
 cdef int _limiter_fleet_admit(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now_ns,
                               rs_rejection *rejection) noexcept nogil:
     """Fast path: a call of default cost takes its tokens from the leases, if no call waits here."""

@@ -116,6 +116,8 @@ cdef class Wants:
             keep = <int64_t>self._in_time(_UNDER_WAY_NS) + self.cost
         if not self.leases._lock():
             return 1
+        if self.leases.gate is not None:
+            self.leases.gate.limiter.turn += self.i == 0    # calls that wait now are in the question
         found = rs_draw_open(&self.leases.host.rate[self.i].draw,
                              rs_clock_now(_clock) - self.leases.host.member.epoch_ns, keep)
         rs_lock_release(self.leases.lock)
