@@ -34,6 +34,7 @@ TOGETHER = 50
 MOST = 1 << 16
 """Bytes to read at once."""
 
+
 def engine(client: Any, timeout: float) -> ValkeyEngine:
     """
     Return an engine over a client of its own, made like this one; or over one for a URL.
@@ -170,9 +171,7 @@ class ValkeyEngine:
             if rest:  # many keys: the server does other work between the parts
                 parts = [rest[i : i + TOGETHER] for i in range(0, len(rest), TOGETHER)]
                 connection.send_packed_command([command_of("EVALSHA", SHA, part) for part in parts])
-                answers += [
-                    answer for part in parts for answer in answers_of(part, connection.read_response())
-                ]
+                answers += [answer for part in parts for answer in answers_of(part, connection.read_response())]
         except BaseException:
             self._drop(connection)
             raise

@@ -54,7 +54,12 @@ class CourierThread:
     """
 
     def __init__(
-        self, courier: Courier, engine: Engine, timeout: float, member: Callable[[], Member], look: Callable[[Exception | None], None]
+        self,
+        courier: Courier,
+        engine: Engine,
+        timeout: float,
+        member: Callable[[], Member],
+        look: Callable[[Exception | None], None],
     ) -> None:
         """
         Start the thread.

@@ -57,9 +57,8 @@ class Store:
 @settings(max_examples=40, deadline=None)
 def test_a_limit_stands_still_for_no_longer_than_that(steps: Steps) -> None:
     """A step back of half a minute, and one of a second ahead and back, stopped every limit until then."""
-    store, granted, seq = Store(steps), 0, 0
-    for _ in store.ticks(10 * SECOND):
-        seq += 1
+    store, granted = Store(steps), 0
+    for seq, _ in enumerate(store.ticks(10 * SECOND), 1):
         limit = {"amount": 1000 * TOKEN, "period_us": SECOND, "burst": 1000 * TOKEN, "tick_us": TICK}
         answer = store.ask(LimitAsk(key="k", asker=1, seq=seq, seen=seq - 1, want=1000 * TOKEN, **limit))
         assert isinstance(answer, LimitAnswer)
@@ -94,10 +93,9 @@ def test_a_breaker_is_open_for_no_longer_than_that(steps: Steps) -> None:
 @settings(max_examples=40, deadline=None)
 def test_slots_of_the_dead_are_free_in_time(steps: Steps) -> None:
     """A host has all slots and dies: others have them once its lease has ended."""
-    store, ttl_us, seq, free_at = Store(steps), 4 * SECOND, 0, 0
+    store, ttl_us, free_at = Store(steps), 4 * SECOND, 0
     store.ask(SlotsAsk(key="k", asker=1, seq=1, capacity=10, want=10, ttl_us=ttl_us))
-    for at in store.ticks(10 * SECOND):
-        seq += 1
+    for seq, at in enumerate(store.ticks(10 * SECOND), 1):
         answer = store.ask(SlotsAsk(key="k", asker=2, seq=seq, capacity=10, want=10, ttl_us=ttl_us))
         assert isinstance(answer, SlotsAnswer)
         free_at = free_at or (at if answer.held == 10 else 0)
