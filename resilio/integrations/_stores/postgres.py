@@ -122,7 +122,7 @@ class PostgresEngine:
             try:
                 state = states[ask.key] if ask.key in states else _state_of(before[ask.key])
                 states[ask.key], answer = exchange(state, ask, now_us)
-            except Exception as error:  # of rows that no rule has written: its other keys have answers
+            except Exception as error:  # noqa: BLE001 - rows that no rule has written; other keys have answers
                 answers.append(StoreProblem(f"{type(error).__name__}: {error}"))
                 continue
             ends[ask.key] = now_us + keeps_us(ask)

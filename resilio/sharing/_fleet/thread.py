@@ -22,7 +22,7 @@ log = logging.getLogger("resilio")
 
 
 def trip(courier: Courier, engine: Engine, timeout: float) -> Exception | None:
-    """Make a trip that is due: ask the store, and hand out the answers. Return what a defect of the engine has raised."""
+    """Make a trip that is due: ask the store, and hand out the answers. Return the error of a defect of the engine."""
     asks, defect = courier.begin(clock.now_ns()), None
     answers: Sequence[Answer | StoreProblem] | StoreProblem = ()
     if asks:
@@ -30,7 +30,7 @@ def trip(courier: Courier, engine: Engine, timeout: float) -> Exception | None:
             answers = _answers(engine, asks, timeout)
         except StoreError as error:
             answers = StoreProblem(str(error))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the fleet logs it; the courier goes on
             answers, defect = StoreProblem(f"{type(error).__name__}: {error}"), error
     courier.end(answers, clock.now_ns())
     return defect

@@ -1,8 +1,8 @@
 """
 The state that a rule changes: rows of numbers by their fields, as a hash of Valkey has them.
 
-The row of the field "" is the policy's, with the store's clock at its end; that of an asker has its id as the field. As text, a row is its numbers with 17
-digits, which is enough for each double to be read back as it was.
+The row of the field "" is the policy's, with the store's clock at its end; that of an asker has its id as the field.
+As text, a row is its numbers with 17 digits, which is enough for each double to be read back as it was.
 """
 
 from __future__ import annotations
