@@ -25,7 +25,7 @@ class Outcome(enum.IntEnum):
     """
     The verdict of a call's end on its dependency; a predicate may return one instead of a bool.
 
-    REFUSED: the server is up and did nothing, like that of a 429. `outcome_table` lists what each part does with each.
+    REFUSED: the server is up and did nothing, like that of a 429. The module `outcome_table` lists what each part does.
     """
 
     SUCCESS = 0
