@@ -8,6 +8,7 @@ mutation`). A tree that was built in another way before is built anew.
 """
 
 import os
+import shlex
 import shutil
 import sys
 import sysconfig
@@ -43,6 +44,7 @@ def files(folder, pattern):
 
 HEADERS = files("src_c/include", "*.h") + files("src_c/algorithms", "**/*.h") + files(f"{NATIVE}/core", "**/*.h")
 
+COMPILING = {"bdist_egg", "bdist_wheel", "build", "build_ext", "develop", "editable_wheel", "install"}
 HELP = """
 resilio-sdk needs {what} to build its native layer.
   Debian, Ubuntu:  apt install gcc python3-dev
@@ -104,8 +106,7 @@ class BuildNative(build_ext):
             self.force = True
 
     def build_extensions(self):
-        """Reject with what to install, then translate all Cython at once and compile."""
-        self._require_tools()
+        """Translate all Cython at once, then compile."""
         from Cython.Build import cythonize
 
         translated = cythonize(
@@ -122,13 +123,17 @@ class BuildNative(build_ext):
         self._built_by.parent.mkdir(parents=True, exist_ok=True)
         self._built_by.write_text(FLAGS)
 
-    def _require_tools(self):
-        compiler = getattr(self.compiler, "compiler_so", ["cc"])[0]
-        if self.compiler.compiler_type == "unix" and shutil.which(compiler) is None:
-            raise SystemExit(HELP.format(what=f"a C compiler ({compiler!r} was not found)"))
-        header = Path(sysconfig.get_path("include"), "Python.h")
-        if not header.exists():
-            raise SystemExit(HELP.format(what=f"the headers of this Python ({header} was not found)"))
+
+def require_tools():
+    """Reject with what to install, before setuptools has copied and told of hundreds of files."""
+    compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")[0]
+    if shutil.which(compiler) is None:
+        raise SystemExit(HELP.format(what=f"a C compiler ({compiler!r} was not found)"))
+    header = Path(sysconfig.get_path("include"), "Python.h")
+    if not header.exists():
+        raise SystemExit(HELP.format(what=f"the headers of this Python ({header} was not found)"))
 
 
+if os.name == "posix" and COMPILING.intersection(sys.argv[1:]):
+    require_tools()
 setup(ext_modules=EXTENSIONS, cmdclass={"build_ext": BuildNative})

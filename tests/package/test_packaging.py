@@ -199,6 +199,18 @@ def test_missing_compiler_is_named_with_what_to_install(tree: Path) -> None:
 
 
 @builds
+def test_a_wheel_without_a_compiler_says_nothing_else(tree: Path) -> None:
+    """535 lines of copying stood before what to install; pip shows all of them."""
+    program = "import sys, setuptools.build_meta as backend; backend.build_wheel(sys.argv[1])"
+    result = run("-c", program, str(tree / "dist"), cwd=tree, CC="no-such-compiler")
+    assert result.returncode != 0
+    assert result.stdout == ""
+    first, *_, last = result.stderr.strip().splitlines()
+    assert first.startswith("resilio-sdk needs a C compiler ('no-such-compiler' was not found)")
+    assert last.strip().startswith("macOS:")
+
+
+@builds
 def test_missing_headers_are_named_with_what_to_install(tree: Path) -> None:
     """A build without Python.h ends with what to install, and no traceback."""
     program = """
