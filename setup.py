@@ -67,20 +67,21 @@ def native(name, sources):
     )
 
 
+# The slowest to compile come first: two compilers take them in turn, and none is left alone with a long one.
 CYTHON = (
-    "budget",
-    "build_facts",
-    "clock",
-    "custom",
     "gates",
-    "keyed",
-    "pool",
-    "primitives",
-    "shared",
-    "simulation",
-    "sse",
     "strategies",
+    "simulation",
+    "primitives",
+    "keyed",
+    "shared",
+    "pool",
+    "budget",
+    "sse",
+    "custom",
     "sums",
+    "clock",
+    "build_facts",
 )
 EXTENSIONS = [
     native("core", files(f"{NATIVE}/core", "**/*.c")),

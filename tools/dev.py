@@ -8,6 +8,7 @@ if sys.version_info < (3, 11):
     sys.exit("resilio needs Python 3.11 or newer; this is " + sys.version.split()[0] + ": make PYTHON=/path/to/python3")
 
 import argparse
+import functools
 import os
 import shutil
 import signal
@@ -52,7 +53,7 @@ def coverage(arguments: list[str]) -> int:
 
 def demo(arguments: list[str]) -> int:
     """Run the demo with an installed wheel."""
-    environment = _installed("demo", _newest(), extras=("cli", "httpx", "live"))
+    environment = _installed("demo", _newest(), extras=("cli", "httpx", "live"), build=False)
     # Ctrl-C is the demo's: it stops its server and shows a partial result; `subprocess.run` would kill it before that.
     signal.signal(signal.SIGINT, lambda *_: None)
     return _call(environment, "-m", "examples.demo", *arguments, path=_alone("examples"))
@@ -124,10 +125,8 @@ def _newest() -> Interpreter:
 
 def _installed(name: str, python: Interpreter, *groups: str, **more: Any) -> Environment:
     """Return an environment that holds the groups, the extras and resilio as built from this tree."""
-    environment = environments.ensure(name, python, *groups, build=True, **more)
-    source = wheels.unpack_sdist(environment)
-    environment.install_wheel(wheels.build_wheel(source, environment, f"{python.minor}-wheel"))
-    return environment
+    make = functools.partial(environments.ensure, name, python, *groups, **{"build": True, **more})
+    return wheels.prepare(python, make)[2]
 
 
 def _alone(folder: str) -> Path:

@@ -144,15 +144,9 @@ def _names_tests(arguments: list[str]) -> bool:
 def _prepare(leg: Leg) -> Path:
     """Fill the environment and compile at once, put the wheel in; return the unpacked sdist."""
     started = time.monotonic()
-    builder = environments.ensure(f"build-{leg.interpreter.minor}", leg.interpreter, build=True)
-    source = wheels.unpack_sdist(builder)
-    with ThreadPoolExecutor(1) as beside:
-        environment = beside.submit(leg.make_environment)
-        tag = f"{leg.interpreter.minor}-{'coverage' if leg.kind == 'coverage' else 'wheel'}"
-        leg.wheel = wheels.build_wheel(source, builder, tag, coverage=leg.kind == "coverage")
-        leg.environment = environment.result()
-    leg.environment.install_wheel(leg.wheel)
-    if leg.kind == "coverage":
+    traced = leg.kind == "coverage"
+    source, leg.wheel, leg.environment = wheels.prepare(leg.interpreter, leg.make_environment, traced)
+    if traced:
         leg.environment.bring(ROOT / "tools" / "kept_tracers.py")
     leg.seconds["build"] = time.monotonic() - started
     print(f"python {leg.title}: environment and wheel are ready after {leg.seconds['build']:.0f} s", flush=True)

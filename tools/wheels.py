@@ -12,13 +12,45 @@ import os
 import shutil
 import subprocess
 import tarfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import environments
 from environments import ROOT, Environment
+from interpreters import Interpreter
 
 CACHE = ROOT / ".cache"
+_SILENCE = 5.0  # seconds
 _BUILD_PARTS = ("resilio", "src_c", "setup.py", "pyproject.toml", "README.md", "LICENSE")
+
+
+def prepare(
+    python: Interpreter, make: Callable[[], Environment], coverage: bool = False
+) -> tuple[Path, Path, Environment]:
+    """
+    Make an environment and compile at once, and put the wheel in.
+
+    Args:
+        python: Whose wheel it is.
+
+        make: Returns the environment, filled.
+
+        coverage: As `build_wheel` takes it.
+
+    Returns:
+        The unpacked sdist, the wheel, the environment.
+    """
+    builder = environments.ensure(f"build-{python.minor}", python, build=True)
+    source = unpack_sdist(builder)
+    with ThreadPoolExecutor(1) as beside:
+        made = beside.submit(make)
+        wheel = build_wheel(source, builder, f"{python.minor}-{'coverage' if coverage else 'wheel'}", coverage)
+        environment = made.result()
+    environment.install_wheel(wheel)
+    return source, wheel, environment
 
 
 def unpack_sdist(environment: Environment) -> Path:
@@ -66,6 +98,7 @@ def build_wheel(source: Path, environment: Environment, tag: str, coverage: bool
         settings = {**environment.interpreter.settings, "RESILIO_COVERAGE": "1" if coverage else "0"}
         # Debug information, which Debian's Python asks for, takes a fifth of the compiler's time.
         settings["CPPFLAGS"] = f"{os.environ.get('CPPFLAGS', '')} -g0".strip()
+        print(f"compiling {len(list((source / 'src_c').rglob('*.pyx'))) + 1} modules, about a minute", flush=True)
         _backend(environment, "build_wheel", folder, cwd=folder / "tree", env=settings)
         stamp.write_text(digest)
     (wheel,) = folder.glob("*.whl")
@@ -91,12 +124,22 @@ def _backend(environment: Environment, hook: str, target: Path, **options: Any) 
     log = target / f"{hook}.log"
     with log.open("w") as output:
         command = [environment.python, "-c", program, str(target)]
-        code = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=False, **options).returncode
+        code = _wait(subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, **options), hook)
     if code:
         raise SystemExit(f"{log.read_text()}\n{hook} failed with exit code {code}; the log is {log}")
     for line in log.read_text().splitlines():
         if " warning: " in line:  # a compiler's; setuptools starts a line with it
             print(line, flush=True)
+
+
+def _wait(process: subprocess.Popen[bytes], what: str) -> int:
+    """Wait for the end, with a sign of life now and then; return the exit code."""
+    started = time.monotonic()
+    while True:
+        try:
+            return process.wait(_SILENCE)
+        except subprocess.TimeoutExpired:
+            print(f"  {what}: {time.monotonic() - started:.0f} s", flush=True)
 
 
 def _digest(tree: Path) -> str:

@@ -184,6 +184,10 @@ def _finish(
 
         draw(all_acts, runs, result["runs"], options.output / "demo.svg", partial)
         notes.append(f"Picture: {options.output / 'demo.svg'}")
+    notes += [
+        f"Live, at http://127.0.0.1:{_PORT}/ while it runs: make demo ARGS=--watch",
+        'Next: make demo ARGS="--retries 0", make quick, make docs',
+    ]
     if options.json:
         print(json.dumps(result))
     else:
