@@ -77,12 +77,13 @@ def draw(
         note: What to say of an incomplete result, or None.
     """
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(10.5, 18.8), facecolor="white")
+        heights = [_HEIGHTS[act.name] for act in acts]
+        figure = Figure(figsize=(10.5, sum(heights) + 0.2), facecolor="white")
         figure.set_layout_engine("constrained", h_pad=0.08)
         title = "The same load and the same trouble, twice" + (f"\n{note}" if note else "")
         figure.suptitle(title, fontsize=15, fontweight="bold", x=0.01, ha="left")
-        parts: Any = figure.subfigures(len(acts), 1, height_ratios=[_HEIGHTS[act.name] for act in acts], hspace=0.03)
-        for act, part in zip(acts, parts, strict=True):
+        parts: Any = figure.subfigures(len(acts), 1, height_ratios=heights, hspace=0.03, squeeze=False)
+        for act, part in zip(acts, parts[:, 0], strict=True):
             part.suptitle(act.title, fontsize=12.5, fontweight="bold", x=0.01, ha="left")
             by_name = {run.name: run for run in runs if run.act is act}
             texts = {name: headline(act, summary) for name, summary in summaries[act.name].items()}

@@ -178,7 +178,7 @@ def doubts(runs: Mapping[str, Mapping[str, Summary]]) -> list[str]:
         for name, run in both.items()
         if (late := run["generator_late_p99"]) is not None and late > _LATE
     ]
-    return [f"CAUTION: this machine was too busy to begin requests on time: {', '.join(late)}."] if late else []
+    return [f"LEFT OUT: this machine was too busy to begin requests on time: {', '.join(late)}."] if late else []
 
 
 def definitions(runs: Mapping[str, Mapping[str, Summary]]) -> list[str]:

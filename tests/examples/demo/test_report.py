@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import asyncio
 import io
 import json
 import sys
@@ -12,6 +14,7 @@ from xml.etree import ElementTree as ET
 import attrs
 import pytest
 
+from examples.demo import _main
 from examples.demo._acts import Act, acts
 from examples.demo._progress import PlainProgress, sparkline
 from examples.demo._records import Record
@@ -171,6 +174,34 @@ def test_load_that_came_late_is_owned_up_to() -> None:
     assert caution.endswith("too busy to begin requests on time: outage bare (p99 400 ms late).")
     words = " ".join(definitions({"outage": {"bare": late, "guarded": on_time}}))
     assert "99 % of the requests began within 400 ms of when they were due" in words
+
+
+def test_act_that_cannot_be_judged_is_run_again_and_then_left_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """It was printed with figures, and a line below said that they were of the machine."""
+    made: list[Run] = []
+
+    async def make(runs: list[Run], act: Act, name: str, options: object) -> None:
+        run = run_of(name, fails_until=2.0)
+        run.records[:] = [attrs.evolve(record, late=0.4) for record in run.records]
+        made.append(run)
+        runs.append(run)
+
+    monkeypatch.setattr(_main, "_make", make)
+    act, runs = run_of("bare", fails_until=2.0).act, []
+    options = argparse.Namespace(output=tmp_path, json=False)
+    asyncio.run(_main._judge(runs, act, options))
+    assert [run.name for run in made] == ["bare", "guarded"] * 2
+    assert runs == made[2:]
+    assert "outage: this machine was too busy, so it is run again" in capsys.readouterr().err
+    result = {"complete": True, "runs": {act.name: {run.name: summary_of(run) for run in runs}}}
+    _main._finish(result, runs, [act], options, has_picture=True)
+    output = capsys.readouterr().out
+    assert "LEFT OUT: this machine was too busy to begin requests on time: outage bare" in output
+    assert act.title not in output
+    assert not (tmp_path / "demo.svg").exists()
+    assert "make demo ARGS=--watch" in output
 
 
 def test_show_prints_table_and_notes(capsys: pytest.CaptureFixture[str]) -> None:
