@@ -1,0 +1,256 @@
+"""A pair of policies around the scripted server, limits in money and in calls around both, and what must hold."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import anyio
+import pytest
+from crossings.recipes import BY_PRESET, STRATEGIES, Way
+from crossings.server import ANSWERS, PRICE, SERVED, TOLD, Answer, Server, StatusError
+
+from resilio import Hedge, Outcome, PipelineWarning, RejectedError, deadline, pipeline, rate_limit, spend_limit
+from resilio.testing import VirtualTime
+
+__all__ = ["FORMS", "Books", "play"]
+
+RESERVE = 0.05
+TOKENS = 1000.0
+DEADLINE = 20.0
+BETWEEN = TOLD + 1
+"""Seconds between two calls: more than any answer asks for."""
+ROUNDING = 1e-6
+DAY = 86400
+TICK = 0.002
+"""Seconds by which a timer may be late: a tick of the wheel."""
+EXPECTED = (ConnectionError, RejectedError, StatusError, TimeoutError)
+LEAVING = 3
+"""Calls whose callers go away in the middle."""
+
+FORMS: dict[str, Way] = {
+    "call": Way(),
+    "try_call": Way(),
+    "decorated": Way(),
+    "stream": Way(stream=True),
+    "acquire": Way(block=True),
+    "acall": Way(threads=False),
+    "try_acall": Way(threads=False),
+    "adecorated": Way(threads=False),
+    "astream": Way(threads=False, stream=True),
+    "aacquire": Way(threads=False, block=True),
+}
+"""The forms of a call."""
+
+
+class Books:
+    """The stack and the server, and what must hold of their numbers."""
+
+    def __init__(self, vt: VirtualTime, *policies: Any, raising: bool = False) -> None:
+        self.vt = vt
+        self.server = Server(vt, raising=raising)
+        self.policies = policies
+        self.day = spend_limit("1000 USD/day", reserve=RESERVE)
+        self.tokens = rate_limit(f"{TOKENS:.0f}/day")
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", PipelineWarning)
+            self.stack = pipeline(self.day, self.tokens, *policies)
+        self.warnings = " ".join(str(warning.message) for warning in caught)
+        self.asked = 0
+        self.overdue: list[float] = []
+
+    def fits(self, form: str) -> bool:
+        """Return False if the stack itself says at once that it cannot guard this form of a call."""
+        way = FORMS[form]
+        if way.block:
+            return not any(gate.kind in STRATEGIES for gate in self.stack.gates)
+        server = self.server
+        plain, stream = (server.serve, server.stream) if way.threads else (server.aserve, server.astream)
+        try:
+            self.stack(stream if way.stream else plain)
+        except TypeError:
+            return False
+        return True
+
+    # ---- calls
+
+    def ask(self, form: str, script: list[str]) -> None:
+        """Make one call in a thread, which may fail in any way."""
+        self._begin(script)
+        with suppress(*EXPECTED), deadline(DEADLINE):
+            self._call(form)
+        self._end()
+
+    async def aask(self, form: str, script: list[str], *, leaves: bool = False) -> None:
+        """Make one call in a task; its caller may go away in the middle."""
+        self._begin(script)
+        with anyio.move_on_after(SERVED / 2 if leaves else None), suppress(*EXPECTED):
+            async with deadline(DEADLINE):
+                await self._acall(form)
+        if self.vt.now > self.begun + DEADLINE + TICK:
+            self.overdue.append(self.vt.now - self.begun)
+        self._end()
+
+    async def warm(self) -> None:
+        """Let hedges measure calls, without the limits: before that they start no copies."""
+        for policy in self.policies:
+            for _ in range(30 if isinstance(policy, Hedge) else 0):
+                await policy.acall(anyio.sleep, SERVED)
+
+    def _begin(self, script: list[str]) -> None:
+        self.server.begin(script)
+        self.begun = self.vt.now
+        self.asked += 1
+
+    def _end(self) -> None:
+        last = [call.begun - self.begun for call in self.server.calls if call.number == self.server.number]
+        self.overdue += [after for after in last if after > DEADLINE + TICK]
+
+    def _call(self, form: str) -> Any:
+        serve = self.server.serve
+        if form == "stream":
+            return list(self.stack(self.server.stream)())
+        if form != "acquire":
+            return self.stack(serve)() if form == "decorated" else getattr(self.stack, form)(serve)
+        permit = self.stack.acquire()
+        try:
+            value = serve(permit.endpoint)
+        except BaseException as error:
+            permit.raised(error)
+            raise
+        permit.returned(value)
+        return value
+
+    async def _acall(self, form: str) -> Any:
+        serve = self.server.aserve
+        if form == "astream":
+            return [item async for item in self.stack(self.server.astream)()]
+        if form != "aacquire":
+            return await (self.stack(serve)() if form == "adecorated" else getattr(self.stack, form)(serve))
+        permit = await self.stack.aacquire()
+        try:
+            value = await serve(permit.endpoint)
+        except BaseException as error:
+            permit.raised(error)
+            raise
+        permit.returned(value)
+        return value
+
+    # ---- books
+
+    def check(self, *, charges_apart: bool = False) -> None:
+        """
+        Assert what holds after any calls.
+
+        Args:
+            charges_apart: What the server charges does not reach the limits around: they pay what they have reserved.
+        """
+        self.conserved()
+        self.counted()
+        self.paid(charges_apart)
+        if "[retry-inside-hedge]" not in self.warnings:  # there a copy starts while the primary's retry sleeps
+            self.heeded()
+        assert not self.overdue, f"calls were made, or went on, after their deadline: {self.overdue}"
+
+    def conserved(self) -> None:
+        """Nothing is held, and tokens are gone for calls that came to the server alone."""
+        for snapshot in snapshots(self.stack.snapshot()):
+            assert (snapshot.inflight, snapshot.queued) == (0, 0), snapshot
+        left, used = self.tokens.available["requests"], self.server.reached()
+        most = min(TOKENS, TOKENS - used + self.vt.now * TOKENS / DAY)
+        assert TOKENS - used - ROUNDING <= left <= most + ROUNDING, f"{left} tokens are left after {used} calls"
+
+    def counted(self) -> None:
+        """Every part's calls are the sum of their ends; what was never made was cancelled further out."""
+        for part in snapshots(self.stack.snapshot()):
+            ends = part.successes + part.failures + part.ignored + part.rejected + part.cancelled
+            assert part.calls == ends + part.would_reject, part
+            assert part.refused <= part.ignored, part
+        for outer in (self.day.snapshot(), self.tokens.snapshot()):
+            assert (outer.calls, outer.calls - outer.cancelled) == (self.asked, self.server.reached()), outer
+
+    def judged(self, kind: str, policy: Any) -> None:
+        """The innermost gate has counted each answer as the table of outcomes has it."""
+        expected = Counter(row_of(kind, answer, raising=self.server.raising) for answer in self.server.answers())
+        broken_off = len(self.server.calls) - expected.total()
+        part = policy.snapshot()
+        found = (part.successes, part.failures, part.refused, part.ignored - part.refused)
+        for outcome, count in zip(Outcome, (found[0], found[1], found[3], found[2]), strict=True):
+            assert expected[outcome] <= count <= expected[outcome] + broken_off, f"{outcome!r} of {expected}: {part}"
+        assert sum(found) == len(self.server.calls), part
+
+    def paid(self, charges_apart: bool) -> None:
+        """The bill is that of the calls that came to the server; a hedge's copies inside of a limit run apart."""
+        spend = self.day.snapshot().spend
+        assert spend.reserved == 0
+        own = sum(not call.copy for call in self.server.calls)
+        if sum(gate.kind == "hedge" for gate in self.stack.gates) > 1:  # a copy may have a primary of its own
+            assert PRICE * self.server.reached() <= spend.used + ROUNDING <= PRICE * own + 2 * ROUNDING
+        else:
+            assert spend.used == pytest.approx(RESERVE * self.server.reached() if charges_apart else PRICE * own)
+
+    def heeded(self) -> None:
+        """As long as one call of the caller goes on, no endpoint gets an attempt before the time that it has told."""
+        for earlier, later in following(self.server.calls):
+            told = None if earlier.answer is None else earlier.answer.told
+            if told is not None and earlier.ended is not None and later.begun > earlier.ended:
+                assert later.begun >= earlier.ended + told - ROUNDING, (earlier, later)
+
+
+def row_of(kind: str, answer: Answer, *, raising: bool) -> Outcome:
+    """Return what a gate of this kind counts for an answer."""
+    if kind == "adaptive_limit" and answer.outcome != Outcome.REFUSED:  # it learns from overload: a rejection is some
+        if answer.error == "rejected":
+            return Outcome.FAILURE
+        return Outcome.SUCCESS if answer.status == 200 else Outcome.IGNORED
+    if kind == "pool" and answer.status == 404:
+        return Outcome.IGNORED  # nothing was served
+    if kind in BY_PRESET or answer.error == "rejected":
+        return answer.outcome
+    fails = answer.error is not None or (raising and answer.status is not None and answer.status >= 400)
+    return Outcome.FAILURE if fails else Outcome.SUCCESS
+
+
+def following(calls: list[Any]) -> Iterator[tuple[Any, Any]]:
+    """Yield each call with those after it of the same caller's call at the same endpoint."""
+    for place, earlier in enumerate(calls):
+        for later in calls[place + 1 :]:
+            if later.number != earlier.number:
+                break
+            if later.endpoint == earlier.endpoint:
+                yield earlier, later
+
+
+def snapshots(snapshot: Any) -> Iterator[Any]:
+    """Yield a snapshot and those of its parts."""
+    yield snapshot
+    for part in snapshot.parts:
+        yield from snapshots(part)
+
+
+def scripts() -> list[list[str]]:
+    """Return what the server does at each call: each answer for good, and each answer once."""
+    return [[answer] for answer in ANSWERS] + [[answer, "200"] for answer in ANSWERS]
+
+
+def play(books: Books, form: str, backend: str = "asyncio") -> None:
+    """Make a call for each script, and some that are left by their callers."""
+
+    async def in_a_task() -> None:
+        await books.warm()
+        for script in scripts():
+            await books.aask(form, script)
+            await anyio.sleep(BETWEEN)
+        for _ in range(LEAVING):
+            await books.aask(form, ["200"], leaves=True)
+
+    if not FORMS[form].threads:
+        books.vt.run(in_a_task, backend=backend)
+        return
+    for script in scripts():
+        books.ask(form, script)
+        books.vt.advance(BETWEEN)
+    books.vt.advance(DEADLINE)  # threads that a timeout has left end

@@ -1,0 +1,86 @@
+"""Policy x policy x form of a call x answer: permits, tokens, money, counters, times told, deadlines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from crossings.recipes import READY, REJECTING, STRATEGIES, Way
+from crossings.stacks import FORMS, Books, play
+
+from resilio import registry
+from resilio.testing import VirtualTime, assert_no_leaks
+
+pytestmark = pytest.mark.filterwarnings("ignore::resilio.PipelineWarning")
+
+INNER = [*((kind, True) for kind in READY), *((kind, False) for kind in REJECTING)]
+FEWEST = 3796
+"""Pairs in all forms of a call; a new policy or form makes more."""
+
+
+def impossible(kind: str, way: Way) -> bool:
+    """Return True if such a policy cannot guard such calls, and the library says so at once."""
+    if way.block:
+        return kind in STRATEGIES
+    if kind == "hedge":
+        return way.threads or way.stream
+    return way.stream and way.threads and kind == "timeout"
+
+
+def crossed(outer: str, form: str) -> list[tuple[str, bool]]:
+    """Return the inner policies that a policy is crossed with; a stack has one pool."""
+    way = FORMS[form]
+    if impossible(outer, way):
+        return []
+    return [pair for pair in INNER if not impossible(pair[0], way) and (outer, pair[0]) != ("pool", "pool")]
+
+
+CASES = [
+    pytest.param(outer, form, id=f"{outer}-{form}-{len(crossed(outer, form))}-pairs")
+    for outer in READY
+    for form in FORMS
+    if crossed(outer, form)
+]
+
+
+@pytest.fixture(autouse=True)
+def _alone() -> Iterator[None]:
+    registry.clear()
+    yield
+    registry.clear()
+
+
+def within(kind: str, form: str, *, ready: bool) -> Any:
+    """Return the inner policy."""
+    return READY[kind](FORMS[form]) if ready else REJECTING[kind]().policy
+
+
+@pytest.mark.parametrize(("outer", "form"), CASES)
+def test_each_promise_holds_where_two_policies_meet(vt: VirtualTime, outer: str, form: str) -> None:
+    """Around each other policy, ready and rejecting, with each answer of the server."""
+    way = FORMS[form]
+    for place, (inner, ready) in enumerate(crossed(outer, form)):
+        books = Books(vt, READY[outer](way), within(inner, form, ready=ready), raising=way.stream or place % 2 == 0)
+        try:
+            play(books, form, "trio" if place % 3 == 0 else "asyncio")
+            assert books.server.calls or not ready
+            books.check(charges_apart=way.block or (way.threads and "timeout" in (outer, inner)))
+            if ready and inner not in STRATEGIES:
+                books.judged(inner, books.policies[1])
+        except AssertionError as error:
+            error.add_note(f"{outer} around {inner}, {'ready' if ready else 'rejecting'}, by {form}")
+            raise
+    assert_no_leaks()
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("kind", READY)
+def test_what_cannot_be_crossed_is_rejected_where_it_is_made(vt: VirtualTime, kind: str, form: str) -> None:
+    """So no pair is left out but for those that the library refuses with a TypeError."""
+    assert Books(vt, READY[kind](FORMS[form])).fits(form) is not impossible(kind, FORMS[form])
+
+
+def test_the_matrix_does_not_shrink() -> None:
+    """Each ordered pair of policies in each form of a call that can be made at all."""
+    assert sum(len(crossed(outer, form)) for outer in READY for form in FORMS) >= FEWEST

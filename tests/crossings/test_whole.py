@@ -1,0 +1,73 @@
+"""The matrix is whole: each registered kind, outcome, form of a call and scope is in it, a new one at once."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+from crossings.recipes import FACTORIES, READY, REJECTING, STRATEGIES, Way
+from crossings.server import ANSWERS
+from crossings.stacks import FORMS
+
+import resilio
+from resilio import Outcome, Policy
+from resilio._native import core
+from resilio._registry.kinds import known_kinds
+from resilio.testing import VirtualTime
+
+
+def answer(*endpoint: object) -> int:
+    """Answer, with or without an endpoint."""
+    return 1
+
+
+def test_each_kind_of_policy_has_a_recipe() -> None:
+    """A new kind is crossed with all others, or fails here."""
+    assert known_kinds() | FACTORIES == set(READY)
+
+
+def test_each_gate_has_a_recipe_of_how_it_rejects() -> None:
+    """All but the kinds that run a call in place of admitting it."""
+    assert set(REJECTING) == set(READY) - STRATEGIES
+
+
+@pytest.mark.parametrize("kind", sorted(REJECTING))
+def test_a_rejecting_policy_rejects_until_it_is_let_in(vt: VirtualTime, kind: str) -> None:
+    """Without that the matrix would cross policies that are only said to be full."""
+    part = REJECTING[kind]()
+    assert part.policy.try_call(answer).outcome == "rejected"
+    part.let_in()
+    assert part.policy.try_call(answer).outcome == "success"
+
+
+@pytest.mark.parametrize("kind", sorted(READY))
+def test_a_ready_policy_admits(vt: VirtualTime, kind: str) -> None:
+    """A pool gives the function its endpoint."""
+
+    async def later(*endpoint: object) -> int:
+        return answer(*endpoint)
+
+    async def call() -> int:
+        return await READY[kind](Way(threads=False)).acall(later)
+
+    assert vt.run(call) == 1
+
+
+def test_each_class_of_policies_is_made_by_a_recipe(vt: VirtualTime) -> None:
+    """A class that is exported is crossed, whatever its kind is called."""
+    made = {type(READY[kind](Way())) for kind in READY}
+    exported = {getattr(resilio, name) for name in resilio.__all__}
+    classes = {one for one in exported if inspect.isclass(one) and issubclass(one, Policy)} - {Policy}
+    assert classes <= made, classes - made
+
+
+def test_each_outcome_is_an_answer_of_the_server() -> None:
+    """And there is one without a response, one with a time to wait for, and one that takes too long."""
+    assert {answer.outcome for answer in ANSWERS.values()} == set(Outcome)
+    assert any(answer.told for answer in ANSWERS.values())
+
+
+def test_each_form_of_a_call_is_used() -> None:
+    """By its name, or as a decorated function, a stream or a permit."""
+    forms = {name for name in vars(core.Pipeline) if name.endswith(("call", "acquire")) and not name.startswith("_")}
+    assert forms - {"try_acquire"} <= set(FORMS)
