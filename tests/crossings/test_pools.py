@@ -70,12 +70,12 @@ def fill(guard: Any, server: Replicas, way: Way) -> None:
         guard.try_call(server.serve)
 
 
-def check(server: Replicas, size: int) -> None:
+def check(server: Replicas, size: int, *, heeds: bool) -> None:
     """The bad endpoint had no more than its share, and no call in the time for which it asked to be left alone."""
     calls = Counter(call.endpoint for call in server.calls)
     assert calls.total() >= CALLS / 2
     assert calls["a"] <= calls.total() * (1 / size + MORE), (server.bad, calls)
-    told = ANSWERS[server.bad].told
+    told = ANSWERS[server.bad].told if heeds else None
     for earlier, later in pairwise(call for call in server.calls if call.endpoint == "a"):
         assert told is None or later.begun >= earlier.begun + told - ROUNDING, (server.bad, earlier, later)
 
@@ -84,7 +84,7 @@ def play(vt: VirtualTime, policy: Any, replicas: Pool, way: Way, bad: str, *, ra
     """Cross one policy with a pool whose first endpoint is bad."""
     server = Replicas(vt, bad, raising=raising)
     fill(policy, server, way)
-    check(server, len(replicas.snapshot().endpoints))
+    check(server, len(replicas.snapshot().endpoints), heeds=isinstance(replicas.config.on, str))
     assert_idle(policy)
 
 
@@ -116,9 +116,11 @@ def test_a_policy_around_a_pool_sends_no_calls_to_where_nothing_is_served(
 
 @pytest.mark.parametrize("raising", [False, True], ids=["returned", "raised"])
 @pytest.mark.parametrize("size", [2, 3])
-@pytest.mark.parametrize("on", ["http", "model"])
-def test_a_pool_alone_does_not_either(vt: VirtualTime, on: str, size: int, raising: bool) -> None:
+@pytest.mark.parametrize("on", ["http", "model", LookupError], ids=str)
+def test_a_pool_alone_does_not_either(vt: VirtualTime, on: Any, size: int, raising: bool) -> None:
     """Each answer, returned and raised."""
+    if on is LookupError and not raising:
+        return  # without a preset a response is an answer, whatever its status is
     for bad in UNSERVED:
         replicas = pool(None, *map(Endpoint, "abc"[:size]), on=on)
         play(vt, replicas, replicas, THREADS, bad, raising=raising)
