@@ -35,8 +35,13 @@ def crossed(outer: str, form: str) -> list[tuple[str, bool]]:
     return [pair for pair in INNER if not impossible(pair[0], way) and (outer, pair[0]) != ("pool", "pool")]
 
 
+def marks(outer: str, form: str) -> list[pytest.MarkDecorator]:
+    """Return the time of a case whose threads hand virtual time to each other."""
+    return [pytest.mark.real(3)] if outer == "timeout" and FORMS[form].threads else []
+
+
 CASES = [
-    pytest.param(outer, form, id=f"{outer}-{form}-{len(crossed(outer, form))}-pairs")
+    pytest.param(outer, form, id=f"{outer}-{form}-{len(crossed(outer, form))}-pairs", marks=marks(outer, form))
     for outer in READY
     for form in FORMS
     if crossed(outer, form)
