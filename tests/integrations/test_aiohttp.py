@@ -227,7 +227,7 @@ async def test_a_breaker_stays_open_as_long_as_retry_after_asks(server: Misbehav
     """Each form of Retry-After reaches the breaker that the failure opens."""
     policy = resilio.circuit_breaker(consecutive=1, open_for=1.0)
     async with session(policy) as client:
-        async with client.get(f"{server.url}/status/503?{query}") as response:
+        async with client.get(f"{server.url}/status/500?{query}") as response:
             await response.read()
         with pytest.raises(resilio.CircuitOpenError) as caught:
             await client.get(server.url + "/ok")

@@ -118,7 +118,9 @@ async def test_a_status_is_a_failure_an_answer_or_nothing(served: Served, breake
             async for _ in channel.unary_stream("/s/dies")(code.name.encode()):
                 pass
     assert caught.value.code() is broken.value.code() is code
-    expected = (0, 0, 2) if code is Code.CANCELLED else (0, 2, 0) if code in guarded.FAILING else (2, 0, 0)
+    ignored = code in (Code.CANCELLED, Code.RESOURCE_EXHAUSTED)
+    expected = (0, 0, 2) if ignored else (0, 2, 0) if code in guarded.FAILING else (2, 0, 0)
+    assert breaker.snapshot().refused == (2 if code is Code.RESOURCE_EXHAUSTED else 0)
     assert ends(breaker) == expected
 
 

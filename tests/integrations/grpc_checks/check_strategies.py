@@ -78,7 +78,7 @@ async def test_what_did_not_go_well_is_gone_on_with(served: Served, breaker: Any
         assert caught.value.resilio.stop_reason == "attempts"
         assert (await fails.code(), await fails.details()) == (Code.UNAVAILABLE, "as asked for")
         assert pairs(await fails.trailing_metadata()) == {"grpc-retry-pushback-ms": "1"}
-    assert ends(breaker) == (1, 5, 0)
+    assert ends(breaker) == (1, 2, 3)  # UNAVAILABLE with a pushback is a refusal
 
 
 RETRY_INFO = (
