@@ -27,7 +27,7 @@ class Gate:
     error_rule: int
     value_rule: int
     entry: Any
-    on_trip: Callable[[Gate, Any], object] | None
+    on_trip: Callable[[Gate, Any], object] | Callable[[Gate, Any, int], object] | None
     listening: int
     @property
     def changes_lost(self) -> int: ...

@@ -40,15 +40,16 @@ def judges_of(failing: Callable[[Any], object] | None) -> Judges:
 
 def _answers(failing: Callable[[Any], object] | None, part: Part) -> Callable[[Any], object] | None:
     """Return the rule of one part of the preset for answers; what the caller's own function calls a failure is one."""
-    theirs = presets.http.part(part)[1]
-    if failing is None or theirs is None or failing is presets.http.failing_result:
+    fails: Any = presets.http.failing_result
+    theirs: Any = presets.http.part(part)[1]
+    if failing is None or failing is fails:
         return failing and theirs
 
     def judged(answer: Any) -> object:
         found = failing(answer)
         if found or isinstance(found, Outcome):
             return found
-        return Outcome.SUCCESS if presets.http.failing_result(answer) else theirs(answer)
+        return Outcome.SUCCESS if fails(answer) else theirs(answer)
 
     return judged
 
