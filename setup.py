@@ -7,14 +7,19 @@ RESILIO_ONLY=core,gates builds these modules alone and unoptimised: for gdb, and
 mutation`). A tree that was built in another way before is built anew.
 """
 
+import json
 import os
+import re
 import shlex
 import shutil
 import sys
 import sysconfig
+import tomllib
+from importlib.metadata import version
 from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
 NATIVE = "src_c/resilio/_native"
@@ -135,6 +140,57 @@ def require_tools():
         raise SystemExit(HELP.format(what=f"the headers of this Python ({header} was not found)"))
 
 
+PROJECT = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def readme():
+    """README.md for an index, which has no files beside it: links to files of the tree lead to those of the tag."""
+
+    def absolute(link):
+        image, text, target = link.groups()
+        if not Path(target.partition("#")[0]).exists():
+            return link[0]
+        kind = "raw" if image else "blob"
+        return f"{image}[{text}]({PROJECT['urls']['Source']}/{kind}/v{PROJECT['version']}/{target})"
+
+    return re.sub(r"(!?)\[([^]]*)\]\(([\w./][^)\s]*)\)", absolute, Path("README.md").read_text(encoding="utf-8"))
+
+
+class Wheel(bdist_wheel):
+    """A wheel that lists what was compiled into it: a bill of materials, as PEP 770 has it."""
+
+    def egg2dist(self, egginfo_path, distinfo_path):
+        """Make the folder of metadata, with the bill in it."""
+        super().egg2dist(egginfo_path, distinfo_path)
+        path = Path(distinfo_path, "sboms", f"{PROJECT['name']}.cdx.json")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(self._bill(), indent=2) + "\n")
+
+    @staticmethod
+    def _bill():
+        def component(name, number, license_id):
+            reference = f"pkg:pypi/{name.lower()}@{number}"
+            named = {"type": "library", "bom-ref": reference, "name": name, "version": number, "purl": reference}
+            return {**named, "licenses": [{"license": {"id": license_id}}]}
+
+        # Cython's own C is in each module that it has made; everything else in them is this project's.
+        itself = component(PROJECT["name"], PROJECT["version"], PROJECT["license"])
+        parts = [component("Cython", version("Cython"), "Apache-2.0")]
+        return {
+            "bomFormat": "CycloneDX",
+            "specVersion": "1.6",
+            "version": 1,
+            "metadata": {"component": itself},
+            "components": parts,
+            "dependencies": [{"ref": itself["bom-ref"], "dependsOn": [part["bom-ref"] for part in parts]}],
+        }
+
+
 if os.name == "posix" and COMPILING.intersection(sys.argv[1:]):
     require_tools()
-setup(ext_modules=EXTENSIONS, cmdclass={"build_ext": BuildNative})
+setup(
+    ext_modules=EXTENSIONS,
+    cmdclass={"build_ext": BuildNative, "bdist_wheel": Wheel},
+    long_description=readme(),
+    long_description_content_type="text/markdown",
+)
