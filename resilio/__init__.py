@@ -8,6 +8,8 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+__distribution__ = "resilio-sdk"  # another one has a package of this name: resilio/_support/one_package.py
+
 from resilio._composition import hooks
 from resilio._native import core
 from resilio._native.core import Permit, Rejection, Result, Segments, current, phase

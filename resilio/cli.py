@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from resilio._support.one_package import mixture
+
 __all__ = ["main"]
 
 _DISTRIBUTION = "resilio-sdk"
@@ -83,14 +85,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The arguments without the program's name; None takes those of the process.
 
     Returns:
-        The exit code: 0 on success, 2 for wrong usage (raised as SystemExit), 130 after Ctrl-C, 141 if the reader of
-        the output has gone.
+        The exit code: 0 on success, 1 if another distribution's files are among these, 2 for wrong usage (raised as
+        SystemExit), 130 after Ctrl-C, 141 if the reader of the output has gone.
     """
     given = argv
     if given is None:
         given = sys.argv[1:]
         _can_print()
     options = _parser().parse_args(_USUAL.get(tuple(given), given))
+    problem = mixture()
+    if problem is not None:
+        print(f"NOT PROTECTED: {problem}", file=sys.stderr)
+        return 1
     try:
         return _COMMANDS[options.command][1](options.arguments)
     except BrokenPipeError:  # `resilio ... | head`: the reader has gone
