@@ -12,6 +12,7 @@ import os
 import re
 import shlex
 import shutil
+import subprocess
 import sys
 import sysconfig
 import tomllib
@@ -37,9 +38,12 @@ elif COVERAGE:
 else:
     # A Python built with -g passes that on: debug data is 5/6 of a module.
     OPTIMISE = ["-O0" if ONLY else "-O3", "-g" if DEBUG else "-g0"]
-STRIP = [] if COVERAGE or SANITIZE or DEBUG else ["-Wl,-x"] if sys.platform == "darwin" else ["-Wl,-s"]
+WINDOWS = sys.platform == "win32"
+STRIP = [] if COVERAGE or SANITIZE or DEBUG or WINDOWS else ["-Wl,-x"] if sys.platform == "darwin" else ["-Wl,-s"]
 FLAGS = " ".join([*OPTIMISE, *SANITIZERS, *STRIP, *(name for name, _ in MACROS)])
 WARNINGS = ["-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-missing-field-initializers"]
+# On Windows by clang-cl, which takes the options of MSVC: MSVC itself has none of the builtins.
+COMPILE = ["/O2", "/clang:-std=gnu11"] if WINDOWS else [*OPTIMISE, "-std=gnu11", "-fvisibility=hidden"]
 
 
 def files(folder, pattern):
@@ -56,6 +60,7 @@ resilio-sdk needs {what} to build its native layer.
   Fedora:          dnf install gcc python3-devel
   Alpine:          apk add gcc musl-dev python3-dev
   macOS:           xcode-select --install
+  Windows:         LLVM (clang-cl) and the Build Tools of Visual Studio
 """
 
 
@@ -67,7 +72,7 @@ def native(name, sources):
         include_dirs=["src_c/include", "src_c/algorithms", f"{NATIVE}/core"],
         depends=HEADERS,
         define_macros=MACROS,
-        extra_compile_args=[*OPTIMISE, "-std=gnu11", "-fvisibility=hidden", *WARNINGS, *SANITIZERS],
+        extra_compile_args=[*COMPILE, *WARNINGS, *SANITIZERS],
         extra_link_args=["--coverage"] if COVERAGE else [*SANITIZERS, *STRIP],
     )
 
@@ -113,6 +118,8 @@ class BuildNative(build_ext):
 
     def build_extensions(self):
         """Translate all Cython at once, then compile."""
+        if WINDOWS:
+            self._use_clang()
         from Cython.Build import cythonize
 
         translated = cythonize(
@@ -128,6 +135,18 @@ class BuildNative(build_ext):
         super().build_extensions()
         self._built_by.parent.mkdir(parents=True, exist_ok=True)
         self._built_by.write_text(FLAGS)
+
+    def _use_clang(self):
+        """Compile with clang-cl, link with the linker of MSVC, and with Clang's division of 128 bits."""
+        self.compiler.initialize()
+        clang = shutil.which("clang-cl") or r"C:\Program Files\LLVM\bin\clang-cl.exe"
+        if not Path(clang).exists():
+            raise SystemExit(HELP.format(what="clang-cl of LLVM (it was not found)"))
+        self.compiler.cc = clang
+        asked = [clang, "/clang:-print-libgcc-file-name", "/clang:--rtlib=compiler-rt"]
+        library = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+        for extension in self.extensions:
+            extension.extra_link_args.append(library)
 
 
 def require_tools():

@@ -22,6 +22,7 @@ import interpreters
 import matrix
 import newer_pythons
 import wheels
+import windows
 from check_prose import main as check_prose
 from check_rules import main as check_rules
 from environments import ROOT, Environment
@@ -160,12 +161,20 @@ def _call(environment: Environment, *command: str, cwd: Path | None = None, path
     return subprocess.run([environment.python, *command], cwd=cwd or ROOT, env=settings, check=False).returncode
 
 
+def for_windows(_: list[str]) -> int:
+    """Compile the native layer for Windows, and run the algorithms under Wine; what cannot be had here is skipped."""
+    python = _newest()
+    _installed("windows", python)
+    return windows.check(wheels.CACHE / f"wheel-{python.minor}-wheel" / "tree")
+
+
 TASKS = {
     "bench": bench,
     "coverage": coverage,
     "demo": demo,
     "docs": docs,
     "free-threaded": free_threaded.main,
+    "windows": for_windows,
     "lint": lint,
     "matrix": matrix.main,
     "mutation": mutation,

@@ -24,6 +24,7 @@ from interpreters import Interpreter
 
 CACHE = ROOT / ".cache"
 _SILENCE = 5.0  # seconds
+SAFELY: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # not in Debian 12's 3.11.2
 _BUILD_PARTS = ("resilio", "src_c", "setup.py", "pyproject.toml", "README.md", "LICENSE")
 
 
@@ -67,9 +68,8 @@ def unpack_sdist(environment: Environment) -> Path:
         manifest.unlink()  # setuptools would carry over what an earlier build listed
     _backend(environment, "build_sdist", fresh, cwd=ROOT)
     (archive,) = fresh.glob("*.tar.gz")
-    safely: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # not in Debian 12's 3.11.2
     with tarfile.open(archive) as packed:
-        packed.extractall(fresh, **safely)
+        packed.extractall(fresh, **SAFELY)
     (tree,) = (path for path in fresh.iterdir() if path.is_dir())
     return tree
 

@@ -17,10 +17,9 @@
 #ifndef RS_CLOCK_SOURCE_H
 #define RS_CLOCK_SOURCE_H
 #include "clock.h"
-#include <pthread.h>
+#include "platform.h"
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #ifdef RS_CLOCK_TSC_POSSIBLE
 #include <cpuid.h>
 #endif
@@ -40,22 +39,10 @@ typedef struct rs_clock_pair {
 } rs_clock_pair;
 
 static rs_clock rs_the_clock;
-static pthread_mutex_t rs_clock_mutex = PTHREAD_MUTEX_INITIALIZER; /* for the writer, and for the variables below */
-static rs_clock_pair rs_clock_last;                                /* the pair of the anchor */
+static rs_mutex rs_clock_mutex = RS_MUTEX_FREE; /* for the writer, and for the variables below */
+static rs_clock_pair rs_clock_last;             /* the pair of the anchor */
 static int rs_clock_attempts;
 static _Atomic int64_t rs_clock_floor_ns; /* lower bound on clock_gettime once the counter is off */
-
-/* The clock of time.monotonic(). */
-static inline int64_t rs_clock_monotonic(void)
-{
-    struct timespec now;
-#ifdef __APPLE__
-    clock_gettime(CLOCK_UPTIME_RAW, &now);
-#else
-    clock_gettime(CLOCK_MONOTONIC, &now);
-#endif
-    return (int64_t)now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
-}
 
 #ifdef RS_CLOCK_TSC_POSSIBLE
 #define RS_CLOCK_STORE(field, value) atomic_store_explicit(&(field), (value), memory_order_relaxed)
@@ -66,7 +53,7 @@ static rs_clock_pair rs_clock_read_pair(void)
     rs_clock_pair best = {0, UINT64_MAX, 0};
     for (int i = 0; i < 5; i++) {
         rs_clock_pair pair = {RS_CLOCK_COUNTER(), 0, 0};
-        pair.ns = rs_clock_monotonic();
+        pair.ns = rs_monotonic_ns();
         pair.width = RS_CLOCK_COUNTER() - pair.ticks;
         if (pair.width < best.width)
             best = pair;
@@ -154,7 +141,7 @@ static void rs_clock_reanchor(rs_clock *clock)
 /* Start using the counter, if enough time has passed to know its rate. */
 static void rs_clock_calibrate(rs_clock *clock)
 {
-    pthread_mutex_lock(&rs_clock_mutex);
+    rs_mutex_lock(&rs_clock_mutex);
     if (RS_CLOCK_LOAD(clock->mode) & RS_CLOCK_CALIBRATING) {
         rs_clock_pair pair = rs_clock_read_pair();
         double rate = rs_clock_rate(&rs_clock_last, &pair);
@@ -168,7 +155,7 @@ static void rs_clock_calibrate(rs_clock *clock)
         else
             rs_clock_last = pair; /* again in 10 ms */
     }
-    pthread_mutex_unlock(&rs_clock_mutex);
+    rs_mutex_unlock(&rs_clock_mutex);
 }
 
 static int64_t rs_clock_slow_tsc(rs_clock *clock)
@@ -177,10 +164,10 @@ static int64_t rs_clock_slow_tsc(rs_clock *clock)
     while (RS_CLOCK_LOAD(clock->mode) == RS_CLOCK_TSC) {
         if (rs_clock_read_tsc(clock, &ns))
             return ns;
-        pthread_mutex_lock(&rs_clock_mutex);
+        rs_mutex_lock(&rs_clock_mutex);
         if (RS_CLOCK_LOAD(clock->mode) & RS_CLOCK_TSC && !rs_clock_read_tsc(clock, &ns))
             rs_clock_reanchor(clock);
-        pthread_mutex_unlock(&rs_clock_mutex);
+        rs_mutex_unlock(&rs_clock_mutex);
     }
     return clock->slow(clock);
 }
@@ -212,7 +199,7 @@ static int64_t rs_clock_slow(rs_clock *clock)
     if (mode & RS_CLOCK_TSC)
         return rs_clock_slow_tsc(clock);
 #endif
-    int64_t ns = rs_clock_monotonic(), floor_ns = RS_CLOCK_LOAD(rs_clock_floor_ns);
+    int64_t ns = rs_monotonic_ns(), floor_ns = RS_CLOCK_LOAD(rs_clock_floor_ns);
 #ifdef RS_CLOCK_TSC_POSSIBLE
     if (mode & RS_CLOCK_CALIBRATING && ns - rs_clock_last.ns > RS_CLOCK_CALIBRATION_NS)
         rs_clock_calibrate(clock);
@@ -224,7 +211,7 @@ static int64_t rs_clock_slow(rs_clock *clock)
 static void rs_clock_after_fork(void)
 {
 #ifdef RS_CLOCK_TSC_POSSIBLE
-    pthread_mutex_init(&rs_clock_mutex, NULL);
+    rs_mutex_renew(&rs_clock_mutex);
     if ((RS_CLOCK_LOAD(rs_the_clock.sequence) & 1) == 0)
         return;
     atomic_fetch_add(&rs_the_clock.sequence, 1);
@@ -244,7 +231,7 @@ static rs_clock *rs_clock_begin(rs_clock_choice choice)
         RS_CLOCK_STORE(rs_the_clock.mode, RS_CLOCK_CALIBRATING);
     }
 #endif
-    pthread_atfork(NULL, NULL, rs_clock_after_fork);
+    rs_at_fork(NULL, NULL, rs_clock_after_fork);
     return &rs_the_clock;
 }
 
@@ -262,14 +249,14 @@ static void rs_clock_clear_virtual(void) { atomic_fetch_and(&rs_the_clock.mode, 
 static void rs_clock_inject_error(int64_t error_ns)
 {
 #ifdef RS_CLOCK_TSC_POSSIBLE
-    pthread_mutex_lock(&rs_clock_mutex);
+    rs_mutex_lock(&rs_clock_mutex);
     if (RS_CLOCK_LOAD(rs_the_clock.mode) & RS_CLOCK_TSC) {
         int64_t given_ns;
         rs_clock_close(&rs_the_clock, &given_ns);
         atomic_fetch_add(&rs_the_clock.anchor_ns, error_ns);
         rs_clock_open(&rs_the_clock);
     }
-    pthread_mutex_unlock(&rs_clock_mutex);
+    rs_mutex_unlock(&rs_clock_mutex);
 #else
     (void)error_ns;
 #endif

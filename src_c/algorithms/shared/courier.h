@@ -11,8 +11,7 @@
 #ifndef RS_SHARED_COURIER_H
 #define RS_SHARED_COURIER_H
 #include "member.h"
-#include <errno.h>
-#include <time.h>
+#include "platform.h"
 #ifdef __linux__
 #include <linux/futex.h>
 #include <sys/syscall.h>
@@ -107,10 +106,8 @@ static inline void rs_bell_wait(rs_word32 *bell, int64_t wait_ns)
     if (wait_ns > 0 && rs_atomic_load(bell) == 0)
         syscall(SYS_futex, (uint32_t *)bell, FUTEX_WAIT, 0, &rest, NULL, 0);
 #else
-    for (; wait_ns > 0 && rs_atomic_load(bell) == 0; wait_ns -= RS_BELL_SLICE_NS) {
-        struct timespec rest = {0, (long)(wait_ns < RS_BELL_SLICE_NS ? wait_ns : RS_BELL_SLICE_NS)};
-        nanosleep(&rest, NULL);
-    }
+    for (; wait_ns > 0 && rs_atomic_load(bell) == 0; wait_ns -= RS_BELL_SLICE_NS)
+        rs_rest_ns(wait_ns < RS_BELL_SLICE_NS ? wait_ns : RS_BELL_SLICE_NS);
 #endif
     uint32_t rung = 1;
     (void)rs_atomic_swap(bell, &rung, 0); /* in one order with the look after it */

@@ -7,19 +7,21 @@
 #ifndef RS_SHARED_HOUSEKEEPER_H
 #define RS_SHARED_HOUSEKEEPER_H
 #include "mapping.h"
+#ifdef RS_FILES_POSSIBLE
 #include <signal.h>
+#endif
 
 #define RS_BEAT_NS 250000000L
 #define RS_HOUSE_STACK (2u << 20) /* the report runs Python code */
 
 static struct {
-    pthread_mutex_t lock; /* of all below, and of the mappings; never held while the GIL is waited for */
+    rs_mutex lock; /* of all below, and of the mappings; never held while the GIL is waited for */
     rs_mapping *first;
     int is_running;
-    pthread_t thread;     /* if it runs */
+    unsigned long thread; /* its identifier, if it runs */
     void (*report)(void); /* takes the GIL */
     uint64_t troubles;    /* as reported last: any change is a report */
-} rs_house = {.lock = PTHREAD_MUTEX_INITIALIZER};
+} rs_house = {.lock = RS_MUTEX_FREE};
 
 /* Keep all, and return a hash of their troubles (FNV-1a); of a file that is gone it differs each second. */
 static uint64_t rs_house_keep_all(uint64_t beat)
@@ -34,19 +36,18 @@ static uint64_t rs_house_keep_all(uint64_t beat)
     return troubles;
 }
 
-static void *rs_house_run(void *unused)
+__attribute__((unused)) static void *rs_house_run(void *unused)
 {
     (void)unused;
     for (uint64_t beat = 0;; beat++) {
-        pthread_mutex_lock(&rs_house.lock);
+        rs_mutex_lock(&rs_house.lock);
         uint64_t troubles = rs_house_keep_all(beat);
         void (*report)(void) = troubles != rs_house.troubles ? rs_house.report : NULL;
         rs_house.troubles = troubles;
-        pthread_mutex_unlock(&rs_house.lock);
+        rs_mutex_unlock(&rs_house.lock);
         if (report)
             report();
-        struct timespec rest = {0, RS_BEAT_NS};
-        nanosleep(&rest, NULL);
+        rs_rest_ns(RS_BEAT_NS);
     }
     return NULL;
 }
@@ -54,6 +55,8 @@ static void *rs_house_run(void *unused)
 /* Start the thread unless it runs, with all signals blocked: those are the program's. Lock held. */
 static int rs_house_start(void)
 {
+#ifdef RS_FILES_POSSIBLE
+    pthread_t thread;
     pthread_attr_t attributes;
     sigset_t all, before;
     if (rs_house.is_running)
@@ -64,18 +67,20 @@ static int rs_house_start(void)
     pthread_attr_setstacksize(&attributes, RS_HOUSE_STACK);
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    rs_house.is_running = pthread_create(&rs_house.thread, &attributes, rs_house_run, NULL) == 0;
+    rs_house.is_running = pthread_create(&thread, &attributes, rs_house_run, NULL) == 0;
+    rs_house.thread = rs_house.is_running ? (unsigned long)thread : 0;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_attr_destroy(&attributes);
+#endif
     return rs_house.is_running ? 0 : -1;
 }
 
 /* The identifier of the thread, as Python counts it; 0: it does not run. */
 static unsigned long rs_house_ident(void)
 {
-    pthread_mutex_lock(&rs_house.lock);
-    unsigned long ident = rs_house.is_running ? (unsigned long)rs_house.thread : 0;
-    pthread_mutex_unlock(&rs_house.lock);
+    rs_mutex_lock(&rs_house.lock);
+    unsigned long ident = rs_house.is_running ? rs_house.thread : 0;
+    rs_mutex_unlock(&rs_house.lock);
     return ident;
 }
 
@@ -83,7 +88,7 @@ static unsigned long rs_house_ident(void)
 static uint32_t rs_house_join(rs_member *me)
 {
     rs_mapping *mapping = (rs_mapping *)me;
-    pthread_mutex_lock(&rs_house.lock);
+    rs_mutex_lock(&rs_house.lock);
     uint32_t owner = rs_atomic_load(&me->owner);
     if (owner == 0 && me->join != NULL) {
         __atomic_store_n(&me->join, NULL, __ATOMIC_RELAXED); /* from now on it is the housekeeper's to try again */
@@ -93,43 +98,41 @@ static uint32_t rs_house_join(rs_member *me)
         else if ((owner = rs_mapping_take_slot(mapping)) != 0)
             rs_member_take_roles(me, mapping->region, rs_monotonic_ns());
     }
-    pthread_mutex_unlock(&rs_house.lock);
+    rs_mutex_unlock(&rs_house.lock);
     return owner;
 }
 
 static void rs_house_add(rs_mapping *mapping)
 {
-    pthread_mutex_lock(&rs_house.lock);
+    rs_mutex_lock(&rs_house.lock);
     mapping->next = rs_house.first;
     rs_house.first = mapping;
     if (mapping->path)
         mapping->member.join = rs_house_join;
-    pthread_mutex_unlock(&rs_house.lock);
+    rs_mutex_unlock(&rs_house.lock);
 }
 
 /* Leave the region and forget it; its memory stays until `rs_mapping_free`. */
 static void rs_house_remove(rs_mapping *mapping)
 {
-    pthread_mutex_lock(&rs_house.lock);
+    rs_mutex_lock(&rs_house.lock);
     for (rs_mapping **at = &rs_house.first; *at; at = &(*at)->next)
         if (*at == mapping) {
             *at = mapping->next;
             rs_mapping_leave(mapping);
-            if (mapping->fd >= 0)
-                close(mapping->fd);
-            mapping->fd = -1;
+            rs_mapping_close(mapping);
             break;
         }
-    pthread_mutex_unlock(&rs_house.lock);
+    rs_mutex_unlock(&rs_house.lock);
 }
 
-static void rs_house_before_fork(void) { pthread_mutex_lock(&rs_house.lock); }
-static void rs_house_in_parent(void) { pthread_mutex_unlock(&rs_house.lock); }
+static void rs_house_before_fork(void) { rs_mutex_lock(&rs_house.lock); }
+static void rs_house_in_parent(void) { rs_mutex_unlock(&rs_house.lock); }
 
 /* A child has no thread and no lock of a slot. Of a private region it has a copy, with what calls of the parent hold. */
 static void rs_house_in_child(void)
 {
-    pthread_mutex_init(&rs_house.lock, NULL);
+    rs_mutex_renew(&rs_house.lock);
     rs_house.is_running = 0;
     for (rs_mapping *mapping = rs_house.first; mapping; mapping = mapping->next) {
         if (mapping->path) {
@@ -147,6 +150,6 @@ static void rs_house_in_child(void)
 static void rs_house_open(void (*report)(void))
 {
     rs_house.report = report;
-    pthread_atfork(rs_house_before_fork, rs_house_in_parent, rs_house_in_child);
+    rs_at_fork(rs_house_before_fork, rs_house_in_parent, rs_house_in_child);
 }
 #endif

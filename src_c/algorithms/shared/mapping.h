@@ -10,15 +10,14 @@
  */
 #ifndef RS_SHARED_MAPPING_H
 #define RS_SHARED_MAPPING_H
+#include "platform.h"
 #include "reap.h"
 #include <errno.h>
-#include <fcntl.h>
-#include <pthread.h>
 #include <stdlib.h>
-#include <sys/mman.h>
+#ifdef RS_FILES_POSSIBLE
+#include <fcntl.h>
 #include <sys/stat.h>
-#include <time.h>
-#include <unistd.h>
+#endif
 
 #define RS_SILENCE_NS INT64_C(2000000000) /* a worker that has not beaten for so long leads no more */
 
@@ -38,8 +37,7 @@ struct rs_mapping {
     uint64_t reach; /* bytes of addresses: a file that grows is seen to grow */
     char *path;     /* NULL: a region of this process alone */
     int fd;
-    dev_t device;
-    ino_t inode;
+    uint64_t device, inode;
     uint32_t workers;  /* the slots to choose from */
     uint32_t joined;   /* 1: wants a slot, since its first shared call */
     rs_word32 trouble; /* rs_trouble */
@@ -47,13 +45,7 @@ struct rs_mapping {
     rs_mapping *next;  /* of all that the housekeeper looks after */
 };
 
-static inline int64_t rs_monotonic_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
-}
-
+#ifdef RS_FILES_POSSIBLE
 /* F_WRLCK or F_UNLCK on the byte of a slot: 0, or -1 with errno. Never waits. */
 static inline int rs_slot_lock(int fd, uint32_t slot, short type)
 {
@@ -70,8 +62,31 @@ static inline int rs_slot_is_held(int fd, uint32_t slot)
 
 static inline int rs_mapping_is_file(const struct stat *file, const rs_mapping *mapping)
 {
-    return file->st_dev == mapping->device && file->st_ino == mapping->inode;
+    return (uint64_t)file->st_dev == mapping->device && (uint64_t)file->st_ino == mapping->inode;
 }
+
+static inline void rs_mapping_close(rs_mapping *mapping)
+{
+    if (mapping->fd >= 0)
+        close(mapping->fd);
+    mapping->fd = -1;
+}
+#else
+/* Not here: no file is ever mapped (region_file.h), so each region has `path` NULL and a slot from the first. */
+enum { F_WRLCK, F_UNLCK };
+static inline int rs_slot_lock(int fd, uint32_t slot, short type)
+{
+    (void)fd, (void)slot, (void)type;
+    errno = ENOSYS;
+    return -1;
+}
+static inline int rs_slot_is_held(int fd, uint32_t slot)
+{
+    (void)fd, (void)slot;
+    return 0;
+}
+static inline void rs_mapping_close(rs_mapping *mapping) { mapping->fd = -1; }
+#endif
 
 /* Become the owner of a slot whose lock this process holds: first free what its last owner held. */
 static inline void rs_slot_enter(rs_member *me, rs_region *region, uint32_t slot, int64_t now_ns)
@@ -79,7 +94,7 @@ static inline void rs_slot_enter(rs_member *me, rs_region *region, uint32_t slot
     rs_worker *worker = &region->worker[slot];
     rs_region_reap(region, slot);
     uint32_t epoch = rs_atomic_add(&worker->epoch, 1) + 1;
-    rs_atomic_store(&worker->pid, (uint32_t)getpid());
+    rs_atomic_store(&worker->pid, rs_process_id());
     rs_atomic_store(&worker->since_ns, (uint64_t)(now_ns - me->epoch_ns));
     rs_atomic_store(&worker->beat_ns, (uint64_t)(now_ns - me->epoch_ns));
     rs_atomic_or(&region->roll.living, UINT64_C(1) << slot);
@@ -171,6 +186,7 @@ static inline void rs_member_take_roles(rs_member *me, rs_region *region, int64_
     }
 }
 
+#ifdef RS_FILES_POSSIBLE
 /* Open the file once more after another part of the program has closed the descriptor. -1: there is another file. */
 static inline int rs_mapping_reopen(rs_mapping *mapping)
 {
@@ -228,30 +244,29 @@ static inline void rs_mapping_keep(rs_mapping *mapping)
     rs_member_take_roles(&mapping->member, mapping->region, now_ns);
 }
 
+#else
+static inline void rs_mapping_keep(rs_mapping *mapping) { (void)mapping; }
+#endif
+
 static inline void rs_mapping_free(rs_mapping *mapping)
 {
     if (mapping->region)
-        munmap(mapping->region, mapping->reach);
-    if (mapping->fd >= 0)
-        close(mapping->fd);
+        rs_unmap(mapping->region, mapping->reach);
+    rs_mapping_close(mapping);
     free(mapping->path);
     free(mapping);
 }
-
-#ifndef MAP_NORESERVE
-#define MAP_NORESERVE 0
-#endif
 
 /* A region of zeroes in memory of this process, for one or several members; NULL: no memory. No memory is set aside for
    what is not used: a process with many fleets could not be forked. */
 static inline rs_mapping *rs_mapping_private(uint64_t size, int64_t epoch_ns, const uint64_t key[RS_HASH_KEY])
 {
     rs_mapping *mapping = calloc(1, sizeof *mapping);
-    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (mapping == NULL || memory == MAP_FAILED) {
+    void *memory = rs_zeroes(size);
+    if (mapping == NULL || memory == NULL) {
         free(mapping);
-        if (memory != MAP_FAILED)
-            munmap(memory, size);
+        if (memory != NULL)
+            rs_unmap(memory, size);
         return NULL;
     }
     mapping->region = memory;

@@ -213,7 +213,6 @@ static inline rs_open_result rs_region_take(rs_mapping *mapping, uint64_t size)
 static inline rs_mapping *rs_mapping_open(const char *path, uint64_t size, uint32_t workers, rs_open_result *result)
 {
     rs_mapping *mapping = calloc(1, sizeof *mapping);
-    struct timespec rest = {0, 1000000};
     *result = RS_OPEN_FAILED;
     if (mapping == NULL || (mapping->path = strdup(path)) == NULL) {
         free(mapping);
@@ -227,7 +226,7 @@ static inline rs_mapping *rs_mapping_open(const char *path, uint64_t size, uint3
             *result = rs_region_make(mapping, size, -1);
         if (*result != RS_OPEN_AGAIN)
             break;
-        nanosleep(&rest, NULL);
+        rs_rest_ns(1000000);
     }
     if (*result != RS_OPENED) {
         int why = errno;
@@ -254,7 +253,7 @@ static inline int rs_mapping_grow(rs_mapping *mapping, uint64_t more)
         ;
     return 1;
 }
-#else /* macOS has no /dev/shm and no posix_fallocate */
+#else /* macOS has no /dev/shm and no posix_fallocate, and Windows no record locks that its processes lose */
 static inline rs_mapping *rs_mapping_open(const char *path, uint64_t size, uint32_t workers, rs_open_result *result)
 {
     (void)path, (void)size, (void)workers;

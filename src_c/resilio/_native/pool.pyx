@@ -15,7 +15,7 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF
 from cpython.weakref cimport PyWeakref_NewRef
 from libc.math cimport NAN
-from libc.stdint cimport UINT32_MAX, int64_t, uint8_t, uint64_t
+from libc.stdint cimport UINT32_MAX, int64_t, uint8_t, uint32_t, uint64_t
 
 from resilio._native.clock cimport rs_clock, rs_clock_import, rs_clock_now
 from resilio._native.gate cimport (
@@ -34,8 +34,8 @@ from resilio._support.random_seed import seed64
 
 __all__ = ["PoolStage", "PoolTable", "Seat"]
 
-cdef extern from "<unistd.h>" nogil:
-    int getpid()
+cdef extern from "platform.h" nogil:
+    uint32_t rs_process_id()
 
 cdef extern from "rs_lock.h" nogil:
     void rs_lock_reset(rs_lock *)

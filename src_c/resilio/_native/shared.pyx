@@ -91,9 +91,9 @@ cdef extern from *:
 
     static int rs_shared_grow(rs_mapping *mapping, uint64_t more)
     {
-        pthread_mutex_lock(&rs_house.lock); /* of the descriptor */
+        rs_mutex_lock(&rs_house.lock); /* of the descriptor */
         int grown = rs_mapping_grow(mapping, more);
-        pthread_mutex_unlock(&rs_house.lock);
+        rs_mutex_unlock(&rs_house.lock);
         return grown;
     }
 
@@ -109,17 +109,16 @@ cdef extern from *:
     }
     static void rs_shared_end(void) /* without the GIL */
     {
-        struct timespec rest = {0, 1000000};
         rs_atomic_store(&rs_shared_is_ending, 1);
         while (rs_atomic_load(&rs_shared_reports))
-            nanosleep(&rest, NULL);
+            rs_rest_ns(1000000);
     }
     static void rs_shared_after_fork(void) { rs_atomic_store(&rs_shared_reports, 0); }
     static void rs_shared_begin(void (*listener)(void))
     {
         rs_shared_listener = listener;
         rs_house_open(rs_shared_report);
-        pthread_atfork(NULL, NULL, rs_shared_after_fork);
+        rs_at_fork(NULL, NULL, rs_shared_after_fork);
     }
     """
     rs_cell_head *rs_shared_entry(rs_region *, uint32_t) nogil

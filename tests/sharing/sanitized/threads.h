@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include "platform.h"
 #include "shared/member.h"
 
 enum { THREADS = 4 };
@@ -30,7 +31,7 @@ static inline void run(void *(*work)(void *))
 static inline void *zeroes(size_t size)
 {
     size = (size + RS_LINE - 1) / RS_LINE * RS_LINE;
-    char *memory = aligned_alloc(RS_LINE, size);
+    char *memory = rs_aligned_alloc(RS_LINE, size);
     for (size_t i = 0; i < size; i++)
         memory[i] = 0;
     return memory;

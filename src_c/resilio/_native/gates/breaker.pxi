@@ -10,9 +10,7 @@ fleet, and breaker_status.pxi shows it. This file has the options and the class.
 
 from libc.math cimport NAN
 from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport free
 from libc.string cimport memset
-from posix.unistd cimport getpid
 
 from resilio._support.random_seed import seed64
 from resilio._native.clock cimport rs_clock, rs_clock_import, rs_clock_now
@@ -26,8 +24,10 @@ from resilio._native.shared cimport (
     RS_CELL_BREAKER, RS_CELL_VERDICT, Cell, rs_courier_ring, rs_member_owner, rs_member_peers,
 )
 
-cdef extern from "stdlib.h":
-    void *aligned_alloc(size_t, size_t)
+cdef extern from "platform.h" nogil:
+    void *rs_aligned_alloc(size_t line, size_t size)
+    void rs_aligned_free(void *)
+    uint32_t rs_process_id()
 
 cdef enum BreakerState:
     BREAKER_CLOSED, OPEN, HALF_OPEN, FORCED_OPEN, FORCED_CLOSED, DISABLED
@@ -177,8 +177,8 @@ cdef class BreakerGate(Gate):
 
     def __dealloc__(self):
         rs_window_free(&self.breaker.window)
-        free(self.breaker.host)
-        free(self.breaker.fleet)
+        rs_aligned_free(self.breaker.host)
+        rs_aligned_free(self.breaker.fleet)
         Py_XDECREF(self.cell)
         Py_XDECREF(self.fleets_cell)
 
@@ -240,7 +240,7 @@ cdef class BreakerGate(Gate):
         cdef PyObject *before
         cdef int64_t now_ns = rs_clock_now(_clock)
         if cell is not None:
-            host = <rs_breaker_of_host *>aligned_alloc(64, sizeof(rs_breaker_of_host))
+            host = <rs_breaker_of_host *>rs_aligned_alloc(64, sizeof(rs_breaker_of_host))
             if host == NULL:
                 raise MemoryError("no memory for a shared breaker")
             memset(host, 0, sizeof(rs_breaker_of_host))
@@ -256,7 +256,7 @@ cdef class BreakerGate(Gate):
         rs_lock_release(&self.lock)
         before, self.cell = self.cell, _owned(cell)
         Py_XDECREF(before)
-        free(host)
+        rs_aligned_free(host)
 
     def fleet_cell_wanted(self):
         """Return (kind, stock, size) of the cell in which a fleet's state is known here."""

@@ -4,7 +4,7 @@ cdef _share_fleet(BreakerGate self, Cell cell):
     cdef rs_breaker_of_fleet *fleet = NULL
     cdef PyObject *before
     if cell is not None:
-        fleet = <rs_breaker_of_fleet *>aligned_alloc(64, sizeof(rs_breaker_of_fleet))
+        fleet = <rs_breaker_of_fleet *>rs_aligned_alloc(64, sizeof(rs_breaker_of_fleet))
         if fleet == NULL:
             raise MemoryError("no memory for a breaker of a fleet")
         memset(fleet, 0, sizeof(rs_breaker_of_fleet))
@@ -17,7 +17,7 @@ cdef _share_fleet(BreakerGate self, Cell cell):
     rs_lock_release(&self.lock)
     before, self.fleets_cell = self.fleets_cell, _owned(cell)
     Py_XDECREF(before)
-    free(fleet)
+    rs_aligned_free(fleet)
 
 
 cdef rs_breaker_of_fleet *_fleet_in(BreakerGate self, Cell cell) noexcept nogil:

@@ -323,7 +323,7 @@ cdef void _breaker_forget(rs_gate *gate, int64_t now_ns) noexcept nogil:
     b.proven = 0
     b.row.on = b.wave.on = False
     rs_overdue_reset(&b.overdue)
-    b.random ^= <uint64_t>getpid() * <uint64_t>0x9E3779B97F4A7C15
+    b.random ^= <uint64_t>rs_process_id() * <uint64_t>0x9E3779B97F4A7C15
     b.random |= b.random == 0
 
 

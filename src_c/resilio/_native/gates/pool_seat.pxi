@@ -280,7 +280,7 @@ cdef void seat_forget(rs_gate *gate, int64_t now_ns) noexcept nogil:
     """In the child of a fork: another thread may have held the lock, and the choices must differ from the parent's."""
     cdef rs_pool *pool = seat_of(gate).pool
     rs_lock_reset(&pool.lock)
-    pool.random = pool.random * <uint64_t>6364136223846793005 + <uint64_t>getpid() | 1
+    pool.random = pool.random * <uint64_t>6364136223846793005 + <uint64_t>rs_process_id() | 1
 
 
 cdef rs_gate_ops SEAT_OPS
