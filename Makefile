@@ -2,7 +2,8 @@
 # ARGS are passed on, e.g. `make test ARGS="-k breaker -x"`, `make demo ARGS=--quick`.
 PYTHON ?= $(firstword $(foreach name,python3 python3.15 python3.14 python3.13 python3.12 python3.11,$(if $(shell \
 	$(name) -c 'import sys; print(1 if sys.version_info >= (3, 11) else "")' 2>/dev/null),$(name))) python3)
-TASKS := demo test quick test-others test-all bench docs lint soak coverage mutation matrix pythons free-threaded windows
+TASKS := demo test quick test-others test-all bench docs lint soak coverage mutation matrix pythons free-threaded windows \
+	workflows
 
 .PHONY: help clean $(TASKS)
 
@@ -22,6 +23,7 @@ help:
 	@echo "make pythons    brings newer Pythons, and one without the GIL, for make test-others, under ~/.cache/resilio"
 	@echo "make free-threaded  the compiled core on a Python without the GIL"
 	@echo "make windows    compiles the core for Windows with mingw-w64, and runs the algorithms under Wine"
+	@echo "make workflows  the commands of the public CI, those that can run here"
 	@echo "make clean      removes .venv, .cache and builds"
 
 $(TASKS):

@@ -1,5 +1,6 @@
 """Sphinx configuration. `make docs` builds against the installed wheel and turns warnings into errors."""
 
+import os
 from importlib.metadata import version as _version
 
 project = "resilio"
@@ -28,6 +29,7 @@ autodoc_typehints = "signature"
 autodoc_default_options = {"members": True, "show-inheritance": True}
 
 html_theme = "furo"
+html_baseurl = os.environ.get("READTHEDOCS_CANONICAL_URL", "")  # on a host with versions: search finds one of them
 html_static_path = ["_css"]
 html_css_files = ["wide.css"]
 html_title = f"resilio {release}"

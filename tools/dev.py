@@ -23,6 +23,7 @@ import matrix
 import newer_pythons
 import wheels
 import windows
+import workflows
 from check_prose import main as check_prose
 from check_rules import main as check_rules
 from environments import ROOT, Environment
@@ -168,6 +169,12 @@ def for_windows(_: list[str]) -> int:
     return windows.check(wheels.CACHE / f"wheel-{python.minor}-wheel" / "tree")
 
 
+def of_workflows(_: list[str]) -> int:
+    """Run what the public CI runs, as far as this machine can."""
+    environment = environments.ensure("release", _newest(), "release", build=True, optional=("actionlint",))
+    return workflows.run(environment, workflows.read(environment))
+
+
 TASKS = {
     "bench": bench,
     "coverage": coverage,
@@ -175,6 +182,7 @@ TASKS = {
     "docs": docs,
     "free-threaded": free_threaded.main,
     "windows": for_windows,
+    "workflows": of_workflows,
     "lint": lint,
     "matrix": matrix.main,
     "mutation": mutation,
