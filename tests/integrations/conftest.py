@@ -6,7 +6,7 @@ import importlib.util
 from collections.abc import Iterator
 
 import pytest
-from servers.misbehaving import Misbehaving
+from servers.misbehaving import Misbehaving, closed_port
 from servers.postgres import Postgres
 from servers.processes import installed
 
@@ -28,6 +28,13 @@ def server() -> Iterator[Misbehaving]:
     """A server that fails on request, new for each test."""
     with Misbehaving() as running:
         yield running
+
+
+@pytest.fixture
+def nowhere() -> Iterator[int]:
+    """A port that refuses connections for as long as the test lasts."""
+    with closed_port() as port:
+        yield port
 
 
 @pytest.fixture(scope="session")

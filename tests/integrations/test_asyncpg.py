@@ -10,7 +10,6 @@ from typing import Any
 import anyio
 import pytest
 from servers.postgres import Postgres
-from servers.processes import free_port
 
 import resilio
 from resilio import bulkhead, deadline, override, presets, standard
@@ -327,8 +326,8 @@ async def test_a_connection_that_had_gone_is_the_databases_failure(postgres: Pos
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-async def test_a_closed_port_is_known_to_have_got_nothing(host: str) -> None:
+async def test_a_closed_port_is_known_to_have_got_nothing(host: str, nowhere: int) -> None:
     """Nobody listens, on one address or on several."""
     with pytest.raises(OSError, match=r"Connect call failed|Multiple exceptions") as caught:
-        await asyncpg.connect(f"postgresql://postgres@{host}:{free_port()}/postgres")
+        await asyncpg.connect(f"postgresql://postgres@{host}:{nowhere}/postgres")
     assert verdicts(caught.value) == (True, True, True)

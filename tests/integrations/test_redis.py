@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from servers.processes import free_port, installed
+from servers.processes import installed, kept_port
 from servers.valkey import Valkey
 
 import resilio
@@ -106,9 +106,9 @@ def raised_by(function: Callable[..., Any], *arguments: Any) -> Exception:
 # -- bounded -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_closed_port_is_known_to_have_got_nothing(sync: ModuleType) -> None:
+def test_a_closed_port_is_known_to_have_got_nothing(sync: ModuleType, nowhere: int) -> None:
     """Nobody listens: the server is unwell, and the command was surely not run."""
-    with client_of(sync, free_port()) as client:
+    with client_of(sync, nowhere) as client:
         error = raised_by(client.incr, "n")
     assert verdicts(error) == TURNED_AWAY
     assert "connecting to" in str(error)
@@ -116,9 +116,9 @@ def test_a_closed_port_is_known_to_have_got_nothing(sync: ModuleType) -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_a_closed_port_is_known_to_have_got_nothing_by_the_async_client(aio: ModuleType) -> None:
+async def test_a_closed_port_is_known_to_have_got_nothing_by_the_async_client(aio: ModuleType, nowhere: int) -> None:
     """The async client words it as the other does."""
-    async with aclient_of(aio, free_port()) as client:
+    async with aclient_of(aio, nowhere) as client:
         with pytest.raises(Exception, match="connecting to") as caught:
             await client.incr("n")
     assert verdicts(caught.value) == TURNED_AWAY
@@ -177,28 +177,28 @@ def test_only_a_client_is_taken_for_one() -> None:
 # -- what failing means ------------------------------------------------------------------------------------------------
 
 
-def oom(server: Valkey) -> None:
+def oom(server: Valkey, nowhere: int) -> None:
     server.send("CONFIG", "SET", "maxmemory", "1")
 
 
-def read_only(server: Valkey) -> None:
-    server.send("REPLICAOF", "127.0.0.1", str(free_port()))
+def read_only(server: Valkey, nowhere: int) -> None:
+    server.send("REPLICAOF", "127.0.0.1", str(nowhere))
 
 
-def master_down(server: Valkey) -> None:
+def master_down(server: Valkey, nowhere: int) -> None:
     server.send("CONFIG", "SET", "replica-serve-stale-data", "no")
-    read_only(server)
+    read_only(server, nowhere)
 
 
-def too_few_replicas(server: Valkey) -> None:
+def too_few_replicas(server: Valkey, nowhere: int) -> None:
     server.send("CONFIG", "SET", "min-replicas-to-write", "1")
 
 
-def wrong_type(server: Valkey) -> None:
+def wrong_type(server: Valkey, nowhere: int) -> None:
     server.send("LPUSH", "n", "x")
 
 
-def password(server: Valkey) -> None:
+def password(server: Valkey, nowhere: int) -> None:
     server.send("CONFIG", "SET", "requirepass", "secret")
 
 
@@ -214,18 +214,20 @@ def password(server: Valkey) -> None:
     ],
 )
 def test_what_the_server_turns_away(
-    sync: ModuleType, server: Valkey, trouble: Callable[[Valkey], None], expected: Verdicts
+    sync: ModuleType, server: Valkey, nowhere: int, trouble: Callable[[Valkey, int], None], expected: Verdicts
 ) -> None:
     """What says that the server is unwell was not begun; what the caller did wrong says nothing about it."""
     with client_of(sync, server.port) as client:
-        trouble(server)
+        trouble(server, nowhere)
         assert verdicts(raised_by(client.incr, "n")) == expected
 
 
-def test_a_pipeline_that_was_turned_away_in_part_is_not_tried_again(sync: ModuleType, server: Valkey) -> None:
+def test_a_pipeline_that_was_turned_away_in_part_is_not_tried_again(
+    sync: ModuleType, server: Valkey, nowhere: int
+) -> None:
     """Its other commands may have been run."""
     with client_of(sync, server.port) as client:
-        read_only(server)
+        read_only(server, nowhere)
         pipeline = client.pipeline(transaction=False)
         pipeline.get("n")
         pipeline.incr("n")
@@ -239,9 +241,10 @@ def test_a_cluster_without_its_slots_is_unwell(sync: ModuleType) -> None:
     The bus has a port of its own: that of a node and 10,000 more is none where the node's is above 55,535. Five free
     ports in a row were, once in 70,000 tests.
     """
-    options = ["--cluster-enabled", "yes", "--cluster-port", str(free_port())]
-    with installed(Valkey, options=options) as server, client_of(sync, server.port) as client:
-        assert verdicts(raised_by(client.incr, "n")) == TURNED_AWAY
+    with kept_port() as bus:
+        options = ["--cluster-enabled", "yes", "--cluster-port", str(bus.getsockname()[1])]
+        with installed(Valkey, options=options) as server, client_of(sync, server.port) as client:
+            assert verdicts(raised_by(client.incr, "n")) == TURNED_AWAY
 
 
 def test_a_server_with_no_room_for_clients_is_unwell(sync: ModuleType) -> None:
@@ -391,11 +394,11 @@ async def test_a_bulkhead_below_the_pools_size_waits_in_its_place(aio: ModuleTyp
 # -- budget_retry ------------------------------------------------------------------------------------------------------
 
 
-def test_the_budget_pays_for_the_clients_retries(sync: ModuleType) -> None:
+def test_the_budget_pays_for_the_clients_retries(sync: ModuleType, nowhere: int) -> None:
     """Three retries are saved, and no more are made; the error is the client's."""
     budget = RetryBudget(initial=3, reserve=0)
     again = budget_retry(sync, budget, attempts=3, backoff=0.001)
-    with client_of(sync, free_port(), **bounded(sync, retry=again)) as client:
+    with client_of(sync, nowhere, **bounded(sync, retry=again)) as client:
         for _ in range(5):
             with pytest.raises(sync.ConnectionError):
                 client.get("a")
@@ -433,12 +436,12 @@ async def test_the_budget_pays_for_the_async_clients_retries(aio: ModuleType, se
     server.start()
 
 
-def test_no_retry_sleeps_past_the_deadline(sync: ModuleType) -> None:
+def test_no_retry_sleeps_past_the_deadline(sync: ModuleType, nowhere: int) -> None:
     """The error comes at once, and the budget keeps what it has."""
     budget = RetryBudget(initial=3, reserve=0)
     again = budget_retry(sync, budget, backoff=60.0)
     with (
-        client_of(sync, free_port(), **bounded(sync, retry=again)) as client,
+        client_of(sync, nowhere, **bounded(sync, retry=again)) as client,
         resilio.deadline(30.0),
         pytest.raises(sync.ConnectionError),
     ):

@@ -12,7 +12,6 @@ from typing import Any
 import anyio
 import pytest
 from servers.postgres import Postgres
-from servers.processes import free_port
 
 import resilio
 from resilio import deadline, override, presets, standard
@@ -351,9 +350,9 @@ def test_a_database_without_room_is_unwell(postgres: Postgres, accounts: sqlalch
 @ON_ASYNCIO
 @pytest.mark.parametrize("name", ["asyncpg", "psycopg"])
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-async def test_a_closed_port_is_known_to_have_got_nothing(name: str, host: str) -> None:
+async def test_a_closed_port_is_known_to_have_got_nothing(name: str, host: str, nowhere: int) -> None:
     """Nobody listens, on one address or on several."""
-    engine = create_async_engine(f"postgresql+{driver(name)}://postgres@{host}:{free_port()}/postgres")
+    engine = create_async_engine(f"postgresql+{driver(name)}://postgres@{host}:{nowhere}/postgres")
     with pytest.raises(Exception, match=r"refused|Connect call failed|Multiple exceptions") as caught:
         async with engine.begin():
             pass

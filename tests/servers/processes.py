@@ -45,7 +45,8 @@ class ServerProcess(ABC):
     """
     A server on an ephemeral loopback port with its data in a folder of its own.
 
-    `kill` leaves the data and the port, so that `start` brings the same server back.
+    `kill` leaves the data and the port, so that `start` brings the same server back. The port is kept from before the
+    first start to the end: no other socket of this machine gets it meanwhile, and while no server runs it refuses.
     """
 
     package: str
@@ -57,6 +58,7 @@ class ServerProcess(ABC):
         self.binaries = {name: _program(name, self.package) for name in self.programs}
         self.folder = Path(tempfile.mkdtemp(prefix=f"resilio-{self.package}-"))
         self.port = 0
+        self._keeper: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._watcher: subprocess.Popen[bytes] | None = None
         self._log = self.folder / "log"
@@ -76,9 +78,11 @@ class ServerProcess(ABC):
         """Make what the first start needs."""
 
     def __enter__(self) -> Self:
+        self._keeper = kept_port()
+        self.port = self._keeper.getsockname()[1]
         try:
             self.prepare()
-            self._first_start()
+            self.start()
         except BaseException:
             self.close()
             raise
@@ -86,13 +90,6 @@ class ServerProcess(ABC):
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _first_start(self) -> None:
-        for _ in range(5):  # somebody else may take the port in between
-            self.port = free_port()
-            with suppress(ChildProcessError):
-                return self.start()
-        raise RuntimeError(f"{self.package} did not start: {self.log()}")
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
@@ -163,8 +160,10 @@ class ServerProcess(ABC):
         self.start()
 
     def close(self) -> None:
-        """End it, and remove its data."""
+        """End it, give its port back, and remove its data."""
         self.kill()
+        if self._keeper is not None:
+            self._keeper.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
@@ -189,11 +188,17 @@ def die_with_parent(parent: int | None = None) -> None:
         os._exit(1)
 
 
-def free_port() -> int:
-    """Return a port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def kept_port() -> socket.socket:
+    """
+    Return a socket that keeps a loopback port until it is closed.
+
+    It is bound, and nobody listens, so that the port refuses connections. A server that reuses addresses, as all do,
+    may listen there beside it: Linux allows that while no other socket listens, and gives the port to nobody else.
+    """
+    keeper = socket.socket()
+    keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    keeper.bind(("127.0.0.1", 0))
+    return keeper
 
 
 def _program(name: str, package: str) -> str:

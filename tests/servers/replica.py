@@ -13,7 +13,6 @@ import shutil
 import ssl
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -47,27 +46,12 @@ class Replica(ServerProcess):
         super().__init__()
         self._as = {}  # it reads this tree
         self.name = name
-        self._was_there = False
         self.tls = tls
 
     def command(self) -> list[str]:
         """Return what starts it."""
         tls = [] if self.tls is None else [str(self.tls)]
         return [sys.executable, "-c", _PROGRAM.format(module=self.module), self.name, str(self.port), *tls]
-
-    def start(self) -> None:
-        """Start it; again on its port, which another connection of this machine may have for a moment."""
-        latest = time.monotonic() + PATIENCE
-        while True:
-            try:
-                super().start()
-            except ChildProcessError:
-                if not self._was_there or time.monotonic() > latest:
-                    raise
-                time.sleep(0.1)
-            else:
-                self._was_there = True
-                return
 
     def answers(self) -> bool:
         """Return True once it serves."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any, Self
 
-from servers.processes import free_port, installed
+from servers.processes import installed, kept_port
 from servers.valkey import Valkey
 
 __all__ = ["Cluster", "Watched", "until"]
@@ -90,7 +90,8 @@ class Cluster:
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        self._buses = [free_port() for _ in range(2)]
+        keepers = [self._stack.enter_context(kept_port()) for _ in range(2)]
+        self._buses = [keeper.getsockname()[1] for keeper in keepers]
         self.nodes = [self._node(bus) for bus in self._buses]
         for node, (first, last) in zip(self.nodes, ((0, SLOTS // 2 - 1), (SLOTS // 2, SLOTS - 1)), strict=True):
             assert node.send("CLUSTER", "ADDSLOTSRANGE", str(first), str(last)) == b"+OK\r\n"
