@@ -741,8 +741,15 @@ async def test_what_must_not_be_done_twice_is_not_sent_twice(
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize(("method", "body", "sent"), [("POST", b"x", 1), ("PUT", b"x", 2), ("PUT", None, 1)])
-@pytest.mark.parametrize("inside", ["timeout", "breaker and timeout", "first"])
+@pytest.mark.parametrize(
+    ("method", "body", "sent", "inside"),
+    [
+        ("POST", b"x", 1, "timeout"),
+        ("PUT", b"x", 2, "breaker and timeout"),
+        ("PUT", b"x", 2, "first"),
+        ("PUT", None, 1, "timeout"),
+    ],
+)
 async def test_what_a_timeout_has_ended_is_not_sent_twice_either(
     client: Any, server: Misbehaving, method: str, body: Any, sent: int, inside: str
 ) -> None:

@@ -57,6 +57,7 @@ def charges() -> Iterator[tuple[str, list[int]]]:
         ("A worker", ["httpx2"], [0, 1, 2]),
     ],
 )
+@pytest.mark.real(2.5)
 def test_a_recipe_runs_as_it_stands(
     title: str, needs: list[str], expected: list[int], charges: tuple[str, list[int]], tmp_path: Path
 ) -> None:

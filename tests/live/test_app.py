@@ -515,6 +515,7 @@ def test_a_stopping_server_is_known_by_its_signal_handler(
     assert _app._stopping() is stopping
 
 
+@pytest.mark.real(1.5)
 async def test_a_silent_stream_shows_that_it_is_alive(monkeypatch: pytest.MonkeyPatch) -> None:
     """After some seconds without news a comment is sent."""
     monkeypatch.setattr(_app, "_HEARTBEAT", 1)

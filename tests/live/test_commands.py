@@ -124,6 +124,7 @@ def test_watch_without_uvicorn_says_what_to_install(
     assert "pip install 'resilio-sdk[live]'" in capsys.readouterr().err
 
 
+@pytest.mark.real(2.0)
 def test_watch_serves_an_app_with_the_page_beside_it(module: str) -> None:
     """`resilio watch module:app` prints the address, serves both, and ends at Ctrl-C."""
     pytest.importorskip("uvicorn", reason="uvicorn is not installed")

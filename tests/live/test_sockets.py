@@ -92,6 +92,7 @@ def tight_port(page: Any) -> Iterator[int]:
         yield port
 
 
+@pytest.mark.real(1.0)
 def test_a_viewer_that_never_reads_holds_up_nobody_and_no_memory(page: Any, tight_port: int) -> None:
     """Its frames wait in a queue of four, beside the system's buffers; others and the calls go on."""
     policies = [circuit_breaker(f"policy {number}") for number in range(300)]
@@ -113,6 +114,7 @@ def test_a_viewer_that_never_reads_holds_up_nobody_and_no_memory(page: Any, tigh
     quick.close()
 
 
+@pytest.mark.real(2.0)
 def test_a_server_that_is_told_to_stop_does_not_wait_for_viewers() -> None:
     """uvicorn waits for answers to end: the streams end by themselves, and so does the process."""
     program = (
@@ -197,6 +199,7 @@ def test_the_page_stands_beside_an_app(page: Any) -> None:
     assert answers == {"/resilio/live.js": 200, "/resilio": 307, "/resilio-not": 204, "/": 204}
 
 
+@pytest.mark.real(5.5)
 def test_the_page_of_another_process_is_shown_here(page: Any, port: int) -> None:
     """Its stream, its details, its snapshot; operations are for the page there."""
     policy = bulkhead(1, name="pool")

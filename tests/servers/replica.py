@@ -90,6 +90,10 @@ class Replica(ServerProcess):
         """Have each answer of the service be an error; 0: none. `retry_after`: and ask for so many seconds."""
         self.control(f"/_set?status={status}&after={retry_after}")
 
+    def go_on(self) -> None:
+        """Have it send the second halves of the answers at `/halves`."""
+        self.control("/_set?go=1")
+
     def script(self, wire: str, *behaviours: tuple[str, list[Any], dict[str, Any]]) -> None:
         """Have it be a provider of models: functions of `models.py` by name, for one request after the other."""
         self.control("/_script", {"wire": wire, "behaviours": behaviours})

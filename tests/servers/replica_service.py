@@ -22,7 +22,9 @@ class _Service(Misbehaving):
         self.status = 0
         self.after = 0
         self.memory: list[dict[str, Any]] = []
+        self.go = asyncio.Event()
         self.routes["/file"] = self._file
+        self.routes["/halves"] = self._halves
         self.routes["/who"] = self._who
         self.routes["/_seen"] = self._seen
         self.routes["/_set"] = self._set
@@ -72,6 +74,14 @@ class _Service(Misbehaving):
         if sent < len(whole):
             exchange.cut()
 
+    async def _halves(self, exchange: Exchange) -> None:
+        """Send half of an answer, and the other half when `/_set?go=1` has come."""
+        await exchange.head()
+        await exchange.chunk(b"x")
+        await self.go.wait()
+        await exchange.chunk(b"x")
+        await exchange.chunk(b"")
+
     async def _seen(self, exchange: Exchange) -> None:
         await exchange.answer(json.dumps(self.memory).encode())
 
@@ -81,6 +91,9 @@ class _Service(Misbehaving):
         self.after = int(exchange.number("after", 0))
         if "clear" in exchange.query:
             self.memory.clear()
+            self.go.clear()
+        if "go" in exchange.query:
+            self.go.set()
         await exchange.answer(b"null")
 
     async def _script(self, exchange: Exchange) -> None:

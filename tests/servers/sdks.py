@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
+import pytest
 from servers.misbehaving import Misbehaving
 from servers.models import Anthropic, OpenAI, Responses, Wire
 
-__all__ = ["SDKS", "Sdk"]
+__all__ = ["SDKS", "Sdk", "one_sdk"]
+
+for _name in ("openai", "anthropic"):  # seconds, which are no test's
+    with suppress(ImportError):
+        importlib.import_module(_name)
 
 SAID = [{"role": "user", "content": "say something"}]
 
@@ -103,3 +108,6 @@ SDKS = [
     Sdk("openai-responses", Responses(), "AsyncOpenAI", "OpenAI"),
     Sdk("anthropic", Anthropic(), "AsyncAnthropic", "Anthropic"),
 ]
+
+one_sdk = pytest.mark.parametrize("sdk", SDKS[:1], indirect=True, ids=repr)
+"""For a scene that is ours: what an SDK does in it, other tests ask of each, by a request or two."""

@@ -14,7 +14,7 @@ import anyio
 import pytest
 from servers.misbehaving import START, Misbehaving, closed_port
 from servers.models import OpenAI, answers, cuts, fails, hangs, provide
-from servers.sdks import SDKS, Sdk
+from servers.sdks import SDKS, Sdk, one_sdk
 
 from resilio import (
     DeadlineExceededError,
@@ -182,8 +182,9 @@ async def test_exhausted_retry_raises_the_last_error(sdk: Sdk, server: Misbehavi
     assert not partial_of(caught.value)
 
 
-async def test_sdks_own_retries_are_seen(sdk: Sdk, server: Misbehaving) -> None:
+async def test_sdks_own_retries_are_seen(sdk: Sdk, server: Misbehaving, monkeypatch: pytest.MonkeyPatch) -> None:
     """Retries that the SDK makes in spite of the policy's are counted and warned of once."""
+    monkeypatch.setattr(sdk.module._base_client, "INITIAL_RETRY_DELAY", 0.001)
     provide(server, sdk.wire, cuts)
     async with sdk.client(server, quickly(1)) as client:
         multiplied = client.with_options(max_retries=1)
@@ -219,6 +220,7 @@ async def test_a_retry_around_a_guarded_client_is_the_one_that_acts(sdk: Sdk, se
     assert server.total == 2
 
 
+@one_sdk
 async def test_a_retry_that_goes_elsewhere_waits_for_the_clients_own(sdk: Sdk, server: Misbehaving) -> None:
     """
     The client's retry makes all its attempts at one provider, and then the one around the call sees the error.
@@ -300,6 +302,8 @@ async def test_rate_error_stops_all_calls(sdk: Sdk, server: Misbehaving, header:
     assert server.total == 1
 
 
+@one_sdk
+@pytest.mark.real(1.0)
 async def test_other_calls_wait_out_a_rate_error(sdk: Sdk, server: Misbehaving) -> None:
     """After one 429 with Retry-After half of all other calls were rejected at once, though they had time to wait."""
     provide(server, sdk.wire, fails(429, "rate_limit_error", retry_after_ms="300"), answers())
@@ -504,6 +508,7 @@ async def test_full_pool_is_not_the_providers_fault(sdk: Sdk, server: Misbehavin
     assert server.total == 0
 
 
+@one_sdk
 async def test_hedge_takes_the_answer_that_comes_first(sdk: Sdk, server: Misbehaving) -> None:
     """Whole answers may be hedged: the second request answers while the first hangs."""
     provide(server, sdk.wire, *[answers()] * 20, hangs, answers("second"))

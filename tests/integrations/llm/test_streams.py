@@ -16,7 +16,7 @@ import pytest
 from anyio.lowlevel import checkpoint
 from servers.misbehaving import Misbehaving
 from servers.models import Responses, answers, fails, hangs, provide, streams
-from servers.sdks import Sdk
+from servers.sdks import Sdk, one_sdk
 
 from resilio import (
     CallTimeoutError,
@@ -574,6 +574,8 @@ def test_sync_clocks(sdk: Sdk, server: Misbehaving, behaviour: Any, which: str, 
 
 
 @pytest.mark.parametrize("clocks", [timeout(first=0.5, idle=9.0), timeout(first=0.5)], ids=["both", "first"])
+@one_sdk
+@pytest.mark.real(1.5)
 def test_the_sync_clock_of_the_headers_does_not_bound_the_body(sdk: Sdk, server: Misbehaving, clocks: Any) -> None:
     """The client's read timeout stayed that of the headers: a stream that pauses was cut after it, whatever `idle`."""
 

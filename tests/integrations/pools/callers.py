@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Self
 
 import pytest
 
-__all__ = ["CALLERS", "POOL", "Answer", "Caller"]
+__all__ = ["CALLERS", "POOL", "Answer", "Caller", "one_client"]
 
 POOL = "http://search"
 """The origin of the pool `search`, as its callers name it."""
@@ -241,3 +241,6 @@ class Aiohttp(_Async, Caller):
 
 
 CALLERS = (AsyncHttpx, AsyncHttpx2, Httpx, Httpx2, Aiohttp, Requests)
+
+one_client = pytest.mark.parametrize("caller", [AsyncHttpx2], indirect=True, ids=["AsyncHttpx2"])
+"""For a scene that is the pool's: what a client does in it, other tests ask of each, by a request or two."""

@@ -97,6 +97,12 @@ class Client:
         self._runner.close()
 
 
+def one_client(function: Any) -> Any:
+    """For a scene that is the pool's: what each SDK does in it, other tests ask by a request or two."""
+    sdk = pytest.mark.parametrize("sdk", SDKS[:1], indirect=True, ids=repr)
+    return sdk(pytest.mark.parametrize("client", [True], indirect=True, ids=["async"])(function))
+
+
 class _NOWHERE:
     url = "http://nowhere.invalid"
 
@@ -164,6 +170,8 @@ def test_what_the_caller_says_for_a_call_goes_along(client: Client, two: Two) ->
     assert asked["headers"].get("authorization") != "Bearer key"
 
 
+@one_client
+@pytest.mark.real(1.5)
 def test_no_call_fails_when_a_provider_is_killed(client: Client, two: Two) -> None:
     """One retry, with the next provider, and no caller hears of it; the first one is found again."""
     models = chat(client)
@@ -177,6 +185,8 @@ def test_no_call_fails_when_a_provider_is_killed(client: Client, two: Two) -> No
     until(lambda: client.ask(guarded) == "a")
 
 
+@one_client
+@pytest.mark.real(2.5)
 def test_a_provider_that_hangs_is_left(client: Client, two: Two) -> None:
     """A stopped replica says nothing: the call times out there, and is answered by the next."""
     models = chat(client)
@@ -276,6 +286,8 @@ def test_an_endpoint_without_a_client_is_rejected(client: Client) -> None:
         client.guarded(circuit_breaker(), resume="never")
 
 
+@one_client
+@pytest.mark.real(1.0)
 def test_all_providers_refuse_with_the_soonest_retry_after(client: Client, two: Two) -> None:
     """Both breakers are open: the caller hears so in the SDK's terms."""
     for one in two:
