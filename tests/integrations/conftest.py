@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 from collections.abc import Iterator
 
@@ -21,6 +22,17 @@ def _one_authority(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             file.write_text(first + end)
             patch.setenv("SSL_CERT_FILE", str(file))
         yield
+
+
+@pytest.fixture(autouse=True)
+def _what_is_left_open_is_this_tests() -> Iterator[None]:
+    """
+    Collect at the end of each test, when all that it asked for has ended.
+
+    A socket that it left open is warned of here, and fails this test. It would be some later one, at its collection.
+    """
+    yield
+    gc.collect()
 
 
 @pytest.fixture

@@ -179,7 +179,7 @@ async def test_what_may_not_be_repeated_is_not_hedged(server: Misbehaving) -> No
     policy = resilio.hedge(idempotent=True, after=0.005)
 
     async def late(exchange: Exchange) -> None:
-        await asyncio.sleep(0.03)
+        await asyncio.sleep(0.015)
         await exchange.answer()
 
     server.routes["/late"] = late

@@ -109,6 +109,7 @@ def test_ls01_a_client_that_leaves_a_stream_of_starlette_frees_its_permit(kind) 
     assert (gate.snapshot().ignored, gate.snapshot().failures) == (3, 0)
 
 
+@pytest.mark.real(1.0)
 def test_fastapi_is_guarded_by_add_middleware() -> None:
     """In FastAPI `app.add_middleware(Middleware, policy=...)` is all; handlers know how long their callers wait."""
     fastapi = pytest.importorskip("fastapi", reason="fastapi is not installed")

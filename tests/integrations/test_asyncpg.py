@@ -151,10 +151,10 @@ async def test_a_bulkhead_as_wide_as_the_pool_waits_in_its_place(postgres: Postg
     assert waiting == 0, "somebody waited in the pool itself"
 
 
-@pytest.mark.real(3.0)
+@pytest.mark.real(1.0)
 async def test_the_breaker_opens_while_the_database_is_away_and_closes_when_it_is_back(postgres: Postgres) -> None:
     """A crash, rejections, a recovery by itself, with connections of the pool that are dead."""
-    stack = standard("db", on="database", idempotent=True)
+    stack = standard("db", on="database", idempotent=True, backoff=0.001)
     breaker = next(policy for policy in stack.policies if policy.kind == "circuit_breaker")
     async with pool_of(postgres, 3) as pool:
         one = stack(lambda: pool.fetchval("SELECT 1"))

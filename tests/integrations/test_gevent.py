@@ -105,7 +105,7 @@ def test_a_storm_of_greenlets_that_are_killed(seed: str) -> None:
     assert printed == "[] [0, 0, 0, 0, 0]\nTrue True True\n"
 
 
-@pytest.mark.real(2.0)
+@pytest.mark.real(3.5)
 def test_a_session_of_requests_with_a_standard_stack() -> None:
     pytest.importorskip("requests", reason="requests is not installed")
     printed = in_child(

@@ -37,7 +37,7 @@ def check(*files: str, marks: str = "not slow and not soak") -> None:
     assert ended.returncode == 0, f"{ended.stdout}\n{ended.stderr}"
 
 
-@pytest.mark.real(6.0)
+@pytest.mark.real(5.0)
 def test_the_client_the_server_and_the_page() -> None:
     """What each kind of call means to a policy, what is admitted, and what the documentation shows."""
     check("check_client.py", "check_strategies.py", "check_server.py", "check_page.py")

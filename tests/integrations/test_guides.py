@@ -70,6 +70,7 @@ def _for_valkey(page: Path, server: ServerProcess) -> Path:
 @pytest.mark.parametrize(
     ("guide", "packages"), [("sqlalchemy", ["sqlalchemy", "greenlet", "psycopg"]), ("asyncpg", [])]
 )
+@pytest.mark.real(1.0)
 def test_the_guides_to_postgresql(
     postgres: Postgres, guide: str, packages: list[str], namespace: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

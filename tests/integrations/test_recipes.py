@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+import resilio
+
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "recipes.md"
 SNIPPET = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -57,7 +59,7 @@ def charges() -> Iterator[tuple[str, list[int]]]:
         ("A worker", ["httpx2"], [0, 1, 2]),
     ],
 )
-@pytest.mark.real(2.5)
+@pytest.mark.real(3.5)
 def test_a_recipe_runs_as_it_stands(
     title: str, needs: list[str], expected: list[int], charges: tuple[str, list[int]], tmp_path: Path
 ) -> None:
@@ -75,7 +77,7 @@ def test_a_recipe_runs_as_it_stands(
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", recipe.name],
         cwd=tmp_path,
-        env={**os.environ, "PAYMENTS_URL": url},
+        env={**os.environ, "PAYMENTS_URL": url, "PYTHONPATH": str(Path(resilio.__file__).parents[1])},
         capture_output=True,
         text=True,
         check=False,

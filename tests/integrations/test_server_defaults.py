@@ -19,6 +19,7 @@ import anyio.lowlevel
 import pytest
 from serving.sockets import asgi_server, listening, until, wsgi_server
 
+import resilio
 from oracles.asgi_client import request
 from resilio import CallTimeoutError, DeadlineExceededError, bulkhead, rate_limit, timeout
 from resilio.integrations import asgi, wsgi
@@ -197,7 +198,8 @@ def recipe(tmp_path: Path, payments: int) -> Iterator[tuple[int, Path]]:
     text = RECIPES.read_text().partition("## FastAPI")[2]
     (tmp_path / "shop.py").write_text(re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)[0])
     log = tmp_path / "log"
-    environment = {**os.environ, "PAYMENTS_URL": f"http://127.0.0.1:{payments}"}
+    here = str(Path(resilio.__file__).parents[1])
+    environment = {**os.environ, "PAYMENTS_URL": f"http://127.0.0.1:{payments}", "PYTHONPATH": here}
     command = [sys.executable, "-m", "uvicorn", "shop:app", "--log-level", "warning"]
     with listening() as listener, log.open("wb") as written:
         served = subprocess.Popen(

@@ -249,10 +249,10 @@ def test_a_deadlock_is_retried_in_threads(accounts: sqlalchemy.Engine) -> None:
 
 @pytest.mark.anyio
 @ON_ASYNCIO
-@pytest.mark.real(3.0)
+@pytest.mark.real(1.0)
 async def test_the_breaker_opens_while_the_database_is_away_and_closes_when_it_is_back(postgres: Postgres) -> None:
     """A crash, rejections without a connection, a recovery by itself; no connection is lost on the way."""
-    stack = standard("db", on="database", idempotent=True)
+    stack = standard("db", on="database", idempotent=True, backoff=0.001)
     breaker = next(policy for policy in stack.policies if policy.kind == "circuit_breaker")
     async with async_engine(postgres, "asyncpg", pool_size=2, max_overflow=0) as engine:
 
@@ -282,7 +282,7 @@ async def test_the_breaker_opens_while_the_database_is_away_and_closes_when_it_i
 
 @pytest.mark.anyio
 @ON_ASYNCIO
-@pytest.mark.real(2.0)
+@pytest.mark.real(2.5)
 async def test_a_database_that_hangs_is_given_up(postgres: Postgres) -> None:
     """A paused database answers nobody: the attempt's timeout ends the wait, and the connection is not used again."""
     async with async_engine(postgres, "asyncpg", pool_size=1, max_overflow=0) as engine:

@@ -169,6 +169,7 @@ def test_flask_is_guarded_as_a_whole() -> None:
     assert (gate.snapshot().successes, gate.snapshot().failures, gate.snapshot().rejected) == (1, 1, 1)
 
 
+@pytest.mark.real(1.0)
 def test_django_is_guarded_as_a_whole() -> None:
     """In Django the application is wrapped: its streaming responses hold their permits too."""
     django = pytest.importorskip("django", reason="django is not installed")

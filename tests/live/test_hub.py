@@ -329,6 +329,7 @@ def test_no_trouble_of_the_page_touches_a_call(trouble: str, monkeypatch: pytest
     until(lambda: not app.hub.running)
 
 
+@pytest.mark.real(1.0)
 def test_the_page_shows_what_the_policies_counted_while_threads_call_them() -> None:
     """The last reading after all calls is exact: nothing was lost on the way."""
     policy, app = circuit_breaker("payments"), live(interval=0.1)

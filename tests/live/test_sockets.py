@@ -58,6 +58,7 @@ def port(page: Any) -> Iterator[int]:
     until(lambda: not page.hub.running)
 
 
+@pytest.mark.real(1.0)
 def test_ten_viewers_see_the_same_and_one_that_comes_back_goes_on(page: Any, port: int) -> None:
     """A reading is for all; who comes back with the id of the last event misses nothing."""
     policy = circuit_breaker("payments")
@@ -199,12 +200,14 @@ def test_the_page_stands_beside_an_app(page: Any) -> None:
     assert answers == {"/resilio/live.js": 200, "/resilio": 307, "/resilio-not": 204, "/": 204}
 
 
-@pytest.mark.real(5.5)
+@pytest.mark.real(1.0)
 def test_the_page_of_another_process_is_shown_here(page: Any, port: int) -> None:
     """Its stream, its details, its snapshot; operations are for the page there."""
     policy = bulkhead(1, name="pool")
     there = Remote(f"http://127.0.0.1:{port}/")
-    with serving(RemoteLive(there), listen("127.0.0.1", 0)) as here:
+    shown = RemoteLive(there)
+    shown.hub.interval = page.hub.interval
+    with serving(shown, listen("127.0.0.1", 0)) as here:
         viewer = Client(here)
         seen: dict[str, Any] = {}
         with policy.permit():

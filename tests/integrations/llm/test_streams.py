@@ -592,8 +592,11 @@ def test_the_sync_clock_of_the_headers_does_not_bound_the_body(sdk: Sdk, server:
         assert "".join(map(sdk.said, sdk.stream(client.with_options(max_retries=0)))) == "ab"
 
 
-@pytest.mark.parametrize("behaviour", [streams("a", end="pings"), streams("a", end="hang"), hangs])
-@pytest.mark.parametrize("ambient", [False, True], ids=["timeout", "deadline"])
+@pytest.mark.parametrize(
+    ("behaviour", "ambient"),
+    [(streams("a", end="pings"), False), (streams("a", end="hang"), True), (hangs, False), (hangs, True)],
+    ids=["timeout of pings", "deadline of silence", "timeout of headers", "deadline of headers"],
+)
 def test_a_time_that_was_given_ends_a_thread(sdk: Sdk, server: Misbehaving, behaviour: Any, ambient: bool) -> None:
     """A timeout that was asked for was left out for threads without a word, and a deadline bounded no socket."""
     provide(server, sdk.wire, behaviour)

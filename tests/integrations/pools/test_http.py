@@ -13,6 +13,7 @@ from integrations.pools.callers import one_client
 from servers.replica import Replica
 
 from resilio import Endpoint, Pool, bulkhead, circuit_breaker, pipeline, pool, retry, standard, timeout
+from resilio.testing import VirtualTime
 
 PATIENCE = 60.0
 
@@ -71,18 +72,25 @@ def test_a_standard_stack_takes_the_servers(caller: Any, two: tuple[Replica, ...
 
 
 @one_client
-@pytest.mark.real(1.5)
-def test_a_server_that_is_back_gets_calls_again(caller: Any, search: Pool, two: tuple[Replica, ...]) -> None:
+@pytest.mark.real(1.0)
+def test_a_server_that_is_back_gets_calls_again(
+    caller: Any, search: Pool, two: tuple[Replica, ...], vt: VirtualTime
+) -> None:
     """After its breaker has opened, a replica that was started again is found by a probe."""
     client = caller(elsewhere(search))
     two[0].kill()
     until(lambda: answered(client, 1) and row(search, "a").failures >= 1)
     two[0].start()
-    until(lambda: answered(client, 1)["a"])
+
+    def found() -> bool:
+        vt.advance(0.5)
+        return answered(client, 1)["a"] > 0
+
+    until(found)
 
 
 @one_client
-@pytest.mark.real(3.0)
+@pytest.mark.real(2.0)
 def test_calls_leave_a_server_that_hangs(caller: Any, search: Pool, two: tuple[Replica, ...]) -> None:
     """A replica that is stopped accepts connections and says nothing: calls time out there, and go elsewhere."""
     client = caller(elsewhere(search, timeout(1.5)))
