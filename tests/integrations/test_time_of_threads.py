@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import socket
 import threading
 import time
@@ -11,11 +12,12 @@ from contextlib import contextmanager
 from contextvars import Context, copy_context
 from typing import Any
 
-import httpx
-import httpx2
 import pytest
-import requests
 from servers.misbehaving import Exchange, Misbehaving
+
+pytest.importorskip("requests", reason="requests is not installed")
+
+import requests
 from urllib3 import connection
 
 import resilio
@@ -35,7 +37,6 @@ from resilio._native.core import seconds_left
 from resilio._native.strategies import late_error
 from resilio._support.client_target import mark_as_heeding_time
 from resilio.integrations._shared import urllib3_time
-from resilio.integrations.httpx import Transport
 from resilio.integrations.requests import Adapter
 from resilio.testing import VirtualTime
 
@@ -46,15 +47,28 @@ FOREVER = 600.0
 class Http:
     """One of the two clients for threads of httpx and httpx2, under guard."""
 
-    def __init__(self, module: Any) -> None:
-        self.name = module.__name__
-        self.timeout, self.error = module.TimeoutException, module.TransportError
-        self._module = module
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    @property
+    def _module(self) -> Any:
+        return pytest.importorskip(self.name, reason=f"{self.name} is not installed")
+
+    @property
+    def timeout(self) -> Any:
+        """The class of its time-outs."""
+        return self._module.TimeoutException
+
+    @property
+    def error(self) -> Any:
+        """The class of its errors."""
+        return self._module.TransportError
 
     @contextmanager
     def opened(self, policy: Any, **options: Any) -> Iterator[Callable[[str], Any]]:
         """What gets the whole of an address, by a client that is closed afterwards."""
-        transport = Transport(policy, client=self._module, **options)
+        transport_of = importlib.import_module("resilio.integrations.httpx").Transport
+        transport = transport_of(policy, client=self._module, **options)
         with self._module.Client(transport=transport, timeout=FOREVER) as client:
             yield client.get
 
@@ -74,7 +88,7 @@ class Requests:
             yield session.get
 
 
-CLIENTS: list[Any] = [Http(httpx2), Requests()]
+CLIENTS: list[Any] = [Http("httpx2"), Requests()]
 
 
 @pytest.fixture(params=CLIENTS, ids=lambda client: client.name)
@@ -134,7 +148,7 @@ def counted(policy: Any) -> dict[str, int]:
     return {name: getattr(shown, name) for name in names if getattr(shown, name)}
 
 
-@pytest.mark.parametrize("client", [*CLIENTS, Http(httpx)], indirect=True, ids=lambda client: client.name)
+@pytest.mark.parametrize("client", [*CLIENTS, Http("httpx")], indirect=True, ids=lambda client: client.name)
 @pytest.mark.parametrize("path", HANGS)
 def test_a_fixed_timeout_ends_a_request_to_its_last_byte(client: Any, server: Misbehaving, path: str) -> None:
     """
