@@ -170,7 +170,8 @@ async def test_a_late_loser_is_closed(server: Misbehaving) -> None:
         for _ in range(5):
             async with client.get(server.url + "/some") as response:
                 assert await response.content.readany() == b"a"
-                assert inner.snapshot().inflight == 1
+                while inner.snapshot().inflight > 1:  # noqa: ASYNC110 - the copy that lost ends in steps of its own
+                    await asyncio.sleep(0)
     assert inner.snapshot().inflight == 0
 
 
