@@ -151,7 +151,6 @@ async def test_a_bulkhead_as_wide_as_the_pool_waits_in_its_place(postgres: Postg
     assert waiting == 0, "somebody waited in the pool itself"
 
 
-@pytest.mark.real(1.0)
 async def test_the_breaker_opens_while_the_database_is_away_and_closes_when_it_is_back(postgres: Postgres) -> None:
     """A crash, rejections, a recovery by itself, with connections of the pool that are dead."""
     stack = standard("db", on="database", idempotent=True, backoff=0.001)

@@ -87,7 +87,7 @@ def extras() -> dict[str, list[str]]:
     return tomllib.loads(PYPROJECT.read_text())["project"]["optional-dependencies"]
 
 
-@pytest.mark.real(2.0)
+@pytest.mark.real(1.0)
 def test_a_public_module_that_misses_its_client_names_the_extra() -> None:
     """One ImportError, the module, what it needs, and the line to type; the extra is one that there is."""
     failed = {name: outcome for name, outcome in outcomes().items() if is_public(name) and name not in BY_ITSELF}
@@ -100,7 +100,7 @@ def test_a_public_module_that_misses_its_client_names_the_extra() -> None:
     assert {"resilio.integrations.sqlalchemy", "resilio.metrics.prometheus", "resilio.metrics.otel"} <= set(failed)
 
 
-@pytest.mark.real(2.0)
+@pytest.mark.real(1.0)
 def test_what_is_imported_later_is_looked_for_first() -> None:
     """A package that may be missing, or a private module that needs it, is not imported without a word about that."""
     absent = set(outcomes())
@@ -152,7 +152,6 @@ def _may_be_missing(name: str, absent: set[str]) -> bool:
         (["watch", "http://127.0.0.1:1", "--port", "0"], "live"),  # suites of several Pythons run at once
     ],
 )
-@pytest.mark.real(1.0)
 def test_a_command_that_misses_a_package_says_so(arguments: list[str], extra: str, tmp_path: Path) -> None:
     """In a line, with exit code 1, and without a traceback."""
     result = python(
@@ -164,7 +163,7 @@ def test_a_command_that_misses_a_package_says_so(arguments: list[str], extra: st
 
 
 @pytest.mark.untraced  # others trace the same lines in less time
-@pytest.mark.real(2.5)
+@pytest.mark.real(1.5)
 def test_every_command_explains_itself_without_extras() -> None:
     """`--help` needs nothing."""
     from resilio.cli import _COMMANDS

@@ -20,7 +20,6 @@ def in_child(program: str, *arguments: str) -> str:
 
 
 @pytest.mark.parametrize("seed", ["1", "2", "3"])
-@pytest.mark.real(1.0)
 def test_a_storm_of_greenlets_that_are_killed(seed: str) -> None:
     """Stages, generators, blocks, keys and queues: each greenlet has its own calls, and every permit comes back."""
     printed = in_child(
@@ -105,7 +104,7 @@ def test_a_storm_of_greenlets_that_are_killed(seed: str) -> None:
     assert printed == "[] [0, 0, 0, 0, 0]\nTrue True True\n"
 
 
-@pytest.mark.real(3.5)
+@pytest.mark.real(3.0)
 def test_a_session_of_requests_with_a_standard_stack() -> None:
     pytest.importorskip("requests", reason="requests is not installed")
     printed = in_child(

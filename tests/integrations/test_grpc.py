@@ -44,7 +44,7 @@ def test_the_client_the_server_and_the_page() -> None:
 
 
 @pytest.mark.untraced
-@pytest.mark.real(3.0)
+@pytest.mark.real(2.5)
 def test_a_small_storm_of_streams_leaves_no_permit_out() -> None:
     """Streams broken off, abandoned, cancelled, timed out and cut."""
     check("check_storm.py")

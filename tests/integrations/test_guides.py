@@ -42,7 +42,7 @@ def namespace(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("package", ["redis", "valkey"])
-@pytest.mark.real(1.5)
+@pytest.mark.real(1.0)
 def test_the_guide_to_redis(package: str, namespace: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """With the other client too: it has the same names."""
     pytest.importorskip(package)

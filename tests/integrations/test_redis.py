@@ -309,7 +309,7 @@ def test_what_is_not_of_the_client_is_judged_by_itself() -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-@pytest.mark.real(1.5)
+@pytest.mark.real(1.0)
 async def test_the_breaker_opens_while_the_server_is_away_and_closes_when_it_is_back(
     aio: ModuleType, server: Valkey
 ) -> None:
@@ -335,7 +335,6 @@ async def test_the_breaker_opens_while_the_server_is_away_and_closes_when_it_is_
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-@pytest.mark.real(1.0)
 async def test_what_is_not_idempotent_is_repeated_only_where_it_was_not_run(aio: ModuleType, server: Valkey) -> None:
     """An answer that was lost is not asked for again; a connection refused is."""
     stack = standard("counter", on="redis", timeout=None, budget=None)

@@ -461,7 +461,7 @@ def test_what_must_not_be_done_twice_is_not_sent_twice(
 @pytest.mark.parametrize(
     ("method", "body", "sent"), [("POST", b"x", 1), ("PUT", b"x", 2), ("PUT", io.BytesIO(b"file"), 1)]
 )
-@pytest.mark.real(1.0)
+@pytest.mark.real(1.5)
 def test_what_a_timeout_has_ended_is_not_sent_twice_either(
     server: Misbehaving, method: str, body: Any, sent: int
 ) -> None:

@@ -218,7 +218,7 @@ def recipe(tmp_path: Path, payments: int) -> Iterator[tuple[int, Path]]:
 
 
 @pytest.mark.untraced  # a tracer prints tracebacks of its own into what the server prints
-@pytest.mark.real(5.0)
+@pytest.mark.real(7.0)
 def test_the_recipe_keeps_metrics_up_while_it_sheds(tmp_path: Path) -> None:
     """Under overload, with every call upstream hanging, the same process answers `/metrics` and health checks."""
     for library in ("fastapi", "httpx2", "uvicorn"):

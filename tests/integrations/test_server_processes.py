@@ -24,7 +24,7 @@ time.sleep(600)
 """
 
 
-@pytest.mark.real(4.0)
+@pytest.mark.real(1.5)
 def test_a_paused_server_ends_with_the_test_that_was_killed() -> None:
     """Processes of PostgreSQL that are stopped by a signal would outlive a killed test: they are ended as well."""
     if not (shutil.which("postgres") or os.path.isdir("/usr/lib/postgresql")):  # noqa: PTH112

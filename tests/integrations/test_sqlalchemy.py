@@ -249,7 +249,6 @@ def test_a_deadlock_is_retried_in_threads(accounts: sqlalchemy.Engine) -> None:
 
 @pytest.mark.anyio
 @ON_ASYNCIO
-@pytest.mark.real(1.0)
 async def test_the_breaker_opens_while_the_database_is_away_and_closes_when_it_is_back(postgres: Postgres) -> None:
     """A crash, rejections without a connection, a recovery by itself; no connection is lost on the way."""
     stack = standard("db", on="database", idempotent=True, backoff=0.001)

@@ -253,7 +253,6 @@ def test_what_fails_pays_nothing_into_the_budget(kind: str, server: Misbehaving)
 
 
 @pytest.mark.parametrize("kind", ["httpx2 asyncio", "httpx2 trio"])  # the backend makes the copy
-@pytest.mark.real(2.0)
 def test_a_hedge_goes_by_the_status_too(kind: str, server: Misbehaving) -> None:
     """A 503 won the race, and a 404 was copied at once: of both the status tells whether a copy may do better."""
     policy = hedge(idempotent=True, after=30.0, max_extra=1.0)

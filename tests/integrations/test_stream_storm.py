@@ -95,7 +95,7 @@ class response_closing:  # noqa: N801 - as contextlib's
 @pytest.mark.anyio
 @pytest.mark.parametrize("streams", SIZES)
 @pytest.mark.parametrize("name", only("httpx2", ["httpx", "httpx2"]))
-@pytest.mark.real(2.0)
+@pytest.mark.real(1.0)
 async def test_no_permit_is_left_by_any_end_of_a_stream(name: str, streams: int, server: Misbehaving) -> None:
     """Streams that end in each way, many at once: zero permits are held, each abandonment is counted."""
     client, policy, tally = imported(name), guard(), Counter[str]()
@@ -158,7 +158,6 @@ def in_threads(name: str) -> tuple[str, ...]:
 
 @pytest.mark.parametrize("streams", SIZES)
 @pytest.mark.parametrize("name", only("requests", ["httpx", "httpx2", "requests"]))
-@pytest.mark.real(1.0)
 def test_no_permit_is_left_in_threads(name: str, streams: int, server: Misbehaving) -> None:
     """The same in threads, where nothing is cancelled, and the client's own read timeout ends what hangs."""
     client, policy, tally = imported(name), guard(clocks=False), Counter[str]()

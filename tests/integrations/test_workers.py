@@ -19,7 +19,7 @@ ALWAYS = {"gunicorn-sync", "uvicorn"}  # one of each protocol, also on the other
     "kind", [pytest.param(kind, marks=() if kind in ALWAYS else pytest.mark.slow) for kind in KINDS]
 )
 @pytest.mark.untraced  # others trace the same lines in less time
-@pytest.mark.real(4.0)
+@pytest.mark.real(3.0)
 def test_ls01_each_worker_has_the_policy_for_itself(kind, tmp_path) -> None:
     """
     LS-01: limits count per process, and what one process holds or loses is no other's.

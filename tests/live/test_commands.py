@@ -124,7 +124,7 @@ def test_watch_without_uvicorn_says_what_to_install(
     assert "pip install 'resilio-sdk[live]'" in capsys.readouterr().err
 
 
-@pytest.mark.real(2.0)
+@pytest.mark.real(1.0)
 def test_watch_serves_an_app_with_the_page_beside_it(module: str) -> None:
     """`resilio watch module:app` prints the address, serves both, and ends at Ctrl-C."""
     pytest.importorskip("uvicorn", reason="uvicorn is not installed")
@@ -187,6 +187,7 @@ def test_top_prints_a_table_once(module: str, capsys: pytest.CaptureFixture[str]
     assert "pool" not in capsys.readouterr().out
 
 
+@pytest.mark.real(1.0)
 def test_top_of_another_process(capsys: pytest.CaptureFixture[str]) -> None:
     """`resilio top http://... --once` shows that process; one that is not there is said so."""
     pytest.importorskip("rich", reason="rich is not installed")

@@ -200,7 +200,7 @@ def test_the_page_stands_beside_an_app(page: Any) -> None:
     assert answers == {"/resilio/live.js": 200, "/resilio": 307, "/resilio-not": 204, "/": 204}
 
 
-@pytest.mark.real(1.0)
+@pytest.mark.real(1.5)
 def test_the_page_of_another_process_is_shown_here(page: Any, port: int) -> None:
     """Its stream, its details, its snapshot; operations are for the page there."""
     policy = bulkhead(1, name="pool")

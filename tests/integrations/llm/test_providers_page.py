@@ -79,7 +79,6 @@ async def test_the_page_runs(providers: dict[str, Misbehaving], capsys: pytest.C
     assert f"{answered} answers" in capsys.readouterr().out
 
 
-@pytest.mark.real(1.5)
 async def test_a_deployment_that_fails_is_left_for_another(providers: dict[str, Misbehaving]) -> None:
     """A deployment that answers 503 is tried again there, then the other one answers; its breaker ends the attempts."""
     script(providers, eu=fails(503))

@@ -49,7 +49,6 @@ def row(search: Pool, name: str) -> Any:
 
 
 @one_client
-@pytest.mark.real(1.5)
 def test_no_call_fails_when_a_server_is_killed(caller: Any, search: Pool, two: tuple[Replica, ...]) -> None:
     """A replica dies between two calls: one retry, elsewhere, and no caller hears of it."""
     client = caller(elsewhere(search))
@@ -72,7 +71,6 @@ def test_a_standard_stack_takes_the_servers(caller: Any, two: tuple[Replica, ...
 
 
 @one_client
-@pytest.mark.real(1.0)
 def test_a_server_that_is_back_gets_calls_again(
     caller: Any, search: Pool, two: tuple[Replica, ...], vt: VirtualTime
 ) -> None:
@@ -106,7 +104,6 @@ def test_calls_leave_a_server_that_hangs(caller: Any, search: Pool, two: tuple[R
 
 
 @one_client
-@pytest.mark.real(2.0)
 def test_calls_move_away_from_a_slow_server(caller: Any, search: Pool, two: tuple[Replica, ...]) -> None:
     """A replica that is slow, but well, gets few calls, without a failure or a breaker."""
     two[0].slow(0.3)

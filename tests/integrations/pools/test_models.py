@@ -171,7 +171,6 @@ def test_what_the_caller_says_for_a_call_goes_along(client: Client, two: Two) ->
 
 
 @one_client
-@pytest.mark.real(1.5)
 def test_no_call_fails_when_a_provider_is_killed(client: Client, two: Two) -> None:
     """One retry, with the next provider, and no caller hears of it; the first one is found again."""
     models = chat(client)
@@ -186,7 +185,7 @@ def test_no_call_fails_when_a_provider_is_killed(client: Client, two: Two) -> No
 
 
 @one_client
-@pytest.mark.real(2.5)
+@pytest.mark.real(2.0)
 def test_a_provider_that_hangs_is_left(client: Client, two: Two) -> None:
     """A stopped replica says nothing: the call times out there, and is answered by the next."""
     models = chat(client)
@@ -287,7 +286,6 @@ def test_an_endpoint_without_a_client_is_rejected(client: Client) -> None:
 
 
 @one_client
-@pytest.mark.real(1.0)
 def test_all_providers_refuse_with_the_soonest_retry_after(client: Client, two: Two) -> None:
     """Both breakers are open: the caller hears so in the SDK's terms."""
     for one in two:

@@ -18,7 +18,6 @@ Two = tuple[Replica, Replica]
 
 
 @pytest.mark.parametrize("kind", [AsyncHttpx2, Aiohttp])
-@pytest.mark.real(1.0)
 def test_a_hedge_goes_elsewhere(kind: Any, two: Two) -> None:
     """The copy of a request that waits at a slow endpoint is answered by the other one."""
     ordered = pool("search", *(Endpoint(one.url, name=one.name, level=at) for at, one in enumerate(two)))
