@@ -1,6 +1,6 @@
 """Gates: parts of a policy that admit a call or reject it without waiting for I/O."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar, Final, NoReturn, final
 
 from typing_extensions import disjoint_base
@@ -23,8 +23,8 @@ __all__ = [
     "LimitAskNumbers",
     "LimiterGate",
     "ShedderGate",
-    "StoreProblem",
     "Slots",
+    "StoreProblem",
     "TieState",
     "Wants",
     "answers_of",

@@ -13,8 +13,8 @@ __all__ = ["EndpointSnapshot", "EndpointState", "PoolSnapshot"]
 
 EndpointState = Literal["well", "warming", "ejected", "probing", "drained"]
 """
-Well: it is called. Warming: it gets a share of the calls, by its breaker or `warm_up`. Ejected: its breaker is open, and
-enforced. Probing: its breaker is half open. Drained: by hand.
+Well: it is called. Warming: it gets a share of the calls, by its breaker or `warm_up`. Ejected: its breaker is open,
+and enforced. Probing: its breaker is half open. Drained: by hand.
 """
 
 
