@@ -86,13 +86,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _watched() -> Iterator[None]:
     """Serve the live page in a thread beside the demo; the policies of a run are on it as long as the run."""
     from resilio.live import live
-    from resilio.live._serve import LOOPBACK, listen, serving
+    from resilio.live._serve import listen, serving
 
     try:
         sock = listen("127.0.0.1", _PORT)
     except OSError:  # it is taken: any other will do
         sock = listen("127.0.0.1", 0)
-    with serving(live(hosts=LOOPBACK), sock) as port:
+    with serving(live(), sock) as port:
         print(f"Watch it: http://127.0.0.1:{port}/ (policies are there in the guarded runs)", file=sys.stderr)
         yield
 

@@ -119,14 +119,14 @@ def test_limits_in_headers_of_any_content_are_read(date: str, remaining: str, re
     for unit in ("requests", "tokens", "input-tokens", "output-tokens"):
         headers |= {f"anthropic-ratelimit-{unit}-remaining": remaining, f"anthropic-ratelimit-{unit}-reset": reset}
         headers |= {f"x-ratelimit-remaining-{unit}": remaining, f"x-ratelimit-reset-{unit}": reset}
-    for left in (_headers.anthropic_left(headers), _headers.openai_left(headers)):
+    for left in (_headers.left_of(headers, "anthropic"), _headers.left_of(headers, "openai")):
         assert all(number is None or 0 <= number < math.inf for pair in left.values() for number in pair)
 
 
 @pytest.mark.parametrize("text", ["1_0", "\u0661\u0662", "nan", "inf", "+5", "0x5"])
 def test_only_plain_decimals_are_numbers_of_tokens(text: str) -> None:
     """`float` takes "1_0" for ten, and digits of every script: a provider writes neither."""
-    assert _headers.openai_left({"x-ratelimit-remaining-tokens": text}) == {}
+    assert _headers.left_of({"x-ratelimit-remaining-tokens": text}, "openai") == {}
 
 
 # ---- the wire --------------------------------------------------------------------------------------------------------
