@@ -124,6 +124,7 @@ def loops(found: Arrows) -> list[list[str]]:
     return [component for component in components if len(component) > 1]
 
 
+@pytest.mark.real(1.0)
 def test_no_modules_import_each_other_in_a_loop() -> None:
     """
     A loop has no first module to read. Lazy imports, those for types alone and those of native code count.

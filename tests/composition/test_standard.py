@@ -127,6 +127,7 @@ def test_what_is_idempotent_is_retried(vt: VirtualTime) -> None:
     assert vt.run(read) == 3
 
 
+@pytest.mark.real(1.5)
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_what_is_slow_now_and_then_is_not_cut(vt: VirtualTime, backend: str) -> None:
     """

@@ -89,6 +89,7 @@ def doctor(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.real(1.0)
 def test_everything_protects_here() -> None:
     """On this Python each protection fires, on each loop that is installed and in threads: status 0 and one line."""
     done = doctor(f"--patience={PATIENT}")
@@ -98,6 +99,7 @@ def test_everything_protects_here() -> None:
     assert rows == {"timeout", "hedge", "retry", "circuit_breaker", "deadline", "cancelled waiter"}
 
 
+@pytest.mark.slow
 @pytest.mark.once  # waits for what never comes
 def test_timers_that_are_never_armed_are_seen(broken: Callable[[str], None]) -> None:
     """On CPython 3.14 a timeout never fired and no error said so; what waits for ever is named, with what to do."""
@@ -113,6 +115,7 @@ def test_timers_that_are_never_armed_are_seen(broken: Callable[[str], None]) -> 
     assert len(problems) == len(_selftest.named()), "the checks behind one that hangs ran too"
 
 
+@pytest.mark.real(2.5)
 @pytest.mark.once
 @pytest.mark.parametrize("way", ["asyncio", "trio"])
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import pytest
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
+@pytest.mark.real(1.5)
 @pytest.mark.parametrize("name", ["async_function", "sync_function", "httpx2_client"])
 def test_example_shows_the_breaker_at_work(name: str, tmp_path: Path) -> None:
     """Well, broken and mended: few calls fail, the rest is rejected, and the first call after it is served."""

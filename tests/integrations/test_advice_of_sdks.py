@@ -76,6 +76,7 @@ def test_a_day_of_aws_is_an_error_with_the_reason(server: Misbehaving, vt: Virtu
     assert (trail.retry_after, trail.allowed, len(route.times)) == (86_400.0, 60.0, 1)
 
 
+@pytest.mark.real(1.0)
 @pytest.mark.once
 @pytest.mark.filterwarnings("ignore:Inheritance class:DeprecationWarning")  # of google-genai over aiohttp
 @pytest.mark.parametrize("mode", ["sync", "async"])

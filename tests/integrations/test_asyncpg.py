@@ -51,6 +51,7 @@ async def within(scope: Any, function: Callable[..., Any]) -> None:
             await function(cancelling.cancel)
 
 
+@pytest.mark.real(1.0)
 async def test_a_block_that_two_tasks_share_is_rejected(postgres: Postgres) -> None:
     """Connections of all but the last were lost to the pool for good. One after the other may use it."""
     async with pool_of(postgres, 2) as pool:

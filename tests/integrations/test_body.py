@@ -168,6 +168,7 @@ def test_a_handler_that_raises_fails_nobody(monkeypatch: pytest.MonkeyPatch) -> 
     assert bulkhead(1).call(int) == 0
 
 
+@pytest.mark.real(1.0)
 def test_threads_that_end_it_at_once_settle_it_once() -> None:
     """Of many threads that end one body, each permit is ended by one: nothing is counted twice, nothing raises."""
     room = bulkhead(1)

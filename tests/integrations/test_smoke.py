@@ -163,6 +163,7 @@ def test_redis(name: str, breaker: Any, valkey: Valkey, nowhere: int) -> None:
     ended(breaker)
 
 
+@pytest.mark.real(1.0)
 def test_sqlalchemy(breaker: Any, postgres: Postgres, nowhere: int) -> None:
     """A function whose statements know the deadline; a database that is not there is a failure."""
     sqlalchemy, ours = needed("sqlalchemy")

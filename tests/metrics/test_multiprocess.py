@@ -147,6 +147,7 @@ def test_children_of_multiprocessing_write_at_their_end(tmp_path: Path) -> None:
     assert found[1] == [0, 0, 0]
 
 
+@pytest.mark.real(1.0)
 @pytest.mark.untraced  # others trace the same lines in less time
 def test_files_do_not_pile_up_without_any_scrape(tmp_path: Path) -> None:
     """A worker that starts takes in the totals of those that have ended."""

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import attrs
 import pytest
 
 import resilio
@@ -17,8 +18,12 @@ OTHER = 'VERSION = "1.0"\n'
 
 @pytest.fixture
 def site(tmp_path: Path) -> Path:
-    """A folder of packages with a copy of this one, whose modules are links."""
+    """A folder of packages with a copy of this one, whose modules are links, and all that it needs."""
     folder = tmp_path / "site"
+    folder.mkdir()
+    for other in Path(attrs.__file__).parents[1].iterdir():
+        if not other.name.startswith("resilio"):
+            (folder / other.name).symlink_to(other)
     shutil.copytree(Path(resilio.__file__).parent, folder / "resilio", copy_function=os.symlink)
     return folder
 
@@ -43,9 +48,9 @@ def uninstall_other(site: Path) -> None:
 
 
 def python(site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run Python with this folder first on its path."""
+    """Run Python with this folder as its only one of packages."""
     environment = {**os.environ, "PYTHONPATH": str(site)}
-    command = [sys.executable, *arguments]
+    command = [sys.executable, "-S", *arguments]
     return subprocess.run(command, cwd=site, env=environment, capture_output=True, text=True, check=False)
 
 

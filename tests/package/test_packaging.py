@@ -68,6 +68,7 @@ def tree(tmp_path: Path) -> Path:
     return copy
 
 
+@pytest.mark.real(2.0)
 @pytest.mark.once
 @builds
 def test_sdist_holds_what_was_written_by_hand_and_nothing_generated(tree: Path, tmp_path: Path) -> None:

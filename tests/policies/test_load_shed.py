@@ -289,6 +289,7 @@ def use_of_tenants(vt):
     return used
 
 
+@pytest.mark.real(2.5)
 @pytest.mark.once
 @pytest.mark.untraced  # tens of thousand calls, which others trace in small
 def test_tenants_take_turns_by_the_time_that_they_use(vt):

@@ -35,6 +35,7 @@ class Server:
         await done.wait()
 
 
+@pytest.mark.real(2.5)
 @BACKENDS
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_shedder_does_not_freeze_when_workers_are_lost(vt, backend, seed):

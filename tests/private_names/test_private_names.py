@@ -94,6 +94,7 @@ def _foreign_names() -> Iterator[tuple[str, str]]:
                 yield name, str(path.relative_to(PACKAGE.parent))
 
 
+@pytest.mark.real(1.0)
 def test_no_private_name_of_others_is_read_that_is_not_listed() -> None:
     """
     A name that its owner may rename is listed with its check and its public way.

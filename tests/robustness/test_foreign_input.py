@@ -76,6 +76,7 @@ def read(dialect: Dialect, stream: bytes) -> Any:
 # ---- models ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.real(1.5)
 @dialects
 @often
 @given(st.lists(st.tuples(st.sampled_from([None, "error", "ping", "message_start"]), JSON | st.binary()), max_size=4))

@@ -592,6 +592,7 @@ def test_cb22_a_guarded_method_shares_one_state_unless_each_instance_has_its_own
             second.call()
 
 
+@pytest.mark.real(1.0)
 @pytest.mark.untraced
 def test_cb23_snapshots_are_consistent_and_counters_exact_under_threads():
     """CB-23: at every moment the counters add up; at the end they are exact; results did race with changes of state."""

@@ -65,6 +65,7 @@ def test_ls02_an_important_call_is_not_rejected_for_lack_of_slots(vt, backend):
     vt.run(main, backend=backend)
 
 
+@pytest.mark.real(1.0)
 @pytest.mark.untraced  # others trace the same lines in less time
 @pytest.mark.once
 @BACKENDS

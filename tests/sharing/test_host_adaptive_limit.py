@@ -377,6 +377,7 @@ def served(vt: Any, limits: list[AdaptiveLimit], rate: float) -> tuple[float, fl
     return len(times) / seconds / 1000, statistics.median(times)
 
 
+@pytest.mark.real(2.0)
 @pytest.mark.once
 def test_eight_workers_together_keep_the_queue_of_the_server_short(vt):
     """

@@ -75,6 +75,7 @@ def _open(workers: list[Asked]) -> int:
     return n
 
 
+@pytest.mark.real(1.0)
 def test_processes_notice_an_outage_together(resilio_shared_host: Path) -> None:
     """Ten calls of eight processes show what ten calls of one show."""
     slow_machine = BEFORE.replace("probe_lease=3600", "open_for=600, max_open_for=600")

@@ -80,6 +80,7 @@ def test_a_slot_that_is_taken_again_has_another_owner_word(path: Path) -> None:
     region.close()
 
 
+@pytest.mark.real(1.5)
 def test_a_stopped_worker_keeps_its_slot_and_leads_no_more(path: Path) -> None:
     """A worker under a debugger may go on at any time: what it holds stays its own, but another learns for all."""
     with started(2, opened(path)) as (first, second):

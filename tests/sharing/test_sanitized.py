@@ -70,6 +70,7 @@ def folder() -> Iterator[Path]:
         yield found
 
 
+@pytest.mark.real(1.5)
 @pytest.mark.parametrize("scene", CHECKS)
 def test_threads_race_on_atomic_words_only(scene: str, folder: Path) -> None:
     """Four threads at once: no data race, nothing given out twice, no more admitted than the limits allow."""

@@ -93,6 +93,7 @@ def shipped() -> list[Any]:
     return [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in sorted(_main._shipped())]
 
 
+@pytest.mark.real(1.0)
 @pytest.mark.untraced  # a hundred thousand calls, which others trace in small
 @pytest.mark.parametrize("name", shipped())
 def test_each_of_them_runs(name, capsys):

@@ -52,6 +52,7 @@ def erlang_b(workers: int, load: float) -> float:
     return blocking
 
 
+@pytest.mark.real(1.0)
 @pytest.mark.once
 @pytest.mark.untraced  # a hundred thousand calls, which others trace in small
 def test_the_mean_time_is_that_of_m_m_c():
@@ -60,6 +61,7 @@ def test_the_mean_time_is_that_of_m_m_c():
     assert mean == pytest.approx(0.01 + erlang_c(10, 9.0) / (1000 - 900), rel=0.02)
 
 
+@pytest.mark.real(1.5)
 @pytest.mark.once
 @pytest.mark.untraced  # a hundred thousand calls, which others trace in small
 def test_a_bulkhead_without_a_queue_rejects_as_erlang_b():
@@ -70,6 +72,7 @@ def test_a_bulkhead_without_a_queue_rejects_as_erlang_b():
     assert outcome.rejections == (("bulkhead", "full", outcome.rejected),)
 
 
+@pytest.mark.real(1.5)
 @pytest.mark.once
 @pytest.mark.untraced  # a hundred thousand calls, which others trace in small
 def test_a_server_guarded_by_a_bulkhead_rejects_the_same():

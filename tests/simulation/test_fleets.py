@@ -458,6 +458,7 @@ def test_a_bulkhead_whose_store_is_away_holds():
     assert seen.admitted >= 0.7 * 40 * SECONDS
 
 
+@pytest.mark.real(1.0)
 def test_breakers_of_keys_and_a_standard_are_shared(tmp_path):
     """Each of three tenants has a breaker that opens for all clients; a standard exchanges with the store too."""
     start, _, _ = SCENARIO.replace("rate = 400", "rate = 400\ntenants = 3").partition("client = ")

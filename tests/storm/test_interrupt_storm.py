@@ -177,6 +177,7 @@ def test_only_an_interrupt_that_cpython_drops_is_excused(
     assert interrupter.left < 0, "nothing was interrupted"
 
 
+@pytest.mark.real(1.5)
 @pytest.mark.usefixtures("uncollected")
 def test_an_interrupt_is_never_swallowed_and_leaks_nothing(interrupts: Interrupts) -> None:
     """Of thousands of Ctrl-C at random moments each one comes out exactly once, and at the end nothing is held."""

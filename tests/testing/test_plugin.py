@@ -63,6 +63,7 @@ def test_starts_afresh():
 """
 
 
+@pytest.mark.real(1.0)
 @pytest.mark.once
 def test_each_test_starts_with_a_fresh_registry(run: Run) -> None:
     """A name made in a test is forgotten; a policy of the module keeps its name and starts afresh."""
@@ -96,6 +97,7 @@ def test_an_outage_and_a_shutdown(turn):
 """
 
 
+@pytest.mark.real(1.0)
 @pytest.mark.once
 def test_an_outage_of_one_test_is_not_that_of_the_next(run: Run) -> None:
     """Budgets that have names, as each standard stack's, stayed empty, and what a test had drained stayed shut."""
@@ -116,6 +118,7 @@ def test_starts_as_it_was_made(state, turn):
 """
 
 
+@pytest.mark.real(1.0)
 @pytest.mark.untraced  # others trace the same lines in less time
 @pytest.mark.once
 def test_a_breaker_starts_each_test_in_the_state_that_it_was_made_in(run: Run) -> None:
@@ -123,6 +126,7 @@ def test_a_breaker_starts_each_test_in_the_state_that_it_was_made_in(run: Run) -
     run(INITIAL).assert_outcomes(passed=6)
 
 
+@pytest.mark.real(1.0)
 @pytest.mark.untraced  # others trace the same lines in less time
 @pytest.mark.once
 def test_the_reset_can_be_turned_off(run: Run) -> None:
@@ -153,6 +157,7 @@ def test_leak(resilio_no_leaks):
 """
 
 
+@pytest.mark.real(1.0)
 @pytest.mark.once
 def test_the_fixtures_do_what_they_say(run: Run) -> None:
     """Virtual time, events, and an error at the end of a test that leaks."""
@@ -210,6 +215,7 @@ def test_it_works_beside_pytest_asyncio(run: Run, mode: str, mark: str) -> None:
     run(ASYNCIO.format(mark=mark), f"--asyncio-mode={mode}").assert_outcomes(passed=2)
 
 
+@pytest.mark.real(1.0)
 @pytest.mark.untraced  # others trace the same lines in less time
 @BOTH_MODES
 def test_virtual_time_drives_pytest_asyncio(run: Run, mode: str, mark: str) -> None:
@@ -226,6 +232,7 @@ def anyio_backend(request, resilio_virtual_time):
 """
 
 
+@pytest.mark.real(1.0)
 @pytest.mark.untraced  # others trace the same lines in less time
 def test_it_works_beside_anyio(run: Run) -> None:
     """Fixtures and the reset work in anyio's async tests, on asyncio and trio."""

@@ -144,6 +144,7 @@ def test_this_process_is_not_switched_off() -> None:
     assert read_process().gauges["disabled", ()] == 0.0
 
 
+@pytest.mark.real(1.0)
 @pytest.mark.once
 def test_doctor_says_that_processes_here_are_not_protected(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -61,6 +61,7 @@ def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.
     return pytester
 
 
+@pytest.mark.real(1.0)
 def test_what_was_frozen_while_it_was_in_use_is_collected_later(suite: pytest.Pytester) -> None:
     """
     A page that was there when the suite froze its heap, and was garbage afterwards, listened to the end of the run.

@@ -141,6 +141,7 @@ def run_world(seed: int) -> Count:
     return threads.book.count
 
 
+@pytest.mark.real(2.0)
 @pytest.mark.untraced
 @pytest.mark.usefixtures("all_told")
 def test_segments_in_threads_add_up() -> None:

@@ -65,6 +65,7 @@ def both(runs: ModuleType, tree: Path) -> tuple[Any, Any]:
     return first, runs.run_again(first, command, tree, settings) if first.may_run_again else None
 
 
+@pytest.mark.real(2.0)
 @pytest.mark.parametrize("first", [UNSTEADY, HANGS])
 def test_a_test_that_passes_the_second_time_is_unsteady(runs: ModuleType, tmp_path: Path, first: str) -> None:
     """Three landings were refused for one test of 70,000 each, which had failed by chance; one that hangs is named."""
@@ -75,6 +76,7 @@ def test_a_test_that_passes_the_second_time_is_unsteady(runs: ModuleType, tmp_pa
     assert again.counts == {"passed": 3, "failed": 0, "skipped": 0}
 
 
+@pytest.mark.real(2.0)
 def test_a_test_that_fails_twice_has_failed(runs: ModuleType, tmp_path: Path) -> None:
     """What is wrong stays wrong."""
     _, run = both(runs, tree_of(tmp_path, WRONG))
@@ -82,6 +84,7 @@ def test_a_test_that_fails_twice_has_failed(runs: ModuleType, tmp_path: Path) ->
     assert run.counts == {"passed": 2, "failed": 1, "skipped": 0}
 
 
+@pytest.mark.real(1.5)
 @pytest.mark.parametrize(
     ("first", "path"),
     [
@@ -98,6 +101,7 @@ def test_crashes_and_races_fail_at_once(runs: ModuleType, tmp_path: Path, first:
     assert again is None
 
 
+@pytest.mark.real(1.5)
 def test_many_failures_are_no_chance(runs: ModuleType, tmp_path: Path) -> None:
     """A fault in a test's ground fails many of them."""
     tree = tree_of(tmp_path, UNSTEADY)

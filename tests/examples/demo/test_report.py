@@ -263,6 +263,7 @@ def test_table_on_a_terminal_is_drawn_by_rich(
     assert out.endswith("  a note\n")
 
 
+@pytest.mark.real(2.0)
 @pytest.mark.parametrize("interrupted", [False, True], ids=["complete", "partial"])
 def test_picture_is_an_svg(tmp_path: Path, *, interrupted: bool) -> None:
     """Both runs are drawn, and so is a partial result, which says that it is one."""

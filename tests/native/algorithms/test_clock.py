@@ -173,6 +173,7 @@ print(readings == sorted(readings), clock.source(), first <= now <= last)
     assert run(script) == "True monotonic True\n"
 
 
+@pytest.mark.real(1.0)
 @pytest.mark.parametrize("error_ns", [1_300_000, -1_300_000])
 def test_a_clock_that_rested_may_be_further_off(error_ns):
     """

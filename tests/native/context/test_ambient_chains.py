@@ -104,6 +104,7 @@ def test_a_deadline_within_a_detached_block_counts_and_what_is_outside_does_not(
         assert remaining() == 5
 
 
+@pytest.mark.real(1.0)
 def test_a_chain_of_a_million_values_is_freed():
     """Freeing it was a recursion in C, and ended the process."""
     script = """

@@ -212,6 +212,7 @@ def test_the_first_item_counts_at_all_gates_though_a_listener_ends_the_permit(vt
     assert_no_leaks(outer, inner)
 
 
+@pytest.mark.real(1.5)
 def test_a_hedge_is_given_other_targets_while_threads_look_for_them() -> None:
     """Each look gives what one of the changes has said, whole, and nothing is gone that somebody has just found."""
     policy = hedge(idempotent=abs, after=0.1, to=[abs], discard=abs)

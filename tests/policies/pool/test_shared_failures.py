@@ -30,6 +30,7 @@ def calls_to(vt, names, failing, seed, calls=2500):
         vt.advance(0.01)
 
 
+@pytest.mark.real(1.5)
 @pytest.mark.parametrize("well", [5.0, 0.0])
 @pytest.mark.parametrize(("count", "rate"), [(2, 0.6), (3, 0.5), (6, 0.6), (10, 0.7)])
 def test_failures_that_all_endpoints_share_reject_no_call(count, rate, well, vt):
@@ -46,6 +47,7 @@ def test_failures_that_all_endpoints_share_reject_no_call(count, rate, well, vt)
         assert sum(answered for _, answered, _, _ in shared) >= 0.98 * (1 - rate) * len(shared) - 40  # 2 sigma
 
 
+@pytest.mark.real(3.0)
 @pytest.mark.parametrize("down", ["c", "bc"], ids=["one of three", "two of three"])
 @pytest.mark.parametrize("well", [0, 1000])
 def test_an_endpoint_that_is_down_is_ejected_by_its_fifth_failure(down, well, vt):
@@ -74,6 +76,7 @@ def test_endpoints_that_all_fail_are_ejected_within_thirty_calls(well, vt):
     assert called <= 30
 
 
+@pytest.mark.real(1.0)
 def test_what_succeeds_now_and_then_is_not_dead(vt):
     """One success in ten at all endpoints: the rows of all get long, and the usual length of them is the measure."""
     ends = list(calls_to(vt, "abc", lambda _: 0.7 if vt.now < 5.0 else 0.9, 1, 3000))

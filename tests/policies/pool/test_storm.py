@@ -99,6 +99,7 @@ def test_a_storm_of_threads():
     assert_at_rest(p, sum(made))
 
 
+@pytest.mark.real(1.0)
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 @pytest.mark.parametrize("seed", range(3))
 def test_a_storm_of_tasks(backend, seed):

@@ -58,6 +58,7 @@ def test_a_total_outage_is_lent_to_once(vt):
     assert -10 <= budget.balance <= 0
 
 
+@pytest.mark.real(1.0)
 def test_a_debt_is_paid_back_before_anything_is_saved(vt):
     """Half of the attempts fail for long: calls under way lend no more than the successes pay, 1.06 of the load."""
     draw = random.Random(7)

@@ -183,6 +183,7 @@ def test_the_quickest_of_a_first_batch_are_not_what_is_usual(vt):
     assert good >= 0.98 * 2400
 
 
+@pytest.mark.real(1.0)
 def test_what_is_slow_for_good_becomes_usual(vt):
     """A release that is slower is no overload for ever: after twenty thousand calls retries are cheap again."""
     dependency = Dependency(chance(0.0))

@@ -76,6 +76,7 @@ async def callers(fleet: Processes, each: int, seconds: float, dependency: Depen
                 group.start_soon(caller, process, random.Random(100 * i + n))
 
 
+@pytest.mark.real(1.0)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_tasks_of_all_processes_find_an_outage_and_its_end(vt: VirtualTime, backend: str) -> None:
     """Ten processes with four tasks each: few calls go into the outage, one at a time probes, and all come back."""
@@ -209,6 +210,7 @@ def test_each_call_of_each_thread_is_reported_once(vt: VirtualTime) -> None:
     assert (store.failed, store.ok) == (expected[True], expected[False])
 
 
+@pytest.mark.real(2.5)
 @pytest.mark.usefixtures("hasty_threads")
 def test_one_thread_of_all_processes_probes(vt: VirtualTime) -> None:
     """Four threads of each of four processes call at once while the fleet is open: one lease is one call."""

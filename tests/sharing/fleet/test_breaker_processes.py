@@ -130,6 +130,7 @@ def calling(processes: list[Asked], *, is_well: bool) -> list[tuple[list[str], i
     return [process.answer() for process in processes]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("hosts", "each"), [(4, 1), (2, 2)], ids=["four processes", "two hosts of two"])
 def test_an_outage_is_one_for_all_processes(server: Valkey, tmp_path: Path, hosts: int, each: int) -> None:
     """E3, E4: what some have seen opens for all; then one call of all probes, and its success closes for all."""
@@ -148,6 +149,7 @@ def test_an_outage_is_one_for_all_processes(server: Valkey, tmp_path: Path, host
         until(lambda: [found[0] for found in calling(workers, is_well=True)] == [["ok"]] * 4, "all are well again")
 
 
+@pytest.mark.real(2.5)
 def test_a_stopped_store_leaves_each_its_own_breaker(server: Valkey, tmp_path: Path) -> None:
     """E5: the store stops while the fleet is open: its word ends, no call waits, and each opens by its own calls."""
     with ExitStack() as stack:
@@ -165,6 +167,7 @@ def test_a_stopped_store_leaves_each_its_own_breaker(server: Valkey, tmp_path: P
         until(lambda: not any(worker.ask(away) for worker in workers), "the store is back")
 
 
+@pytest.mark.real(1.0)
 def test_a_child_of_a_fork_reports_for_itself(server: Valkey) -> None:
     """The child's calls are of another asker, with a courier of its own: six failures of each open for both."""
     command = [sys.executable, "-c", FORKING, str(Path(__file__).parents[2]), str(server.port)]

@@ -289,6 +289,7 @@ def test_an_exact_limit_asks_for_each_call(backend: str) -> None:
     assert len(passed) == 5
 
 
+@pytest.mark.real(1.0)
 @pytest.mark.parametrize("rule", ["open", "local", "closed"])
 def test_a_token_that_is_far_away_is_not_a_store_that_is_away(rule: str) -> None:
     """The next token of "6/min" is ten seconds away, a lease lasts one. When it had ended, `on_store_down` ruled: the

@@ -78,6 +78,7 @@ def processes(
     return found
 
 
+@pytest.mark.real(2.0)
 @pytest.mark.parametrize(("hosts", "each"), [(3, 1), (2, 2)], ids=["three processes", "two hosts of two"])
 def test_processes_admit_one_burst(server: Valkey, tmp_path: Path, hosts: int, each: int) -> None:
     """Four processes with a burst of 240 admitted 960 calls; what they admit together now is 240, whoever asks."""
@@ -102,6 +103,7 @@ def test_processes_admit_one_burst(server: Valkey, tmp_path: Path, hosts: int, e
             assert sum(worker.ask("sharing()")[1] > 0 for worker in workers) == hosts
 
 
+@pytest.mark.real(1.5)
 def test_a_killed_courier_is_followed_by_another(server: Valkey, tmp_path: Path) -> None:
     """The process that made the trips for its host dies; another one of the host goes on, as the same asker."""
     with ExitStack() as stack:
@@ -116,6 +118,7 @@ def test_a_killed_courier_is_followed_by_another(server: Valkey, tmp_path: Path)
         until(lambda: other.ask("all_in(0.1)") > 20, "its calls are admitted")
 
 
+@pytest.mark.real(1.5)
 def test_a_stopped_store_stops_no_call(server: Valkey, tmp_path: Path) -> None:
     """A store that takes connections and never answers: calls go on with the local share, and come back with it."""
     with ExitStack() as stack:
@@ -152,6 +155,7 @@ def sharing():
 """
 
 
+@pytest.mark.slow
 def test_processes_have_one_reserve_and_each_host_its_savings(server: Valkey, tmp_path: Path) -> None:
     """Two hosts of two processes had four reserves. They have one, and one token on credit for each host."""
     with ExitStack() as stack:
@@ -199,6 +203,7 @@ def trips():
 """
 
 
+@pytest.mark.real(1.0)
 def test_processes_find_a_host_to_be_down_together(server: Valkey, tmp_path: Path) -> None:
     """A breaker for each host, in four processes: what all have seen opens one for all. The other host goes on."""
     with ExitStack() as stack:

@@ -91,6 +91,7 @@ def admitted(workers: list[Asked]) -> int:
     return sum(worker.answer() for worker in workers)
 
 
+@pytest.mark.real(4.5)
 def test_a_cut_link_takes_one_host_out_of_the_fleet(network: Network, server: Valkey, tmp_path: Path) -> None:
     """Row "this process partitioned" of the failure table: its lease is taken for spent, and no call waits."""
     with ExitStack() as stack:
@@ -110,6 +111,7 @@ def test_a_cut_link_takes_one_host_out_of_the_fleet(network: Network, server: Va
         assert 0 < passed <= BURST * 1.25 + len(everyone)
 
 
+@pytest.mark.real(2.5)
 def test_an_outage_is_known_on_all_hosts_that_have_a_link(network: Network, server: Valkey, tmp_path: Path) -> None:
     """What two hosts see opens on the third; not while its link is cut, and at once when that is mended."""
     with ExitStack() as stack:
@@ -132,6 +134,7 @@ def test_an_outage_is_known_on_all_hosts_that_have_a_link(network: Network, serv
         assert third[1].ask("called(True)") == "fleet"
 
 
+@pytest.mark.real(3.5)
 def test_slow_and_lossy_links_keep_the_bound(network: Network, server: Valkey, tmp_path: Path) -> None:
     """Answers that are late, lost and sent again by TCP: no token is given out twice."""
     with ExitStack() as stack:

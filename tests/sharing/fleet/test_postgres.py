@@ -39,6 +39,7 @@ def by_url(server: Postgres, timeout: float = PATIENT) -> Engine:
     return engine_of(f"postgresql://{server.dsn}", timeout)
 
 
+@pytest.mark.real(1.0)
 def test_leases_are_kept_by_the_rules(server: Postgres) -> None:
     """All policies are one transaction; two asks about one key in it are answered one after the other."""
     engine = by_url(server)

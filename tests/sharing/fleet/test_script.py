@@ -25,6 +25,7 @@ def client() -> Iterator[Any]:
         yield client
 
 
+@pytest.mark.real(2.5)
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_script_computes_what_the_rules_do(client: Any, kind: str) -> None:
     """A draft gave 4 points less than its Python twin in one load, and no test said why: all rows are equal now."""

@@ -92,6 +92,7 @@ def in_flight(workers: list[Asked], n: int) -> int:
     return sum(worker.answer() for worker in workers)
 
 
+@pytest.mark.real(1.0)
 @pytest.mark.parametrize(("hosts", "each"), [(3, 1), (2, 2)], ids=["three processes", "two hosts of two"])
 def test_processes_have_the_capacity_together(server: Valkey, tmp_path: Path, hosts: int, each: int) -> None:
     """Four processes with a bulkhead of 40 had 160 calls in flight. Now they have 40, and one a host at the start."""
@@ -109,6 +110,7 @@ def test_processes_have_the_capacity_together(server: Valkey, tmp_path: Path, ho
         assert max(seen[-20:]) <= CAPACITY + hosts
 
 
+@pytest.mark.real(1.0)
 def test_calls_that_wait_are_served_by_slots_of_other_hosts(server: Valkey, tmp_path: Path) -> None:
     """Threads that wait are woken in a process that makes the trips, and in another one of its host."""
     with ExitStack() as stack:
@@ -121,6 +123,7 @@ def test_calls_that_wait_are_served_by_slots_of_other_hosts(server: Valkey, tmp_
         assert first.answer() == second.answer() == 10
 
 
+@pytest.mark.real(1.0)
 def test_a_slot_is_asked_for_where_there_are_few(server: Valkey, tmp_path: Path) -> None:
     """Two slots among three processes: calls that wait get them in turn."""
     with ExitStack() as stack:
@@ -131,6 +134,7 @@ def test_a_slot_is_asked_for_where_there_are_few(server: Valkey, tmp_path: Path)
         assert {worker.ask("sharing()")[0] for worker in workers} == {"asked"}
 
 
+@pytest.mark.real(1.0)
 def test_a_killed_process_leaves_its_slots_to_its_host(server: Valkey, tmp_path: Path) -> None:
     """The process that makes the trips dies with calls in flight: the other one of its host has its slots, and asks."""
     with ExitStack() as stack:
@@ -145,6 +149,7 @@ def test_a_killed_process_leaves_its_slots_to_its_host(server: Valkey, tmp_path:
         until(lambda: other.ask("sharing()")[1] > 0, "it makes the trips")
 
 
+@pytest.mark.real(7.5)
 def test_a_stopped_store_stops_no_call(server: Valkey, tmp_path: Path) -> None:
     """A store that takes connections and never answers: calls go on, then with the local share, and come back."""
     with ExitStack() as stack:

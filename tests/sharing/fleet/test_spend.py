@@ -22,6 +22,7 @@ DAY = 86_400.0
 # ---- one amount ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.real(3.0)
 @pytest.mark.parametrize("calls", [[2] * 20, [10] + [0] * 19, [3, 1] * 10], ids=["even", "one alone", "uneven"])
 def test_hosts_spend_one_amount(calls: list[int]) -> None:
     """Twenty hosts of "20 USD/day" spent 400 USD. Now they spend 20 together, to the last cent, wherever calls come."""
@@ -71,6 +72,7 @@ def test_many_calls_at_once_find_their_lease() -> None:
         assert [one.calls(100) for one in fleet] == [100] * 5
 
 
+@pytest.mark.real(1.0)
 def test_the_last_of_the_money_is_not_stranded() -> None:
     """What lies on lease where no calls come goes back when it runs out elsewhere; nothing of it is left over."""
     with virtual_time() as vt:
@@ -128,6 +130,7 @@ def test_trips_are_lost_and_nothing_is_spent_twice() -> None:
         assert sum(one.fleet.courier.lost for one in fleet) > 20
 
 
+@pytest.mark.real(1.0)
 def test_the_lease_of_a_dead_host_is_not_spent_again() -> None:
     """
     Half of the hosts die with what they hold, which may have been spent: it is missing until the day ends.
@@ -200,6 +203,7 @@ def test_without_a_store(rule: str, most: int | None) -> None:
             assert most - 10 <= before + found <= most
 
 
+@pytest.mark.real(1.0)
 def test_a_host_that_is_cut_off_states_its_risk() -> None:
     """Where others reach the store, a share is spent twice: the snapshot says how much, the next day pays for it."""
     with virtual_time() as vt:

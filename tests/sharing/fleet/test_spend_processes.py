@@ -76,6 +76,7 @@ def spent_by(workers: list[Asked]) -> int:
     return sum(worker.ask("round(money.snapshot().spend.charged * 100)") for worker in workers)
 
 
+@pytest.mark.real(1.5)
 @pytest.mark.parametrize(("hosts", "each"), [(3, 1), (2, 2)], ids=["three processes", "two hosts of two"])
 def test_processes_spend_one_amount(server: Valkey, tmp_path: Path, hosts: int, each: int) -> None:
     """Three processes of "10 USD" spent thirty; what they spend together now is ten, to the last cent."""
@@ -97,6 +98,7 @@ def test_processes_spend_one_amount(server: Valkey, tmp_path: Path, hosts: int, 
             assert sum(worker.ask("now()")[0] > 0 for worker in workers) == hosts
 
 
+@pytest.mark.real(2.0)
 def test_a_killed_process_takes_its_lease_along_and_no_more(server: Valkey, tmp_path: Path) -> None:
     """It dies among its calls. What the others spend then, and what it has spent, is the limit less what it held."""
     with ExitStack() as stack:
@@ -110,6 +112,7 @@ def test_a_killed_process_takes_its_lease_along_and_no_more(server: Valkey, tmp_
         assert spent <= used <= LIMIT
 
 
+@pytest.mark.real(1.0)
 def test_a_stopped_store_stops_no_call(server: Valkey, tmp_path: Path) -> None:
     """A store that takes connections and never answers: calls spend the lease, then the share, and wait for nothing."""
     with ExitStack() as stack:

@@ -88,6 +88,7 @@ def test_no_call_waits_for_a_store_that_hangs() -> None:
     until(lambda: other.tie.got)
 
 
+@pytest.mark.real(2.0)
 def test_a_store_that_is_away_is_reported_once_and_so_is_its_return(caplog: pytest.LogCaptureFixture) -> None:
     """Operations read one line, listeners get one event, and the policy begins and ends to be alone."""
     store, seen = Away(), list[SharingChanged]()
@@ -205,6 +206,7 @@ def test_a_program_ends_while_its_courier_sleeps() -> None:
     assert printed == "ends\n"
 
 
+@pytest.mark.real(1.5)
 def test_greenlets_run_while_the_courier_sleeps() -> None:
     """Where threads are patched to be greenlets, its sleep would stop all of them: it is a thread of the system."""
     pytest.importorskip("gevent")

@@ -244,6 +244,7 @@ def test_a_client_that_waits_in_a_loop_is_rejected(package: str) -> None:
         fleet("aio", getattr(aio, package.title())(port=1))
 
 
+@pytest.mark.slow
 def test_sentinel_names_the_master_after_a_failover(module: ModuleType, request: pytest.FixtureRequest) -> None:
     """The replica that has become the master has the leases too: they are written as effects, and arrive there."""
     sentinel = importlib.import_module(f"{module.__name__}.sentinel")
@@ -259,6 +260,7 @@ def test_sentinel_names_the_master_after_a_failover(module: ModuleType, request:
         assert granted(engine, ask(2, 1, left=600)) == [0]
 
 
+@pytest.mark.real(2.0)
 def test_a_cluster_has_each_policy_on_its_node(module: ModuleType) -> None:
     """Of a cluster one node may be away: only the policies whose keys it has get no answer."""
     with Cluster() as cluster, closing(cluster_client(module, cluster)) as client:
@@ -275,6 +277,7 @@ def test_a_cluster_has_each_policy_on_its_node(module: ModuleType) -> None:
         assert found == [100 if near else None for near in there]
 
 
+@pytest.mark.real(2.0)
 def test_a_slot_that_moves_takes_its_leases_with_it(module: ModuleType) -> None:
     """While a slot moves its keys are here or there, and the client is sent from one to the other (ASK, MOVED)."""
     with Cluster() as cluster, closing(cluster_client(module, cluster)) as client:

@@ -16,6 +16,7 @@ CASES = sorted(HERE.glob("*.c"))
 COMPILER = next(filter(shutil.which, [(sysconfig.get_config_var("CC") or "cc").split()[0], "cc", "gcc", "clang"]), None)
 OPTIONS = ["-std=gnu11", "-O2", "-g", "-Wall", "-Wextra", "-Wno-unused-function"]
 SLOW = {"lease"}  # twenty seconds
+SECONDS = {"breaker": 4.5, "courier": 8.0, "keys": 3.5, "limit": 4.5, "window": 6.0}
 TORN = {"swap": "-DINTERLEAVE_TORN_SWAP", "add": "-DINTERLEAVE_TORN_ADD"}
 
 pytestmark = [
@@ -30,7 +31,7 @@ def _mutants(case: Path) -> list[str]:
 
 
 def _size(case: Path) -> pytest.MarkDecorator:
-    return pytest.mark.slow if case.stem in SLOW else pytest.mark.real(8)
+    return pytest.mark.slow if case.stem in SLOW else pytest.mark.real(SECONDS.get(case.stem, 1.5))
 
 
 MUTANTS = [pytest.param(case, mutant, id=f"{case.stem}: {mutant}") for case in CASES for mutant in _mutants(case)]
