@@ -60,7 +60,6 @@ def within(kind: str, form: str, *, ready: bool) -> Part:
     return Part(READY[kind](FORMS[form])) if ready else REJECTING[kind]()
 
 
-@pytest.mark.real(3.0)
 @pytest.mark.parametrize(("outer", "form"), CASES)
 def test_each_promise_holds_where_two_policies_meet(vt: VirtualTime, outer: str, form: str) -> None:
     """Around each other policy, ready and rejecting, with each answer of the server."""

@@ -106,7 +106,6 @@ def found_lists() -> Iterator[tuple[str, frozenset[str]]]:
                 yield f"{module}:{node.name}", frozenset(one.id for one in fields if isinstance(one, ast.Name))
 
 
-@pytest.mark.real(2.0)
 @pytest.mark.parametrize("config", [config for _, config in FACTORIES])
 def test_no_option_is_declared_in_two_places(config: type[Any]) -> None:
     """
