@@ -43,10 +43,10 @@ def duration(value: Any) -> float | None:
 
 def epoch_of(text: Any) -> float | None:
     """Return the moment of an HTTP date; one without a zone, the form of asctime, is UTC."""
-    from email.utils import parsedate_to_datetime
-
     if not isinstance(text, str) or not text.isascii():
         return None
+    from email.utils import parsedate_to_datetime  # takes 10 ms, for which the first failure of all must not wait
+
     try:
         moment = parsedate_to_datetime(text)
         return (moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
