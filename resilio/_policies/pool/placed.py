@@ -30,8 +30,9 @@ class Placed(EndpointView, core.Pipeline):
         """Put the endpoint of `seat` at a place."""
         super().__init__((seat, *policy.gates))
         for gate in policy.gates:
-            if hasattr(gate, "belong_to"):
-                gate.belong_to(seat.endpoint)
+            belong_to: Any = getattr(gate, "belong_to", None)
+            if belong_to is not None:
+                belong_to(seat.endpoint)
         self.seat = seat
         self.policy = policy
         self.place = place

@@ -57,5 +57,5 @@ def _price(endpoint: Endpoint, condition: Condition) -> float:
         price = price_of(model_at(endpoint, None))
     if isinstance(price, (int, float)):
         return float(price)
-    parts = (getattr(price, "input", None), getattr(price, "output", None))
-    return float(price.input + price.output) if None not in parts else float("inf")
+    asked, answered = getattr(price, "input", None), getattr(price, "output", None)
+    return float("inf") if asked is None or answered is None else float(asked + answered)

@@ -14,6 +14,6 @@ include "gates/shedder.pxi"
 
 __all__ = [
     "PATIENT", "AdaptiveGate", "Amounts", "BreakerGate", "BulkheadGate", "CourierEntry", "CourierTurns", "LeaseTie",
-    "Leases", "LimitAnswerNumbers", "LimitAskNumbers", "LimiterGate", "ShedderGate", "Slots", "TieState", "Wants",
-    "answers_of", "command_of",
+    "Leases", "LimitAnswerNumbers", "LimitAskNumbers", "LimiterGate", "ShedderGate", "Slots", "StoreProblem",
+    "TieState", "Wants", "answers_of", "command_of",
 ]

@@ -223,9 +223,9 @@ class SpendTie(Tie):
         needed: int = int(self._demand * TICKS * self.tick_ns / SECOND) + self._stock.largest + missed
         return max(plenty, needed)
 
-    def take(
+    def take(  # type: ignore[override]
         self, asks: Sequence[SpendAsk], answers: Sequence[Answer | StoreProblem], sent_ns: int, now_ns: int
-    ) -> None:  # type: ignore[override]
+    ) -> None:
         """Put what was granted into the lease."""
         if not self.is_used or self.cell is None:
             return

@@ -141,7 +141,7 @@ ctypedef struct rs_limiter:
     bint variable                   # there are cost functions to ask
     int64_t most_queued
     int64_t max_wait_ns
-    int64_t trip_ns                 # of a fleet's limit: every call may wait so long for an answer that can have its tokens
+    int64_t trip_ns                 # of a fleet's limit: how long a call may wait for an answer with its tokens
     bint asks_each                  # ... and each call is asked for
     uint32_t turn                   # ... the questions of this process
     int64_t paused_until_ns         # nothing passes before, even if tokens are given back meanwhile
