@@ -18,7 +18,19 @@ from resilio._failures.server_advice import FORBIDS, RETRY, UNTIL, WAIT, Advice,
 from resilio._failures.sql import sqlstate_of
 from resilio._failures.wire_times import READERS, Now, epoch_of, number
 
-__all__ = ["FOR_CLIENT", "Asked", "Noted", "asked_by", "kept_retry_after", "retry_after_of", "should_retry_of"]
+__all__ = [
+    "FOR_CLIENT",
+    "LONGEST_PAUSE",
+    "Asked",
+    "Noted",
+    "asked_by",
+    "kept_retry_after",
+    "retry_after_of",
+    "should_retry_of",
+]
+
+LONGEST_PAUSE = 60.0
+"""The longest pause in seconds that a policy makes for one answer; the default of retries and guarded clients."""
 
 FOR_CLIENT = "_resilio_for_client"
 """Attribute of a response whose `x-should-retry` an integration has set for the client's own retry, and no other."""

@@ -157,8 +157,8 @@ struct rs_gate {
     PyObject *judge_value;  /* callable(result) -> Outcome | int, or NULL: success */
     /* The same in a client's pipeline, which knows what may be replayed; or NULL. */
     PyObject *replay_error, *replay_value;
-    /* callable(gate, subject), after a failure that changed the state; of a pool's seat callable(gate, subject, outcome),
-       after any end but a success. subject: error or value; or NULL. */
+    /* callable(gate, subject), after a failure that changed the state, and callable(gate, subject, outcome) after a
+       refusal; of a pool's seat the latter after any end but a success. subject: error or value; or NULL. */
     PyObject *on_trip;
     PyObject *weakrefs;
     struct rs_warden *warden;       /* of the pool whose endpoint it belongs to; or NULL */

@@ -259,8 +259,8 @@ class BreakerOracle:
         self._enter("half_open", reason)
 
     def extend_open(self, ns: int, now_ns: int) -> None:
-        """Stay open for at least `ns` from now."""
-        if self.state == "open":
+        """Stay open for at least `ns` from now, or half-open without a probe."""
+        if self.state in ("open", "half_open"):
             self.until_ns = max(self.until_ns, now_ns + ns)
 
     def _reject(self, reason: str, retry_after_ns: int | None) -> Ticket | Rejected:
@@ -269,6 +269,8 @@ class BreakerOracle:
     def _enter(self, state: str, reason: str) -> None:
         if state != self.state:
             self.changes.append((self.state, state, reason))
+        if state == "half_open":
+            self.until_ns = 0
         self.state = state
         self.generation += 1
         self.leases = {}
@@ -290,6 +292,8 @@ class BreakerOracle:
     def _probe(self, now_ns: int) -> Ticket | Rejected:
         self.leases = {lease: end for lease, end in self.leases.items() if end > now_ns}
         places = max(1, self.options.probes - self.proven) if self.proven else 1
+        if now_ns < self.until_ns:
+            return self._reject("probing", self.until_ns - now_ns)
         if len(self.leases) >= places:
             return self._reject("probing", max(1, min(min(self.leases.values()) - now_ns, self.open_ns)))
         self.last_lease += 1

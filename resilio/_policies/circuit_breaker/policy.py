@@ -14,20 +14,17 @@ from typing import Any, Literal, cast
 import attrs
 
 from resilio import events
-from resilio._failures.retry_after import retry_after_of
+from resilio._failures.outcome import Outcome
 from resilio._native.gates import BreakerGate
 from resilio._options.validators import seconds
 from resilio._policies.circuit_breaker.config import CircuitBreakerConfig, Initial
-from resilio._policies.retry.backoff import spread
+from resilio._policies.server_pauses import is_of_a_sheddable_call, pause_for
 from resilio._policy.base import Policy, make
 from resilio._policy.factory import makes_or_guards
 from resilio._policy.snapshot import Health, Snapshot
 from resilio._policy.types import Time
 
 __all__ = ["CircuitBreaker", "CircuitBreakerConfig", "CircuitBreakerSnapshot", "circuit_breaker"]
-
-RETRY_AFTER_CAP = 60.0
-"""The longest time in seconds for which one Retry-After keeps a breaker open; the next probe's answer may extend it."""
 
 
 @attrs.frozen(kw_only=True)
@@ -46,7 +43,8 @@ class CircuitBreakerSnapshot(Snapshot):
 
         open_for: The present or last open time before jitter, in seconds; 0 if it never opened.
 
-        retry_after: Seconds until a probe may pass, >= 0; None unless open, or forced open for a time.
+        retry_after: Seconds until a probe may pass, >= 0; None unless open, forced open for a time, or half-open after
+            a refusal that named a time.
 
         share: The share of calls that pass now: 1 closed, 0 open, between the two while it throttles or ramps.
 
@@ -108,6 +106,7 @@ class CircuitBreaker(Policy[CircuitBreakerConfig]):
     Config = CircuitBreakerConfig
     REJECTING = frozenset({"open", "forced_open"})
     _gate: BreakerGate
+    _doors: Any = ()  # weakly, the limits outside of it in standard stacks, which a refusal pauses
 
     def __init__(self, config: CircuitBreakerConfig, name: str | None = None) -> None:
         """
@@ -119,7 +118,7 @@ class CircuitBreaker(Policy[CircuitBreakerConfig]):
             name: The user's name, or None.
         """
         gate = BreakerGate(config)
-        gate.on_trip = _heed_retry_after
+        gate.on_trip = _heed
         super().__init__(gate, config, name)
 
     @property
@@ -214,11 +213,15 @@ class CircuitBreaker(Policy[CircuitBreakerConfig]):
         events.deliver(self._gate)
 
 
-def _heed_retry_after(gate: Any, subject: object) -> None:
-    """Extend the open time to the failure's Retry-After, spread by jitter and capped, so that no probe is earlier."""
-    asked = retry_after_of(subject)
-    if asked is not None:
-        gate.extend_open(spread(asked, RETRY_AFTER_CAP))
+def _heed(gate: Any, subject: object, outcome: int = Outcome.FAILURE) -> None:
+    """Send no probe before the time that a failure or a refusal names; after a refusal, shut the stack's door too."""
+    refused = outcome == Outcome.REFUSED
+    pause = None if refused and is_of_a_sheddable_call() else pause_for(subject)
+    if pause is None:
+        return
+    gate.extend_open(pause.seconds)
+    for door in getattr(gate.policy, "_doors", ()) if refused else ():
+        door.heed(pause)
 
 
 @makes_or_guards(CircuitBreakerConfig)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from resilio._context.priority import current_priority
 from resilio._failures.outcome import Judge, Outcome
-from resilio._failures.retry_after import retry_after_of
 from resilio._native import core
 from resilio._policies.pool.face import EndpointView
+from resilio._policies.server_pauses import is_of_a_sheddable_call, pause_for
 from resilio.errors import RejectedError
 
 if TYPE_CHECKING:
@@ -17,10 +16,6 @@ if TYPE_CHECKING:
     from resilio._policy.base import Policy
 
 __all__ = ["Placed"]
-
-MAY_BE_SHED = ("sheddable", "background")
-RETRY_AFTER_CAP = 60.0
-"""The longest time in seconds for which one Retry-After keeps calls from an endpoint."""
 
 
 class Placed(EndpointView, core.Pipeline):
@@ -73,18 +68,14 @@ def _learn(seat: Any, subject: object, outcome: int) -> None:
 
 
 def _heed(seat: Any, subject: object, *, refused: bool) -> None:
-    """
-    Leave an endpoint alone for as long as its answer asks for, capped; after a refusal without a time for a short one.
-
-    A call that may be shed speaks for its like: a server that sheds it still serves more important ones.
-    """
-    if current_priority() in MAY_BE_SHED:
+    """Leave an endpoint alone for as long as its answer asks for; after a refusal without a time for a short one."""
+    if is_of_a_sheddable_call():
         if refused:
             seat.charge()
         return
-    asked = retry_after_of(subject)
-    if asked is not None and asked > 0:
-        seat.hold(min(asked, RETRY_AFTER_CAP))
+    pause = pause_for(subject, spread_out=False)
+    if pause is not None:
+        seat.hold(pause.seconds)
     elif refused:
         seat.hold_refused()
 

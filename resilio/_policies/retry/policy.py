@@ -16,6 +16,7 @@ import attrs
 
 from resilio._failures.outcome import Judge, judge_error, judge_value
 from resilio._failures.replayable import Replayable, replayable_option
+from resilio._failures.retry_after import LONGEST_PAUSE
 from resilio._native.strategies import RetryGate
 from resilio._options.fields import NamedOptions, Unset, option, record
 from resilio._options.validators import exceptions, flag, function, policy_name, positive_int, reject, seconds
@@ -60,7 +61,7 @@ class RetryConfig(NamedOptions):
     idempotent: bool = option(flag, default=False)
     attempts: int | None = option(positive_int, default=3, none_ok=True)
     backoff: Waits = option(backoff_option, default=full_jitter(reach=0.125))
-    max_retry_after: Seconds = option(seconds, default=60.0, zero_ok=True)
+    max_retry_after: Seconds = option(seconds, default=LONGEST_PAUSE, zero_ok=True)
     budget: RetryBudget | str | None = option(budget_option, default=OWN)
     replayable: Replayable = option(replayable_option, default=None)
 

@@ -13,16 +13,12 @@ import pytest
 
 from resilio import registry
 from resilio._failures.outcome import Outcome
+from resilio._failures.retry_after import LONGEST_PAUSE
 from resilio._native import clock, core
 from resilio._native.gates import BreakerGate, BulkheadGate
 from resilio._options.fields import Window
 from resilio._policies.bulkhead.policy import BulkheadConfig
-from resilio._policies.circuit_breaker.policy import (
-    RETRY_AFTER_CAP,
-    CircuitBreaker,
-    CircuitBreakerConfig,
-    circuit_breaker,
-)
+from resilio._policies.circuit_breaker.policy import CircuitBreaker, CircuitBreakerConfig, circuit_breaker
 from resilio.errors import BulkheadFullError, CircuitOpenError
 from resilio.testing import record_events
 
@@ -89,7 +85,7 @@ def make_gate(**options):
     [
         (SimpleNamespace(retry_after=7), 7.0),
         (SimpleNamespace(response=SimpleNamespace(headers={"Retry-After": "12"})), 12.0),
-        (SimpleNamespace(retry_after=86400), RETRY_AFTER_CAP),
+        (SimpleNamespace(retry_after=86400), LONGEST_PAUSE),
         (SimpleNamespace(retry_after=0.01), 0.2),  # never shorter than the open time
         (SimpleNamespace(retry_after=math.nan), 0.2),
     ],
@@ -100,7 +96,7 @@ def test_a_failures_retry_after_extends_the_open_time_within_the_cap(vt, error, 
     failure.__dict__.update(vars(error))
     breaker = trip(circuit_breaker(consecutive=1), failure)
     asked = seconds > 0.2
-    most = min(2 * seconds, RETRY_AFTER_CAP) if asked else seconds
+    most = min(2 * seconds, LONGEST_PAUSE) if asked else seconds
     left = breaker.snapshot().retry_after
     assert (1.0 if asked else 0.9) * seconds <= left <= most
     vt.advance(left)
@@ -120,6 +116,39 @@ def test_retry_after_without_a_trip_changes_nothing(vt):
     breaker.reset()
     breaker._gate.extend_open(5.0)
     assert breaker.state == "closed"
+
+
+def test_no_probe_goes_out_before_the_time_that_a_refusal_named(vt):
+    """The lease of a refused probe went back at once, and the next call probed: the server had said in 2 s."""
+    refused = SimpleNamespace(status_code=429, headers={"retry-after": "2"})
+    breaker = circuit_breaker(on="http", consecutive=1)
+    breaker.call(lambda: SimpleNamespace(status_code=500, headers={}))
+    vt.advance(breaker.snapshot().retry_after)
+    assert breaker.call(lambda: refused) is refused
+    assert breaker.state == "half_open"
+    with pytest.raises(CircuitOpenError) as rejected:
+        breaker.call(lambda: refused)
+    assert rejected.value.reason == "probing"
+    assert 2.0 <= rejected.value.retry_after <= 4.0
+    assert breaker.snapshot().retry_after == pytest.approx(rejected.value.retry_after)
+    vt.advance(rejected.value.retry_after)
+    assert breaker.snapshot().retry_after is None
+    for _ in range(2):
+        breaker.call(lambda: SimpleNamespace(status_code=200, headers={}))
+    assert breaker.state == "closed"
+
+
+def test_a_refusal_that_a_closed_breaker_sees_holds_nothing(vt):
+    """It opens no breaker; and a probe that is wanted by hand goes out although another was refused."""
+    refused = SimpleNamespace(status_code=429, headers={"retry-after": "2"})
+    breaker = circuit_breaker(on="http")
+    assert [breaker.call(lambda: refused) for _ in range(3)] == [refused] * 3
+    breaker.half_open()
+    breaker.call(lambda: refused)
+    assert breaker.try_acquire().reason == "probing"
+    breaker.reset()
+    breaker.half_open()
+    breaker.try_acquire().success()
 
 
 # ---- half open -------------------------------------------------------------------------------------------------------

@@ -317,7 +317,7 @@ cdef class BreakerGate(Gate):
 
     def extend_open(self, double seconds):
         """
-        Stay open for at least *seconds* from now; without effect unless open.
+        Stay open for at least *seconds* from now, or half-open without a probe; without effect in other states.
 
         Args:
             seconds: From 0 to 1e9; the caller chooses a sensible bound.
@@ -330,9 +330,9 @@ cdef class BreakerGate(Gate):
         cdef int64_t now_ns = rs_clock_now(_clock)
         rs_lock_acquire(&self.lock)
         now_ns = _monotone(&self.breaker, now_ns)
-        if _is_hosts(&self.breaker):
+        if _is_hosts(&self.breaker) and self.breaker.state == OPEN:
             _extend_host(<rs_gate *><void *>self, &self.breaker, now_ns + <int64_t>(seconds * 1e9), now_ns)
-        elif self.breaker.state == OPEN:
+        elif self.breaker.state == OPEN or self.breaker.state == HALF_OPEN:
             self.breaker.until_ns = max(self.breaker.until_ns, now_ns + <int64_t>(seconds * 1e9))
         rs_lock_release(&self.lock)
 

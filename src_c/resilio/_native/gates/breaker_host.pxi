@@ -199,6 +199,8 @@ cdef int _host_probe(rs_gate *gate, rs_breaker *b, rs_slot *slot, int64_t now_ns
     cdef bint proven = 0 < b.proven < b.options.probes
     cdef uint32_t places = b.options.probes - b.proven if proven else 1
     cdef int place
+    if now_ns < b.until_ns:
+        return _reject_refused(gate, b, slot, now_ns, rejection)
     h.probes += 1
     cdef uint64_t lease = rs_shared_lease(rs_owner_slot(h.owner), h.probes, h.seen,
                                           _tick_of(b, now_ns + _lease_ns(gate, b)))

@@ -60,6 +60,8 @@ cdef void _enter(rs_gate *gate, rs_breaker *b, uint8_t state, uint8_t reason, in
     b.generation += 1
     b.leases = 0
     b.proven = 0
+    if state == HALF_OPEN:
+        b.until_ns = now_ns
     b.ramp_end_ns = 0
     b.forced_ns = 0
     b.good_in_a_row = 0
@@ -135,6 +137,12 @@ cdef int _breaker_reject(rs_gate *gate, rs_slot *slot, rs_rejection *rejection, 
     return RS_REJECTED
 
 
+cdef int _reject_refused(rs_gate *gate, rs_breaker *b, rs_slot *slot, int64_t now_ns,
+                         rs_rejection *rejection) noexcept nogil:
+    """Reject while half-open: the server has refused a probe, and has said when to come back."""
+    return _breaker_reject(gate, slot, rejection, BY_PROBING, NAN, NAN, b.until_ns - now_ns)
+
+
 cdef int64_t _lease_ns(rs_gate *gate, rs_breaker *b) noexcept nogil:
     """The time that a probe may take before its place goes to another."""
     if b.options.lease_ns:
@@ -161,6 +169,8 @@ cdef int _probe(rs_gate *gate, rs_breaker *b, rs_slot *slot, int64_t now_ns, rs_
     """Admit one probe until the first success of the round; then as many as complete `probes` with the successes."""
     cdef int64_t earliest = _drop_lapsed(b, now_ns)
     cdef uint32_t places = b.options.probes - b.proven if 0 < b.proven < b.options.probes else 1
+    if now_ns < b.until_ns:
+        return _reject_refused(gate, b, slot, now_ns, rejection)
     if b.leases >= places:
         return _breaker_reject(gate, slot, rejection, BY_PROBING, b.leases, places,
                                max(1, min(earliest - now_ns, b.open_ns)))

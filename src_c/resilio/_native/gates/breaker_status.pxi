@@ -9,8 +9,8 @@ cdef double _passing_share(rs_breaker *b, int64_t now_ns) noexcept nogil:
 
 
 cdef object _retry_after(rs_breaker *b, int64_t now_ns):
-    """Seconds until a probe may pass; None unless open, or forced open for a time."""
-    if b.state == OPEN:
+    """Seconds until a probe may pass; None unless open, forced open for a time, or half-open and refused."""
+    if b.state == OPEN or (b.state == HALF_OPEN and now_ns < b.until_ns):
         return max(0, b.until_ns - now_ns) / 1e9
     return max(0, b.forced_ns - now_ns) / 1e9 if b.state == FORCED_OPEN and b.forced_ns else None
 

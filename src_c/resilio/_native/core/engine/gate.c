@@ -371,7 +371,8 @@ static PyGetSetDef gate_getset[] = {
         "As judge_value, for a client's pipeline, which knows if a request may be repeated; None: by value_rule."),
     OWN(entry, "Key of a keyed policy that this gate serves, or None."),
     OWN(on_trip,
-        "callable(gate, subject) after a failure that changed the state; *subject* was raised or returned. Or None."),
+        "callable(gate, subject) after a failure that changed the state, callable(gate, subject, outcome) after a "
+        "refusal; *subject* was raised or returned. Or None."),
     {"enforce", (getter)gate_get_enforce, (setter)gate_set_enforce,
      "Share of the calls to which rejections apply, 0 to 1."},
     {"waited", (getter)gate_waited, NULL, "Total seconds that calls have waited here."},

@@ -10,15 +10,15 @@ static RS_APART void notify_settled(rs_gate *gate, int outcome, PyObject *subjec
         rs_notify_settled(gate, outcome, latency, subject && PyExceptionInstance_Check(subject) ? subject : Py_None);
 }
 
-/* A call to a pool's endpoint was no success: its answer may ask for a pause. */
-static RS_APART void note_end(rs_gate *seat, PyObject *subject, int outcome)
+/* A call to a pool's endpoint was no success, or a server has refused one: its answer may ask for a pause. */
+static RS_APART void note_end(rs_gate *gate, PyObject *subject, int outcome)
 {
-    PyObject *type, *value, *traceback, *on_trip = rs_gate_own(seat, &seat->on_trip);
+    PyObject *type, *value, *traceback, *on_trip = rs_gate_own(gate, &gate->on_trip);
     if (on_trip == NULL)
         return;
     PyErr_Fetch(&type, &value, &traceback);
     PyObject *how = PyLong_FromLong(outcome); /* small, so it exists */
-    rs_call_hook(on_trip, (PyObject *[]){(PyObject *)seat, subject, how}, 3);
+    rs_call_hook(on_trip, (PyObject *[]){(PyObject *)gate, subject, how}, 3);
     Py_DECREF(how);
     Py_DECREF(on_trip);
     PyErr_Restore(type, value, traceback);
@@ -45,7 +45,8 @@ static inline void settle_one(rs_gate *gate, rs_slot *slot, int outcome, PyObjec
         rs_gate_take_back(gate);
     }
     rs_gate_unlock(gate);
-    if (RS_UNLIKELY(outcome != RS_SUCCESS) && gate->span == RS_SEAT && subject && !in_finaliser)
+    if (RS_UNLIKELY(outcome != RS_SUCCESS) && (gate->span == RS_SEAT || outcome == RS_REFUSED) && subject
+        && !in_finaliser)
         note_end(gate, subject, outcome);
     if (rs_gate_has_news(gate, RS_LISTEN_SETTLED))
         notify_settled(gate, outcome, subject, latency, in_finaliser);
