@@ -9,12 +9,13 @@ When not: if one pattern is enough, or the right numbers are known. The stack is
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import attrs
 
 from resilio import presets
 from resilio._composition.pipeline import Pipeline, PipelineConfig, Stack, name_parts
+from resilio._composition.standard_door import door_of_stack, join
 from resilio._composition.standard_pool import breakers_of, pool_of_stack, servers
 from resilio._composition.standard_timeout import PerAttempt, per_attempt, reject_plain, timeout_config
 from resilio._failures.outcome import judge_error, judge_value
@@ -27,7 +28,7 @@ from resilio._policies.circuit_breaker.policy import CircuitBreaker, circuit_bre
 from resilio._policies.deadline import Deadline
 from resilio._policies.deadline import deadline as deadline_of
 from resilio._policies.hedge import hedge
-from resilio._policies.rate_limit.policy import Rate, RateLimit, rate_limit
+from resilio._policies.rate_limit.policy import Rate, RateLimit
 from resilio._policies.retry.backoff import BackoffLike, backoff_option
 from resilio._policies.retry.budget import RetryBudget
 from resilio._policies.retry.policy import Retry, RetryConfig, budget_option, retry
@@ -128,6 +129,18 @@ class Standard(Pipeline):
     _owns_names = True  # its parts are called "name.retry" and so on
     _threaded: Policy[Any] | None = None  # the parts that `call` uses
 
+    def __init__(self, config: StandardConfig, name: str | None = None) -> None:
+        """
+        Put a door before the parts, and let refusals of the server shut the limit among them.
+
+        Args:
+            config: The options, with the parts.
+
+            name: The user's name, or None of a copy.
+        """
+        super().__init__(cast("Any", config), name)
+        join(self.policies)
+
     def _checked(self, changes: Mapping[str, Any]) -> Any:
         """Return the options with another scope; the other options belong to the parts once those are made."""
         for name in changes:
@@ -158,7 +171,7 @@ class Standard(Pipeline):
                 yield budget
             elif part.kind == "pool":
                 yield from breakers_of(part)
-            elif isinstance(part, (CircuitBreaker, Bulkhead, RateLimit)):
+            elif isinstance(part, (CircuitBreaker, Bulkhead)) or (isinstance(part, RateLimit) and part.config.rates):
                 yield part
 
     def explain(self) -> Explanation:
@@ -177,6 +190,9 @@ class Standard(Pipeline):
         self._gate.enforce = config.enforce
         errors, results = preset.part("failing")
         self._gate.judge_error, self._gate.judge_value = judge_error(errors), judge_value(results)
+        for part in config.policies:  # one judge for both is asked once
+            if isinstance(part, CircuitBreaker) and part.config.on is preset and part.config.failed_if is None:
+                self._gate.judge_value = part._gate.judge_value
 
     if not TYPE_CHECKING:  # the types are those of any policy
 
@@ -282,7 +298,9 @@ def standard(config: StandardConfig, _: str | None) -> Standard:
         pool: Several servers of the dependency: endpoints or URLs, of which each has a circuit breaker; or a
             :func:`resilio.pool`. None: there is one.
         rates: Limits like "100/s", as for :func:`resilio.rate_limit`; a call waits for its turn up to a second,
-            a call of a model as long as its deadline allows.
+            a call of a model as long as its deadline allows. Without them too, a refusal that names a time, like a 429
+            with a Retry-After, stops all calls for so long, at most a minute: those whose deadline leaves time wait,
+            the others are rejected. Not with a pool, which leaves the one server alone.
         max_concurrent: The number of concurrent calls; None for no limit.
         timeout: Seconds that an attempt may take. A multiple of a quantile of the recent successes, like "p99*3", or a
             function of the call's arguments that returns a time: at most the preset's time. A :func:`resilio.timeout`,
@@ -325,7 +343,7 @@ def _policies(config: StandardConfig) -> tuple[Policy[Any], ...]:
         None if whole is None else _deadline(f"{name}.deadline", whole, asked=asked),
         retry(on=preset, idempotent=config.idempotent, **tries, name=f"{name}.retry"),
         hedge(idempotent=True, on=preset, name=f"{name}.hedge") if config.idempotent else None,
-        _limit(name, config.rates, preset.max_wait, shared),
+        door_of_stack(name, config, preset, MOST_CONCURRENT),
         *_admitting(config, preset, shared),
         None if attempt is None else make(Timeout, f"{name}.timeout", attempt),
     ]
@@ -349,8 +367,3 @@ def _deadline(name: str, seconds: Time, *, asked: bool) -> Deadline:
     stage._as_stage()
     stage._called_after = stage._gate.name = name
     return stage
-
-
-def _limit(name: str, rates: Any, max_wait: float, shared: dict[str, Any]) -> Policy[Any] | None:
-    options: dict[str, Any] = {"max_wait": max_wait, "max_queued": MOST_CONCURRENT, **shared}
-    return rate_limit(*rates, **options, name=f"{name}.rate_limit") if rates else None

@@ -230,7 +230,7 @@ def test_a_stack_computes_the_time_of_an_attempt() -> None:
 def test_a_timeout_beyond_the_deadline_is_noted() -> None:
     """`standard(timeout=60, deadline=2)` looked as if attempts had a minute; the deadline ends each call before."""
     explained = " ".join(str(standard("beyond", on="http", timeout=60, deadline=2).explain()).split())
-    assert "timeout (5): 60 s never end an attempt, since the deadline (1) of 2 s ends the call before" in explained
+    assert "timeout (6): 60 s never end an attempt, since the deadline (1) of 2 s ends the call before" in explained
     for reached in ({"timeout": 1.9, "deadline": 2}, {"deadline": 2}, {"timeout": 60, "deadline": None}):
         stack = standard(f"reached {reached}", on="http", **reached)
         assert not any("never end" in note for note in stack.explain().notes)
@@ -279,7 +279,8 @@ def test_what_is_left_out_of_a_default_stack_is_shown() -> None:
     assert [note.partition(":")[0] for note in explained.notes] == [
         "deadline (1)",
         "retry (2)",
-        "circuit_breaker (3)",
+        "rate_limit (3)",
+        "circuit_breaker (4)",
         "hedge left out",
         "timeout left out",
     ]
@@ -305,8 +306,8 @@ def test_each_law_of_a_stack_is_shown_with_its_reason(vt: VirtualTime) -> None:
     assert "a Retry-After of up to 60 s is kept, and spread" in notes["retry (2)"]
     assert notes["hedge (3)"].startswith("a copy starts after the p95, 0.02")
     assert "at most 5% of the calls are copied, none while calls fail or queue" in notes["hedge (3)"]
-    assert "opens where next to nothing works" in notes["circuit_breaker (4)"]
-    assert "10 s now, from 60 calls" in notes["timeout (6)"]
+    assert "opens where next to nothing works" in notes["circuit_breaker (5)"]
+    assert "10 s now, from 60 calls" in notes["timeout (7)"]
 
 
 def test_limits_that_learn_are_shown_with_their_law() -> None:

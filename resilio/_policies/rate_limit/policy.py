@@ -17,15 +17,17 @@ Source: ITU-T I.371 (generic cell rate algorithm).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from resilio._failures.retry_after import LONGEST_PAUSE
 from resilio._native.gates import LimiterGate
 from resilio._options.fields import SharedGateOptions, option, record, several
 from resilio._options.fleets import Accuracy, OnStoreDown, accuracy, on_store_down
 from resilio._options.validators import positive_int, reject, seconds
 from resilio._policies.rate_limit.rate import Rate, cost_of_a_call, parse_rate, tokens
 from resilio._policies.rate_limit.reservation import Reservation
+from resilio._policies.server_pauses import Pause
 from resilio._policy.base import Policy, make
 from resilio._policy.factory import makes_of_several
 from resilio._policy.types import Seconds, Time
@@ -33,6 +35,7 @@ from resilio._policy.types import Seconds, Time
 __all__ = ["Rate", "RateLimit", "RateLimitConfig", "rate_limit"]
 
 MOST_RATES = 8
+_SOME = f"from 1 to {MOST_RATES} rates, like '100/s'"
 
 _TAKES = {
     "leased": "draws on tokens leased from the store, and waits for one trip where these are spent and there are more",
@@ -50,8 +53,8 @@ def _rates(name: str, value: object) -> tuple[str | Rate, ...]:
     given = (value,) if isinstance(value, (str, Rate)) else value
     if not isinstance(given, (tuple, list)):
         reject(name, value, "rates like '100/s' or Rate('90000/min', unit='tokens')", TypeError)
-    if not 1 <= len(given) <= MOST_RATES:
-        reject(name, value, f"from 1 to {MOST_RATES} rates, like '100/s'")
+    if len(given) > MOST_RATES:
+        reject(name, value, _SOME)
     for rate in given:
         if not isinstance(rate, Rate):
             parse_rate(name, rate)
@@ -138,6 +141,10 @@ class RateLimit(Policy[RateLimitConfig]):
         """
         self._gate.hold(round(seconds("wait", wait, zero_ok=True) * 1e9))
 
+    def heed(self, pause: Pause) -> None:
+        """Pause for as long as a server has asked for, see :meth:`pause`."""
+        self._gate.hold(round(pause.seconds * 1e9))
+
     def peek(self, /, *args: Any, **kwargs: Any) -> float:
         """
         Return the seconds that a call would have to wait now, behind the queue; 0.0: it would pass. Changes nothing.
@@ -151,11 +158,19 @@ class RateLimit(Policy[RateLimitConfig]):
         """
         return self._gate.wait(self._gate.amounts(args, kwargs))
 
+    def _checked(self, changes: Mapping[str, Any]) -> RateLimitConfig:
+        config = super()._checked(changes)
+        if self._config.rates and not config.rates:
+            reject("rates", config.rates, _SOME)
+        return config
+
     def _numbers_of_all(self) -> dict[str, dict[str, float]]:
         return {"tokens": self._gate.available()}
 
     def _explained(self) -> str | None:
         fleet, config = getattr(self._link, "fleet", None), self._config
+        if not config.rates:
+            return f"no rate; holds all calls while a refusal's Retry-After lasts, at most {LONGEST_PAUSE:g} s"
         if fleet is None and (config.accuracy != "leased" or config.on_store_down is not None):
             return "accuracy and on_store_down have no effect without scope=fleet(...)"
         if fleet is None or fleet.is_alone:
@@ -219,4 +234,6 @@ def rate_limit(config: RateLimitConfig, name: str | None) -> RateLimit:
         TypeError: An option of a wrong type; the message names it and the value.
         ValueError: An option out of range, a constant cost above burst, or a name that belongs to another policy.
     """
+    if not config.rates:
+        reject("rates", config.rates, _SOME)
     return make(RateLimit, name, config)

@@ -8,7 +8,6 @@ Inside the policy an error is the SDK's own exception, so that rules like `on=op
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -16,7 +15,7 @@ from resilio._failures.retry_after import asked_by
 from resilio._native import clock
 from resilio._native.core import phase
 from resilio._native.sse import members, model_of, object_of
-from resilio._policies.retry.backoff import spread
+from resilio._policies.server_pauses import MADE, Pause, pause_for
 from resilio.errors import RejectedError
 from resilio.integrations.llm import _limits
 from resilio.integrations.llm._call import ModelCall, call_of
@@ -119,20 +118,15 @@ class Exchange:
         if error is None and not self.guard.limits:
             return
         left = self.guard.dialect.left(response.headers)
-        pause = None
+        pause: Pause | None = None
         if error is not None:
             asked = asked_by(response)
             error.retry_after = None if asked is None else asked.seconds
             if asked is not None and meaning_of(error) == "rate":
-                pause = self._pause(asked.seconds, spread_out=not asked.row.of)
+                pause = pause_for(response, most=self.guard.max_pause)
+                setattr(error, MADE, pause)
         if left or pause is not None:
             _limits.observe(_limits.limits_for(self.guard.policy, call), left, pause)
-
-    def _pause(self, wait: float, spread_out: bool) -> float:
-        """Return the seconds for which all calls stop; spread out if every client was given the same time."""
-        most = self.guard.max_pause
-        rounded = min(math.ceil(min(wait, most) * 1e3) / 1e3, most)
-        return spread(rounded, most) if spread_out else rounded
 
     def settle(self, call: ModelCall, usage: Mapping[str, float]) -> None:
         """Replace the tokens that the attempt reserved by its real usage."""

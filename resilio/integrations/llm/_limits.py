@@ -24,6 +24,7 @@ from resilio._policies.rate_limit.rate import Rate, tokens
 from resilio.integrations.llm._call import ModelCall
 
 if TYPE_CHECKING:
+    from resilio._policies.server_pauses import Pause
     from resilio._policy.base import Policy
     from resilio.integrations.llm._headers import Left
 
@@ -98,7 +99,7 @@ def may_limit(policy: Policy[Any]) -> bool:
     """Return True if a policy can have rate limits; a keyed policy may create one for its next key."""
     if isinstance(policy, Pipeline):
         return any(map(may_limit, policy.policies))
-    return isinstance(policy, (RateLimit, Keyed, Pool))
+    return bool(policy.config.rates) if isinstance(policy, RateLimit) else isinstance(policy, (Keyed, Pool))
 
 
 def _units(limit: RateLimit) -> dict[str, Rate]:
@@ -135,7 +136,7 @@ def nothing_spent() -> dict[str, float]:
     return {"input_tokens": 0.0, "output_tokens": 0.0}
 
 
-def observe(limits: Iterator[RateLimit], left: Left, pause: float | None) -> None:
+def observe(limits: Iterator[RateLimit], left: Left, pause: Pause | None) -> None:
     """
     Apply the limits that the provider reports.
 
@@ -144,7 +145,7 @@ def observe(limits: Iterator[RateLimit], left: Left, pause: float | None) -> Non
 
         left: Remaining tokens by unit, from the headers.
 
-        pause: Seconds for which the provider wants no calls; None: no pause.
+        pause: The pause that the provider has asked for; None: no pause.
     """
     for limit in limits:
         units = _units(limit)
@@ -152,4 +153,4 @@ def observe(limits: Iterator[RateLimit], left: Left, pause: float | None) -> Non
         if remaining:
             limit.observe(**remaining)
         if pause is not None:
-            limit.pause(pause)
+            limit.heed(pause)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from resilio._failures.retry_after import LONGEST_PAUSE
 from resilio._options.validators import reject
 from resilio._policy.types import Time
 from resilio._support.extras import missing
@@ -35,7 +36,7 @@ def guard(
     policy: Policy[Any],
     *,
     whole_answers: bool = True,
-    max_pause: Time = 60.0,
+    max_pause: Time = LONGEST_PAUSE,
     resume: Literal["restart"] | None = None,
 ) -> C:
     """

@@ -29,12 +29,14 @@ from resilio import (
     keyed,
     pipeline,
     rate_limit,
+    registry,
     retry,
     standard,
     timeout,
 )
 from resilio._failures.retry_trail import attach
 from resilio._native import clock
+from resilio._policies.rate_limit.policy import RateLimit
 from resilio.integrations.llm import (
     InnerRetryWarning,
     given_up,
@@ -351,6 +353,25 @@ async def test_rate_error_pauses_no_longer_than_allowed(sdk: Sdk, server: Misbeh
         with pytest.raises(sdk.module.RateLimitError):
             await sdk.ask(client.with_options(max_retries=0))
     assert 2000 < limit.peek() <= 3001
+
+
+@pytest.mark.parametrize(("most", "held"), [(60.0, (2.0, 4.0)), (0.5, (0.4, 0.5)), (0.0, (0.0, 0.0))])
+async def test_a_stack_without_rates_has_a_door(
+    sdk: Sdk, server: Misbehaving, most: float, held: tuple[float, float]
+) -> None:
+    """Without a rate limit a 429 stopped nothing but its own call; the guard's cap is that of the stack's door."""
+    provide(server, sdk.wire, fails(429, "rate_limit_error", retry_after="2"), answers())
+    stack = standard("models", on="model", attempts=1, deadline=1.0)
+    async with sdk.client(server, stack, max_pause=most) as client:
+        with pytest.raises(sdk.module.RateLimitError):
+            await sdk.ask(client.with_options(max_retries=0))
+        paused = registry.get("models.rate_limit", RateLimit).paused
+        assert held[0] - 0.3 <= paused <= held[1]
+        if most > 1.0:
+            with pytest.raises(sdk.module.RateLimitError) as caught:
+                await sdk.ask(client)
+            assert rejection_of(caught.value).reason == "paused"
+    assert server.total == 1
 
 
 RESETS = {

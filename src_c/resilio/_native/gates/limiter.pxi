@@ -2,8 +2,8 @@
 """
 The rate limit as a gate: a token bucket or a sliding window for each rate, and a fair queue.
 
-A call takes its tokens from all rates or from none. The state machine is in limiter_queue.pxi, limiter_admission.pxi
-and limiter_end.pxi, the costs of calls in limiter_costs.pxi and limiter_amounts.pxi, what the processes of a host share
+A call takes its tokens from all rates or from none. The state machine is in limiter_queue.pxi, limiter_admission.pxi,
+limiter_door.pxi and limiter_end.pxi, the costs of calls in limiter_costs.pxi and limiter_amounts.pxi. A host's state is
 in limiter_host.pxi, what a fleet has leased in limiter_leases.pxi and limiter_fleet.pxi, and what its courier does in
 limiter_asks.pxi, limiter_wants.pxi and limiter_tie.pxi; this file has the options and the class. Tokens are counted in
 millionths: rates, bursts and costs may be fractions, and every sum is exact.
@@ -12,7 +12,7 @@ millionths: rates, bursts and costs may be fractions, and every sum is exact.
 cimport cython
 from cpython.exc cimport PyErr_SetInterrupt
 from cpython.object cimport PyObject
-from libc.math cimport ceil, isfinite
+from libc.math cimport NAN, ceil, isfinite
 from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
@@ -73,6 +73,7 @@ LIMITER_OPS.settle = _limiter_settle
 LIMITER_OPS.forget = _limiter_forget
 LIMITER_OPS.leave = _leave_unasked
 LIMITER_OPS.pristine = _limiter_pristine
+include "limiter_door.pxi"
 HOST_LIMITER_OPS = LIMITER_OPS
 HOST_LIMITER_OPS.admit = _limiter_host_admit
 HOST_LIMITER_OPS.pristine = _limiter_host_pristine
@@ -89,8 +90,8 @@ include "limiter_amounts.pxi"
 
 cdef int _read(rs_setting *setting, object rates, tuple before, int64_t now_ns) except -1:
     """Convert the configured rates into settings, before anything changes."""
-    if not 1 <= len(rates) <= RS_MOST_RATES:
-        raise ValueError(f"there must be from 1 to {RS_MOST_RATES} rates, not {len(rates)}")
+    if len(rates) > RS_MOST_RATES:
+        raise ValueError(f"there must be at most {RS_MOST_RATES} rates, not {len(rates)}")
     for i, (unit, amount, period_ns, burst, cost, window) in enumerate(rates):
         setting[i].amount = amount * _TOKEN
         setting[i].period_ns = period_ns
@@ -157,7 +158,7 @@ cdef class LimiterGate(Gate):
         keep their costs, unless units have changed, and are rejected if these are too large now.
 
         Raises:
-            ValueError: More rates than 8, none, or a rate that cannot be counted.
+            ValueError: More rates than 8, or a rate that cannot be counted.
         """
         cdef list rates = [rate.native() for rate in config.resolved()]
         cdef int64_t max_queued = config.max_queued, max_wait_ns = ns_of(config.max_wait)
@@ -181,6 +182,7 @@ cdef class LimiterGate(Gate):
         if not same_stock:
             _limiter_leave_host(<rs_gate *><PyObject *>self, now_ns)
         _install(<rs_gate *><PyObject *>self, setting, n, other_units, variable, max_queued, max_wait_ns, now_ns)
+        _become_door_or_limit(self)
         rs_lock_release(&self.lock)
         _free_logs(setting)
         self.rates = tuple(rates)

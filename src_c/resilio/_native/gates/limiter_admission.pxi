@@ -26,15 +26,17 @@ cdef rs_claim *_claim_of(rs_limiter *m, rs_slot *slot, const int64_t *cost, int6
 
 cdef int _limiter_reject(rs_limiter *m, int reason, const int64_t *cost, int64_t now_ns, int64_t wait_ns,
                          rs_rejection *rejection) noexcept nogil:
-    cdef int culprit
-    if reason == TOO_LARGE:
+    cdef int culprit = 0
+    if m.buckets.n == 0:
+        rejection.limit = NAN
+    elif reason == TOO_LARGE:
         culprit = max(rs_buckets_too_small(&m.buckets, cost), 0)
         rejection.limit = m.buckets.bucket[culprit].burst / _TOKEN
     else:
         culprit = rs_buckets_tightest(&m.buckets, now_ns, cost)
         rejection.limit = rs_rate_available(&m.buckets, culprit, now_ns) / _TOKEN
     rejection.reason = reason
-    rejection.measured = cost[culprit] / _TOKEN
+    rejection.measured = cost[culprit] / _TOKEN if m.buckets.n else NAN
     if reason == LIMITER_QUEUE_FULL:
         rejection.measured = m.queue.length
         rejection.limit = m.most_queued

@@ -106,6 +106,8 @@ cdef int64_t _wait_behind(rs_limiter *m, const int64_t *cost, int64_t now_ns) no
     """
     if m.buckets.host != NULL:
         return max(_pause_left(m, now_ns), _host_wait_behind(m, cost, now_ns))
+    if m.buckets.n == 0:
+        return _pause_left(m, now_ns)
     if not _is_planned(m):
         return max(_pause_left(m, now_ns), rs_bucket_wait(&m.buckets.bucket[0], now_ns, m.queue.amount + cost[0]))
     if not m.planned or m.queue.head == NULL or m.late_ns > (0 if m.queue.length <= LONG_QUEUE else TOLERANCE_NS):

@@ -104,13 +104,25 @@ void rs_run_drop(rs_run *run, int called, int in_finaliser, int64_t now)
 /* The more severe of two verdicts on one call: a failure at one gate is a failure of the call, then comes a refusal. */
 static inline int worse(int a, int b) { return a == RS_FAILURE || b == RS_FAILURE ? RS_FAILURE : Py_MAX(a, b); }
 
-static inline int judge_value(const rs_run *run, rs_gate *gate, PyObject *value)
+/* The verdict of the first judge of an answer: the gates of a stack that have the same one ask it once. */
+typedef struct {
+    const PyObject *judge; /* only compared; NULL: none yet */
+    int outcome;
+} rs_judged;
+
+static inline int judge_value(const rs_run *run, rs_gate *gate, PyObject *value, rs_judged *first)
 {
     if (RS_UNLIKELY(run->verdict >= 0))
         return run->verdict;
-    if (RS_UNLIKELY(rs_judges_values(run->pipe, gate)))
-        return Py_MAX(rs_ask_judge(run->pipe, gate, 1, value), RS_SUCCESS);
-    return RS_SUCCESS;
+    if (RS_LIKELY(!rs_judges_values(run->pipe, gate)))
+        return RS_SUCCESS;
+    const PyObject *judge = run->pipe->judges ? NULL : gate->judge_value;
+    if (judge && judge == first->judge)
+        return first->outcome;
+    int outcome = Py_MAX(rs_ask_judge(run->pipe, gate, 1, value), RS_SUCCESS);
+    if (first->judge == NULL)
+        *first = (rs_judged){judge, outcome};
+    return outcome;
 }
 
 int rs_run_returned(rs_run *run, PyObject *value, int64_t now)
@@ -120,10 +132,11 @@ int rs_run_returned(rs_run *run, PyObject *value, int64_t now)
         end_bare(run, now);
         return verdict;
     }
+    rs_judged first = {NULL, RS_SUCCESS};
     PyObject *slow = rs_run_count(run, now);
     rs_run_hold(run, run->base);
     for (int i = n - 1; i >= run->base; i--) {
-        int outcome = judge_value(run, run->slots[i].gate, value);
+        int outcome = judge_value(run, run->slots[i].gate, value, &first);
         settle_one(run->slots[i].gate, &run->slots[i], outcome, value, 0, now);
         verdict = worse(verdict, outcome);
     }
@@ -268,6 +281,7 @@ int rs_run_outward(rs_run *run, rs_end *end)
 {
     int verdict = RS_SUCCESS, asked = run->n; /* the hook has been asked about the stages from here on */
     PyObject *slow = NULL, *calls = NULL;
+    rs_judged first = {NULL, RS_SUCCESS};
     if (RS_UNLIKELY(run->epoch != rs_epoch || run->n == run->base)) {
         end_bare(run, end->now_ns);
         end->outcome = (int8_t)verdict;
@@ -294,7 +308,7 @@ int rs_run_outward(rs_run *run, rs_end *end)
                 continue;
             }
         }
-        end->outcome = (int8_t)(RS_LIKELY(end->error == NULL) ? judge_value(run, slot->gate, end->value)
+        end->outcome = (int8_t)(RS_LIKELY(end->error == NULL) ? judge_value(run, slot->gate, end->value, &first)
                                                               : rs_judge_error(run, i, end->error, end->now_ns));
         if (run->verdict >= 0 && end->outcome == RS_SUCCESS)
             end->outcome = run->verdict;
@@ -308,6 +322,7 @@ int rs_run_outward(rs_run *run, rs_end *end)
             if (run->interrupt && run->interrupt_stage == i)
                 rs_call_settle_interrupt(end->call, end);
             int next = strategy->ended(slot->gate, slot, end);
+            first.judge = NULL; /* the answer may be another one now */
             if (run->interrupt && i > run->interrupt_stage && next != RS_AWAIT) {
                 Py_CLEAR(end->target); /* the call is being ended: begin nothing more inside */
                 Py_CLEAR(end->argument);
