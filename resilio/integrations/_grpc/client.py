@@ -267,9 +267,9 @@ HOW = {
     Outcome.FAILURE: "failure",
     Outcome.IGNORED: "ignore",
     Outcome.REFUSED: "refused",
-    Outcome.SUCCESS: "success",
+    Outcome.SUCCESS: "unserved",
 }
-"""How a lease ends, by the outcome of its call."""
+"""How a lease ends, by the outcome of a call whose status is not OK."""
 
 
 class _Guard:

@@ -146,8 +146,8 @@ class Lease(HeldPermits):
         End all permits, unless that was done before.
 
         Args:
-            how: "ended", "failed", "aborted" or "abandoned", as `HeldPermits` has it; or "success", "failure" or
-                "ignore": the verdict for all gates.
+            how: "ended", "failed", "aborted" or "abandoned", as `HeldPermits` has it; or "success", "failure",
+                "refused", "unserved" or "ignore": the verdict for all gates.
 
             error: What the answer has ended with.
         """
@@ -166,7 +166,7 @@ class Lease(HeldPermits):
             while permit := self._next():
                 with suppress(RuntimeError):  # ended by hand
                     end = getattr(permit, str(how))
-                    end(error) if how in ("failure", "refused") else end()
+                    end(error) if how in ("failure", "refused", "unserved") else end()
 
 
 def settle(permit: Permit, error: BaseException, blamed: BaseException | Outcome) -> None:
@@ -187,7 +187,7 @@ def settle(permit: Permit, error: BaseException, blamed: BaseException | Outcome
     elif blamed is Outcome.REFUSED:
         permit.refused(error)
     elif blamed is Outcome.SUCCESS:
-        permit.success()
+        permit.unserved(error)
     else:
         permit.ignore()
 

@@ -234,6 +234,26 @@ def test_a_retry_goes_elsewhere(caller: Any, search: Pool, two: Two) -> None:
     assert len(two[1].seen) == 20
 
 
+@pytest.mark.parametrize(
+    "code", [grpc.StatusCode.NOT_FOUND, grpc.StatusCode.PERMISSION_DENIED], ids=lambda one: one.name
+)
+def test_a_status_that_blames_the_request_is_no_sample(caller: Any, two: Two, code: Any) -> None:
+    """As with HTTP's 4xx: an endpoint that answers NOT_FOUND at once was the quickest of all, and got all calls."""
+    search = pool("search", *(Endpoint(one.url, name=one.name) for one in two))
+    two[0].fail(code.value[0])
+    client = caller(search)
+    for _ in range(12):
+        with suppress(grpc.RpcError):
+            client.ask("who")
+        with suppress(grpc.RpcError):
+            list(client.messages("whos", b"1"))
+    until(lambda: search.snapshot().inflight == 0)
+    found = next(one for one in search.snapshot().endpoints if one.name == "a")
+    assert (found.successes, found.failures) == (0, 0)
+    assert 1 <= len(two[0].seen) <= 16
+    assert row(search, "a").failures == 0
+
+
 def test_a_stream_is_begun_elsewhere_before_its_first_message(caller: Any, two: Two) -> None:
     """Nothing was received yet, so a retry may begin it at the other endpoint."""
     two[0].fail(UNAVAILABLE)

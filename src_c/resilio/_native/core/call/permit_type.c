@@ -74,6 +74,7 @@ static void end_with(PermitObject *self, int outcome, PyObject *error)
 
 static void fail(PermitObject *self, PyObject *error) { end_with(self, RS_FAILURE, error); }
 static void refuse(PermitObject *self, PyObject *error) { end_with(self, RS_REFUSED, error); }
+static void answer(PermitObject *self, PyObject *error) { end_with(self, RS_UNSERVED, error); }
 
 static PyObject *end_by(PermitObject *self, rs_permit_step end, const char *name, PyObject *const *args,
                         Py_ssize_t nargs)
@@ -92,6 +93,11 @@ static PyObject *permit_failure(PermitObject *self, PyObject *const *args, Py_ss
 static PyObject *permit_refused(PermitObject *self, PyObject *const *args, Py_ssize_t nargs)
 {
     return end_by(self, refuse, "refused", args, nargs);
+}
+
+static PyObject *permit_unserved(PermitObject *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    return end_by(self, answer, "unserved", args, nargs);
 }
 
 static void cancel(PermitObject *self, PyObject *unused) { rs_run_cancel(&self->run, 0, 0, rs_clock_now(rs_clk)); }
@@ -302,6 +308,9 @@ static PyMethodDef permit_methods[] = {
      "refused($self, error=None, /)\n--\n\nEnd the call as refused: the server is up and did nothing, perhaps because "
      "of "
      "*error*."},
+    {"unserved", (PyCFunction)(void (*)(void))permit_unserved, METH_FASTCALL,
+     "unserved($self, error=None, /)\n--\n\nEnd the permit: the server has answered and served nothing, as by a 404. "
+     "That is a success, but no evidence about an endpoint of a pool."},
     {"failure", (PyCFunction)(void (*)(void))permit_failure, METH_FASTCALL,
      "failure($self, error=None, /)\n--\n\nEnd the permit: the call failed. A breaker reads Retry-After from *error*."},
     {"ignore", (PyCFunction)permit_ignore, METH_NOARGS,

@@ -183,6 +183,8 @@ int rs_judge_out_of_time(rs_slot *slot, int64_t now); /* of an attempt that a de
 int rs_run_outward(rs_run *run, rs_end *end);
 int rs_run_succeeded(rs_run *run);
 void rs_end_load(rs_end *end, PyObject *value);
+/* The server has answered and served nothing, as by a 404: a success, but no evidence about a pool's endpoint. */
+#define RS_UNSERVED 4
 void rs_run_settle(rs_run *run, int outcome, PyObject *subject, int in_finaliser, int64_t now);
 int rs_run_returned(rs_run *run, PyObject *value, int64_t now);
 int rs_run_raised(rs_run *run, int64_t now);

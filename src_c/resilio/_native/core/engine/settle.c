@@ -64,7 +64,12 @@ static void end_bare(rs_run *run, int64_t now)
     rs_ledger_drop(&run->ledger);
 }
 
-/* Settle every gate with one outcome. *subject*: see settle_one. *in_finaliser*: no listener is called. */
+static inline int outcome_at(const rs_gate *gate, int outcome)
+{
+    return RS_LIKELY(outcome != RS_UNSERVED) ? outcome : gate->span == RS_SEAT ? RS_IGNORED : RS_SUCCESS;
+}
+
+/* Settle every gate with one outcome, or RS_UNSERVED. *subject*: see settle_one. *in_finaliser*: no listener is called. */
 void rs_run_settle(rs_run *run, int outcome, PyObject *subject, int in_finaliser, int64_t now)
 {
     int n = run->n;
@@ -75,7 +80,8 @@ void rs_run_settle(rs_run *run, int outcome, PyObject *subject, int in_finaliser
     PyObject *slow = rs_run_count(run, now);
     rs_run_hold(run, run->base);
     for (int i = n - 1; i >= run->base; i--)
-        settle_one(run->slots[i].gate, &run->slots[i], outcome, subject, in_finaliser, now);
+        settle_one(run->slots[i].gate, &run->slots[i], outcome_at(run->slots[i].gate, outcome), subject, in_finaliser,
+                   now);
     if (RS_UNLIKELY(slow != NULL) && in_finaliser) {
         rs_defer(rs_ledger_slow_dropped, slow);
         Py_DECREF(slow);
