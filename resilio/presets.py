@@ -38,9 +38,9 @@ _TRIED_AGAIN = _PASSING | _BUSY
 _UNSENT_STATUS = frozenset({425, 429})
 _TOO_MUCH = frozenset({429, 503, 504, 529})
 _REFUSED = frozenset({425, 429})
-_REFUSED_OR_NOT = _REFUSED | {503}
-"""Statuses of which more is read: a 503 is a refusal if it says when to come back."""
-_UNAVAILABLE = 503
+_UNAVAILABLE = frozenset({503, 529})
+_REFUSED_OR_NOT = _REFUSED | _UNAVAILABLE
+"""Statuses of which more is read: a 503 or a 529 is a refusal if it says when to come back."""
 _REQUEST_AT_FAULT = frozenset(range(400, 500))
 _SAYS_NOTHING = 400
 """From this status on, statuses outside `_TOO_MUCH` are no evidence of load: the latency of a 404 is no sample."""
@@ -138,7 +138,7 @@ def _drops(error: Any) -> Outcome:
 def _http_refused(subject: Any) -> bool:
     """Return True for an exception or a response by which a server has refused to do anything, though it is up."""
     status = status_of(subject)
-    return status in _REFUSED or (status == _UNAVAILABLE and retry_after_of(subject) is not None)
+    return status in _REFUSED or (status in _UNAVAILABLE and retry_after_of(subject) is not None)
 
 
 def _http_result_drops(value: Any) -> Outcome:
@@ -288,7 +288,7 @@ class Preset:
         return f"<Preset of {self.failing}>" if known is None else repr(known)
 
 
-_ALL_REFUSALS: tuple[Part, ...] = ("endpoint", "failing")
+_ALL_REFUSALS: tuple[Part, ...] = ("drops", "endpoint", "failing")
 """The parts for which each refusal is one; for the others only one that they act upon."""
 
 
@@ -336,8 +336,8 @@ http: Preset = Preset(
     refused=_http_refused,
 )
 """
-Requests over HTTP: transport errors, timeouts, 5xx; 408, 425 and 429 are tried again. 425, 429 and a 503 with a
-Retry-After are refusals.
+Requests over HTTP: transport errors, timeouts, 5xx; 408, 425 and 429 are tried again. 425, 429, and a 503 or 529 with
+a Retry-After are refusals.
 """
 
 model: Preset = attrs.evolve(
@@ -364,19 +364,21 @@ database: Preset = Preset(
     failing=sql.failing,
     momentary=sql.momentary,
     unsent=sql.unsent,
+    refused=sql.refused,
     timeout=5.0,
     deadline=10.0,
 )
-"""Transactions: lost connections, a database that shuts down or has no room; deadlocks are retried."""
+"""Transactions: lost connections, a database that shuts down; deadlocks are retried; one without room refuses."""
 
 redis: Preset = Preset(
     failing=redis_errors.failing,
     momentary=redis_errors.momentary,
     unsent=redis_errors.unsent,
+    refused=redis_errors.refused,
     timeout=0.5,
     deadline=2.0,
 )
-"""Commands of Redis and Valkey: lost connections, and a server that rejects commands; short time limits."""
+"""Commands of Redis and Valkey: lost connections, and a server that serves none; short time limits."""
 
 ALL = {"database": database, "http": http, "model": model, "redis": redis}
 

@@ -14,9 +14,12 @@ from resilio._options.scope import PROCESS
 from resilio._policies.circuit_breaker.policy import CircuitBreaker
 from resilio._policies.rate_limit.policy import RateLimit, RateLimitConfig
 from resilio._policy.base import Policy, make
-from resilio.presets import Preset
+from resilio.presets import Preset, database, redis
 
 __all__ = ["door_of_stack", "join"]
+
+_NAME_NO_TIME = (database, redis)
+"""Presets of servers that do not say when to come back: their stacks need no door."""
 
 
 def door_of_stack(name: str, config: Any, preset: Preset, most: int) -> RateLimit | None:
@@ -32,7 +35,8 @@ def door_of_stack(name: str, config: Any, preset: Preset, most: int) -> RateLimi
 
         most: The number of calls that may wait.
     """
-    if not config.rates and (preset.refused is None or config.pool is not None):
+    refuses = preset.refused is not None and preset not in _NAME_NO_TIME and config.pool is None
+    if not config.rates and not refuses:
         return None
     scope = config.scope if config.rates else PROCESS
     options: dict[str, Any] = {"max_wait": preset.max_wait, "max_queued": most, "enforce": config.enforce}

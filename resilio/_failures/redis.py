@@ -13,7 +13,7 @@ from typing import Any
 from resilio._failures.causes import never_connected, no_answer
 from resilio.errors import RejectedError
 
-__all__ = ["failing", "momentary", "unsent"]
+__all__ = ["failing", "momentary", "refused", "unsent"]
 
 _PACKAGES = frozenset({"redis", "valkey"})
 _LOST = frozenset({"ConnectionError", "TimeoutError"})
@@ -31,6 +31,9 @@ _UNWELL = frozenset(
     }
 )
 _UNWELL_CODES = ("BUSY ", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "max number of clients")
+# Of these, one that serves other commands: it has no room for this one, or no replica or disk for what it writes.
+_REFUSING = frozenset({"OutOfMemoryError", "TryAgainError"})
+_REFUSING_CODES = ("MISCONF", "NOREPLICAS", "max number of clients")
 _IN_A_PIPELINE = "of pipeline caused error: "
 
 
@@ -42,6 +45,16 @@ def failing(error: Any) -> bool:
     if classes & _CALLERS or _of_the_pool(error, classes):
         return False
     return bool(classes & _LOST) or _unwell(error, classes)
+
+
+def refused(error: Any) -> bool:
+    """Return True if the server is up and has refused the command, though it serves others."""
+    classes = _classes(error)
+    if not classes or classes & _CALLERS or _of_the_pool(error, classes):
+        return False
+    if _IN_A_PIPELINE in str(error):  # the other commands of it may have been run
+        return False
+    return bool(classes & _REFUSING) or str(error).startswith(_REFUSING_CODES)
 
 
 def unsent(error: Any) -> bool:

@@ -13,7 +13,7 @@ from resilio._failures.causes import UNSENT_NAMES, causes, named, never_connecte
 from resilio._failures.server_advice import RETRY, codes_of, rows
 from resilio.errors import RejectedError
 
-__all__ = ["failing", "momentary", "sqlstate_of", "unsent"]
+__all__ = ["failing", "momentary", "refused", "sqlstate_of", "unsent"]
 
 _DRIVER_NAMES = frozenset(
     {"CannotConnectNowError", "ConnectionDoesNotExistError", "ConnectionError", "OperationalError"}
@@ -21,6 +21,8 @@ _DRIVER_NAMES = frozenset(
 # Connection exception, insufficient resources, operator intervention (57014: a statement timeout), system error.
 _UNWELL = frozenset({"08", "53", "57", "58"})
 _NOTHING_DONE = codes_of("SQL databases")
+_NO_ROOM = "53300"
+"""Too many connections: the database serves those that it has."""
 _LABELS = rows("label", RETRY)
 # A full pool is the client's problem: its queue is no evidence about the database.
 _POOL_NAMES = frozenset({"PoolTimeout", "TooManyRequests"})
@@ -51,6 +53,13 @@ def failing(error: Any) -> bool:
     if state is not None:
         return state[:2] in _UNWELL
     return not _of_the_pool(error) and (no_answer(error) or named(error, _DRIVER_NAMES) or _lost(error))
+
+
+def refused(error: Any) -> bool:
+    """Return True if the database is up and had no room: too many connections, or MongoDB's overload."""
+    if isinstance(error, RejectedError):
+        return False
+    return sqlstate_of(error) == _NO_ROOM or _turned_away(error)
 
 
 def unsent(error: Any) -> bool:

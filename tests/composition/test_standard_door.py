@@ -109,7 +109,9 @@ def test_retries_of_others_keep_to_the_door_too(vt: Any) -> None:
     assert sum(at < 2.0 for at in server.calls) == 1
 
 
-@pytest.mark.parametrize(("status", "holds"), [(429, True), (425, True), (503, True), (500, False), (404, False)])
+@pytest.mark.parametrize(
+    ("status", "holds"), [(429, True), (425, True), (503, True), (529, True), (500, False), (404, False)]
+)
 def test_refusals_alone_shut_the_door(vt: Any, status: int, holds: bool) -> None:
     """A failure's Retry-After is a matter of the breaker and the retry."""
     stack = standard("door", on="http", attempts=1)

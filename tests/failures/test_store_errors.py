@@ -6,8 +6,10 @@ import errno
 
 import pytest
 
-from resilio import BulkheadFullError, presets
+from resilio import BulkheadFullError, adaptive_limit, circuit_breaker, presets, retry
 from resilio._failures.causes import causes, never_connected, no_answer
+from resilio._failures.outcome import Outcome
+from resilio._failures.outcome_table import COUNTED
 
 FAILING, TURNED_AWAY, CALLERS, POOL = (
     (True, True, False),
@@ -109,6 +111,54 @@ def sql_error(
 def test_what_errors_of_databases_mean(error: Exception, expected: tuple[bool, bool, bool]) -> None:
     """By SQLSTATE, and by name and words where the driver gives none."""
     assert verdicts(presets.database, error) == expected
+
+
+IN_A_PIPELINE = "Command # 2 (INCR n) of pipeline caused error: "
+
+
+@pytest.mark.parametrize(
+    ("preset", "error", "expected"),
+    [
+        ("redis", redis_error("max number of clients reached", "ConnectionError"), Outcome.REFUSED),
+        ("redis", redis_error("used memory > 'maxmemory'.", "OutOfMemoryError", "ResponseError"), Outcome.REFUSED),
+        ("redis", redis_error("Multiple keys request", "TryAgainError", "ResponseError"), Outcome.REFUSED),
+        ("redis", redis_error("MISCONF Errors writing to the AOF file", "ResponseError"), Outcome.REFUSED),
+        ("redis", redis_error("NOREPLICAS Not enough good replicas", "ResponseError"), Outcome.REFUSED),
+        ("redis", redis_error("loading the dataset", "BusyLoadingError", "ConnectionError"), Outcome.FAILURE),
+        ("redis", redis_error("BUSY Valkey is busy running a script.", "ResponseError"), Outcome.FAILURE),
+        ("redis", redis_error("The cluster is down", "ClusterDownError", "ResponseError"), Outcome.FAILURE),
+        ("redis", redis_error(f"{IN_A_PIPELINE}OOM", "OutOfMemoryError", "ResponseError"), Outcome.FAILURE),
+        ("redis", redis_error(f"{IN_A_PIPELINE}MISCONF Errors writing", "ResponseError"), Outcome.FAILURE),
+        ("redis", redis_error("Too many connections", "ConnectionError"), Outcome.SUCCESS),
+        ("database", sql_error("TooManyConnections", state="53300"), Outcome.REFUSED),
+        ("database", sql_error("CannotConnectNow", state="57P03"), Outcome.FAILURE),
+        ("database", sql_error("DiskFull", state="53100"), Outcome.FAILURE),
+        ("database", sql_error("UniqueViolation", state="23505"), Outcome.SUCCESS),
+    ],
+)
+def test_a_store_that_serves_others_has_refused(preset: str, error: Exception, expected: Outcome) -> None:
+    """It opens no breaker: one without room for a write reads on. One that serves nothing now has failed."""
+    breaker = circuit_breaker(on=preset, consecutive=1)
+
+    def fails() -> None:
+        raise error
+
+    breaker.try_call(fails)
+    found = breaker.snapshot()
+    counted = {"successes": found.successes, "failures": found.failures, "refused": found.refused}
+    assert counted == {name: COUNTED[expected][name] for name in counted}
+    limit = adaptive_limit(on=preset)
+    limit.try_call(fails)
+    assert limit.snapshot().refused == (expected is Outcome.REFUSED)
+    attempts: list[int] = []
+
+    def again() -> None:
+        attempts.append(1)
+        raise error
+
+    if expected is Outcome.REFUSED:  # nothing was done, so any call may be made again
+        retry(on=presets.ALL[preset], idempotent=False, attempts=2, backoff=0, budget=None).try_call(again)
+        assert len(attempts) == 2
 
 
 def test_a_name_with_several_addresses_was_not_connected_to() -> None:
