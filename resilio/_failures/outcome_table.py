@@ -13,7 +13,7 @@ import attrs
 
 from resilio._failures.outcome import Outcome
 
-__all__ = ["COUNTED", "TABLE", "Row"]
+__all__ = ["COUNTED", "COUNTERS", "TABLE", "Row"]
 
 COUNTED: dict[Outcome, dict[str, int]] = {
     Outcome.SUCCESS: {"successes": 1, "failures": 0, "ignored": 0, "refused": 0},
@@ -45,11 +45,14 @@ class Row:
 
 
 TABLE: tuple[Row, ...] = (
-    Row("circuit_breaker", "evidence; closes it", "evidence; opens it", "-; a probe's lease goes back", "as refused"),
+    Row("circuit_breaker", "evidence; closes it", "evidence; opens it", "-; no probe before Retry-After", "-"),
     Row("adaptive_limit", "a sample", "a drop", "a drop", "-"),
     Row("load_shed", "a sample", "a sample if it was slow", "-", "-"),
     Row("bulkhead", "permit back", "permit back", "permit back", "permit back"),
     Row("rate_limit", "tokens spent", "tokens spent", "tokens spent", "tokens spent"),
+    Row("standard", "-", "-", "Retry-After shuts its door", "-"),
+    Row("spend_limit", "charged", "charged", "costs nothing", "charged"),
+    Row("timeout", "a sample", "its ceiling, if time was up", "-", "-"),
     Row(
         "retry",
         "deposit",
@@ -62,3 +65,11 @@ TABLE: tuple[Row, ...] = (
     Row("pool", "a sample", "30 medians; Retry-After holds", "holds; no sample", "the median at least"),
 )
 """The rows. A hyphen: nothing is learnt."""
+COUNTERS = Row(
+    "metrics",
+    'calls_total{outcome="success"}',
+    'calls_total{outcome="failure"}',
+    'calls_total{outcome="ignored"}, refused_total',
+    'calls_total{outcome="ignored"}',
+)
+"""The counters of each part in the metrics, after "resilio_"."""

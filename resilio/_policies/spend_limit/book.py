@@ -13,6 +13,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
+from resilio._failures.outcome import Outcome
 from resilio._native import clock
 from resilio._policies.spend_limit.account import Account, Aging, Part
 from resilio._policies.spend_limit.costs import Costs
@@ -30,7 +31,6 @@ from resilio._support.after_fork import free_lock
 from resilio.gates import Reject
 
 if TYPE_CHECKING:
-    from resilio._failures.outcome import Outcome
     from resilio._native.custom import GateCall
     from resilio._policies.pool.endpoint import Endpoint
     from resilio._policies.spend_limit.prices import Prices, Usage
@@ -134,10 +134,10 @@ class Book:
             return self._reject(max(asked.reserved, 1), span)
 
     def settle(self, call: GateCall, outcome: Outcome, seconds: float) -> None:  # noqa: ARG002 - of every gate
-        """End a call; without a charge it keeps its reservation."""
+        """End a call; without a charge it keeps its reservation, unless the server has refused it and did nothing."""
         account: Account = call.data
         with self._lock:
-            if account.charged is None and account.free:
+            if account.charged is None and (account.free or outcome is Outcome.REFUSED):
                 self._charge(account, 0, "answer", account.model)
             elif account.charged is None:
                 self._keep(account, account.reserved)
