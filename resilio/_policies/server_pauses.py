@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import attrs
@@ -11,10 +12,10 @@ from resilio._failures.retry_after import LONGEST_PAUSE, asked_by
 from resilio._native import clock
 from resilio._policies.retry.backoff import spread
 
-__all__ = ["MADE", "Pause", "is_of_a_sheddable_call", "pause_for"]
+__all__ = ["MADE", "Pause", "is_of_a_sheddable_call", "note_as_made", "pause_for"]
 
 MADE = "_resilio_pause"
-"""Attribute of an exception for which an integration has made a :class:`Pause` already."""
+"""Attribute of an exception, or an answer, for which a :class:`Pause` was made already."""
 MAY_BE_SHED = ("sheddable", "background")
 
 
@@ -64,6 +65,17 @@ def pause_for(subject: object, *, most: float = LONGEST_PAUSE, spread_out: bool 
     seconds = spread(asked.seconds, most) if spreads else min(asked.seconds, most)
     by = f"{asked.row.where} {asked.row.name}"
     return Pause(seconds, asked.seconds, by, most, clock.now_ns() + round(seconds * 1e9))
+
+
+def note_as_made(subject: object) -> None:
+    """
+    Let policies further out make no pause of their own: one server of several has asked, and it is left alone.
+
+    Args:
+        subject: The exception or the answer; one that takes no attribute is asked again.
+    """
+    with suppress(AttributeError, TypeError):
+        setattr(subject, MADE, Pause(0.0, 0.0, "", 0.0, 0))
 
 
 def is_of_a_sheddable_call() -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from resilio._failures.outcome import Judge, Outcome
 from resilio._native import core
 from resilio._policies.pool.face import EndpointView
-from resilio._policies.server_pauses import is_of_a_sheddable_call, pause_for
+from resilio._policies.server_pauses import is_of_a_sheddable_call, note_as_made, pause_for
 from resilio.errors import RejectedError
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ def _heed(seat: Any, subject: object, *, refused: bool) -> None:
     pause = pause_for(subject, spread_out=False)
     if pause is not None:
         seat.hold(pause.seconds)
+        note_as_made(subject)
     elif refused:
         seat.hold_refused()
 
