@@ -5,8 +5,9 @@ A race sets no timer and never waits. `race_asyncio` and `race_trio` report even
 that it names, and call `due` again at `due_ns`.
 
 The first answer that is neither a failure nor a refusal wins. A copy starts when it is due, or at once if the primary
-fails or is refused while no copy runs; never before a Retry-After of such an attempt. A rejection is not an answer: it
-starts no copy, and beats no attempt that still runs. Once no attempt runs, the call ends as its primary did.
+fails or is refused while no copy runs; never before a Retry-After of such an attempt, or of one that a retry inside
+repeats. A rejection is not an answer: it starts no copy, and beats no attempt that still runs. Once no attempt runs,
+the call ends as its primary did.
 """
 
 from __future__ import annotations
@@ -150,8 +151,11 @@ class Race:
         self.due_ns = NEVER
         if self.over or self.won or self._wait_ns == NEVER or self._started >= self.gate.max_hedges:
             return NEVER
+        told_ns = self._rest.told_ns
         if now_ns < self._pushback_ns:
             self.due_ns = self._pushback_ns
+        elif now_ns < told_ns:  # an attempt waits until then: it is copied if it then takes long
+            self.due_ns = self.gate.due_after(self._started, told_ns, self._wait_ns)
         elif self.gate.may_start(self._until_ns) and self._start_next() and self._started < self.gate.max_hedges:
             self.due_ns = self.gate.due_after(self._started, now_ns, self._wait_ns)
         return self.due_ns

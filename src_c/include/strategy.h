@@ -61,6 +61,7 @@ typedef struct rs_strategy_ops {
     int (*expired)(rs_gate *, rs_slot *, PyObject *call, int stage, int64_t now_ns); /* rs_interrupt; NULL: no timer */
     void (*leave)(rs_gate *, rs_slot *);                                             /* NULL: nothing to undo */
     int (*delegates)(rs_gate *, rs_slot *, int place);                               /* NULL: never */
+    void (*told)(rs_slot *, int64_t now_ns, int64_t until_ns); /* an attempt inside waits until then; NULL: no matter */
     int sets_deadline; /* `slot->wake_ns`, as `admit` leaves it, is a deadline for all work inside */
     /* rs_interrupt with which this delegating stage had the call cancelled; NULL: none. */
     int (*label)(rs_gate *, rs_slot *);
@@ -88,6 +89,9 @@ typedef struct rs_core_api {
     /* The ambient priority, an index into resilio's classes, -1 if there is none; *task* becomes the
        hash of its task, 0 for none. */
     int (*priority)(uint64_t *task);
+    /* An attempt of this call, or of one inside of it (NULL), waits until then, for the server has named a time: the
+     * strategies around start no other before it. */
+    void (*told)(PyObject *call, int64_t now_ns, int64_t until_ns);
     /* The rs_outcome of an InnerCall's result, or of an Exception, for the gate around it, by that gate's judges. */
     int (*judge)(rs_gate *, PyObject *inner, PyObject *value, PyObject *error);
 } rs_core_api;

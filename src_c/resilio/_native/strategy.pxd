@@ -42,12 +42,14 @@ cdef extern from "strategy.h":
     ctypedef int (*rs_expired_op)(rs_gate *, rs_slot *, PyObject *, int, int64_t) noexcept
     ctypedef void (*rs_leave_op)(rs_gate *, rs_slot *) noexcept
     ctypedef int (*rs_delegates_op)(rs_gate *, rs_slot *, int) noexcept
+    ctypedef void (*rs_told_op)(rs_slot *, int64_t, int64_t) noexcept
     ctypedef int (*rs_label_op)(rs_gate *, rs_slot *) noexcept
     ctypedef struct rs_strategy_ops:
         rs_ended_op ended
         rs_expired_op expired
         rs_leave_op leave
         rs_delegates_op delegates
+        rs_told_op told
         rs_label_op label
         int sets_deadline
 
@@ -63,4 +65,5 @@ cdef extern from "strategy.h":
         void (*forget)(PyObject *) noexcept
         const int *priorities
         int (*priority)(uint64_t *) noexcept
+        void (*told)(PyObject *, int64_t, int64_t) noexcept
         int (*judge)(rs_gate *, PyObject *, PyObject *, PyObject *) noexcept

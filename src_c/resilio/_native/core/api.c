@@ -37,6 +37,24 @@ static rs_gate *outside(PyObject *call, int stage, const char *kind)
     return NULL;
 }
 
+static void tell(rs_run *run, int64_t now_ns, int64_t until_ns)
+{
+    for (int i = run->n - 1; i >= run->base; i--) {
+        rs_slot *slot = &run->slots[i];
+        if (slot->gate->ops->strategy && slot->gate->ops->strategy->told)
+            slot->gate->ops->strategy->told(slot, now_ns, until_ns);
+    }
+    rs_around_tell(run->around, until_ns);
+}
+
+static void told(PyObject *call, int64_t now_ns, int64_t until_ns)
+{
+    if (call) /* strategies run outside their own call */
+        tell(&((CallObject *)call)->run, now_ns, until_ns);
+    for (const rs_frame *frame = *rs_ambient(); frame && !rs_detached_from(frame->run); frame = frame->outer)
+        tell(frame->run, now_ns, until_ns);
+}
+
 static int64_t deadline_ns(void) { return rs_deadline_ns(); }
 
 static int64_t now_ns(void) { return rs_clock_now(rs_clk); }
@@ -123,4 +141,5 @@ const rs_core_api rs_api = {outer,
                             rs_deadline_forget,
                             &rs_priority_count,
                             rs_priority_here,
+                            told,
                             rs_gate_judge};

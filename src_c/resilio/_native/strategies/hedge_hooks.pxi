@@ -104,6 +104,12 @@ cdef int hedge_delegates(rs_gate *gate, rs_slot *slot, int place) noexcept:
     return 1
 
 
+cdef void hedge_told(rs_slot *slot, int64_t now, int64_t until_ns) noexcept:
+    """An attempt of the primary waits for a time that its server has named: meanwhile the next copy's delay stops."""
+    if slot.wake_ns != RS_NEVER:
+        slot.wake_ns += until_ns - now
+
+
 cdef void hedge_leave(rs_gate *gate, rs_slot *slot) noexcept:
     """The call is gone, perhaps dropped: so are its copies."""
     if slot.hedge.judged == ELSEWHERE or slot.extra == NULL:
@@ -127,6 +133,7 @@ memset(&hedge_strategy, 0, sizeof(hedge_strategy))
 hedge_strategy.ended = hedge_ended
 hedge_strategy.expired = hedge_expired
 hedge_strategy.delegates = hedge_delegates
+hedge_strategy.told = hedge_told
 hedge_strategy.leave = hedge_leave
 
 cdef const char *hedge_reasons[1]

@@ -282,7 +282,11 @@ cdef class RetryGate(Gate):
             return reason
         if tries.delay_ns > 0 and threaded and not api.may_block():
             return WOULD_BLOCK
-        return GO if pay(self, tries, budget, asked, now) else BUDGET
+        if not pay(self, tries, budget, asked, now):
+            return BUDGET
+        if asked:
+            api.told(NULL if end == NULL else end.call, now, now + tries.delay_ns)
+        return GO
 
     cdef int concerns(self, Tries tries, Options options, object error, int outcome, rs_slot *slot,
                       rs_end *end) except -1:

@@ -178,6 +178,11 @@ static PyObject *inner_call_give_up(InnerCallObject *self, PyObject *unused)
     Py_RETURN_NONE;
 }
 
+static PyObject *inner_call_told_ns(InnerCallObject *self, void *unused)
+{
+    return PyLong_FromLongLong(self->inside.around ? self->inside.around->told_ns : 0);
+}
+
 /* The nearest gate of a kind outside this part's own stage. */
 static PyObject *inner_call_outside(InnerCallObject *self, PyObject *kind)
 {
@@ -224,6 +229,8 @@ static PyGetSetDef inner_call_getset[] = {
      "not concurrently: an iterator, a file, a cursor."},
     {"called", (getter)inner_call_called, NULL,
      "True if an attempt or a copy may have called the function: each that has begun, unless it ended without a call."},
+    {"told_ns", (getter)inner_call_told_ns, NULL,
+     "Time that a server has named to an attempt or a copy which waits for it, on the native clock; 0: none."},
     {"args", (getter)inner_call_args, NULL, "Positional arguments."},
     {"kwargs", (getter)inner_call_kwargs, NULL, "Keyword arguments, a new dict."},
     {NULL},

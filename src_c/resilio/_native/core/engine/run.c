@@ -118,6 +118,12 @@ void rs_around_begin(rs_around *around)
         __atomic_add_fetch(&around->calls, 1, __ATOMIC_ACQ_REL);
 }
 
+void rs_around_tell(rs_around *around, int64_t until_ns)
+{
+    if (around && __atomic_load_n(&around->told_ns, __ATOMIC_RELAXED) < until_ns)
+        __atomic_store_n(&around->told_ns, until_ns, __ATOMIC_RELAXED);
+}
+
 int rs_around_called(const rs_around *around)
 {
     return around == NULL || __atomic_load_n(&around->calls, __ATOMIC_ACQUIRE) > 0;

@@ -23,8 +23,9 @@ typedef struct rs_route {
 /* What all runs of a stage's inner part have in common, if Python runs it: those of one attempt and of its copies. */
 typedef struct rs_around {
     int refs;
-    int calls;      /* runs that have begun, and have not ended without a call of the function */
-    PyObject *seat; /* the gate of the endpoint chosen by a run around these, owned; or NULL */
+    int calls;       /* runs that have begun, and have not ended without a call of the function */
+    PyObject *seat;  /* the gate of the endpoint chosen by a run around these, owned; or NULL */
+    int64_t told_ns; /* no further one begins before: a server has named this time; 0: none has */
 } rs_around;
 
 typedef struct rs_run {
@@ -124,7 +125,8 @@ rs_around *rs_around_new(rs_run *run); /* for the runs inside of a stage; NULL w
 rs_around *rs_around_keep(rs_around *around);
 void rs_around_drop(rs_around **around);
 int rs_around_visit(const rs_around *around, visitproc visit, void *arg);
-void rs_around_begin(rs_around *around);       /* a run inside begins */
+void rs_around_begin(rs_around *around);                  /* a run inside begins */
+void rs_around_tell(rs_around *around, int64_t until_ns); /* no further run begins before */
 int rs_around_called(const rs_around *around); /* 0: no run inside has called the function, nor will one in progress */
 
 rs_route *rs_route_share(rs_run *run); /* for a run inside: a new reference, or NULL */
