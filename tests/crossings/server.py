@@ -100,6 +100,7 @@ class Call:
     answer: Answer | None = None
     ended: float | None = None
     copy: bool = False
+    cost: float = PRICE
 
 
 class Server:
@@ -132,15 +133,18 @@ class Server:
         call = Call(self.number, getattr(endpoint, "name", None), self.vt.now)
         call.copy = ambient is not None and ambient.hedge > 0
         self.calls.append(call)
-        charge(PRICE)
+        self._charge(call)
         return call, ANSWERS[name]
+
+    def _charge(self, call: Call) -> None:
+        charge(call.cost)
 
     def _end(self, call: Call, answer: Answer) -> Reply:
         is_left = threading.get_ident() != self.owner and answer.seconds > SERVED  # its timeout has gone on without it
         call.ended, call.answer = self.vt.now, None if is_left else answer
         return answer.give(raising=self.raising)
 
-    def serve(self, endpoint: Any = None) -> Reply:
+    def serve(self, *asked: Any, endpoint: Any = None) -> Reply:
         """Answer a thread."""
         call, answer = self._accept(endpoint)
         if threading.get_ident() == self.owner:
@@ -149,7 +153,7 @@ class Server:
             _backends.sleep(answer.seconds)  # a thread of a timeout
         return self._end(call, answer)
 
-    async def aserve(self, endpoint: Any = None) -> Reply:
+    async def aserve(self, *asked: Any, endpoint: Any = None) -> Reply:
         """Answer a task."""
         call, answer = self._accept(endpoint)
         try:
@@ -158,10 +162,10 @@ class Server:
             call.ended = self.vt.now
         return self._end(call, answer)
 
-    def stream(self, endpoint: Any = None) -> Any:
+    def stream(self, *asked: Any, endpoint: Any = None) -> Any:
         """Answer a thread with a stream of one item."""
-        yield self.serve(endpoint)
+        yield self.serve(endpoint=endpoint)
 
-    async def astream(self, endpoint: Any = None) -> Any:
+    async def astream(self, *asked: Any, endpoint: Any = None) -> Any:
         """Answer a task with a stream of one item."""
-        yield await self.aserve(endpoint)
+        yield await self.aserve(endpoint=endpoint)

@@ -15,7 +15,7 @@ from crossings.recipes import READY, REJECTING, Part, Way
 from crossings.stacks import snapshots
 from servers.misbehaving import Exchange, Misbehaving
 
-from resilio import Endpoint, deadline, pipeline, pool, rate_limit, registry
+from resilio import Endpoint, deadline, pipeline, pool, rate_limit
 from resilio.testing import assert_no_leaks
 
 pytestmark = pytest.mark.filterwarnings("ignore::resilio.PipelineWarning")
@@ -48,13 +48,6 @@ PAIRS = [
 ]
 FEWEST = 6 * 23 - 3
 """Pairs of a policy, ready or rejecting, and a client; each with all answers."""
-
-
-@pytest.fixture(autouse=True)
-def _alone() -> Iterator[None]:
-    registry.clear()
-    yield
-    registry.clear()
 
 
 class Scripted:

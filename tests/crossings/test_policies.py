@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
-from crossings.recipes import READY, REJECTING, STRATEGIES, Part, Way
-from crossings.stacks import FORMS, Books, play
+from crossings.recipes import READY, REJECTING, STRATEGIES, Part
+from crossings.stacks import FORMS, Books, impossible, play
 
-from resilio import registry
 from resilio.testing import VirtualTime, assert_no_leaks
 
 pytestmark = pytest.mark.filterwarnings("ignore::resilio.PipelineWarning")
@@ -16,15 +13,6 @@ pytestmark = pytest.mark.filterwarnings("ignore::resilio.PipelineWarning")
 INNER = [*((kind, True) for kind in READY), *((kind, False) for kind in REJECTING)]
 FEWEST = 3796
 """Pairs in all forms of a call; a new policy or form makes more."""
-
-
-def impossible(kind: str, way: Way) -> bool:
-    """Return True if such a policy cannot guard such calls, and the library says so at once."""
-    if way.block:
-        return kind in STRATEGIES
-    if kind == "hedge":
-        return way.threads or way.stream
-    return way.stream and way.threads and kind == "timeout"
 
 
 def crossed(outer: str, form: str) -> list[tuple[str, bool]]:
@@ -46,13 +34,6 @@ CASES = [
     for form in FORMS
     if crossed(outer, form)
 ]
-
-
-@pytest.fixture(autouse=True)
-def _alone() -> Iterator[None]:
-    registry.clear()
-    yield
-    registry.clear()
 
 
 def within(kind: str, form: str, *, ready: bool) -> Part:

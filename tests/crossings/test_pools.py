@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -12,7 +11,7 @@ from crossings.recipes import READY, STRATEGIES, Way
 from crossings.server import ANSWERS, Server
 from crossings.stacks import ROUNDING
 
-from resilio import Endpoint, Pool, pipeline, pool, registry
+from resilio import Endpoint, Pool, pipeline, pool
 from resilio.testing import VirtualTime, assert_no_leaks
 
 pytestmark = pytest.mark.filterwarnings("ignore::resilio.PipelineWarning")
@@ -26,13 +25,6 @@ WITHIN = [kind for kind in AROUND if kind not in STRATEGIES and kind != "keyed"]
 THREADS, TASKS = Way(), Way(threads=False)
 MORE = 0.05
 """What an endpoint may get beyond its fair share."""
-
-
-@pytest.fixture(autouse=True)
-def _alone() -> Iterator[None]:
-    registry.clear()
-    yield
-    registry.clear()
 
 
 class Replicas(Server):

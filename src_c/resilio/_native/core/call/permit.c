@@ -14,6 +14,7 @@ PyObject *rs_permit_new(rs_run *run)
     self->ended = self->by_hand = 0;
     self->failed = self->ignored = 0;
     self->noted = self->inside = NULL;
+    self->seat = NULL;
     self->frame = (rs_frame){NULL, NULL, NULL};
     self->run = *run;
     self->run.route = NULL; /* it stays with the run, which is not repeated through the permit */

@@ -16,6 +16,7 @@ typedef struct {
     PyObject *noted;  /* the Retry-After of a failed answer, for `on_trip`; or NULL. Never the answer,
                                        which refers to the permit: it is collected as soon as it is dropped */
     PyObject *inside; /* a list: what Python gates of inner stages of a stream keep of it; or NULL */
+    rs_gate *seat;    /* of the endpoint that an inner stage of a stream has chosen; or NULL */
     rs_slot slots[];  /* one for each stage held, at least one: with more it is too large for the quick allocator */
 } PermitObject;
 

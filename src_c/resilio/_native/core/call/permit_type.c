@@ -34,6 +34,7 @@ static void permit_dealloc(PermitObject *self)
     rs_run_leave(&self->run);
     Py_XDECREF(self->noted);
     Py_XDECREF(self->inside);
+    Py_XDECREF((PyObject *)self->seat);
     Py_DECREF((PyObject *)self->pipe);
     PyObject_GC_Del(self);
 }
@@ -186,7 +187,7 @@ static PyObject *permit_at(PermitObject *self, PyObject *const *args, Py_ssize_t
     Py_RETURN_NONE;
 }
 
-/* Note what the Python gates of *inner*, a permit of an inner stage of this stream, keep of it. */
+/* Note what the Python gates of *inner*, a permit of an inner stage of this stream, keep of it, and its endpoint. */
 static PyObject *permit_keep_calls(PermitObject *self, PyObject *inner)
 {
     if (!Py_IS_TYPE(inner, &rs_PermitType))
@@ -196,12 +197,18 @@ static PyObject *permit_keep_calls(PermitObject *self, PyObject *inner)
         Py_XDECREF(calls);
         return NULL;
     }
+    rs_gate *seat = rs_run_seat(&((PermitObject *)inner)->run), *before = NULL;
     RS_ALONE(self);
+    if (seat) {
+        before = self->seat;
+        self->seat = (rs_gate *)Py_NewRef((PyObject *)seat);
+    }
     if (PyList_GET_SIZE(calls) && self->inside == NULL)
         self->inside = Py_NewRef(calls);
     else if (PyList_GET_SIZE(calls) && PyList_SetSlice(self->inside, 0, 0, calls) < 0)
         failed = calls;
     RS_NOT_ALONE();
+    Py_XDECREF((PyObject *)before);
     Py_DECREF(calls);
     if (failed)
         return NULL;

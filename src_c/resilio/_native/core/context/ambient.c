@@ -151,11 +151,17 @@ static PyObject *view_gates(CurrentCallObject *self, void *unused)
     return gates;
 }
 
-/* What gates written in Python keep of all calls of a chain. The frames of streams are those of permits, with what their inner stages keep. */
+/* The permit of a stream's frame, with what its inner stages keep. */
+static const PermitObject *permit_of(const rs_frame *frame)
+{
+    return (const PermitObject *)((const char *)frame - offsetof(PermitObject, frame));
+}
+
+/* What gates written in Python keep of all calls of a chain. */
 static int add_gate_calls(PyObject *into, const rs_frame *frame, int streams)
 {
     for (; frame; frame = frame->outer) {
-        PyObject *inside = streams ? ((PermitObject *)((char *)frame - offsetof(PermitObject, frame)))->inside : NULL;
+        PyObject *inside = streams ? permit_of(frame)->inside : NULL;
         if (inside && PyList_SetSlice(into, PyList_GET_SIZE(into), PyList_GET_SIZE(into), inside) < 0)
             return -1;
         if (rs_run_gate_calls(frame->run, into) < 0)
@@ -191,6 +197,8 @@ static rs_gate *ambient_seat(const rs_pipeline *pipe)
     for (int i = 0; i < 2; i++)
         for (rs_frame *frame = chains[i]; frame; frame = frame->outer) {
             rs_gate *seat = pipe && frame->run->pipe != pipe ? NULL : rs_run_seat(frame->run);
+            if (seat == NULL && pipe == NULL && i == 1)
+                seat = permit_of(frame)->seat;
             if (seat)
                 return (rs_gate *)Py_NewRef((PyObject *)seat);
         }
