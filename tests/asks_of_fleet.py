@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from resilio.sharing import Ask, exchange
 from resilio.sharing._fleet.ask import TOKEN, LimitAsk
@@ -188,10 +189,18 @@ def _spend(chance: random.Random) -> Sequence:
     return found
 
 
+def _reckoned(make: Callable[[random.Random], Sequence], chance: random.Random) -> Sequence:
+    """Let some asks have the time that their courier reckons: about right, or as of a clock that was set."""
+    found = make(chance)
+    for ask, now_us in found:
+        ask.by_us = chance.choice([0, 0, now_us + chance.choice([-1, 1]) * chance.choice([0, 1000, 10**6, 10**10])])
+    return found
+
+
 KINDS: dict[str, Callable[[random.Random], Sequence]] = {
-    "breaker": _breaker,
-    "limit": _limit,
-    "slots": _slots,
-    "spend": _spend,
+    "breaker": partial(_reckoned, _breaker),
+    "limit": partial(_reckoned, _limit),
+    "slots": partial(_reckoned, _slots),
+    "spend": partial(_reckoned, _spend),
 }
 """What makes a sequence of asks of each kind."""

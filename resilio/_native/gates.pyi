@@ -174,7 +174,10 @@ class LimitAnswerNumbers:
     wait_us: int
     peers: int
     left: int
-    def __init__(self, seq: int, grant: int, credit: int, wait_us: int, peers: int, left: int) -> None: ...
+    at_us: int
+    def __init__(
+        self, seq: int, grant: int, credit: int, wait_us: int, peers: int, left: int, at_us: int = 0
+    ) -> None: ...
     def __eq__(self, value: object, /) -> bool: ...
     __hash__: ClassVar[None]  # type: ignore[assignment]
     def numbers(self) -> tuple[int, ...]: ...
@@ -186,6 +189,7 @@ class LimitAskNumbers:
     asker: int
     seq: int
     seen: int
+    by_us: int
     amount: int
     period_us: int
     burst: int
@@ -205,6 +209,7 @@ class LimitAskNumbers:
         asker: int,
         seq: int,
         seen: int = 0,
+        by_us: int = 0,
         amount: int,
         period_us: int,
         burst: int,

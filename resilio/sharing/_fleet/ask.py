@@ -28,12 +28,15 @@ class Answer:
         seq: The number of the ask.
 
         peers: Askers, this one included; at least 1.
+
+        at_us: The key's time at the answer.
     """
 
     __slots__ = ()
 
     seq: int
     peers: int
+    at_us: int
 
     def numbers(self) -> tuple[int, ...]:
         """Return all fields, in their order."""
@@ -56,6 +59,8 @@ class Ask:
         seq: The number of the ask: 1, 2, ... of one asker.
 
         seen: The number of the last ask whose answer arrived; 0: none.
+
+        by_us: The key's time now, as its courier reckons from its last answer; 0: it has had none. The courier sets it.
     """
 
     __slots__ = ()
@@ -67,6 +72,7 @@ class Ask:
     asker: int
     seq: int
     seen: int
+    by_us: int
 
     def numbers(self) -> tuple[int, ...]:
         """Return all fields but the key, in their order."""
@@ -106,6 +112,7 @@ class RecordedAsk(Ask):
     asker: int
     seq: int
     seen: int = 0
+    by_us: int = 0
 
     def numbers(self) -> tuple[int, ...]:
         """Return all fields but the key, in their order."""

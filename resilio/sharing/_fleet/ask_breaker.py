@@ -62,6 +62,7 @@ class BreakerAnswer(RecordedAnswer):
     proven: int
     lease: int
     peers: int
+    at_us: int = 0
 
 
 @attrs.define(kw_only=True)

@@ -32,6 +32,7 @@ class SlotsAnswer(RecordedAnswer):
     peers: int
     left: int
     ends_us: int
+    at_us: int = 0
 
 
 @attrs.define(kw_only=True)

@@ -34,6 +34,7 @@ class SpendAnswer(RecordedAnswer):
     left: int
     peers: int
     short: int
+    at_us: int = 0
 
 
 @attrs.define(kw_only=True)

@@ -42,7 +42,7 @@ def test_the_text_of_an_ask_is_its_kind_and_its_numbers() -> None:
 def test_an_answer_is_read_from_its_line() -> None:
     chance, ask = random.Random(6), LimitAsk(key="k", asker=1, seq=1, amount=1, period_us=1, burst=1)
     for _ in range(200):
-        numbers = [chance.choice([*NUMBERS[:-1], chance.randint(-MOST, MOST)]) for _ in range(6)]
+        numbers = [chance.choice([*NUMBERS[:-1], chance.randint(-MOST, MOST)]) for _ in range(7)]
         answer = ask.read(" ".join(map(str, numbers)).encode())
         assert answer == LimitAnswer(*numbers)
         assert answer.numbers() == tuple(numbers)
@@ -51,11 +51,11 @@ def test_an_answer_is_read_from_its_line() -> None:
 def test_a_wait_beyond_all_numbers_is_the_longest() -> None:
     """A rate of a millionth a year answers a wait of 10^19 microseconds: an OverflowError ended the whole trip."""
     ask = LimitAsk(key="k", asker=1, seq=1, amount=1, period_us=1, burst=1)
-    assert ask.read(b"1 0 0 31536000000000000000 1 0") == LimitAnswer(1, 0, 0, MOST, 1, 0)
+    assert ask.read(b"1 0 0 31536000000000000000 1 0 9") == LimitAnswer(1, 0, 0, MOST, 1, 0, 9)
 
 
 @pytest.mark.parametrize(
-    "line", [b"", b" ", b"1", b"1 2 3 4 5", b"1 2 3 4 5 6 7", b"1 2 3 4 5 x", b"1 2  3 4 5 6", b"nan"]
+    "line", [b"", b" ", b"1", b"1 2 3 4 5 6", b"1 2 3 4 5 6 7 8", b"1 2 3 4 5 6 x", b"1 2  3 4 5 6 7", b"nan"]
 )
 def test_a_line_that_is_no_answer_raises(line: bytes) -> None:
     ask = LimitAsk(key="k", asker=1, seq=1, amount=1, period_us=1, burst=1)
@@ -102,9 +102,9 @@ def test_answers_are_read_by_the_kinds_of_their_asks() -> None:
     """An error is of its ask alone; a reply with more or less lines than asks is none."""
     asks = [_limit("k"), SlotsAsk(key="slots", asker=2, seq=3, capacity=5), _limit("other")]
     slots = SlotsAnswer(*range(1, 1 + len(attrs.fields(SlotsAnswer))))
-    both = f"1 2 3 4 5 6\n{' '.join(map(str, slots.numbers()))}".encode()
+    both = f"1 2 3 4 5 6 7\n{' '.join(map(str, slots.numbers()))}".encode()
     problem = StoreProblem("WRONGTYPE no hash")
-    assert answers_of(asks, both + b"\n!WRONGTYPE no hash") == [LimitAnswer(1, 2, 3, 4, 5, 6), slots, problem]
-    for raw in (b"", both, both + b"\n1 2 3 4 5 6\n"):
+    assert answers_of(asks, both + b"\n!WRONGTYPE no hash") == [LimitAnswer(1, 2, 3, 4, 5, 6, 7), slots, problem]
+    for raw in (b"", both, both + b"\n1 2 3 4 5 6 7\n"):
         with pytest.raises(ValueError, match="answer"):
             answers_of(asks, raw)

@@ -2,8 +2,10 @@
 The store's part in an exchange: `exchange(state, ask, now_us) -> (state, answer)`.
 
 A store's clock may be set back or ahead. Its time is made to go on here, before any rule: each state has the latest
-time that was read for it, and what is added to the next. So no rule sees time go back. Once the clock is right again
-after an hour ahead, time goes on as well, and waits for nothing.
+time that was read for it, and what is added to the next. So no rule sees time go back. Nor does it go ahead by more
+than has passed: an ask has the time that its courier reckons, from its last answer and its own clock. The store's time
+is later than that by `LATE_US` at most, in which an ask may be under way. An asker without an answer reckons nothing,
+and takes the clock as it is.
 
 These functions are the rules: engines in memory and in Postgres run them, and the script of Valkey and Redis computes
 the same, to the bit. So they use numbers only, whose `+ - * /`, floor, min, max and sqrt are the same everywhere.
@@ -28,6 +30,9 @@ RULES: dict[str, Callable[[State, Any, int], Answer]] = {
 }
 """The rule of each kind of ask; it changes the state that it is given."""
 
+LATE_US = 100_000
+"""An ask may arrive so much later after it is sent than the one before; if it takes longer, time is behind."""
+
 _KEEPS: dict[str, Callable[[Any], int]] = {
     "breaker": breaker.keeps_us,
     "limit": limit.keeps_us,
@@ -48,12 +53,16 @@ def exchange(state: State | None, ask: Ask, now_us: int) -> tuple[State, Answer]
         now_us: The store's time, in microseconds.
     """
     rows: State = {} if state is None else dict(state)
-    *head, last_us, ahead_us = rows.get(HEAD, (now_us, 0))
-    if head:
+    at_us: float = now_us
+    if HEAD in rows:
+        *head, last_us, ahead_us = rows[HEAD]
         rows[HEAD] = tuple(head)
-    ahead_us += max(0, last_us - now_us)
-    answer = RULES[ask.kind](rows, ask, int(now_us + ahead_us))
-    rows[HEAD] = (*rows[HEAD], now_us, ahead_us)
+        at_us = ahead_us + max(now_us, last_us)
+        if ask.by_us > 0:
+            at_us = min(at_us, max(ask.by_us + LATE_US, last_us + ahead_us))
+    answer = RULES[ask.kind](rows, ask, int(at_us))
+    answer.at_us = int(at_us)
+    rows[HEAD] = (*rows[HEAD], now_us, at_us - now_us)
     return rows, answer
 
 

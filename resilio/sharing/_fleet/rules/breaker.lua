@@ -5,8 +5,8 @@ do
   local REOPENINGS, SHORTEST_KEEP_US = 31, 10000000
   local MOST_BUCKETS, MOST_PROOF = 16, 300
   local ASK = {
-    'asker', 'seq', 'seen', 'generation', 'ok', 'failed', 'slow', 'tail', 'good_us', 'bad_us', 'gone', 'flying', 'late',
-    'result', 'holds', 'ready', 'draw', 'tick_us', 'failed_share', 'slow_share', 'min_calls', 'consecutive',
+    'asker', 'seq', 'seen', 'by_us', 'generation', 'ok', 'failed', 'slow', 'tail', 'good_us', 'bad_us', 'gone', 'flying',
+    'late', 'result', 'holds', 'ready', 'draw', 'tick_us', 'failed_share', 'slow_share', 'min_calls', 'consecutive',
     'window_calls', 'window_us', 'probes', 'closing', 'sure', 'open_us', 'max_open_us', 'lease_us',
   }
   local HEAD = {

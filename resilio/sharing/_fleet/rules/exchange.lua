@@ -8,9 +8,10 @@ if not now then
 end
 
 local function exchange(key, rule, ask)
-  local state = open_state(key, now)
+  local state = open_state(key, now, ask.by_us)
   local answer = rule[2](state, ask, state.at)
   save(state)
+  answer[#answer + 1] = state.at
   return answer
 end
 

@@ -1,7 +1,7 @@
 do
   local CREDITS, HEADROOM, SPARES = 4, 1.1, 2
   local ASK = {
-    'asker', 'seq', 'seen', 'amount', 'period_us', 'burst', 'left', 'kept', 'demand', 'want', 'spare', 'least', 'cost',
+    'asker', 'seq', 'seen', 'by_us', 'amount', 'period_us', 'burst', 'left', 'kept', 'demand', 'want', 'spare', 'least', 'cost',
     'tick_us', 'ttl_us',
   }
   local HEAD = {

@@ -5,7 +5,7 @@
 -- memory lets a script write once it has deleted something: then it would take one exchange and not the next.
 
 local floor, ceil, sqrt, min, max = math.floor, math.ceil, math.sqrt, math.min, math.max
-local SECOND, MILLION = 1000000, 1000000
+local SECOND, MILLION, LATE_US = 1000000, 1000000, 100000
 local RULES = {}       -- of a kind: the names of an ask's numbers, and the function
 
 local function from_text(text)
@@ -37,15 +37,16 @@ end
 local function field_of(asker) return string.format('%.0f', asker) end
 
 -- The state of a key, with what a rule notes in it: `put` a row in `field`, fields that are `gone`, and `keeps_us`.
--- Its time goes on when the server's clock is set back: what is missing then is added from there on.
-local function open_state(key, now)
+-- Its time goes on when the server's clock is set back, and goes ahead no further than the asker reckons (by).
+local function open_state(key, now, by)
   local text = redis.call('HGET', key, '')
-  local head, ahead = text and from_text(text), 0
+  local head, at = text and from_text(text), now
   if head then
-    ahead = table.remove(head)
-    ahead = ahead + max(0, table.remove(head) - now)
+    local ahead, last = table.remove(head), table.remove(head)
+    at = ahead + max(now, last)
+    if by > 0 then at = min(at, max(by + LATE_US, last + ahead)) end
   end
-  return {key = key, head = head or nil, now = now, ahead = ahead, at = now + ahead, gone = {}, dropped = 0}
+  return {key = key, head = head or nil, now = now, at = at, gone = {}, dropped = 0}
 end
 
 -- One row of a state, or nil.
@@ -85,7 +86,7 @@ local function store(state, head, field, row, keeps_us)
 end
 
 local function save(state)
-  local head = text_of(state.head) .. ' ' .. text_of({state.now, state.ahead})
+  local head = text_of(state.head) .. ' ' .. text_of({state.now, state.at - state.now})
   if state.put then
     redis.call('HSET', state.key, '', head, state.field, text_of(state.put))
   else

@@ -1,5 +1,5 @@
 do
-  local ASK = {'asker', 'seq', 'seen', 'capacity', 'kept', 'want', 'sure', 'ends_us', 'ttl_us'}
+  local ASK = {'asker', 'seq', 'seen', 'by_us', 'capacity', 'kept', 'want', 'sure', 'ends_us', 'ttl_us'}
   local SEQ, HELD, WANT, ENDS = 1, 2, 3, 4
 
   -- The rows that have not lapsed, by their fields.

@@ -1,7 +1,8 @@
 do
   local SHORT_FOR = 4
   local ASK = {
-    'asker', 'seq', 'seen', 'limit', 'total', 'spent', 'known', 'debt', 'want', 'least', 'stands', 'ttl_us', 'keep_us',
+    'asker', 'seq', 'seen', 'by_us', 'limit', 'total', 'spent', 'known', 'debt', 'want', 'least', 'stands', 'ttl_us',
+    'keep_us',
   }
   local HEAD = {
     'total', 'spent', 'gone', 'debt', 'floor', 'learns_until', 'turn', 'members', 'peers', 'short_until',

@@ -15,6 +15,7 @@ cdef int64_t _LONGEST_NS = 2_000_000_000        # the longest time between two t
 cdef int64_t _TOGETHER = 2
 cdef double _SHARE = 0.1                # the part of the store's time that all askers of a fleet shall need at most
 cdef int64_t _EXCHANGE_NS = 50_000      # the store's time for one exchange, roughly
+cdef int _MOST_READ = 10_000            # keys whose time is kept; with more, all are forgotten and read again
 
 
 cdef class CourierEntry:
@@ -78,6 +79,7 @@ cdef class CourierTurns:
     cdef public int64_t peers, trips, lost, answered_ns
     cdef readonly str problem, broken
     cdef list under_way             # entries
+    cdef dict read                  # by key: its time in microseconds at the last answer, and when that ask was sent
     cdef int64_t wanted_ns
     cdef int64_t asked              # the asks of the last trip
     cdef int64_t sent_ns
@@ -89,7 +91,7 @@ cdef class CourierTurns:
     def __init__(self, int64_t tick_ns, int64_t peers):
         """Begin without policies."""
         self.wanted_ns, self.pace_ns = tick_ns, _with_early(tick_ns)
-        self.peers, self.problem, self.broken, self.under_way = peers, "", "", []
+        self.peers, self.problem, self.broken, self.under_way, self.read = peers, "", "", [], {}
 
     @property
     def is_down(self):
@@ -141,12 +143,33 @@ cdef class CourierTurns:
             (<TieState>entry.tie).tick_ns = tick_ns
             entry.asks = entry.leases._asks(now_ns) if entry.leases is not None else entry.tie.ask(now_ns)
             if entry.asks:
+                self._reckon(entry.asks, now_ns)
                 self.under_way.append(entry)
                 asks += entry.asks
         if asks:
             self.paid_ns = now_ns + min(ahead_ns, _EARLY * self.pace_ns) + self.pace_ns
         self.asked = max(len(asks), len(entries))
         return asks
+
+    cdef int _reckon(self, asks, int64_t now_ns) except -1:
+        """Put into each ask the time of its key, from its last answer and this process's clock."""
+        cdef tuple found
+        cdef int64_t by_us
+        for ask in asks:
+            found = self.read.get(_key_of(ask))
+            by_us = 0 if found is None else <int64_t>found[0] + (now_ns - <int64_t>found[1]) // 1000
+            if isinstance(ask, LimitAskNumbers):
+                (<LimitAskNumbers>ask).by_us = by_us
+            else:
+                ask.by_us = by_us
+        return 0
+
+    cdef int _keep(self, ask, int64_t at_us) except -1:
+        """Keep the time of a key at an answer."""
+        if len(self.read) >= _MOST_READ:
+            self.read.clear()
+        self.read[_key_of(ask)] = (at_us, self.sent_ns)
+        return 0
 
     def end(self, answers, int64_t now_ns):
         """
@@ -219,10 +242,12 @@ cdef class CourierTurns:
         for i, answer in enumerate(entry.answers):
             if isinstance(answer, LimitAnswerNumbers):
                 entry.peers = max(entry.peers, (<LimitAnswerNumbers>answer).peers, 1)
+                self._keep(entry.asks[i], (<LimitAnswerNumbers>answer).at_us)
             elif isinstance(answer, StoreProblem):
                 broken = i if broken < 0 else broken
             else:
                 entry.peers = max(entry.peers, <int64_t>answer.peers, 1)
+                self._keep(entry.asks[i], answer.at_us)
         if broken < 0:
             return 0
         problem = <StoreProblem>entry.answers[broken]

@@ -22,8 +22,8 @@ cdef extern from *:
     object rs_new_of(object, object)
 
 cdef enum:
-    _ASKED = 15                 # numbers of an ask
-    _ANSWERED = 6               # ... and of an answer
+    _ASKED = 16                 # numbers of an ask
+    _ANSWERED = 7               # ... and of an answer
     _MOST_DIGITS = 21           # of a number, with its sign and the space before it
     _MOST_OF_ASK = 5 + _ASKED * _MOST_DIGITS + 1
     _MOST_OF_HEAD = 24          # of a word's length and the ends of its lines
@@ -70,12 +70,13 @@ cdef tuple _tuple_of(const int64_t *number, int n):
 cdef class LimitAnswerNumbers:
     """The numbers of an answer, in their order; see LimitAnswer."""
 
-    cdef public int64_t seq, grant, credit, wait_us, peers, left
+    cdef public int64_t seq, grant, credit, wait_us, peers, left, at_us
 
-    def __init__(self, int64_t seq, int64_t grant, int64_t credit, int64_t wait_us, int64_t peers, int64_t left):
+    def __init__(self, int64_t seq, int64_t grant, int64_t credit, int64_t wait_us, int64_t peers, int64_t left,
+                 int64_t at_us=0):
         """Take the numbers."""
         self.seq, self.grant, self.credit = seq, grant, credit
-        self.wait_us, self.peers, self.left = wait_us, peers, left
+        self.wait_us, self.peers, self.left, self.at_us = wait_us, peers, left, at_us
 
     def __repr__(self):
         return f"{type(self).__name__}{self.numbers()}"
@@ -119,15 +120,15 @@ cdef class LimitAskNumbers:
     kind = "limit"
 
     cdef public str key
-    cdef public int64_t asker, seq, seen, amount, period_us, burst, left, kept, demand, want, spare, least, cost
+    cdef public int64_t asker, seq, seen, by_us, amount, period_us, burst, left, kept, demand, want, spare, least, cost
     cdef public int64_t tick_us, ttl_us
 
-    def __init__(self, *, str key not None, int64_t asker, int64_t seq, int64_t seen=0, int64_t amount,
-                 int64_t period_us, int64_t burst, int64_t left=0, int64_t kept=0, int64_t demand=0, int64_t want=0,
-                 int64_t spare=0, int64_t least=0, int64_t cost=TOKEN, int64_t tick_us=250_000,
+    def __init__(self, *, str key not None, int64_t asker, int64_t seq, int64_t seen=0, int64_t by_us=0,
+                 int64_t amount, int64_t period_us, int64_t burst, int64_t left=0, int64_t kept=0, int64_t demand=0,
+                 int64_t want=0, int64_t spare=0, int64_t least=0, int64_t cost=TOKEN, int64_t tick_us=250_000,
                  int64_t ttl_us=1_250_000):
         """Take the key and the numbers."""
-        self.key, self.asker, self.seq, self.seen = key, asker, seq, seen
+        self.key, self.asker, self.seq, self.seen, self.by_us = key, asker, seq, seen, by_us
         self.amount, self.period_us, self.burst = amount, period_us, burst
         self.left, self.kept, self.demand, self.want, self.spare, self.least = left, kept, demand, want, spare, least
         self.cost, self.tick_us, self.ttl_us = cost, tick_us, ttl_us
