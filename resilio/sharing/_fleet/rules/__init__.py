@@ -60,7 +60,7 @@ def exchange(state: State | None, ask: Ask, now_us: int) -> tuple[State, Answer]
         at_us = ahead_us + max(now_us, last_us)
         if ask.by_us > 0:
             at_us = min(at_us, max(ask.by_us + LATE_US, last_us + ahead_us))
-    answer = RULES[ask.kind](rows, ask, int(at_us))
+    answer: Any = RULES[ask.kind](rows, ask, int(at_us))  # its kinds have the slot, their base has none
     answer.at_us = int(at_us)
     rows[HEAD] = (*rows[HEAD], now_us, at_us - now_us)
     return rows, answer
