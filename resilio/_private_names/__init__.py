@@ -21,10 +21,11 @@ _HEAD = """# Private names
 resilio relies on some names, layouts and behaviours that their owners do not promise: for speed, or because there is no
 public way to know. Each is proved before it is used, and has a way beside it that is taken where the proof fails.
 
-- A Python newer than those tested (3.11 to 3.15) gets the public ways alone: the core reads no private layout there.
-- `RESILIO_PUBLIC_ONLY=1` in the environment does the same on any Python, when the process starts: a way to see whether
-  one of these is behind a trouble. Calls cost more then, and a Ctrl-C between the entry of a `with policy:` and its
-  body may keep a permit.
+- A Python newer than those tested (3.11 to 3.15) gets the public ways, for the core reads no private layout there. The
+  order of a `with` is no layout: the core watches two blocks, and relies on what it saw.
+- `RESILIO_PUBLIC_ONLY=1` in the environment, when the process starts, leaves all to the public ways, on any Python: a
+  way to see whether one of these is behind a trouble. Calls cost more then, and a Ctrl-C between the entry of a
+  `with policy:` and its body may keep a permit.
 - `-DRS_PUBLIC_ONLY` for the compiler leaves the private ways out of the build.
 - `resilio doctor` shows which of them are in use on a machine.
 """

@@ -51,7 +51,7 @@ INTERPRETER = (
         words=(),
         where=(_CORE + "call/block.c", "resilio/_native/proofs.py"),
         versions="entry first up to 3.13, exit first from 3.14",
-        check="at import, two blocks are entered and note the order of the fetches",
+        check="at import, two blocks note the order of the fetches, and whether the exit lives as long as its frame",
         otherwise="blocks are found again by frame and context (`resilio/_context/blocks.py`); a Ctrl-C between entry "
         "and body may then keep a permit until the policy is reset",
         state=in_core("with_order"),

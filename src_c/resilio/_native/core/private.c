@@ -199,13 +199,21 @@ static int prove_all(void)
 }
 #endif
 
-static int public_only(void)
+static int public_wished(void)
 {
-#ifdef RS_PUBLIC_ONLY
-    return 1;
-#else
     const char *wish = getenv("RESILIO_PUBLIC_ONLY");
     return wish && *wish && strcmp(wish, "0") != 0;
+}
+
+/* Of what a newer Python may do otherwise, `with_order` alone is no layout: its proof watches two blocks. */
+static int may_prove(rs_private which)
+{
+    if (rs_private_is[which] == RS_NOT_HERE || public_wished())
+        return 0;
+#ifdef RS_PUBLIC_ONLY
+    return which == RS_PRIVATE_with_order;
+#else
+    return 1;
 #endif
 }
 
@@ -217,16 +225,13 @@ int rs_private_init(void)
 #ifdef Py_GIL_DISABLED
     rs_private_is[RS_PRIVATE_spare_steps] = rs_private_is[RS_PRIVATE_spare_calls] = RS_NOT_HERE;
 #endif
-    if (public_only()) {
-        for (int i = 0; i < RS_PRIVATES; i++)
-            if (rs_private_is[i] != RS_NOT_HERE)
-                rs_private_is[i] = RS_PRIVATE_FAILED;
-        return 0;
-    }
+    for (int i = 0; i < RS_PRIVATES; i++)
+        if (rs_private_is[i] != RS_NOT_HERE && !may_prove(i))
+            rs_private_is[i] = RS_PRIVATE_FAILED;
 #ifdef RS_PUBLIC_ONLY
     return 0;
 #else
-    return prove_all();
+    return public_wished() ? 0 : prove_all();
 #endif
 }
 
