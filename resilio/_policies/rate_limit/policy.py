@@ -18,7 +18,7 @@ Source: ITU-T I.371 (generic cell rate algorithm).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from resilio._failures.retry_after import LONGEST_PAUSE
 from resilio._native.gates import LimiterGate
@@ -27,10 +27,12 @@ from resilio._options.fleets import Accuracy, OnStoreDown, accuracy, on_store_do
 from resilio._options.validators import positive_int, reject, seconds
 from resilio._policies.rate_limit.rate import Rate, cost_of_a_call, parse_rate, tokens
 from resilio._policies.rate_limit.reservation import Reservation
-from resilio._policies.server_pauses import Pause
 from resilio._policy.base import Policy, make
 from resilio._policy.factory import makes_of_several
 from resilio._policy.types import Seconds, Time
+
+if TYPE_CHECKING:
+    from resilio._policies.server_pauses import Pause
 
 __all__ = ["Rate", "RateLimit", "RateLimitConfig", "rate_limit"]
 
