@@ -112,6 +112,34 @@ def test_calls_of_all_workers_wait_in_one_order(backend: str) -> None:
     assert [at - began for _, at in order] == pytest.approx([number / 10 for number in range(12)], abs=1e-6)
 
 
+@pytest.mark.parametrize("rate", [10, 50, 200, 3000])
+def test_workers_with_queues_get_the_same(rate: int) -> None:
+    """
+    Four callers in each of three workers call again and again; all workers get the same.
+
+    At most rates the time of a place was an overflow. So a place was void, and one worker had all tokens.
+    """
+    passed = [0, 0, 0]
+
+    async def caller(vt: VirtualTime, limits: list[Limit], worker: int) -> None:
+        while vt.now < began + 120 / rate:
+            async with limits[worker]:
+                passed[worker] += 1
+            await anyio.sleep(0.4 / rate)
+
+    async def main(vt: VirtualTime) -> None:
+        limits = workers(3, f"{rate}/s", burst=1, max_wait=30)
+        async with anyio.create_task_group() as group:
+            for number in range(12):
+                group.start_soon(caller, vt, limits, number // 4)
+
+    with virtual_time() as vt:
+        began = vt.now
+        vt.run(lambda: main(vt))
+    assert sum(passed) > 120
+    assert max(passed) - min(passed) <= 4
+
+
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_a_call_that_leaves_lets_those_behind_it_move_up(backend: str) -> None:
     """Of four waiting calls of a worker the first is cancelled; the others pass a tenth of a second sooner."""

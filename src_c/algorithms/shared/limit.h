@@ -156,22 +156,17 @@ static inline int rs_shared_take(rs_shared_bucket *bucket, const rs_tokens *toke
     return 0;
 }
 
-/* Queue for *n* > 0 units, for at most *wait_ns*: the time of the call, 0 if it is past; or -1 with nothing changed. */
-static inline int64_t rs_shared_join(rs_shared_bucket *bucket, const rs_tokens *tokens, int64_t now_ns, int64_t n,
-                                     int64_t wait_ns)
+/* Queue for *n* > 0 units: the time of the call, 0 if it is past. */
+static inline int64_t rs_shared_join(rs_shared_bucket *bucket, const rs_tokens *tokens, int64_t now_ns, int64_t n)
 {
-    int64_t in = rs_tokens_in(tokens, now_ns);
-    int64_t latest = rs_tokens_in(tokens, wait_ns < INT64_MAX - now_ns ? now_ns + wait_ns : INT64_MAX);
-    int64_t most = (latest - in < RS_UNITS_DEEPEST ? latest : in + RS_UNITS_DEEPEST) + tokens->burst;
-    int64_t base = rs_later((int64_t)rs_atomic_load(&bucket->taken), in);
+    int64_t in = rs_tokens_in(tokens, now_ns), most = in + RS_UNITS_DEEPEST + tokens->burst;
+    int64_t base = rs_later((int64_t)rs_atomic_load(&bucket->taken), in), end;
     uint64_t seen = rs_atomic_load(&bucket->places);
-    for (;;) {
-        int64_t end = rs_later((int64_t)seen, base) + n;
-        if (end > most)
-            return -1;
-        if (rs_atomic_swap(&bucket->places, &seen, (uint64_t)end))
-            return rs_tokens_when(tokens, end - tokens->burst);
-    }
+    do {
+        end = rs_later((int64_t)seen, base) + n;
+        end = end < most ? end : most;
+    } while (!rs_atomic_swap(&bucket->places, &seen, (uint64_t)end));
+    return rs_tokens_when(tokens, end - tokens->burst);
 }
 
 /* Return the place of a call that leaves the queue. */

@@ -317,7 +317,7 @@ static inline int64_t rs_rates_join(rs_host_rates *host, int64_t now_ns, int64_t
 {
     rs_host_rate *rate = &host->rate[0];
     int64_t now = rs_rates_time(host, now_ns), units = rs_rates_units(rate, n);
-    int64_t at = rs_shared_join(rate->bucket, &rate->tokens, now, units, INT64_MAX);
+    int64_t at = rs_shared_join(rate->bucket, &rate->tokens, now, units);
     uint32_t owner = rs_atomic_load(&host->member->owner);
     *place = owner ? owner : RS_PLACE_OF_NONE;
     rs_rates_count_places(host, *place, units);

@@ -27,8 +27,10 @@ static void *worker(void *at)
             else
                 atomic_fetch_add(&sum_bucket, 1);
         }
-        else if (rs_shared_join(&bucket, &tokens, now_ns, 1, 100) >= 0)
+        else {
+            rs_shared_join(&bucket, &tokens, now_ns, 1);
             rs_shared_leave(&bucket, 1);
+        }
         atomic_fetch_add(&sum_purses, rs_purse_take(&purse, &purses, &tokens, now_ns, 1, &member));
         if (rs_window_take(&window.window, &rule, now_ns, 1)) {
             if (i % 7 == 0)
