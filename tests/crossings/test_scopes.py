@@ -45,9 +45,9 @@ def scope(request: pytest.FixtureRequest, vt: VirtualTime) -> Iterator[Any]:
         registry.clear()
 
 
-def shared(kind: str, scope: Any, way: Way) -> Any:
-    """Return a policy of this kind that shares in a scope."""
-    name = f"{kind}-{next(_numbers)}"
+def shared(kind: str, scope: Any, way: Way, name: str | None = None) -> Any:
+    """Return a policy of this kind that shares in a scope, by a name of its own or this one."""
+    name = name or f"{kind}-{next(_numbers)}"
     if kind == "retry_budget":
         budget = RetryBudget(name, cap=100, initial=100, scope=scope)
         return retry(on="http", idempotent=True, backoff=constant(0.05), budget=budget)
