@@ -85,7 +85,7 @@ class _Field(Generic[T]):
 
 
 _REMEDIES = {
-    "reserved": " (the money missing is reserved by calls that are under way)",
+    "spend_limit reserved": " (the money missing is reserved by calls that are under way)",
     "spend_limit too_large": (
         " (it may cost more than the whole limit: set max_tokens in the request, reserve=... to an amount like 0.05, "
         "or a larger limit)"

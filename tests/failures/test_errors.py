@@ -40,3 +40,10 @@ def test_an_error_made_of_anything_has_a_text(kind: Any, number: Any) -> None:
         assert str(one)
         assert str(one) in eval(repr(one), {type(one).__name__: str})
     assert number is None or ("a text" in str(error)) == (number == "a text")
+
+
+def test_a_remedy_is_that_of_the_policy_which_rejected() -> None:
+    """A server that keeps its last permits for important calls said that money was reserved by calls under way."""
+    money = "the money missing is reserved by calls that are under way"
+    assert money in str(RateLimitedError("spend_limit", reason="reserved"))
+    assert str(OverloadedError("load_shed", reason="reserved")) == "load_shed rejected the call: reserved"
