@@ -47,6 +47,14 @@ def test_the_notes_are_the_section_of_the_version(tools: ModuleType, capsys: pyt
     assert tools.notes("0.3.0", text) == 1
 
 
+def test_what_is_public_may_grow_and_not_shrink(tools: ModuleType) -> None:
+    """A name that is new, or an error with another text, breaks no code; a default that moved may."""
+    before = "resilio.a(b = 1)\nresilio.c\ntext of b=<bad>: TypeError: b must be one\n"
+    assert tools.lost(before, "resilio.a(b = 1)\nresilio.c\nresilio.d\n") == []
+    assert tools.lost(before, "resilio.a(b = 2)\nresilio.c\n") == ["resilio.a(b = 1)"]
+    assert (ROOT / tools.PUBLIC).is_file()
+
+
 @pytest.mark.parametrize(
     ("command", "reason"),
     [
