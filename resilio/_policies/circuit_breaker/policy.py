@@ -219,9 +219,9 @@ def _heed(gate: Any, subject: object, outcome: int = Outcome.FAILURE) -> None:
     pause = None if refused and is_of_a_sheddable_call() else pause_for(subject)
     if pause is None:
         return
-    gate.extend_open(pause.seconds)
+    gate.extend_open(pause)
     for door in getattr(gate.policy, "_doors", ()) if refused else ():
-        door.heed(pause)
+        door.pause(pause)
 
 
 @makes_or_guards(CircuitBreakerConfig)

@@ -75,7 +75,7 @@ def _heed(seat: Any, subject: object, *, refused: bool) -> None:
         return
     pause = pause_for(subject, spread_out=False)
     if pause is not None:
-        seat.hold(pause.seconds)
+        seat.hold(pause)
         note_as_made(subject)
     elif refused:
         seat.hold_refused()

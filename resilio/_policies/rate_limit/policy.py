@@ -18,7 +18,7 @@ Source: ITU-T I.371 (generic cell rate algorithm).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from resilio._failures.retry_after import LONGEST_PAUSE
 from resilio._native.gates import LimiterGate
@@ -30,9 +30,6 @@ from resilio._policies.rate_limit.reservation import Reservation
 from resilio._policy.base import Policy, make
 from resilio._policy.factory import makes_of_several
 from resilio._policy.types import Seconds, Time
-
-if TYPE_CHECKING:
-    from resilio._policies.server_pauses import Pause
 
 __all__ = ["Rate", "RateLimit", "RateLimitConfig", "rate_limit"]
 
@@ -142,10 +139,6 @@ class RateLimit(Policy[RateLimitConfig]):
             wait: Seconds >= 0. A shorter pause does not end a longer one.
         """
         self._gate.hold(round(seconds("wait", wait, zero_ok=True) * 1e9))
-
-    def heed(self, pause: Pause) -> None:
-        """Pause for as long as a server has asked for, see :meth:`pause`."""
-        self._gate.hold(round(pause.seconds * 1e9))
 
     def peek(self, /, *args: Any, **kwargs: Any) -> float:
         """

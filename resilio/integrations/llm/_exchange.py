@@ -15,7 +15,7 @@ from resilio._failures.retry_after import asked_by
 from resilio._native import clock
 from resilio._native.core import phase
 from resilio._native.sse import members, model_of, object_of
-from resilio._policies.server_pauses import MADE, Pause, pause_for
+from resilio._policies.server_pauses import MADE, pause_for
 from resilio.errors import RejectedError
 from resilio.integrations.llm import _limits
 from resilio.integrations.llm._call import ModelCall, call_of
@@ -118,13 +118,13 @@ class Exchange:
         if error is None and not self.guard.limits:
             return
         left = self.guard.dialect.left(response.headers)
-        pause: Pause | None = None
+        pause = None
         if error is not None:
             asked = asked_by(response)
             error.retry_after = None if asked is None else asked.seconds
             if asked is not None and meaning_of(error) == "rate":
                 pause = pause_for(response, most=self.guard.max_pause)
-                setattr(error, MADE, pause)
+                setattr(error, MADE, pause or 0.0)
         if left or pause is not None:
             _limits.observe(_limits.limits_for(self.guard.policy, call), left, pause)
 

@@ -24,7 +24,6 @@ from resilio._policies.rate_limit.rate import Rate, tokens
 from resilio.integrations.llm._call import ModelCall
 
 if TYPE_CHECKING:
-    from resilio._policies.server_pauses import Pause
     from resilio._policy.base import Policy
     from resilio.integrations.llm._headers import Left
 
@@ -136,7 +135,7 @@ def nothing_spent() -> dict[str, float]:
     return {"input_tokens": 0.0, "output_tokens": 0.0}
 
 
-def observe(limits: Iterator[RateLimit], left: Left, pause: Pause | None) -> None:
+def observe(limits: Iterator[RateLimit], left: Left, pause: float | None) -> None:
     """
     Apply the limits that the provider reports.
 
@@ -145,7 +144,7 @@ def observe(limits: Iterator[RateLimit], left: Left, pause: Pause | None) -> Non
 
         left: Remaining tokens by unit, from the headers.
 
-        pause: The pause that the provider has asked for; None: no pause.
+        pause: Seconds for which the provider wants no calls; None: no pause.
     """
     for limit in limits:
         units = _units(limit)
@@ -153,4 +152,4 @@ def observe(limits: Iterator[RateLimit], left: Left, pause: Pause | None) -> Non
         if remaining:
             limit.observe(**remaining)
         if pause is not None:
-            limit.heed(pause)
+            limit.pause(pause)

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from resilio import CallTimeoutError, CircuitOpenError, Rate, bulkhead, keyed, pipeline, rate_limit, retry
-from resilio._policies.server_pauses import pause_for
 from resilio.integrations.llm import ModelCall, TokenCost, meaning_of, partial_of, rejection_of, token_rate, trail_of
 from resilio.integrations.llm._call import OneShotCall, call_of
 from resilio.integrations.llm._dialects import ANTHROPIC, OPENAI, Dialect
@@ -351,5 +350,5 @@ def test_what_is_left_is_observed_by_unit() -> None:
     limit = rate_limit("60/min", burst=60)
     observe(iter([limit]), {"requests": (5.0, None), "tokens": (1.0, None)}, None)
     assert limit.available["requests"] == pytest.approx(5, abs=1)
-    observe(iter([limit]), {"requests": (None, 3.0)}, pause_for(SimpleNamespace(retry_after=2.0)))
+    observe(iter([limit]), {"requests": (None, 3.0)}, 2.0)
     assert limit.peek() > 1.5
