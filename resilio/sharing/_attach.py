@@ -14,6 +14,18 @@ from resilio.sharing._make import host
 
 __all__ = ["share", "share_keys"]
 
+_NOT_OF_FLEETS = {
+    "adaptive_limit": (
+        "its law learns from the latency of each call, of which a store hears late; use scope='host', or a bulkhead of "
+        "the fleet"
+    ),
+    "bulkhead": (
+        "the slots of a key would lie on lease for seconds at processes without calls of it; use scope='host', or a "
+        "keyed rate_limit of the fleet"
+    ),
+}
+"""Why a fleet does not share a policy of this kind, or not by key, and what to use."""
+
 
 def share(policy: Any, config: Any) -> None:
     """
@@ -34,7 +46,7 @@ def share(policy: Any, config: Any) -> None:
     if is_shared(policy.kind, policy._given, config):
         scope = _scope(config)
         if not hasattr(policy._sharing_gate(), "share" if isinstance(scope, Host) else "share_fleet"):
-            _reject(policy.kind, config)
+            _reject(policy.kind, config, _NOT_OF_FLEETS.get(policy.kind))
         _tie(policy, scope, scope.link)
     else:
         _untie(policy, config)
@@ -47,7 +59,7 @@ def share_keys(policy: Any, config: Any) -> None:
     Raises:
         ValueError: The options ask for a wider scope, and the policy has no name.
 
-        TypeError: Nothing of what the factory makes can be shared.
+        TypeError: Nothing of what the factory makes can be shared, or not all of it in this scope.
     """
     if is_shared(policy.kind, policy._given, config):
         if next(shareable(policy.overflow, in_code=config.scope is not None), None) is None:
@@ -55,8 +67,9 @@ def share_keys(policy: Any, config: Any) -> None:
                 _reject(f"keyed {policy.overflow.kind}", config)
             return
         scope = _scope(config)
-        if not scope.shares_keys_of(policy):
-            _reject(f"keyed {policy.overflow.kind}", config)
+        apart = scope.not_shared_by_key(policy)
+        if apart is not None:
+            _reject(f"keyed {apart}", config, _NOT_OF_FLEETS.get(apart))
         _tie(policy, scope, scope.keyed_link)
     elif isinstance(policy._link, KeyedLink):
         link = policy._link
@@ -92,9 +105,9 @@ def _untie(policy: Any, config: Any) -> None:
         _report.unnamed(policy.kind)
 
 
-def _reject(kind: str, config: Any) -> None:
+def _reject(kind: str, config: Any, why: str | None = None) -> None:
     scope = wanted(config.scope)
-    right = "'process'" if scope == HOST or isinstance(scope, Host) else "'process' or 'host'"
+    right = "'process'" if why is None else "'process' or 'host'"
     raise TypeError(
-        f"scope must be {right} for {with_article(kind)}, which cannot be shared in that scope, not {scope!r}"
+        f"scope must be {right} for {with_article(kind)}, not {scope!r}: {why or 'it has nothing to share'}"
     )

@@ -116,9 +116,9 @@ class Host(Scope):
         """Return the tie of one policy to this host."""
         return Link(self)
 
-    def shares_keys_of(self, policy: Any) -> bool:  # noqa: ARG002 - as of a fleet
-        """Return True: all of a key's policies that can be shared in a host are."""
-        return True
+    def not_shared_by_key(self, policy: Any) -> str | None:  # noqa: ARG002 - as of a fleet
+        """Return None: all of a key's policies that can be shared are, in a host."""
+        return None
 
     def keyed_link(self) -> KeyedLink:
         """Return the tie of a keyed policy to this host."""

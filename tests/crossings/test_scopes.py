@@ -61,7 +61,7 @@ def test_a_shared_policy_is_one_of_the_process_too(vt: VirtualTime, scope: Any, 
     """Within each other policy, and within limits of the same scope."""
     way = FORMS[form]
     if isinstance(scope, Fleet) and inner == "adaptive_limit":
-        with pytest.raises(TypeError, match="cannot be shared in that scope"):
+        with pytest.raises(TypeError, match="its law learns from the latency of each call"):
             shared(inner, scope, way)
         return
     for place, outer in enumerate(AROUND):

@@ -100,7 +100,7 @@ def test_a_scope_that_does_not_exist_is_rejected_by_name() -> None:
 
 def test_a_policy_that_cannot_be_shared_says_so() -> None:
     """A keyed retry has nothing that processes could have together."""
-    with pytest.raises(TypeError, match="scope must be 'process' for a keyed retry, which cannot be shared"):
+    with pytest.raises(TypeError, match="scope must be 'process' for a keyed retry, not 'host': it has nothing to"):
         keyed(lambda: retry(on=OSError), key="user", name="retries", scope="host")
 
 

@@ -27,6 +27,7 @@ from resilio.sharing._fleet.links import FleetLink
 from resilio.sharing._fleet.thread import CourierThread, trip
 from resilio.sharing._fleet.tie import Tie
 from resilio.sharing._host import Host
+from resilio.sharing._links import shareable
 
 __all__ = ["Fleet", "OnStoreDown", "move_all", "start_over"]
 
@@ -203,9 +204,11 @@ class Fleet(Scope):
             lost=self.courier.lost,
         )
 
-    def shares_keys_of(self, policy: Any) -> bool:
-        """Return True if a keyed policy has limits or breakers: others are not shared by key in a fleet."""
-        return any(shared_by_key(policy.overflow))
+    def not_shared_by_key(self, policy: Any) -> str | None:
+        """Return the kind of what a key's policy has and a fleet does not share by key; None: it has no such part."""
+        shared = {id(gate) for _, _, gate in shared_by_key(policy.overflow)}
+        apart = (part.kind for part, gate in shareable(policy.overflow) if id(gate) not in shared)
+        return next(apart, None)
 
     def keyed_link(self) -> FleetKeyedLink:
         """Return the tie of a keyed policy to this fleet."""

@@ -8,7 +8,7 @@ import anyio
 import pytest
 from bulkheads_of_fleet import Hosts, filled
 
-from resilio import bulkhead, keyed, pipeline
+from resilio import bulkhead, pipeline
 from resilio.errors import BulkheadFullError
 from resilio.sharing import Fleet, MemoryEngine
 from resilio.testing import VirtualTime, virtual_time
@@ -287,12 +287,6 @@ def test_a_fleet_is_private_under_virtual_time(vt: VirtualTime) -> None:
     sharing = own.snapshot().sharing
     assert sharing is not None
     assert sharing.degraded == "private"
-
-
-def test_keys_of_a_bulkhead_are_not_shared_in_a_fleet() -> None:
-    """Slots of each key would be leases for each key: a clear error names what cannot be shared."""
-    with pytest.raises(TypeError, match=r"keyed bulkhead, which cannot be shared in that scope, not fleet\('shop'\)"):
-        keyed(lambda: bulkhead(3), key=str, name="tenants", scope=Fleet("shop", MemoryEngine()))
 
 
 def test_more_slots_than_a_fleet_can_have() -> None:
