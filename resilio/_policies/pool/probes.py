@@ -14,7 +14,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Awaitable, Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from http.client import HTTPConnection
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
@@ -161,7 +161,7 @@ class Probing:
         self._pool = pool
         self._probe = probe
         self._every: float = getattr(probe, "every", EVERY)
-        self._under_way: set[str] = set()
+        self._threads: dict[str, threading.Thread] = {}  # by endpoint; those of a parent process are not alive
         self.rounds = Rounds(self.round, f"resilio probes {pool.name}")
 
     def begin(self) -> None:
@@ -171,9 +171,9 @@ class Probing:
     def round(self) -> float:
         """Start a probe of each ejected endpoint that is due, and return the seconds until the next round."""
         ejected = self._pool._ejected()
+        self._threads = {name: thread for name, thread in self._threads.items() if thread.is_alive()}
         for endpoint, wait in ejected:
-            if wait <= 0.0 and endpoint.name not in self._under_way:
-                self._under_way.add(endpoint.name)
+            if wait <= 0.0 and endpoint.name not in self._threads:
                 self._start(endpoint)
         soonest = min((wait for _, wait in ejected if wait > 0.0), default=self._every)
         return min(jittered(self._every), soonest + 1e-3)
@@ -185,24 +185,20 @@ class Probing:
 
     def probe(self, endpoint: Endpoint) -> None:
         """Probe one endpoint, if its breakers admit that; they learn from it. Never raises."""
-        try:
-            permits = [breaker.try_acquire() for breaker in self._pool._breakers(endpoint.name)]
-            admitted = bool(permits) and all(permits)
-            error = self._answer(endpoint) if admitted else None
-            for permit in permits:
-                if isinstance(permit, Permit):
-                    _settle(permit, error, asked=admitted)
-            if admitted:
-                self._pool._probed(endpoint.name, well=error is None)
-        finally:
-            self._under_way.discard(endpoint.name)
+        permits = [breaker.try_acquire() for breaker in self._pool._breakers(endpoint.name)]
+        admitted = bool(permits) and all(permits)
+        error = self._answer(endpoint) if admitted else None
+        for permit in permits:
+            if isinstance(permit, Permit):
+                _settle(permit, error, asked=admitted)
+        if admitted:
+            self._pool._probed(endpoint.name, well=error is None)
 
     def _start(self, endpoint: Endpoint) -> None:
         thread = threading.Thread(target=self.probe, args=(endpoint,), name=self.rounds.what, daemon=True)
-        try:
+        with suppress(RuntimeError):  # no thread can start, or the interpreter is ending
             thread.start()
-        except RuntimeError:  # no thread can start, or the interpreter is ending
-            self._under_way.discard(endpoint.name)
+            self._threads[endpoint.name] = thread
 
     def _answer(self, endpoint: Endpoint) -> Exception | None:
         """Return None if the endpoint is well, else why it is not."""

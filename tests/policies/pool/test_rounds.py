@@ -8,6 +8,9 @@ import threading
 import time
 from collections.abc import Callable
 
+from oracles.bare_pool import BarePool
+from resilio._policies.pool.endpoint import Endpoint
+from resilio._policies.pool.probes import Probing
 from resilio._policies.pool.rounds import Rounds
 
 NAME = "resilio rounds under test"
@@ -88,6 +91,35 @@ def test_a_child_has_one_thread_of_its_own() -> None:
     assert in_child(threads_of_child) == 1
     owner.rounds.stop()
     until(lambda: not running())
+
+
+def test_a_child_probes_what_its_parent_was_probing() -> None:
+    """A worker that was forked during a probe took it for one of its own, and never probed that endpoint again."""
+    parent, hung, release = os.getpid(), threading.Event(), threading.Event()
+    nodes = BarePool(Endpoint("a"))
+    nodes.breakers["a"].reconfigure(open_for="1ms", max_open_for="1ms")
+
+    def probe(endpoint: Endpoint) -> bool:
+        hung.set()
+        return os.getpid() != parent or release.wait(60.0)
+
+    probing = Probing(nodes, probe)
+    nodes.fail("a")
+    while not hung.is_set():
+        probing.round()
+        hung.wait(0.001)
+
+    def probes_of_child() -> int:
+        for _ in range(2):  # a breaker closes after two
+            probing.round()
+            for thread in threading.enumerate():
+                if thread is not threading.current_thread():
+                    thread.join()
+        return ["closed", "half_open", "open"].index(nodes.breakers["a"].state)
+
+    assert in_child(probes_of_child) == 0
+    release.set()
+    until(lambda: nodes.done)
 
 
 def test_rounds_that_are_started_twice_run_once() -> None:
