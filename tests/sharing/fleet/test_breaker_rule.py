@@ -20,6 +20,7 @@ from resilio.sharing._fleet.ask_breaker import (
 )
 from resilio.sharing._fleet.rules import exchange
 from resilio.sharing._fleet.rules.rows import HEAD, State, from_text, text_of
+from resilio.sharing._fleet.ties.breaker import EARLY
 
 TICK = 250_000
 SECOND = 1_000_000
@@ -171,6 +172,26 @@ def test_a_rate_must_hold_without_the_worst() -> None:
         store.report("broken", failed=100)
         assert store.report("well", ok=99, failed=1).state == CLOSED
         store.now += TICK
+
+
+def test_a_rate_must_hold_without_all_early_reports_of_the_worst() -> None:
+    """A host whose calls begin to fail reports several times within a tick: only the largest report was left out."""
+    store = Store(failed_share=500_000, consecutive=0, sure=0)
+    store.meet("broken", "well")
+    for divisor in EARLY:
+        store.report("broken", failed=10)
+        assert store.report("well", ok=9, failed=1).state == CLOSED
+        store.now += TICK // divisor
+
+
+def test_slow_calls_must_be_so_without_all_early_reports_of_the_worst() -> None:
+    """The same for slow calls; successes that the host reports later are its own too."""
+    store = Store(slow_share=500_000, consecutive=0, sure=0)
+    store.meet("slow", "well")
+    for divisor in EARLY:
+        store.report("slow", ok=10, slow=10)
+        assert store.report("well", ok=10, slow=1).state == CLOSED
+        store.now += TICK // divisor
 
 
 def test_one_broken_host_of_twenty_five_opens_nothing() -> None:

@@ -15,7 +15,8 @@ do
   }
   local BUCKET = {'since', 'total', 'failed', 'slow', 'worst', 'worst_total', 'slowest', 'slowest_total'}
   local ASKER = {
-    'seq', 'seen', 'called', 'bad', 'failing', 'failures', 'flying', 'late', 'lease', 'lease_of', 'lease_until',
+    'seq', 'seen', 'called', 'bad', 'failing', 'failures', 'flying', 'late', 'tick', 'tick_total',
+    'tick_failed', 'tick_slow', 'lease', 'lease_of', 'lease_until',
   }
 
   ---- evidence (breaker_evidence.py)
@@ -53,20 +54,31 @@ do
     end
   end
 
-  local function add_to(bucket, ask)
+  -- Add a report; one asker may send several within a tick.
+  local function add_to(bucket, asker, ask)
     local total = ask.ok + ask.failed
     bucket.total = bucket.total + total
     bucket.failed = bucket.failed + ask.failed
     bucket.slow = bucket.slow + ask.slow
-    if ask.failed > bucket.worst then bucket.worst, bucket.worst_total = ask.failed, total end
-    if ask.slow > bucket.slowest then bucket.slowest, bucket.slowest_total = ask.slow, total end
+    if asker.tick ~= bucket.since then
+      asker.tick, asker.tick_total, asker.tick_failed, asker.tick_slow = bucket.since, 0, 0, 0
+    end
+    asker.tick_total = asker.tick_total + total
+    asker.tick_failed = asker.tick_failed + ask.failed
+    asker.tick_slow = asker.tick_slow + ask.slow
+    if asker.tick_failed >= max(bucket.worst, 1) then
+      bucket.worst, bucket.worst_total = asker.tick_failed, asker.tick_total
+    end
+    if asker.tick_slow >= max(bucket.slowest, 1) then
+      bucket.slowest, bucket.slowest_total = asker.tick_slow, asker.tick_total
+    end
   end
 
   -- Add a report to the window and the row.
   local function add(breaker, asker, ask)
     roll(breaker, ask)
     local at = breaker.at
-    add_to(breaker.buckets[#breaker.buckets], ask)
+    add_to(breaker.buckets[#breaker.buckets], asker, ask)
     if ask.ok + ask.failed > 0 then asker.called = at end
     if ask.failed + ask.slow > 0 then asker.bad = at end
     local failures = ask.ok > 0 and ask.tail or ask.failed + ask.gone
@@ -287,7 +299,7 @@ do
     sweep(kept, breaker, ask)
     local row = load(kept, field)
     if not row then breaker.peers = breaker.peers + 1 end
-    local asker = named(ASKER, row or {0, 0, -1, -1, -1, 0, 0, 0, 0, 0, 0})
+    local asker = named(ASKER, row or {0, 0, -1, -1, -1, 0, 0, 0, -1, 0, 0, 0, 0, 0, 0})
     asker.seen = breaker.at
     local lease = holds(asker, breaker) and asker.lease or 0
     if ask.seq > asker.seq then

@@ -4,7 +4,7 @@ What a fleet's askers have seen of a breaker's calls, added up, and the law by w
 The window is a list of buckets, each as long as a tick. The *row* is what failed after the last call that did not fail.
 It counts once three quarters of those that have calls are in it: a few that happen to report in turn are no row. One
 asker's evidence weighs no more than that of all others together: in the row it counts up to as much as theirs, and a
-rate must hold without the worst report of each bucket. So a host whose own network fails opens its own breaker alone.
+rate must hold without the worst asker of each bucket. So a host whose own network fails opens its own breaker alone.
 
 Calls that hang show an outage before their timeouts do. As on a host (shared/breaker_rows.h), they weigh no more than
 what has failed, and prove nothing: where no call fails, calls that take long open nothing.
@@ -27,7 +27,7 @@ MOST_PROOF = 300
 
 
 class Bucket:
-    """Calls reported within one tick: all, and those of the reports with the most failed, and the most slow, calls."""
+    """Calls reported within one tick: all, and those of the askers with the most failed, and the most slow, calls."""
 
     since: float
     total: float
@@ -53,16 +53,21 @@ class Bucket:
         worst = (self.worst, self.worst_total, self.slowest, self.slowest_total)
         return (self.since, self.total, self.failed, self.slow, *worst)
 
-    def add(self, ask: BreakerAsk) -> None:
-        """Add a report."""
+    def add(self, asker: Asker, ask: BreakerAsk) -> None:
+        """Add a report; one asker may send several within a tick."""
         total = ask.ok + ask.failed
         self.total += total
         self.failed += ask.failed
         self.slow += ask.slow
-        if ask.failed > self.worst:
-            self.worst, self.worst_total = ask.failed, total
-        if ask.slow > self.slowest:
-            self.slowest, self.slowest_total = ask.slow, total
+        if asker.tick != self.since:
+            asker.tick, asker.tick_total, asker.tick_failed, asker.tick_slow = self.since, 0, 0, 0
+        asker.tick_total += total
+        asker.tick_failed += ask.failed
+        asker.tick_slow += ask.slow
+        if asker.tick_failed >= max(self.worst, 1):
+            self.worst, self.worst_total = asker.tick_failed, asker.tick_total
+        if asker.tick_slow >= max(self.slowest, 1):
+            self.slowest, self.slowest_total = asker.tick_slow, asker.tick_total
 
     def merge(self, later: Bucket) -> None:
         """Add the next bucket; its time counts, so nothing expires too early."""
@@ -97,6 +102,8 @@ class Asker:
 
         late: Its calls that hang, by its last report.
 
+        tick, tick_total, tick_failed, tick_slow: The beginning of the bucket of its last report, and its calls in that.
+
         lease, lease_of, lease_until: The lease of a probe: its number (0: none), its generation and its end.
     """
 
@@ -108,22 +115,29 @@ class Asker:
     failures: float
     flying: float
     late: float
+    tick: float
+    tick_total: float
+    tick_failed: float
+    tick_slow: float
     lease: float
     lease_of: float
     lease_until: float
     __slots__ = (
         "bad", "called", "failing", "failures", "flying", "late", "lease", "lease_of", "lease_until", "seen", "seq",
+        "tick", "tick_failed", "tick_slow", "tick_total",
     )  # fmt: skip
 
     def __init__(self, row: Row | None) -> None:
-        row = (0, 0, -1, -1, -1, 0, 0, 0, 0, 0, 0) if row is None else row
+        row = (0, 0, -1, -1, -1, 0, 0, 0, -1, 0, 0, 0, 0, 0, 0) if row is None else row
         self.seq, self.seen, self.called, self.bad, self.failing, self.failures, self.flying, self.late = row[:8]
-        self.lease, self.lease_of, self.lease_until = row[8:]
+        self.tick, self.tick_total, self.tick_failed, self.tick_slow = row[8:12]
+        self.lease, self.lease_of, self.lease_until = row[12:]
 
     def row(self) -> Row:
         """Return the numbers in their order."""
         evidence = (self.seq, self.seen, self.called, self.bad, self.failing, self.failures, self.flying, self.late)
-        return (*evidence, self.lease, self.lease_of, self.lease_until)
+        tick = (self.tick, self.tick_total, self.tick_failed, self.tick_slow)
+        return (*evidence, *tick, self.lease, self.lease_of, self.lease_until)
 
     def holds(self, generation: float, at: float) -> bool:
         """Return True if it holds the lease of a probe of this generation."""
@@ -133,7 +147,7 @@ class Asker:
 def add(buckets: list[Bucket], row_since: float, asker: Asker, ask: BreakerAsk, at: float) -> float:
     """Add a report to the window and the row; return since when failures are in the row."""
     _roll(buckets, ask, at)
-    buckets[-1].add(ask)
+    buckets[-1].add(asker, ask)
     if ask.ok + ask.failed > 0:
         asker.called = at
     if ask.failed + ask.slow > 0:
@@ -242,7 +256,7 @@ def _is_quorum(since: float, askers: Sequence[Asker]) -> bool:
 
 
 def _is_rate(bad: float, total: float, worst: float, worst_total: float, rate: int, ask: BreakerAsk) -> bool:
-    """Return True if the rate is reached, also without the worst reports; these weigh up to as much as the others."""
+    """Return True if the rate is reached, also without the worst askers; these weigh up to as much as the others."""
     if rate == 0 or total == worst_total or 2 * (total - worst_total) < ask.min_calls:
         return False
     return bad * MILLION >= rate * total and (bad - worst) * MILLION >= rate * (total - worst_total)
