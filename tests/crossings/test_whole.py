@@ -7,13 +7,19 @@ import inspect
 import pytest
 from crossings.recipes import FACTORIES, READY, REJECTING, STRATEGIES, Way
 from crossings.server import ANSWERS
-from crossings.stacks import FORMS
+from crossings.stacks import FORMS, snapshots
 
 import resilio
-from resilio import Outcome, Policy
+from resilio import Outcome, Policy, bulkhead, pipeline
+from resilio._failures.outcome_table import TABLE
 from resilio._native import core
 from resilio._registry.kinds import known_kinds
 from resilio.testing import VirtualTime
+
+pytestmark = pytest.mark.filterwarnings("ignore::resilio.PipelineWarning")
+
+EVERYWHERE = frozenset({"metrics"})
+"""Rows that are no kind of policy: what reads the counters of all."""
 
 
 def answer(*endpoint: object) -> int:
@@ -59,6 +65,22 @@ def test_each_class_of_policies_is_made_by_a_recipe(vt: VirtualTime) -> None:
     exported = {getattr(resilio, name) for name in resilio.__all__}
     classes = {one for one in exported if inspect.isclass(one) and issubclass(one, Policy)} - {Policy}
     assert classes <= made, classes - made
+
+
+@pytest.mark.parametrize("kind", sorted(READY))
+def test_each_part_of_a_named_pipeline_has_its_name(kind: str) -> None:
+    """All were "unnamed" in metrics, in the log and in top. A stack keeps its own name."""
+    whole = pipeline(READY[kind](Way(threads=False)), bulkhead(8), name="find")
+    parts = [part for part in snapshots(whole.snapshot()) if part.kind != "pipeline"]
+    names = [part.name for part in parts]
+    assert len(set(names)) == len(parts)
+    assert all(name.startswith(("find.", "crossing")) for name in names), names
+
+
+@pytest.mark.parametrize("part", [row.part for row in TABLE])
+def test_each_row_of_the_table_of_outcomes_is_of_a_part_that_is_crossed(part: str) -> None:
+    """A row that is added joins: its part is crossed by its kind, or counts in each stack."""
+    assert part in READY or part in EVERYWHERE
 
 
 def test_each_outcome_is_an_answer_of_the_server() -> None:
