@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import attrs
 import pytest
 
-from resilio import RetryBudget, bulkhead, circuit_breaker, pipeline, rate_limit
+from resilio import RetryBudget, adaptive_limit, bulkhead, circuit_breaker, pipeline, rate_limit
 from resilio.events import SharingChanged
 from resilio.live._journal import Journal
 from resilio.live._rows import Row
@@ -22,9 +23,11 @@ pytestmark = pytest.mark.once
 class Tie(Link):
     """A tie of a policy to the group "shop", in a state that the test sets."""
 
-    def __init__(self, degraded: str | None = None) -> None:
+    fleet = None
+
+    def __init__(self, degraded: str | None = None, scope: str = "host:shop") -> None:
         super().__init__(None)
-        self.now = Sharing(scope="host:shop", peers=1 if degraded else 8, degraded=degraded)
+        self.now = Sharing(scope=scope, peers=1 if degraded else 8, degraded=degraded)
 
     def sharing(self) -> Sharing:
         return self.now
@@ -52,6 +55,20 @@ def test_an_explanation_has_the_workers_or_the_reason() -> None:
     limit._link = Tie("no_slot")
     (note,) = pipeline(limit).explain().notes
     assert note == "rate_limit (1): the process's own for now (no_slot), not shared in host:shop"
+
+
+@pytest.mark.parametrize("degraded", [None, "no_region", "store_down"])
+@pytest.mark.parametrize("scope", ["host:shop", "fleet:shop"])
+@pytest.mark.parametrize("kind", [circuit_breaker, lambda **more: bulkhead(3, **more), adaptive_limit, shared])
+def test_an_explanation_has_all_workers_only_where_they_share(
+    kind: Callable[..., Any], scope: str, degraded: str | None
+) -> None:
+    """A breaker without a region was explained as that of all workers of the host."""
+    policy = kind()
+    policy._link = Tie(degraded, scope=scope)
+    *law, sharing = pipeline(policy).explain().notes
+    assert ("all " in " ".join(law)) is (degraded is None and policy.kind == "circuit_breaker")
+    assert ("shared by 8" in sharing) is (degraded is None)
 
 
 def test_numbers_have_the_peers_and_the_reason() -> None:

@@ -163,10 +163,10 @@ class CircuitBreaker(Policy[CircuitBreakerConfig]):
         return super().health()
 
     def _explained(self) -> str:
-        if self._link is None:
+        sharing = None if self._link is None else self._link.sharing()
+        if sharing is None or sharing.degraded:  # a note of its own says why
             return self._law()
-        fleet = self._link.sharing().scope.startswith("fleet:")
-        all_of = "processes of the fleet" if fleet else "workers of the host"
+        all_of = "processes of the fleet" if sharing.scope.startswith("fleet:") else "workers of the host"
         return f"{self._law()}; all {all_of} by what they see together"
 
     def _law(self) -> str:
