@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from importlib.resources import files
 from typing import Literal
 
-from resilio.metrics._dashboard import PANELS
-from resilio.metrics._grafana import dashboard
-
 __all__ = ["main", "text_of"]
+
+_FILES = {"alerts": "alerts.yml", "grafana": "grafana.json"}
 
 
 def text_of(what: Literal["grafana", "alerts"]) -> str:
@@ -20,9 +19,7 @@ def text_of(what: Literal["grafana", "alerts"]) -> str:
     Args:
         what: "grafana": the dashboard as JSON; "alerts": the rules for Prometheus as YAML.
     """
-    if what == "grafana":
-        return dashboard(PANELS)
-    return files("resilio.metrics").joinpath("assets", "alerts.yml").read_text(encoding="utf-8")
+    return files("resilio.metrics").joinpath("assets", _FILES[what]).read_text(encoding="utf-8")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -31,6 +28,6 @@ def main(argv: Sequence[str]) -> int:
         prog="resilio export",
         description="Print the Grafana dashboard as JSON, to be imported, or the alert rules for Prometheus as YAML.",
     )
-    parser.add_argument("what", choices=["alerts", "grafana"], help="grafana: the dashboard; alerts: the rules")
+    parser.add_argument("what", choices=list(_FILES), help="grafana: the dashboard; alerts: the rules")
     print(text_of(parser.parse_args(argv).what), end="")
     return 0

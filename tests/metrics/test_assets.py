@@ -329,6 +329,18 @@ def test_panels_do_not_overlap_and_have_numbers_of_their_own() -> None:
         taken |= cells
 
 
+def test_panels_of_one_kind_look_alike() -> None:
+    """Each target has the data source of the page and its own letter; panels of one kind have one set of options."""
+    looks: dict[str, Any] = {}
+    for panel in json.loads(text_of("grafana"))["panels"]:
+        targets = panel.get("targets", [])
+        assert {one["datasource"]["uid"] for one in targets} <= {"${datasource}"}
+        assert "".join(one["refId"] for one in targets) == "ABCD"[: len(targets)], panel["title"]
+        look = panel["gridPos"]["w"], panel["gridPos"]["h"], panel.get("options")
+        assert looks.setdefault(panel["type"], look) == look, panel["title"]
+    assert set(looks) == {"row", "stat", "timeseries"}
+
+
 @pytest.mark.untraced  # promtool reads what others trace
 @needs_promtool
 def test_promtool_reads_every_expression(tmp_path: Path) -> None:
