@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from resilio._doctor._selftest import WAYS
+from resilio._doctor._checks import WAYS
 from resilio._doctor._watch import Verdict
 
 __all__ = ["conclusion", "describe", "table"]
