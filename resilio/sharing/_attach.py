@@ -59,7 +59,7 @@ def share_keys(policy: Any, config: Any) -> None:
     Raises:
         ValueError: The options ask for a wider scope, and the policy has no name.
 
-        TypeError: Nothing of what the factory makes can be shared, or not all of it in this scope.
+        TypeError: Nothing of what the factory makes can be shared, or not in this scope.
     """
     if is_shared(policy.kind, policy._given, config):
         if next(shareable(policy.overflow, in_code=config.scope is not None), None) is None:

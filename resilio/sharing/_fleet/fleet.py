@@ -205,10 +205,10 @@ class Fleet(Scope):
         )
 
     def not_shared_by_key(self, policy: Any) -> str | None:
-        """Return the kind of what a key's policy has and a fleet does not share by key; None: it has no such part."""
-        shared = {id(gate) for _, _, gate in shared_by_key(policy.overflow)}
-        apart = (part.kind for part, gate in shareable(policy.overflow) if id(gate) not in shared)
-        return next(apart, None)
+        """Return the kind of a key's policy if a fleet shares nothing of it by key; None: it shares a part at least."""
+        if any(shared_by_key(policy.overflow)):
+            return None
+        return next((part.kind for part, _ in shareable(policy.overflow)), policy.overflow.kind)
 
     def keyed_link(self) -> FleetKeyedLink:
         """Return the tie of a keyed policy to this fleet."""

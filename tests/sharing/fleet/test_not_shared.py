@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from resilio import adaptive_limit, bulkhead, circuit_breaker, configure, keyed, pipeline, rate_limit, retry
+from resilio import adaptive_limit, bulkhead, configure, keyed, pipeline, retry
 from resilio.sharing import MemoryEngine
 from resilio.sharing._fleet.fleet import Fleet
 
@@ -31,16 +31,11 @@ def _keyed(make: Callable[[], Any], scope: Fleet) -> Any:
         (lambda scope: adaptive_limit(name="upstream", scope=scope), "an adaptive_limit", LAW),
         (lambda scope: _keyed(adaptive_limit, scope), "a keyed adaptive_limit", LAW),
         (lambda scope: _keyed(lambda: bulkhead(3), scope), "a keyed bulkhead", SLOTS),
-        (lambda scope: _keyed(lambda: pipeline(circuit_breaker(), bulkhead(3)), scope), "a keyed bulkhead", SLOTS),
-        (
-            lambda scope: _keyed(lambda: pipeline(rate_limit("9/s"), adaptive_limit()), scope),
-            "a keyed adaptive_limit",
-            LAW,
-        ),
+        (lambda scope: _keyed(lambda: pipeline(retry(on=OSError), bulkhead(3)), scope), "a keyed bulkhead", SLOTS),
     ],
 )
 def test_what_a_fleet_does_not_share_is_an_error(make: Callable[[Fleet], Any], kind: str, why: str) -> None:
-    """Also a part of a key's pipeline: it would be each process's own, though the code asks for one state of all."""
+    """Also a key's pipeline of which nothing is shared."""
     with pytest.raises(TypeError) as caught:
         make(Fleet("shop", MemoryEngine(), is_stepped=True))
     assert str(caught.value) == f"scope must be 'process' or 'host' for {kind}, not fleet('shop'): {why}"
@@ -58,13 +53,3 @@ def test_what_has_nothing_to_share_has_the_scope_of_the_process() -> None:
     """A host would be no remedy."""
     with pytest.raises(TypeError, match=r"scope must be 'process' for a keyed retry, not fleet\('shop'\)"):
         _keyed(lambda: retry(on=OSError), Fleet("shop", MemoryEngine(), is_stepped=True))
-
-
-def test_parts_that_all_are_shared_by_key_pass() -> None:
-    """Limits and breakers of a key's pipeline have the state of the fleet."""
-    users = _keyed(
-        lambda: pipeline(rate_limit("9/s"), circuit_breaker()), Fleet("shop", MemoryEngine(), is_stepped=True)
-    )
-    sharing = users.snapshot().sharing
-    assert sharing is not None
-    assert sharing.scope == "fleet:shop"
