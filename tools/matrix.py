@@ -64,7 +64,7 @@ CLIENTS = (
     Client("valkey", ("integrations/test_redis.py", "integrations/test_guides.py", "sharing/fleet/test_valkey.py")),
     Client(
         "sqlalchemy",
-        ("integrations/test_sqlalchemy.py", "integrations/test_guides.py"),
+        ("integrations/test_sqlalchemy.py", "integrations/test_frozen_postgres.py", "integrations/test_guides.py"),
         ("asyncpg", "psycopg[binary]", "greenlet"),
     ),
     Client("asyncpg", ("integrations/test_asyncpg.py", "integrations/test_guides.py")),

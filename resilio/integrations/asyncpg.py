@@ -3,8 +3,9 @@ Connections and transactions of an asyncpg pool with a bounded cleanup, even if 
 
 Why: after a cancellation asyncpg asks the database to stop, on a connection of its own, and then rolls back and resets.
 If the database does not answer, `pool.fetchval(...)`, `connection.transaction()` and the release wait without a limit,
-and so does every timeout around them. When not: for connections without a pool. What it is not: a policy. Guard the
-function that holds the whole transaction, and let callers wait in a `bulkhead(pool.get_max_size(), ...)`, not the pool.
+and so does every timeout around them. `cut_late` ends them in a whole pool; blocks end their own. When not: for
+connections without a pool. What it is not: a policy. Guard the function that holds the whole transaction, and let
+callers wait in a `bulkhead(pool.get_max_size(), ...)`, not the pool.
 
 It does not import asyncpg but receives a pool.
 """
@@ -12,14 +13,21 @@ It does not import asyncpg but receives a pool.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
+from importlib.metadata import version
 from types import TracebackType
 from typing import Any
 
-from resilio._context.deadline import remaining
 from resilio._options.validators import reject, seconds
 from resilio._policy.types import Time
+from resilio.integrations._shared.lent import patience, task_loan
 
-__all__ = ["Borrowed", "connection", "transaction"]
+__all__ = ["Borrowed", "connection", "cut_late", "transaction"]
+
+_CAN_BE_CUT = (0, 32)
+"""The version from which waits for the answer to a request to cancel end with the connection."""
 
 
 def connection(pool: Any, *, cleanup: Time = 1.0) -> Borrowed:
@@ -53,6 +61,49 @@ def transaction(pool: Any, *, cleanup: Time = 1.0, **options: Any) -> Borrowed:
         ValueError: `cleanup` is out of range.
     """
     return Borrowed(pool, cleanup, options)
+
+
+def cut_late(*, cleanup: Time = 1.0) -> Callable[[Any], Awaitable[None]]:
+    """
+    Return a `setup` for `asyncpg.create_pool`, with which every use of the pool ends: its shorthands too.
+
+    A connection is cut once the task that acquired it has been cancelled for `cleanup` seconds, by a timeout, a
+    deadline or any other caller. All waits for it end then, those of rollbacks and savepoints too.
+
+    Args:
+        cleanup: Most seconds, > 0, for cancelling, rolling back and resetting, before the connection is cut; less
+            before a deadline, so that the call ends before it.
+
+    Raises:
+        RuntimeError: asyncpg is older than 0.32: it waits for a connection that is cut all the same.
+        TypeError: `cleanup` is no time.
+        ValueError: `cleanup` is out of range.
+    """
+    allowed: float = seconds("cleanup", cleanup)
+    found = version("asyncpg")
+    if tuple(map(int, found.split(".")[:2])) < _CAN_BE_CUT:
+        raise RuntimeError(
+            f"cut_late needs asyncpg 0.32, not {found}: use connection() and transaction() of this module"
+        )
+
+    async def setup(lent: Any) -> None:
+        task_loan(partial(_terminate, lent), allowed, partial(_is_back, lent))
+
+    return setup
+
+
+def _terminate(lent: Any) -> None:
+    with suppress(Exception):  # the pool has taken it back
+        lent.terminate()
+
+
+def _is_back(lent: Any) -> bool:
+    """Return True if the pool has taken a connection back: asyncpg raises then. The next task gets another object."""
+    try:
+        lent.is_closed()
+    except Exception:  # noqa: BLE001 - asyncpg's InterfaceError
+        return True
+    return False
 
 
 class Borrowed:
@@ -100,7 +151,7 @@ class Borrowed:
 
     async def _roll_back(self) -> None:
         try:
-            await asyncio.wait_for(self._transaction.rollback(), self._patience())
+            await asyncio.wait_for(self._transaction.rollback(), patience(self._cleanup))
         except TimeoutError:
             self._connection.terminate()  # a closed connection is released without a wait
         except Exception:
@@ -110,20 +161,12 @@ class Borrowed:
     async def _give_back(self) -> None:
         """Release the connection; errors of a connection that is already closed are ignored."""
         try:
-            await self._pool.release(self._connection, timeout=self._patience())
+            await self._pool.release(self._connection, timeout=patience(self._cleanup))
         except Exception:
             if not self._gone():
                 raise
         finally:
             self._entered = False
 
-    def _patience(self) -> float:
-        """Seconds for a step of the cleanup: at most half of what the deadline leaves, so the call ends before it."""
-        left = remaining()
-        return self._cleanup if left is None or left <= 0.0 else min(self._cleanup, left / 2)
-
     def _gone(self) -> bool:
-        try:
-            return bool(self._connection.is_closed())
-        except Exception:  # noqa: BLE001 - the pool has taken it back
-            return True
+        return _is_back(self._connection) or bool(self._connection.is_closed())

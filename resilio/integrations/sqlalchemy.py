@@ -20,6 +20,7 @@ from resilio._policies.bulkhead.policy import Bulkhead, bulkhead
 from resilio._policy.types import Time
 from resilio._support.extras import missing
 from resilio.errors import DeadlineExceededError
+from resilio.integrations._shared.lent import alarm, cut_of, patience, task_loan
 
 try:
     from sqlalchemy import Engine, event
@@ -30,6 +31,7 @@ except ImportError as _error:
 __all__ = ["pool_bulkhead", "pool_capacity", "send_deadline", "time_connects"]
 
 _CANCELED = "57014"
+_LOAN = "resilio.loan"
 _MOST_MILLISECONDS = 2**31 - 1
 
 
@@ -78,25 +80,28 @@ def pool_bulkhead(
     return bulkhead(pool_capacity(engine), scope="process", **options)
 
 
-def send_deadline(engine: Any, *, most: Time | None = None) -> None:
+def send_deadline(engine: Any, *, most: Time | None = None, cleanup: Time = 1.0) -> None:
     """
     Let PostgreSQL end statements that would outlast the caller's deadline, also for callers in threads.
 
     A transaction begins with `SET LOCAL statement_timeout`, which takes a round trip; a statement after the deadline is
     not sent. A statement that the database ended at the deadline raises DeadlineExceededError. AUTOCOMMIT has no such
-    setting.
+    setting. If the database does not answer at all, the connection is cut (asyncpg, psycopg, psycopg2).
 
     Args:
         engine: An Engine or an AsyncEngine, for PostgreSQL.
         most: Upper bound on a statement's time in seconds, also without a deadline; None: no bound.
+        cleanup: Most seconds, > 0, before the connection is cut. For a task after its cancellation, and less before a
+            deadline; for a thread after the deadline that holds at the checkout.
 
     Raises:
         TypeError: No engine, or one of another database.
-        ValueError: `most` is out of range.
+        ValueError: `most` or `cleanup` is out of range.
     """
     inner, cap = _engine(engine), seconds("most", most, none_ok=True)
     if inner.dialect.name != "postgresql":
         reject("engine", engine, "an engine for PostgreSQL", TypeError)
+    _cut_late(inner, seconds("cleanup", cleanup))
 
     def bound(connection: Connection) -> None:
         allowed = _smaller(remaining(), cap)
@@ -125,6 +130,33 @@ def time_connects(engine: Any) -> None:
     event.listen(inner, "connect", lambda *_: phase(None), insert=True)
 
 
+def _cut_late(engine: Engine, cleanup: float) -> None:
+    """Cut connections whose tasks are cancelled, or whose threads' deadlines have passed, for `cleanup` seconds."""
+
+    def connected(_: Any, record: Any) -> None:
+        """Bound psycopg's request to cancel, for which it waits 5 s if the server accepts no connection."""
+        driver = record.driver_connection
+        cancel = getattr(driver, "cancel_safe", None)
+        if cancel is not None:
+            driver.cancel_safe = lambda *, timeout=30.0: cancel(timeout=min(timeout, patience(cleanup)))
+
+    def lent(_: Any, record: Any, __: Any) -> None:
+        driver = record.driver_connection
+        loan = task_loan(cut_of(driver), cleanup) if engine.dialect.is_async else alarm(driver, cleanup)
+        if loan is not None:
+            record.record_info[_LOAN] = loan
+
+    def returned(_: Any, record: Any) -> None:
+        loan = record.record_info.pop(_LOAN, None)
+        if loan is not None:
+            loan.end()
+
+    if engine.dialect.is_async:
+        event.listen(engine, "connect", connected)
+    event.listen(engine, "checkout", lent)
+    event.listen(engine, "checkin", returned)
+
+
 def _smaller(one: float | None, other: float | None) -> float | None:
     return min((value for value in (one, other) if value is not None), default=None)
 
@@ -140,8 +172,10 @@ def _reject_late(*_: Any) -> None:
 
 
 def _name_the_deadline(context: ExceptionContext) -> None:
-    if _is_past() and sqlstate_of(context.original_exception) == _CANCELED:
-        raise DeadlineExceededError(remaining=0.0) from context.original_exception
+    error = context.original_exception
+    ended = context.is_disconnect or sqlstate_of(error) == _CANCELED
+    if ended and isinstance(error, Exception) and _is_past():  # a cancellation stays one
+        raise DeadlineExceededError(remaining=0.0) from error
 
 
 def _engine(engine: Any) -> Engine:

@@ -13,7 +13,7 @@ from servers.postgres import Postgres
 
 import resilio
 from resilio import bulkhead, deadline, override, presets, standard
-from resilio.integrations.asyncpg import connection, transaction
+from resilio.integrations.asyncpg import connection, cut_late, transaction
 
 asyncpg = pytest.importorskip("asyncpg")
 
@@ -218,14 +218,14 @@ async def test_frozen_backends_end_calls_by_their_time_and_open_the_breaker(
         breaker = resilio.circuit_breaker(name, on="database", consecutive=5)
         stack = override(standard(name, on="database", timeout=0.1, deadline=whole), circuit_breaker=breaker)
 
-        @stack
         async def one() -> int:
             async with borrow(pool, cleanup=cleanup) as borrowed:
                 return int(await borrowed.fetchval("SELECT 1 FROM pg_sleep(0.01)"))
 
+        guarded = stack(one)
         assert await asyncio.gather(*(one() for _ in range(5))) == [1] * 5
         with postgres.frozen():
-            ended = await asyncio.gather(*(one() for _ in range(5)), return_exceptions=True)
+            ended = await asyncio.gather(*(guarded() for _ in range(5)), return_exceptions=True)
             assert [type(error) for error in ended] == [resilio.CallTimeoutError] * 5
             assert breaker.state == "open"
         assert in_use(pool) == 0
@@ -297,6 +297,15 @@ async def test_wrong_arguments_are_named() -> None:
         connection(None)
     with pytest.raises(ValueError, match=r"cleanup must be .* not 0"):
         transaction(asyncpg.create_pool("postgresql://"), cleanup=0)
+    with pytest.raises(ValueError, match=r"cleanup must be .* not 0"):
+        cut_late(cleanup=0)
+
+
+async def test_an_asyncpg_that_cannot_be_cut_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before 0.32 it waits for the answer to its request to cancel, on a connection that has gone."""
+    monkeypatch.setattr("resilio.integrations.asyncpg.version", lambda _: "0.31.0")
+    with pytest.raises(RuntimeError, match=r"needs asyncpg 0\.32, not 0\.31\.0"):
+        cut_late()
 
 
 @pytest.mark.parametrize(

@@ -281,10 +281,10 @@ async def test_the_breaker_opens_while_the_database_is_away_and_closes_when_it_i
 
 @pytest.mark.anyio
 @ON_ASYNCIO
-@pytest.mark.real(2.5)
 async def test_a_database_that_hangs_is_given_up(postgres: Postgres) -> None:
     """A paused database answers nobody: the attempt's timeout ends the wait, and the connection is not used again."""
     async with async_engine(postgres, "asyncpg", pool_size=1, max_overflow=0) as engine:
+        send_deadline(engine, cleanup=0.05)
 
         async def one() -> int:
             async with engine.begin() as connection:
@@ -458,6 +458,13 @@ def test_only_postgresql_has_a_statement_timeout() -> None:
     """Others are rejected when it is set up, and not at the first query."""
     with pytest.raises(TypeError, match="engine must be an engine for PostgreSQL"):
         send_deadline(create_engine("sqlite://"))
+
+
+def test_a_cleanup_has_a_time() -> None:
+    """Which is checked when it is set up."""
+    pytest.importorskip("psycopg")
+    with pytest.raises(ValueError, match=r"cleanup must be .* not 0"):
+        send_deadline(create_engine("postgresql+psycopg://"), cleanup=0)
 
 
 # -- time_connects -----------------------------------------------------------------------------------------------------

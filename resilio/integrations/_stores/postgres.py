@@ -9,15 +9,13 @@ of the server it is empty, and leases begin anew as after any loss.
 from __future__ import annotations
 
 import json
-import os
-import socket
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
 from resilio._options.validators import reject
 from resilio._support.extras import missing
+from resilio.integrations._shared.lent import Alarm
 from resilio.sharing import Answer, Ask, StoreError, StoreProblem, exchange, keeps_us
 from resilio.sharing._fleet.rules.rows import State, from_text, text_of
 
@@ -148,16 +146,8 @@ def _state_of(text: str) -> State | None:
 @contextmanager
 def _ended(connection: Any, timeout: float) -> Iterator[None]:
     """End the connection if the block takes longer: a client of Postgres would wait for a server that is stopped."""
-    with socket.socket(fileno=os.dup(connection.fileno())) as same:
-        alarm = threading.Timer(2 * timeout, _shut, (same,))
-        alarm.daemon = True
-        alarm.start()
-        try:
-            yield
-        finally:
-            alarm.cancel()
-
-
-def _shut(connection: socket.socket) -> None:
-    with suppress(OSError):
-        connection.shutdown(socket.SHUT_RDWR)
+    alarm = Alarm(connection.fileno(), 2 * timeout)
+    try:
+        yield
+    finally:
+        alarm.end()
