@@ -2,8 +2,8 @@
 Connections of a database that are lent to callers, and cut if their cleanup does not end.
 
 A driver that is cancelled asks the database to stop, rolls back, and waits; a thread in a driver is not cancelled at
-all. If the database does not answer, neither ends, unless the connection does. Statement timeouts are the database's,
-and the kernel of a stopped process goes on acknowledging what is sent to it, so TCP's time limits see nothing.
+all. If the database does not answer, neither ends, unless the connection does. Statement timeouts are the database's.
+TCP's time limits do not apply: the kernel of a stopped process goes on acknowledging packets.
 """
 
 from __future__ import annotations
@@ -107,8 +107,8 @@ class TaskLoan:
     """
     A connection that is lent to a task, and cut once the task has been cancelled for a while.
 
-    The loop looks at the task now and then. No callback tells of a cancellation, and the waits of the cleanup, in
-    which it could be met, are the driver's.
+    The loop looks at the task now and then: asyncio has no callback for a cancellation, and the waits of the cleanup,
+    in which it could be caught, are the driver's.
     """
 
     __slots__ = ("_cancels", "_cleanup", "_cut", "_is_back", "_task", "_timer", "_until")
