@@ -39,8 +39,9 @@ def door_of_stack(name: str, config: Any, preset: Preset, most: int) -> RateLimi
     if not config.rates and not refuses:
         return None
     scope = config.scope if config.rates else PROCESS
-    options: dict[str, Any] = {"max_wait": preset.max_wait, "max_queued": most, "enforce": config.enforce}
-    return make(RateLimit, f"{name}.rate_limit", RateLimitConfig(rates=config.rates, scope=scope, **options))
+    wait = {"max_wait": preset.max_wait, "max_queued": most}
+    options: dict[str, Any] = {"rates": config.rates, "scope": scope, "enforce": config.enforce, **wait}
+    return make(RateLimit, f"{name}.rate_limit", RateLimitConfig(**options))
 
 
 def join(parts: Iterable[Policy[Any]]) -> None:
