@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from crossings.test_scopes import SHARED
 
 from resilio import registry
 from resilio._policy.base import make
-from resilio.sharing import SharingWarning, _report
+from resilio.sharing import SharingWarning, _make, _report
 from resilio.testing import assert_no_leaks
 
 pytestmark = pytest.mark.filterwarnings("ignore::resilio.PipelineWarning")
@@ -24,7 +25,16 @@ DEEP = 10
 """Calls at once of a worker: more than bulkheads have here, and for two workers not more than other limits have."""
 KINDS = [kind for kind in READY if kind in {*SHARED, *FACTORIES} - {"retry_budget"}]
 """Those with the option `scope` whose calls are admitted or not."""
-LACKS = ("nothing", "users", "directory")
+LACKS = ("nothing", "users", "directory", "memory", "space")
+
+
+@pytest.fixture
+def directory_in_memory() -> Iterator[str]:
+    """A directory in `/dev/shm`: a disk that is asked for more than it has is full for all, for seconds."""
+    if not os.access("/dev/shm", os.W_OK):
+        pytest.skip("no memory here that could be full")
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as name:
+        yield name
 
 
 @pytest.fixture(params=LACKS)
@@ -39,6 +49,12 @@ def lack(
     elif request.param == "directory":
         (tmp_path / "file").touch()
         monkeypatch.setenv("RESILIO_SHARED_DIR", str(tmp_path / "file"))
+    elif request.param == "memory":  # as where there is no /dev/shm
+        monkeypatch.setenv("RESILIO_SHARED_DIR", str(tmp_path / "shm" / "resilio"))
+    elif request.param == "space":
+        monkeypatch.setenv("RESILIO_SHARED_DIR", request.getfixturevalue("directory_in_memory"))
+        about = os.statvfs("/dev/shm")
+        monkeypatch.setattr(_make, "SIZE", 2 * about.f_frsize * about.f_blocks)
     return str(request.param)
 
 
