@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 import pytest
 from servers.misbehaving import Misbehaving, closed_port
-from servers.models import Behaviour, OpenAI, answers, fails, hangs, provide, streams
+from servers.models import Behaviour, OpenAI, answers, cuts, fails, hangs, provide, streams
 from servers.sdks import SDKS, Sdk, one_sdk
 from sniffio import current_async_library
 
@@ -179,6 +179,27 @@ async def test_calls_that_are_never_made_give_back(sdk: Sdk, server: Misbehaving
             with pytest.raises(sdk.module.APIConnectionError):
                 await sdk.ask(gone)
     assert team.snapshot().spend.used == 0
+    assert_no_leaks(team)
+
+
+@pytest.mark.parametrize("lost", [2, 3])
+@pytest.mark.parametrize("outside", [False, True], ids=["a limit for attempts", "a limit for calls"])
+async def test_each_attempt_that_is_lost_is_charged(sdk: Sdk, server: Misbehaving, outside: bool, lost: int) -> None:
+    """A connection that is cut before the answer: the provider may bill each attempt, also if the last one is lost."""
+    team = limited(reserve=0.25)
+    provide(server, sdk.wire, *[cuts] * lost, answers())
+    async with sdk.client(server, pipeline(*((team, quickly()) if outside else (quickly(), team)))) as client:
+        if lost == 3:
+            with pytest.raises(sdk.module.APIConnectionError):
+                await sdk.ask(client.with_options(max_retries=0))
+        else:
+            await sdk.ask(client)
+    assert server.total == 3
+    costs = {("m", "lost"): lost * 0.25}
+    if lost == 2:
+        costs["m", "retry"] = pytest.approx(COST, abs=1e-9)
+    assert team.costs == costs
+    assert team.snapshot().spend.used == pytest.approx(sum(team.costs.values()), abs=1e-9)
     assert_no_leaks(team)
 
 
