@@ -15,9 +15,9 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from page_of_private_names import private_names
 
 import resilio
-from resilio._private_names import PRIVATE_NAMES
 
 SOURCE = Path(os.environ.get("RESILIO_SOURCE_TREE", Path(__file__).resolve().parents[1]))
 PACKAGE = Path(resilio.__file__).parent
@@ -160,8 +160,8 @@ INTERPRETERS = {"CPython", "asyncio", "Cython", "greenlet", "trio"}
 
 def _private_names_of_others() -> set[str]:
     """Return the listed private names of clients and servers."""
-    others = [entry for entry in PRIVATE_NAMES if not INTERPRETERS & {*re.findall(r"\w+", entry.of)}]
-    return {word for entry in others for word in entry.words}
+    others = [row for row in private_names(SOURCE) if not INTERPRETERS & {*re.findall(r"\w+", row.of)}]
+    return {word for row in others for word in row.words}
 
 
 def _looked_up(source: str) -> set[str]:
@@ -207,7 +207,7 @@ FLOORS = (
     ("_support", "_backends.protocols", "_native.build_facts", "_native.clock", "_native.proofs"),
     ("_native.shared",),
     ("_native.core", "_native.budget", "_options"),
-    ("errors", "_events", "_private_names"),
+    ("errors", "_events"),
     ("_failures", "_registry", "_policy.late_streams", "_policy.stream_permits"),
     ("events", "presets", "_context", "_time_ledger", "_policy.streams"),
     ("_policy.types",),

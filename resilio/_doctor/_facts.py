@@ -12,10 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from resilio._context.process_switch import note
-from resilio._native import clock
+from resilio._native import clock, core
 from resilio._native.build_facts import build_facts
-from resilio._private_names import PRIVATE_NAMES
-from resilio._private_names._interpreter import INTERPRETER
 
 __all__ = ["facts"]
 
@@ -26,13 +24,8 @@ _NAME = re.compile(r"[\w.-]+")
 _CALIBRATION = 0.02  # seconds between the two readings that measure the rate of the processor's counter
 
 
-def facts(*, of_clients: bool = False) -> dict[str, Any]:
-    """
-    Return the facts for a bug report; the keys are those of `--json`.
-
-    Args:
-        of_clients: Whether to include private names of clients; that imports each client, which takes seconds.
-    """
+def facts() -> dict[str, Any]:
+    """Return the facts for a bug report; the keys are those of `--json`."""
     source, why = _clock()
     return {
         "resilio": _version(_DISTRIBUTION) or "not installed: a source tree",
@@ -50,10 +43,7 @@ def facts(*, of_clients: bool = False) -> dict[str, Any]:
         "loops": {"asyncio": platform.python_version(), **_versions(["uvloop", "trio"])},
         "needs": _versions(["anyio", "attrs"]),
         "clients": _versions(_optional()),
-        "private": [
-            {"name": entry.name, "of": entry.of, "state": entry.state()}
-            for entry in (PRIVATE_NAMES if of_clients else INTERPRETER)
-        ],
+        "private": core._private_state(),
     }
 
 

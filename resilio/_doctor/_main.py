@@ -20,7 +20,7 @@ __all__ = ["main"]
 def main(argv: Sequence[str]) -> int:
     """Print the facts and the result of each check; return 1 if one fails."""
     options = _parser().parse_args(argv)
-    found = facts(of_clients=options.json)
+    found = facts()
     if options.store is not None:
         found["store"] = store_at(options.store, options.store_timeout)
     if not options.json:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import textwrap
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -54,12 +53,12 @@ def _store(found: Mapping[str, Any]) -> str:
     return f"{found['at']} answers in {again:.1f} ms, the first time in {first:.1f} ms"
 
 
-def _private(names: Sequence[Mapping[str, str]]) -> str:
+def _private(states: Mapping[str, str]) -> str:
     """Return a sentence with the number of private names in use, and those that failed their proof."""
-    counts = Counter(name["state"] for name in names)
-    failed = ", ".join(f"{name['name']} ({name['of']})" for name in names if name["state"] == "failed")
+    failed = ", ".join(name for name, state in states.items() if state == "failed")
     ways = f"; failed their check, so the public way is taken: {failed}" if failed else ""
-    return f"{counts['in use']} names of Python and its loops that are not public are in use, each proved{ways}"
+    used = list(states.values()).count("in use")
+    return f"{used} names of Python and its loops that are not public are in use, each proved{ways}"
 
 
 def _slow(build: Mapping[str, Any]) -> Iterator[str]:

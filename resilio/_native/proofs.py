@@ -1,7 +1,8 @@
 """
 Proofs of private behaviour of the interpreter, which the core runs at import before it relies on that behaviour.
 
-`resilio._private_names` lists it. This module imports nothing of the package, because the core imports it.
+`docs/reference/private-names.md` lists it, and `RESILIO_PUBLIC_ONLY=1` leaves all to the public ways. This module
+imports nothing of the package, because the core imports it.
 """
 
 from __future__ import annotations

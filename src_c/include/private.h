@@ -1,8 +1,8 @@
 /* Private APIs in use: each is proven before it is used, and has a public alternative.
  *
- * resilio/_private_names/ lists them all, docs/reference/private-names.md shows them. A Python newer than those tested
- * reads no private layout: of this list it uses `with_order` alone, which is proven by watching. RS_PUBLIC_ONLY builds so
- * on any Python; RESILIO_PUBLIC_ONLY=1 runs without any of them.
+ * docs/reference/private-names.md lists them all. A Python newer than those tested reads no private layout: of this list
+ * it uses `with_order` alone, which is proven by watching. RS_PUBLIC_ONLY builds so on any Python; RESILIO_PUBLIC_ONLY=1
+ * runs without any of them.
  */
 #ifndef RS_PRIVATE_H
 #define RS_PRIVATE_H

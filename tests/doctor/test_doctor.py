@@ -195,10 +195,10 @@ def test_facts_name_build_clock_and_loops() -> None:
     assert ("without the GIL" if not getattr(sys, "_is_gil_enabled", lambda: True)() else "with the GIL") in lines
     assert found["clock"]["why"] in lines
     assert "trio" in found["loops"]
-    private = [{"name": "a slot", "of": "asyncio", "state": "failed"}, {"name": "b", "of": "trio", "state": "in use"}]
+    private = {"current_tasks": "failed", "function": "in use"}
     said = " ".join(" ".join(describe({**found, "private": private})).split())
     assert "1 names of Python and its loops that are not public are in use" in said
-    assert "failed their check, so the public way is taken: a slot (asyncio)" in said
+    assert "failed their check, so the public way is taken: current_tasks" in said
     slow = {**found, "build": {**found["build"], "traced": True, "sanitized": True, "optimised": False}}
     assert "made for coverage: slow, with sanitizers: slow, not optimised" in "\n".join(describe(slow))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import operator
 import os
 import re
 import shutil
@@ -10,21 +11,22 @@ import subprocess
 import sys
 import sysconfig
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
-import attrs
 import pytest
+from page_of_private_names import private_names
 
 import resilio
-from resilio import _private_names
 from resilio._native import core
 
 HERE = Path(__file__).resolve().parents[1]
 SOURCE = Path(os.environ.get("RESILIO_SOURCE_TREE", HERE.parent))
 PACKAGE = Path(resilio.__file__).parent
 NATIVE = SOURCE / "src_c"
-LISTED = {word for entry in _private_names.PRIVATE_NAMES for word in entry.words}
+ROWS = private_names(SOURCE)
+LISTED = {word for row in ROWS for word in row.words}
 STATES = {"in use", "unused", "failed", "not applicable"}
 
 has_sources = pytest.mark.skipif(not NATIVE.is_dir(), reason="the sources of the native layer are not here")
@@ -77,7 +79,7 @@ def _foreign_names() -> Iterator[tuple[str, str]]:
     """Private names that a file reads and that nothing of ours near it defines."""
     native = "\n".join(path.read_text() for path in (PACKAGE / "_native").glob("*.pyi"))
     files = {}
-    for path in (each for each in PACKAGE.rglob("*.py") if each.parent.name != "_private_names"):
+    for path in PACKAGE.rglob("*.py"):
         files[path] = names = _Names()
         names.visit(ast.parse(path.read_text()))
     by_folder: dict[Path, set[str]] = defaultdict(set)
@@ -134,52 +136,108 @@ def _is_our_own(name: str) -> bool:
     )
 
 
-def test_every_entry_says_all_of_itself() -> None:
+def test_every_row_says_all_of_itself() -> None:
     """What, whose, where, on which versions, the check, and what is done otherwise; the files named are there."""
-    for entry in _private_names.PRIVATE_NAMES:
-        assert all((entry.name, entry.of, entry.versions, entry.check, entry.otherwise)), entry
-        for place in entry.where:
+    for row in ROWS:
+        assert all(row), row
+        for place in re.findall("`([^`]+)`", row.where):
             root = PACKAGE.parent if place.startswith("resilio/") else SOURCE
             assert not (SOURCE / "src_c").is_dir() or (root / place).is_file(), place
-    assert len({entry.name for entry in _private_names.PRIVATE_NAMES}) == len(_private_names.PRIVATE_NAMES)
-
-
-@pytest.mark.once
-def test_the_page_is_made_of_the_list() -> None:
-    """`python -m resilio._private_names` writes it."""
-    assert (SOURCE / "docs" / "reference" / "private-names.md").read_text() == _private_names.page()
+    assert len({row.name for row in ROWS}) == len(ROWS)
 
 
 # ---- what holds here
 
 
-def test_the_report_tells_the_state_of_this_process() -> None:
+def test_the_core_knows_the_state_of_each_name() -> None:
     """Nothing that is in use here has failed, on a Python that the library is tested with."""
-    states = {entry.name: state for entry, state in _private_names.report()}
+    states = core._private_state()
     assert set(states.values()) <= STATES
     if _public_only():
         pytest.skip("this process takes public ways alone")
     assert [name for name, state in states.items() if state == "failed"] == []
 
 
+def _attribute(name: str) -> Callable[[Any], object]:
+    return operator.attrgetter(name)
+
+
+def _transport_of_httpx(httpx: Any) -> bool:
+    with httpx.Client() as client:
+        return isinstance(client._mounts, dict) and client._transport._pool._network_backend is not None
+
+
+def _client_of_an_sdk(sdk: Any) -> bool:
+    client = (getattr(sdk, "OpenAI", None) or sdk.Anthropic)(api_key="none")
+    return (
+        hasattr(client._client, "_transport")
+        and callable(client._make_status_error_from_response)
+        and sdk._constants.RAW_RESPONSE_HEADER == "X-Stainless-Raw-Response"
+    )
+
+
+def _request_of_requests(requests: Any) -> bool:
+    request = requests.Request("GET", "http://localhost").prepare()
+    return request._body_position is None and requests.Response()._content is False
+
+
+def _body_of_aiohttp(aiohttp: Any) -> bool:
+    response = aiohttp.ClientResponse
+    return (
+        "_eof_callbacks" in aiohttp.StreamReader.__init__.__code__.co_names
+        and "_cache" in response.__init__.__code__.co_names
+        and hasattr(response, "_headers")
+        and callable(response._response_eof)
+    )
+
+
+def _loop_of_asyncio(asyncio: Any) -> bool:
+    loop = asyncio.SelectorEventLoop()
+    try:
+        return isinstance(loop._scheduled, list) and loop.create_future()._asyncio_future_blocking is False
+    finally:
+        loop.close()
+
+
+@pytest.mark.parametrize(
+    ("module", "holds"),
+    [
+        ("asyncio", _attribute("_get_running_loop")),
+        ("asyncio", _attribute("Task._log_destroy_pending")),
+        ("asyncio", _loop_of_asyncio),
+        (
+            "contextlib",
+            lambda found: found.contextmanager(iter).__code__.co_qualname == "contextmanager.<locals>.helper",
+        ),
+        ("sys", _attribute("_current_frames")),
+        ("trio.testing", _attribute("MockClock._autojump")),
+        ("httpx", _transport_of_httpx),
+        ("httpx2", _transport_of_httpx),
+        ("openai", _client_of_an_sdk),
+        ("anthropic", _client_of_an_sdk),
+        ("requests", _request_of_requests),
+        ("urllib3", lambda found: found.HTTPResponse(original_response=None)._original_response is None),
+        ("aiohttp", _body_of_aiohttp),
+        ("aiohttp.connector", _attribute("BaseConnector._wait_for_available_connection")),
+        (
+            "grpc.aio._interceptor",
+            _attribute("_InterceptedStreamRequestMixin._proxy_writes_as_request_iterator"),
+        ),
+        ("sqlalchemy", lambda found: "_max_overflow" in vars(found.QueuePool(lambda: None))),
+        ("valkey", lambda found: "_sock" in vars(found.Connection())),
+        ("redis", lambda found: "_sock" in vars(found.Connection())),
+    ],
+)
+def test_a_name_that_is_read_at_its_use_is_there(module: str, holds: Callable[[Any], object]) -> None:
+    """A newer version without it is served otherwise, by the last column of the page: here that is seen first."""
+    found = pytest.importorskip(module)
+    value = holds(found)
+    assert value is not None
+    assert value is not False
+
+
 def _public_only() -> bool:
     return core._private_state()["with_order"] == "failed"
-
-
-def test_what_is_not_found_has_failed() -> None:
-    """A module without the name, one that cannot be asked, and one that is not installed."""
-    from resilio._private_names._record import attribute, of_module
-
-    assert attribute("asyncio", "Task.cancel")() == "in use"
-    assert attribute("asyncio", "Task._gone")() == "failed"
-    assert of_module("asyncio", lambda found: 1 / 0 > 0)() == "failed"
-    assert attribute("not_installed_anywhere", "name")() == "not applicable"
-
-
-def test_an_entry_cannot_be_changed() -> None:
-    """It is data."""
-    with pytest.raises(attrs.exceptions.FrozenInstanceError):
-        _private_names.PRIVATE_NAMES[0].name = "other"  # type: ignore[misc]
 
 
 # ---- public ways alone
