@@ -179,6 +179,23 @@ def test_a_resize_in_one_worker_is_the_hosts():
     mine.acquire().success()
 
 
+@pytest.mark.parametrize("limits", [(1,), (3, 1), (2, 1), (3, 2, 1)], ids=str)
+def test_permits_above_a_limit_count_however_often_it_is_lowered(limits):
+    """Of a limit that was lowered twice, those above the first of them were held by calls and counted by none."""
+    workers = Workers(2, 4)
+    mine, other = workers
+    below = mine.acquire()
+    held = [other.acquire() for _ in range(3)]
+    for limit in limits:
+        mine.resize(limit)
+    below.success()
+    while held:
+        assert not mine.try_acquire()
+        held.pop().success()
+    mine.acquire().success()
+    assert host_of(mine) == 0
+
+
 def test_a_new_worker_does_not_undo_a_resize():
     """An operator has raised the limit; a worker that starts with the options of the program takes part in it."""
     workers = Workers(2, 2)

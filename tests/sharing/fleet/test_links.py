@@ -93,11 +93,20 @@ def test_a_process_that_makes_no_trips_sees_what_its_host_knows(store: MemoryEng
 def test_a_policy_that_leaves_its_fleet_has_its_own_state(store: MemoryEngine) -> None:
     """`configure` may take the scope away: nothing is asked for the policy any more."""
     shop, policy = Fleet("shop", store, is_stepped=True), Policy()
-    policy.give(shop)
-    policy.give("process")
+    with virtual_time() as vt:
+        policy.give(shop)
+        vt.advance(1.0)
+        shop.step()
+        assert shop.courier.trips == 1
+        policy.give("process")
+        for _ in range(100):
+            vt.advance(1.0)
+            shop.step()
     assert policy.gate.cell is None
     assert policy._link is None
     assert not shop.courier.has_ties
+    assert not shop.courier.rings
+    assert shop.courier.trips == 1
 
 
 def test_a_policy_goes_from_one_fleet_to_another(store: MemoryEngine) -> None:

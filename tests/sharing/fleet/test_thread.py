@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -13,9 +14,12 @@ import pytest
 from plain_fleet import PlainTie, Policy
 from servers.valkey_groups import until
 
+from resilio._native.shared import Region
 from resilio._options.scope import set_private
 from resilio.events import SharingChanged, subscribe
 from resilio.sharing import Answer, Ask, MemoryEngine, StoreError, StoreProblem, fleet
+from resilio.sharing._fleet.courier import Courier
+from resilio.sharing._fleet.thread import LONGEST_NS, CourierThread
 
 HERE = Path(__file__).parents[2]
 BEFORE = """
@@ -165,6 +169,26 @@ def test_a_courier_survives_a_defect_of_a_tie(
     until(lambda: policy.tie.got)
     assert len(raised) == 2
     assert "the courier of a fleet failed; it goes on" in caplog.text
+
+
+@pytest.mark.real(1.5)
+@pytest.mark.parametrize("fails", [False, True], ids=["idle", "failing"])
+def test_the_thread_sleeps_between_two_looks(fails: bool) -> None:
+    """Without its sleep it takes a whole processor, while all works as before."""
+    looks = []
+
+    class Idle(Courier):
+        def due_ns(self, now_ns: int) -> int:
+            looks.append(time.monotonic_ns())
+            if fails:
+                raise ZeroDivisionError
+            return now_ns + 60 * LONGEST_NS
+
+    region = Region.private()
+    thread = CourierThread(Idle(LONGEST_NS), MemoryEngine(), 1.0, lambda: region.member, lambda _: None)
+    until(lambda: len(looks) >= 3)
+    thread.stop()
+    assert looks[2] - looks[0] > LONGEST_NS
 
 
 def test_a_child_of_a_fork_has_a_courier_and_a_lease_of_its_own() -> None:
