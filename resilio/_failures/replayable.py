@@ -92,10 +92,9 @@ def name_one_shot(fn: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> st
 
         kwargs: The keyword arguments.
     """
-    names = _parameters(fn, len(args))
-    for at, (name, value) in enumerate((*zip(names, args, strict=True), *kwargs.items())):
+    for at, value in enumerate((*args, *kwargs.values())):
         if core.is_one_shot(value) and not (at == 0 and args and is_self(fn, value)):
-            return name
+            return (*_parameters(fn, len(args)), *kwargs)[at]
     return None
 
 

@@ -17,8 +17,6 @@ import attrs
 from resilio._failures.outcome import judge_error, judge_value
 from resilio._failures.replayable import Replayable, replayable_option
 from resilio._native import clock, core
-from resilio._native.strategies import FallbackGate
-from resilio._native.strategies import Target as NativeTarget
 from resilio._options.arity import check_arity
 from resilio._options.fields import NamedOptions, Unset, option, record, several
 from resilio._options.validators import exceptions, function, reject, seconds, show
@@ -27,6 +25,7 @@ from resilio._policy.factory import makes_of_several
 from resilio._policy.rules import ClientRule, resolved, rule
 from resilio._policy.snapshot import Snapshot
 from resilio._policy.types import Failures, Judged, Seconds, Unjudged
+from resilio._strategies.fallback import FallbackGate, Target
 
 if TYPE_CHECKING:
     from resilio._policy.decorate import Kind
@@ -145,8 +144,8 @@ class Fallback(Policy[FallbackConfig]):
 
     def __init__(self, config: FallbackConfig, name: str | None = None) -> None:
         """Make a fallback without any failed target."""
-        self._targets: tuple[NativeTarget, ...] = ()
-        self._handler: NativeTarget | None = None
+        self._targets: tuple[Target, ...] = ()
+        self._handler: Target | None = None
         super().__init__(FallbackGate(config, *self._known(config)), config, name)
 
     def reset(self) -> None:
@@ -161,11 +160,11 @@ class Fallback(Policy[FallbackConfig]):
     def _is_new(self) -> bool:
         return not any(self._gate.resting(clock.now_ns()))
 
-    def _known(self, config: FallbackConfig) -> tuple[tuple[NativeTarget, ...], NativeTarget | None]:
+    def _known(self, config: FallbackConfig) -> tuple[tuple[Target, ...], Target | None]:
         """Return targets and handler; a target that stays keeps its state."""
         known = {id(target.function): target for target in self._targets}
-        self._targets = tuple(known.get(id(one)) or _native_target(one) for one in config.targets)
-        self._handler = None if config.handler is None else _native_target(config.handler)
+        self._targets = tuple(known.get(id(one)) or _target(one) for one in config.targets)
+        self._handler = None if config.handler is None else _target(config.handler)
         return self._targets, self._handler
 
     def _apply(self, config: FallbackConfig) -> None:
@@ -206,15 +205,15 @@ class Fallback(Policy[FallbackConfig]):
         )
 
 
-def _native_target(fn: Callable[..., Any]) -> NativeTarget:
+def _target(fn: Callable[..., Any]) -> Target:
     from resilio._policy.decorate import innermost, kind_of
 
     runs = innermost(fn)
     name = getattr(runs, "__qualname__", None) or type(runs).__qualname__
-    return NativeTarget(fn, name, kind_of(fn) in ("coroutine", "async_generator"))
+    return Target(fn, name, kind_of(fn) in ("coroutine", "async_generator"))
 
 
-def _shown(target: NativeTarget, resting: bool) -> TargetSnapshot:
+def _shown(target: Target, resting: bool) -> TargetSnapshot:
     return TargetSnapshot(name=target.name, answered=target.answered, failed=target.failed, resting=resting)
 
 

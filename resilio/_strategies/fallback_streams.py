@@ -11,11 +11,15 @@ import inspect
 from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable
 from typing import Any
 
-from resilio._native.strategies import FallbackGate, Passage
+from resilio._failures.outcome import Outcome
+from resilio._native import clock, core
 from resilio._policy.streams import Custody, Inside, drive, drive_async
+from resilio._strategies.fallback import UNSERVED, FallbackGate, Step, Trial
 from resilio._strategies.streams import AsyncChosen, Chosen, Held
 
 __all__ = ["aredirected", "redirected"]
+
+NEVER = (1 << 63) - 1
 
 
 def redirected(gate: FallbackGate, make: Inside) -> Generator[Any, Any, Any]:
@@ -36,29 +40,57 @@ def aredirected(gate: FallbackGate, make: Inside) -> AsyncGenerator[Any, Any]:
 
 
 class _Choice:
-    """Common part of both kinds: the replacement of a failed stream."""
+    """
+    Common part of both kinds: the replacement of a failed stream.
 
-    __slots__ = ("_inner", "_make", "_passage")
+    The core sees no call of it, so the place where it begins is chosen here, by the gate's own rules.
+    """
+
+    __slots__ = ("_gate", "_inner", "_is_async", "_make", "_one_shot", "_trial")
 
     def __init__(self, gate: FallbackGate, make: Inside, *, is_async: bool) -> None:
+        self._gate = gate
         self._make = make
-        self._passage = Passage(gate, is_async, make.one_shot(gate, gate.replayable))
+        self._is_async = is_async
+        self._one_shot = make.one_shot(gate, gate.options.replayable)  # now: the stream inside may use it up
+        self._trial: Trial | None = None
         self._inner: Any = None
 
     def _next(self, error: Exception) -> Any:
         """Return the replacement, an iterable or an awaitable of one; raise the stream's error if there is none."""
         while True:
-            function, argument, value = self._passage.failed(error)
+            step = self._step(error)
+            if step is None:
+                raise error
             self._make.maker.at("fallback")
-            if function is None:
-                return value
+            if step.function is None:
+                if step.error is not None:
+                    raise step.error
+                return step.value
             try:
-                if argument is not None:
-                    return function(argument)
+                if step.argument is not None:
+                    return step.function(*step.argument)
                 self._make.maker.calls += 1
-                return function(*self._make.args, **self._make.kwargs)
+                return step.function(*self._make.args, **self._make.kwargs)
             except Exception as failure:  # noqa: BLE001 - the fallback decides
                 error = failure
+
+    def _step(self, error: Exception) -> Step | None:
+        judge: Any = self._gate.judge_error
+        outcome, now_ns = judge(error), clock.now_ns()
+        deadline = core.ambient_deadline()
+        until_ns = NEVER if deadline is None else deadline.until_ns
+        if self._trial is not None:
+            return self._trial.ended(error, outcome, now_ns, until_ns, self._is_async)
+        if outcome not in UNSERVED:
+            return None
+        self._trial = Trial(self._gate, error, None, now_ns, True, lambda: self._one_shot)
+        return self._trial.go_on(now_ns, until_ns, self._is_async)
+
+    def _succeeded(self) -> None:
+        """Note that the stream has begun, or has ended without items."""
+        if self._trial is not None:
+            self._trial.ended(None, Outcome.SUCCESS, 0, NEVER, self._is_async)
 
 
 class _Redirected(_Choice, Chosen):
@@ -75,12 +107,12 @@ class _Redirected(_Choice, Chosen):
             try:
                 item = next(inner)
             except StopIteration:
-                self._passage.succeeded()
+                self._succeeded()
                 raise
             except Exception as error:  # noqa: BLE001 - the fallback decides
                 inner = _items(self._next(error))
             else:
-                self._passage.succeeded()
+                self._succeeded()
                 self._inner = inner
                 return item
 
@@ -100,12 +132,12 @@ class _AsyncRedirected(_Choice, AsyncChosen):
             try:
                 item = await custody.first(inner)
             except StopAsyncIteration:
-                self._passage.succeeded()
+                self._succeeded()
                 raise
             except Exception as error:  # noqa: BLE001 - the fallback decides
                 inner = _async_items(self._next(error))
             else:
-                self._passage.succeeded()
+                self._succeeded()
                 self._inner = inner
                 return item
 

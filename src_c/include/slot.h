@@ -88,13 +88,6 @@ typedef struct rs_slot {
             PyObject *value;  /* the ambient deadline that was set, owned; NULL: none */
             PyObject *before; /* the one before it, owned; NULL: none */
         } deadline;
-        struct RS_OF_SLOT rs_of_fallback {
-            union {
-                int64_t deadline_ns; /* as of every strategy */
-                PyObject *one_shot;  /* of a stream: the argument that cannot be reused, borrowed */
-            };
-            uint32_t before; /* as of every strategy; RS_OF_STREAM: the union is `one_shot` */
-        } fallback;
         struct RS_OF_SLOT rs_of_seat {
             uint8_t place; /* of the endpoint in its pool */
         } seat;
@@ -118,7 +111,6 @@ typedef struct rs_slot {
 /* Of a strategy: what ends next inside of it is no call by this run, but its own awaitable, its handler, or Python, which
    runs the inner part; set by core. */
 #define RS_OWN_WAY 64u
-#define RS_OF_STREAM UINT32_MAX
 
 _Static_assert(sizeof(void *) != 8 || sizeof(rs_slot) == 72, "a slot is nine words");
 #endif

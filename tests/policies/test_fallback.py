@@ -725,7 +725,7 @@ def test_a_decision_that_fails_lets_pass_what_there_is(caplog, monkeypatch):
         raise errors.pop()
 
     errors = [RecursionError(), ValueError("broken")]
-    monkeypatch.setattr("resilio._native.strategies.add_note", broken)
+    monkeypatch.setattr("resilio._strategies.fallback.note_failure", broken)
     for _ in range(2):
         with pytest.raises(ConnectionError):
             fallback(_reject, on=ConnectionError).call(_reject)

@@ -93,6 +93,7 @@ _COVERS = {
     "resilio/_policy/snapshot.py": Cover((), ("tests/sharing/test_seen.py", "tests/policy", "tests/composition")),
     "resilio/_policy/": Cover((), ("tests/policy", "tests/policies", f"{_SCENES}_decorators.py", "tests/composition")),
     "resilio/_strategies/": Cover((), (*_STREAM, *_HEDGE, *_TIMEOUT, *_FALLBACK, *_RETRY)),
+    "resilio/_strategies/fallback.py": Cover((), _FALLBACK),
     "resilio/_strategies/fallback_streams.py": Cover((), ("tests/time_ledger", *_FALLBACK)),
     "resilio/_strategies/stream_clocks.py": Cover((), _STREAM),
     "src_c/include/": Cover(("core", "gates"), _ENGINE),

@@ -30,7 +30,6 @@ cdef extern from "waiters.h" nogil:
     const uint8_t RS_LEFT
     const uint8_t RS_PROBES
     const uint8_t RS_REACHED
-    const uint32_t RS_OF_STREAM
     const uint32_t RS_LISTEN_LIMIT
     enum:
         RS_REASONS
@@ -125,9 +124,6 @@ cdef extern from "waiters.h" nogil:
     struct rs_of_deadline:
         PyObject *value
         PyObject *before
-    struct rs_of_fallback:
-        PyObject *one_shot
-        uint32_t before
     struct rs_of_seat:
         uint8_t place
     ctypedef struct rs_slot:
@@ -141,7 +137,6 @@ cdef extern from "waiters.h" nogil:
         rs_of_hedge hedge
         rs_of_timeout timeout
         rs_of_deadline deadline
-        rs_of_fallback fallback
         int64_t admitted_ns
         int64_t first_ns
         int64_t wake_ns

@@ -234,13 +234,17 @@ cdef class TriedBlock:
         return self._loop.leave(error)
 
 
+cdef tuple arguments_of(const rs_request *request):
+    """The positional arguments of a call, a list, and those by name, a dict."""
+    if request == NULL:
+        return [], {}
+    names = <tuple>request.kwnames if request.kwnames != NULL else ()
+    return (
+        [<object>request.args[at] for at in range(request.nargs)],
+        {name: <object>request.args[request.nargs + at] for at, name in enumerate(names)},
+    )
+
+
 cdef str _one_shot(RetryGate gate, object rule, rs_end *end):
     """The name of the argument that cannot be used again; empty: none may be passed again; None: all may."""
-    cdef const rs_request *request = end.request
-    cdef Py_ssize_t total = request.nargs
-    names = <tuple>request.kwnames if request.kwnames != NULL else ()
-    return used_up(
-        gate, rule, <object>end.func if end.func != NULL else None,
-        [<object>request.args[at] for at in range(total)],
-        {name: <object>request.args[total + at] for at, name in enumerate(names)},
-    )
+    return used_up(gate, rule, <object>end.func if end.func != NULL else None, *arguments_of(end.request))
