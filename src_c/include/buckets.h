@@ -1,13 +1,13 @@
 /* Several rates from which a call takes together: from all of them or from none; and the next free time of a queue.
  *
- * A rate is a token bucket (gcra.h) or, if it has a log, an exact sliding window (sliding_log.h). Unlike in gcra.h a
- * cost of zero tokens is not free: it waits while a bucket is in debt. Where the host shares the rates, all that is
- * counted is in its cell (shared/rates.h), and the rates here are only read for their burst. No Python.h; the owner locks.
+ * A rate is a token bucket (own_bucket.h) or, if it has a log, an exact sliding window (sliding_log.h). A cost of zero
+ * tokens is not free: it waits while a bucket is in debt. Where the host shares the rates, all that is counted is in its
+ * cell (shared/rates.h), and the rates here are only read for their burst. No Python.h; the owner locks.
  */
 #ifndef RS_BUCKETS_H
 #define RS_BUCKETS_H
 #include <string.h>
-#include "gcra.h"
+#include "own_bucket.h"
 #include "sliding_log.h"
 #include "shared/rates.h"
 
@@ -15,10 +15,10 @@
 
 typedef struct rs_buckets {
     int n;
-    int logs;                      /* number of sliding windows */
-    rs_gcra bucket[RS_MOST_RATES]; /* of a window only `burst` is used: its limit */
-    rs_log *log[RS_MOST_RATES];    /* owned; NULL: a token bucket */
-    rs_host_rates *host;           /* owned; NULL: the rates are the process's own */
+    int logs;                            /* number of sliding windows */
+    rs_own_bucket bucket[RS_MOST_RATES]; /* of a window only its `most` is used: its limit */
+    rs_log *log[RS_MOST_RATES];          /* owned; NULL: a token bucket */
+    rs_host_rates *host;                 /* owned; NULL: the rates are the process's own */
 } rs_buckets;
 _Static_assert(RS_HOST_RATES >= RS_MOST_RATES, "each rate can be shared");
 
@@ -30,23 +30,6 @@ typedef struct rs_claim {
     uint32_t place;   /* it waits with a place of the host's queue (rates.h); plan_ns is the place's; 0: it has none */
     int64_t cost[RS_MOST_RATES];
 } rs_claim;
-
-/* Nanoseconds until *n* tokens are available. May exceed the bucket's burst: the sum for several calls. */
-static inline int64_t rs_bucket_wait(rs_gcra *bucket, int64_t now_ns, int64_t n)
-{
-    rs_fixed now, tat = rs_gcra_begin(bucket, now_ns, &now);
-    rs_fixed wait = tat + rs_gcra_cost(bucket, n) - rs_gcra_span(bucket) - now;
-    return wait <= 0 ? 0 : (int64_t)((wait + UINT64_MAX) >> 64);
-}
-
-static inline int rs_bucket_take(rs_gcra *bucket, int64_t now_ns, int64_t n)
-{
-    rs_fixed now, tat = rs_gcra_begin(bucket, now_ns, &now) + rs_gcra_cost(bucket, n);
-    if (tat > now + rs_gcra_span(bucket))
-        return 0;
-    rs_gcra_set_tat(bucket, tat);
-    return 1;
-}
 
 /* ---- one rate, of either kind -------------------------------------------------------------------------------- */
 
@@ -61,7 +44,7 @@ static inline int64_t rs_rate_available(rs_buckets *buckets, int i, int64_t now_
 {
     if (buckets->host)
         return rs_rates_available(buckets->host, i, now_ns);
-    return buckets->log[i] ? rs_log_available(buckets->log[i], now_ns) : rs_gcra_available(&buckets->bucket[i], now_ns);
+    return buckets->log[i] ? rs_log_available(buckets->log[i], now_ns) : rs_own_whole(&buckets->bucket[i], now_ns);
 }
 
 static inline void rs_rate_debit(rs_buckets *buckets, int i, int64_t now_ns, int64_t n)
@@ -71,7 +54,7 @@ static inline void rs_rate_debit(rs_buckets *buckets, int i, int64_t now_ns, int
     else if (buckets->log[i])
         rs_log_debit(buckets->log[i], now_ns, n);
     else
-        rs_gcra_debit(&buckets->bucket[i], now_ns, n);
+        rs_bucket_debit(&buckets->bucket[i], now_ns, n);
 }
 
 /* *taken_ns*: the latest time at which they may have been taken. */
@@ -82,15 +65,15 @@ static inline void rs_rate_give_back(rs_buckets *buckets, int i, int64_t taken_n
     else if (buckets->log[i])
         rs_log_give_back(buckets->log[i], taken_ns, n);
     else
-        rs_gcra_give_back(&buckets->bucket[i], n);
+        rs_own_give_back(&buckets->bucket[i], n);
 }
 
-static inline void rs_rate_hold(rs_buckets *buckets, int i, int64_t now_ns, int64_t until_ns)
+static inline void rs_rate_hold(rs_buckets *buckets, int i, int64_t until_ns)
 {
     if (buckets->log[i])
         rs_log_hold(buckets->log[i], until_ns);
     else
-        rs_gcra_hold(&buckets->bucket[i], now_ns, until_ns);
+        rs_own_lower(&buckets->bucket[i].taken, &buckets->bucket[i].tokens, until_ns, 0);
 }
 
 static inline void rs_rate_fill(rs_buckets *buckets, int i, int64_t now_ns)
@@ -98,7 +81,7 @@ static inline void rs_rate_fill(rs_buckets *buckets, int i, int64_t now_ns)
     if (buckets->log[i])
         rs_log_clear(buckets->log[i]);
     else
-        rs_gcra_fill(&buckets->bucket[i], now_ns);
+        rs_own_fill(&buckets->bucket[i], now_ns);
 }
 
 /* Lower the tokens to at most *left*. */
@@ -114,8 +97,8 @@ static inline void rs_rate_lower(rs_buckets *buckets, int i, int64_t now_ns, int
 static inline void rs_rate_set(rs_buckets *buckets, int i, int64_t now_ns, int64_t tokens)
 {
     rs_rate_fill(buckets, i, now_ns);
-    if (tokens < buckets->bucket[i].burst)
-        rs_rate_debit(buckets, i, now_ns, buckets->bucket[i].burst - tokens);
+    if (tokens < buckets->bucket[i].tokens.most)
+        rs_rate_debit(buckets, i, now_ns, buckets->bucket[i].tokens.most - tokens);
 }
 
 /* ---- all rates ----------------------------------------------------------------------------------------------- */
@@ -157,7 +140,7 @@ static inline int rs_buckets_take(rs_buckets *buckets, int64_t now_ns, const int
         if (buckets->log[i])
             rs_log_take(buckets->log[i], now_ns, cost[i]);
         else
-            rs_gcra_debit(&buckets->bucket[i], now_ns, cost[i]);
+            rs_bucket_debit(&buckets->bucket[i], now_ns, cost[i]);
     return 1;
 }
 
@@ -171,7 +154,7 @@ static inline void rs_buckets_give_back(rs_buckets *buckets, int64_t taken_ns, c
 static inline int rs_buckets_too_small(const rs_buckets *buckets, const int64_t *cost)
 {
     for (int i = 0; i < buckets->n; i++)
-        if (cost[i] > buckets->bucket[i].burst)
+        if (cost[i] > buckets->bucket[i].tokens.most)
             return i;
     return -1;
 }
@@ -198,7 +181,7 @@ typedef struct rs_plan {
     int64_t at_ns; /* when the last call is served */
     int n;
     uint8_t is_log[RS_MOST_RATES];
-    rs_gcra bucket[RS_MOST_RATES];
+    rs_own_bucket bucket[RS_MOST_RATES];
 } rs_plan;
 
 static inline void rs_plan_begin(rs_plan *plan, const rs_buckets *buckets, int64_t now_ns)
@@ -215,7 +198,7 @@ static inline int64_t rs_plan_next(const rs_plan *plan, int64_t now_ns, const in
 {
     int64_t start = plan->at_ns > now_ns ? plan->at_ns : now_ns, longest = 0;
     for (int i = 0; i < plan->n; i++) {
-        rs_gcra bucket = plan->bucket[i]; /* reading moves a bucket's clock on */
+        rs_own_bucket bucket = plan->bucket[i]; /* reading moves a bucket's clock on */
         int64_t wait = plan->is_log[i] ? 0 : rs_bucket_wait(&bucket, start, cost[i]);
         longest = wait > longest ? wait : longest;
     }
@@ -228,6 +211,6 @@ static inline void rs_plan_add(rs_plan *plan, int64_t at_ns, const int64_t *cost
     plan->at_ns = at_ns;
     for (int i = 0; i < plan->n; i++)
         if (!plan->is_log[i])
-            rs_gcra_debit(&plan->bucket[i], at_ns, cost[i]);
+            rs_bucket_debit(&plan->bucket[i], at_ns, cost[i]);
 }
 #endif

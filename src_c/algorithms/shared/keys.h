@@ -197,8 +197,7 @@ static inline int rs_key_take(rs_keys *keys, uint64_t hash, int64_t now_ns, int6
     rs_word64 *word = rs_keys_word(keys, hash, now_ns);
     if (keys->quarter_ns)
         return rs_key_count(keys, word, now_ns, now_ns, n, keys->limit);
-    int64_t in = rs_tokens_in(&keys->tokens, now_ns);
-    return rs_word_move(word, rs_atomic_load(word), in, n, in + keys->tokens.burst);
+    return rs_word_take(word, &keys->tokens, now_ns, n);
 }
 
 static inline void rs_key_debit(rs_keys *keys, uint64_t hash, int64_t now_ns, int64_t n)
@@ -206,10 +205,8 @@ static inline void rs_key_debit(rs_keys *keys, uint64_t hash, int64_t now_ns, in
     rs_word64 *word = rs_keys_word(keys, hash, now_ns);
     if (keys->quarter_ns)
         rs_key_count(keys, word, now_ns, now_ns, n, INT64_MAX / 2);
-    else {
-        int64_t in = rs_tokens_in(&keys->tokens, now_ns);
-        rs_word_move(word, rs_atomic_load(word), in, n, in + RS_UNITS_DEEPEST);
-    }
+    else
+        rs_word_debit(word, &keys->tokens, now_ns, n);
 }
 
 /* Undo a call of *taken_ns*. */
@@ -224,23 +221,19 @@ static inline void rs_key_give_back(rs_keys *keys, uint64_t hash, int64_t now_ns
 
 static inline int64_t rs_key_available(rs_keys *keys, uint64_t hash, int64_t now_ns)
 {
-    uint64_t word = rs_atomic_load(rs_keys_word(keys, hash, now_ns));
+    rs_word64 *word = rs_keys_word(keys, hash, now_ns);
     if (keys->quarter_ns)
-        return keys->limit - rs_key_sum(rs_key_advanced(word, rs_key_quarter(keys, now_ns)));
-    int64_t in = rs_tokens_in(&keys->tokens, now_ns);
-    return in + keys->tokens.burst - rs_later((int64_t)word, in);
+        return keys->limit - rs_key_sum(rs_key_advanced(rs_atomic_load(word), rs_key_quarter(keys, now_ns)));
+    return rs_word_available(word, &keys->tokens, now_ns);
 }
 
 /* Nanoseconds until *n* are available. */
 static inline int64_t rs_key_wait(rs_keys *keys, uint64_t hash, int64_t now_ns, int64_t n)
 {
-    uint64_t word = rs_atomic_load(rs_keys_word(keys, hash, now_ns));
-    if (!keys->quarter_ns) {
-        int64_t base = rs_later((int64_t)word, rs_tokens_in(&keys->tokens, now_ns));
-        return rs_later(rs_tokens_when(&keys->tokens, base + n - keys->tokens.burst) - now_ns, 0);
-    }
-    uint64_t number = rs_key_quarter(keys, now_ns);
-    word = rs_key_advanced(word, number);
+    rs_word64 *of_key = rs_keys_word(keys, hash, now_ns);
+    if (!keys->quarter_ns)
+        return rs_word_wait(of_key, &keys->tokens, now_ns, n);
+    uint64_t number = rs_key_quarter(keys, now_ns), word = rs_key_advanced(rs_atomic_load(of_key), number);
     int64_t quarters = 0;
     while (quarters < RS_KEY_QUARTERS
            && rs_key_sum(rs_key_advanced(word, (number + (uint64_t)quarters) % RS_KEY_NUMBERS)) + n > keys->limit)
@@ -256,12 +249,9 @@ static inline void rs_key_lower(rs_keys *keys, uint64_t hash, int64_t now_ns, in
         int64_t more = rs_key_available(keys, hash, now_ns) - left;
         if (more > 0)
             rs_key_count(keys, word, now_ns, now_ns, more, INT64_MAX / 2);
-        return;
     }
-    int64_t taken = rs_tokens_in(&keys->tokens, at_ns) + keys->tokens.burst - left;
-    uint64_t seen = rs_atomic_load(word);
-    while ((int64_t)seen < taken && !rs_atomic_swap(word, &seen, (uint64_t)taken))
-        ;
+    else
+        rs_word_lower(word, &keys->tokens, at_ns, left);
 }
 
 /* Make all keys as new. */

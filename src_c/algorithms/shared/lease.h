@@ -176,7 +176,7 @@ static inline int rs_draw_debit(rs_draw *draw, int64_t now_ns, int64_t n)
         return rs_falls_below(rs_word_signed(&draw->lease->low), rs_atomic_sub(&draw->lease->purse, (uint64_t)n), n);
     if (draw->down == RS_DOWN_LOCAL) {
         const rs_tokens *tokens = rs_draw_tokens(draw);
-        rs_shared_debit(&draw->lease->own, tokens, now_ns, rs_tokens_units(tokens, n));
+        rs_word_debit(&draw->lease->own.taken, tokens, now_ns, rs_tokens_units(tokens, n));
     }
     return 0;
 }
@@ -203,7 +203,7 @@ static inline void rs_draw_lower(rs_draw *draw, int64_t now_ns, int64_t left)
         ;
     if (rs_draw_is_void(draw, now_ns)) {
         const rs_tokens *tokens = rs_draw_tokens(draw);
-        rs_shared_lower(&lease->own, tokens, now_ns, rs_tokens_units(tokens, left));
+        rs_word_lower(&lease->own.taken, tokens, now_ns, rs_tokens_units(tokens, left));
     }
 }
 
@@ -216,7 +216,7 @@ static inline int64_t rs_draw_available(rs_draw *draw, int64_t now_ns)
     if (draw->down != RS_DOWN_LOCAL)
         return draw->down == RS_DOWN_OPEN ? draw->burst : 0;
     const rs_tokens *tokens = rs_draw_tokens(draw);
-    return rs_tokens_millionths(tokens, rs_shared_available(&lease->own, tokens, now_ns));
+    return rs_tokens_millionths(tokens, rs_word_available(&lease->own.taken, tokens, now_ns));
 }
 
 #define RS_LEASE_SOON_NS INT64_C(1000000) /* no sooner is it worth to ask again */
@@ -232,7 +232,7 @@ static inline int64_t rs_draw_wait(rs_draw *draw, int64_t now_ns, int64_t n)
     if (rs_draw_is_void(draw, now_ns)) {
         const rs_tokens *tokens = rs_draw_tokens(draw);
         if (draw->down == RS_DOWN_LOCAL)
-            return rs_later(rs_shared_wait(&lease->own, tokens, now_ns, rs_tokens_units(tokens, n), 0), 1);
+            return rs_later(rs_word_wait(&lease->own.taken, tokens, now_ns, rs_tokens_units(tokens, n)), 1);
         return INT64_C(1000000000);
     }
     missing -= rs_word_signed(&lease->stock);
@@ -260,7 +260,7 @@ static inline int64_t rs_draw_owes(rs_draw *draw, int64_t now_ns)
     if (draw->down != RS_DOWN_LOCAL)
         return 0;
     const rs_tokens *tokens = rs_draw_tokens(draw);
-    int64_t owed = tokens->burst - rs_shared_available(&lease->own, tokens, now_ns);
+    int64_t owed = tokens->burst - rs_word_available(&lease->own.taken, tokens, now_ns);
     if (rs_atomic_load(&lease->peers)) { /* it began empty */
         int64_t began = rs_tokens_in(tokens, rs_word_signed(&lease->expires_ns)) + tokens->burst;
         int64_t taken = rs_word_signed(&lease->own.taken) - began;

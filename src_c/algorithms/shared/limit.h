@@ -1,13 +1,8 @@
 /* A token bucket that several processes share: one word that admits, and one that gives waiting calls their times.
  *
- * `taken` counts the units ever taken. The units that have come in since the region's epoch are known from the time
- * alone, so nothing accumulates and nothing has to tick:
- *
- *     in(now) = floor(now * rate)
- *     take n:   base = max(taken, in); granted <=> base + n <= in + burst; then taken = base + n
- *
- * That is gcra.h in token space. A unit is 2^-shift of a token, as fine as 2^62 units for ten years allow. A zero word
- * is a full bucket.
+ * The word is that of token_bucket.h, and 64 bits have to do: it counts units. Those that have come in by a time since
+ * the region's epoch are floor(time * rate). A unit is 2^-shift of a token, as fine as 2^62 units for ten years allow.
+ * A zero word is a full bucket.
  *
  * `places` is the same word as it will be when all calls that wait now have been served. A call that has to wait moves
  * it, and so knows its time; it takes its units when that has come. While places are ahead of what is taken, a new call
@@ -107,26 +102,17 @@ static inline int64_t rs_tokens_when(const rs_tokens *tokens, int64_t units)
 
 static inline int64_t rs_later(int64_t a, int64_t b) { return a > b ? a : b; }
 
-/* Move a word on from *base* at least to *most* at most, by *least* to *n* units: where it ends, or -1. *seen*: what it
-   held. *n*: by how many. */
-static inline int64_t rs_word_reach(rs_word64 *word, uint64_t seen, int64_t base, int64_t least, int64_t *n,
-                                    int64_t most)
-{
-    for (;;) {
-        int64_t from = rs_later((int64_t)seen, base), room = most - from;
-        if (room < least)
-            return -1;
-        *n = room < *n ? room - room % least : *n;
-        if (rs_atomic_swap(word, &seen, (uint64_t)(from + *n)))
-            return from + *n;
-    }
-}
-
-/* The same by *n* units: 1, or 0 with nothing changed. */
-static inline int rs_word_move(rs_word64 *word, uint64_t seen, int64_t base, int64_t n, int64_t most)
-{
-    return rs_word_reach(word, seen, base, n, &n, most) >= 0;
-}
+#define RS_CELL(name) rs_word_##name
+#define RS_AMOUNT int64_t
+#define RS_WORD rs_word64
+#define RS_SEEN uint64_t
+#define RS_LOAD rs_atomic_load
+#define RS_SWAP rs_atomic_swap
+#define RS_DEEPEST RS_UNITS_DEEPEST
+typedef rs_tokens rs_word_tokens;
+#define rs_word_in rs_tokens_in
+#define rs_word_when rs_tokens_when
+#include "token_bucket.h"
 
 /* True if calls wait whose time has not come. */
 static inline int rs_places_ahead(uint64_t places, uint64_t taken, int64_t in)
@@ -137,8 +123,7 @@ static inline int rs_places_ahead(uint64_t places, uint64_t taken, int64_t in)
 /* Take *n* > 0 units for a call whose time has come: 1, or 0 with nothing changed. */
 static inline int rs_shared_take_due(rs_shared_bucket *bucket, const rs_tokens *tokens, int64_t now_ns, int64_t n)
 {
-    int64_t in = rs_tokens_in(tokens, now_ns);
-    return rs_word_move(&bucket->taken, rs_atomic_load(&bucket->taken), in, n, in + tokens->burst);
+    return rs_word_take(&bucket->taken, tokens, now_ns, n);
 }
 
 /* Take *n* > 0 units behind all calls that wait: 1, or 0 with nothing changed. */
@@ -159,13 +144,8 @@ static inline int rs_shared_take(rs_shared_bucket *bucket, const rs_tokens *toke
 /* Queue for *n* > 0 units: the time of the call, 0 if it is past. */
 static inline int64_t rs_shared_join(rs_shared_bucket *bucket, const rs_tokens *tokens, int64_t now_ns, int64_t n)
 {
-    int64_t in = rs_tokens_in(tokens, now_ns), most = in + RS_UNITS_DEEPEST + tokens->burst;
-    int64_t base = rs_later((int64_t)rs_atomic_load(&bucket->taken), in), end;
-    uint64_t seen = rs_atomic_load(&bucket->places);
-    do {
-        end = rs_later((int64_t)seen, base) + n;
-        end = end < most ? end : most;
-    } while (!rs_atomic_swap(&bucket->places, &seen, (uint64_t)end));
+    int64_t in = rs_tokens_in(tokens, now_ns), base = rs_later((int64_t)rs_atomic_load(&bucket->taken), in);
+    int64_t end = rs_word_push(&bucket->places, base, n, in + RS_UNITS_DEEPEST + tokens->burst);
     return rs_tokens_when(tokens, end - tokens->burst);
 }
 
@@ -182,14 +162,6 @@ static inline void rs_shared_places_reap(rs_shared_places *places, rs_shared_buc
         rs_shared_leave(bucket, (int64_t)held);
 }
 
-/* Take *n* units whether they are there or not: beyond the burst they are a debt. */
-static inline void rs_shared_debit(rs_shared_bucket *bucket, const rs_tokens *tokens, int64_t now_ns, int64_t n)
-{
-    int64_t in = rs_tokens_in(tokens, now_ns);
-    if (n > 0)
-        rs_word_move(&bucket->taken, rs_atomic_load(&bucket->taken), in, n, in + RS_UNITS_DEEPEST);
-}
-
 /* Undo one withdrawal of *n* units; the last of those that wait now has an earlier time. */
 static inline void rs_shared_give_back(rs_shared_bucket *bucket, int64_t n)
 {
@@ -200,16 +172,6 @@ static inline void rs_shared_give_back(rs_shared_bucket *bucket, int64_t n)
         rs_atomic_sub(&bucket->places, (uint64_t)n);
 }
 
-/* Leave at most *left* units at *at_ns*; less stays less. Now: another counter has seen more calls. Later: nothing
-   passes before. */
-static inline void rs_shared_lower(rs_shared_bucket *bucket, const rs_tokens *tokens, int64_t at_ns, int64_t left)
-{
-    int64_t taken = rs_tokens_in(tokens, at_ns) + tokens->burst - left;
-    uint64_t seen = rs_atomic_load(&bucket->taken);
-    while ((int64_t)seen < taken && !rs_atomic_swap(&bucket->taken, &seen, (uint64_t)taken))
-        ;
-}
-
 /* Fill the bucket, and forget all places. */
 static inline void rs_shared_fill(rs_shared_bucket *bucket)
 {
@@ -217,21 +179,12 @@ static inline void rs_shared_fill(rs_shared_bucket *bucket)
     rs_atomic_store(&bucket->taken, 0);
 }
 
-/* The units available; below zero: a debt. */
-static inline int64_t rs_shared_available(rs_shared_bucket *bucket, const rs_tokens *tokens, int64_t now_ns)
-{
-    int64_t in = rs_tokens_in(tokens, now_ns);
-    return in + tokens->burst - rs_later((int64_t)rs_atomic_load(&bucket->taken), in);
-}
-
 /* Nanoseconds until *n* units are available; *behind*: to a call behind all that wait. */
 static inline int64_t rs_shared_wait(rs_shared_bucket *bucket, const rs_tokens *tokens, int64_t now_ns, int64_t n,
                                      int behind)
 {
-    int64_t base = rs_later((int64_t)rs_atomic_load(&bucket->taken), rs_tokens_in(tokens, now_ns));
-    if (behind)
-        base = rs_later((int64_t)rs_atomic_load(&bucket->places), base);
-    return rs_later(rs_tokens_when(tokens, base + n - tokens->burst) - now_ns, 0);
+    int64_t wait = rs_word_wait(&bucket->taken, tokens, now_ns, n);
+    return behind ? rs_later(rs_word_wait(&bucket->places, tokens, now_ns, n), wait) : wait;
 }
 
 /* ---- a purse --------------------------------------------------------------------------------------------------- */
@@ -239,6 +192,21 @@ static inline int64_t rs_shared_wait(rs_shared_bucket *bucket, const rs_tokens *
 #define RS_PURSE_FROM_NS 100000 /* batches are taken where calls are less than this apart: more than 10,000 a second */
 #define RS_PURSE_NS 1000000     /* the calls of this time are one batch */
 #define RS_PURSE_SHARE 4        /* of the burst, for the purses of all workers */
+
+/* Move a word on from *base* at least to *most* at most, by *least* to *n* units: where it ends, or -1. *seen*: what it
+   held. *n*: by how many. */
+static inline int64_t rs_word_reach(rs_word64 *word, uint64_t seen, int64_t base, int64_t least, int64_t *n,
+                                    int64_t most)
+{
+    for (;;) {
+        int64_t from = rs_later((int64_t)seen, base), room = most - from;
+        if (room < least)
+            return -1;
+        *n = room < *n ? room - room % least : *n;
+        if (rs_atomic_swap(word, &seen, (uint64_t)(from + *n)))
+            return from + *n;
+    }
+}
 
 /* The place of the first unit that has not lapsed. */
 static inline int64_t rs_purse_next(const rs_purse *purse, int64_t in) { return rs_later(purse->next, in); }

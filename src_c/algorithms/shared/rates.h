@@ -143,7 +143,7 @@ static inline int64_t rs_rates_available(rs_host_rates *host, int i, int64_t now
     }
     if (rate->window)
         return rate->entry * rs_window_available(rate->window, &rate->rule, now);
-    int64_t units = rs_shared_available(rate->bucket, &rate->tokens, now);
+    int64_t units = rs_word_available(&rate->bucket->taken, &rate->tokens, now);
     return rs_tokens_millionths(&rate->tokens, units + (i ? 0 : rs_purse_left(&host->purse, &rate->tokens, now)));
 }
 
@@ -187,7 +187,7 @@ static inline void rs_rates_debit(rs_host_rates *host, int i, int64_t now_ns, in
     else if (rate->window && n > 0)
         rs_window_debit(rate->window, &rate->rule, rs_rates_time(host, now_ns), rs_rates_units(rate, n));
     else if (n > 0)
-        rs_shared_debit(rate->bucket, &rate->tokens, rs_rates_time(host, now_ns), rs_rates_units(rate, n));
+        rs_word_debit(&rate->bucket->taken, &rate->tokens, rs_rates_time(host, now_ns), rs_rates_units(rate, n));
 }
 
 static inline void rs_rates_give_back(rs_host_rates *host, int i, int64_t taken_ns, int64_t n)
@@ -242,7 +242,7 @@ static inline void rs_rates_lower(rs_host_rates *host, int i, int64_t now_ns, in
         rs_rates_debit(host, i, now_ns, rs_rates_available(host, i, now_ns) - left);
     else {
         host->purse.end = 0;
-        rs_shared_lower(rate->bucket, &rate->tokens, rs_rates_time(host, now_ns), rs_rates_units(rate, left));
+        rs_word_lower(&rate->bucket->taken, &rate->tokens, rs_rates_time(host, now_ns), rs_rates_units(rate, left));
     }
 }
 
@@ -256,7 +256,7 @@ static inline void rs_rates_hold(rs_host_rates *host, int64_t until_ns)
         if (host->rate[i].keys.sets)
             rs_key_lower(&host->rate[i].keys, host->hash, until, until, 0);
         else if (host->rate[i].bucket)
-            rs_shared_lower(host->rate[i].bucket, &host->rate[i].tokens, until, 0);
+            rs_word_lower(&host->rate[i].bucket->taken, &host->rate[i].tokens, until, 0);
     uint64_t seen = rs_atomic_load(host->pause);
     while ((int64_t)seen < until && !rs_atomic_swap(host->pause, &seen, (uint64_t)until))
         ;

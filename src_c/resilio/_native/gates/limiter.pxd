@@ -9,11 +9,13 @@ cdef extern from "shared/siphash.h" nogil:
     uint64_t rs_siphash(const uint64_t *, const void *, size_t)
 
 cdef extern from "buckets.h" nogil:
-    ctypedef struct rs_gcra:
-        int64_t burst
-    int rs_gcra_init(rs_gcra *, double, int64_t, int64_t, int64_t)
-    int64_t rs_gcra_available(rs_gcra *, int64_t)
-    int rs_gcra_reconfigure(rs_gcra *, double, int64_t, int64_t, int64_t)
+    ctypedef struct rs_own_tokens:
+        int64_t most
+    ctypedef struct rs_own_bucket:
+        rs_own_tokens tokens
+    int rs_own_init(rs_own_bucket *, double, int64_t, int64_t, int64_t)
+    int64_t rs_own_whole(rs_own_bucket *, int64_t)
+    int rs_own_reconfigure(rs_own_bucket *, double, int64_t, int64_t, int64_t)
 
     ctypedef struct rs_log:
         int64_t limit
@@ -110,14 +112,14 @@ cdef extern from "buckets.h" nogil:
     ctypedef struct rs_buckets:
         int n
         int logs
-        rs_gcra bucket[RS_MOST_RATES]
+        rs_own_bucket bucket[RS_MOST_RATES]
         rs_log *log[RS_MOST_RATES]
         rs_host_rates *host
-    int64_t rs_bucket_wait(rs_gcra *, int64_t, int64_t)
+    int64_t rs_bucket_wait(rs_own_bucket *, int64_t, int64_t)
     int64_t rs_rate_available(rs_buckets *, int, int64_t)
     void rs_rate_debit(rs_buckets *, int, int64_t, int64_t)
     void rs_rate_give_back(rs_buckets *, int, int64_t, int64_t)
-    void rs_rate_hold(rs_buckets *, int, int64_t, int64_t)
+    void rs_rate_hold(rs_buckets *, int, int64_t)
     void rs_rate_fill(rs_buckets *, int, int64_t)
     void rs_rate_set(rs_buckets *, int, int64_t, int64_t)
     void rs_rate_lower(rs_buckets *, int, int64_t, int64_t)

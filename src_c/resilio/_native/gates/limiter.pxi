@@ -97,10 +97,10 @@ cdef int _read(rs_setting *setting, object rates, tuple before, int64_t now_ns) 
         setting[i].period_ns = period_ns
         setting[i].cost = TOKEN if callable(cost) else _millionths(cost)
         setting[i].kept = i < len(before) and before[i] == unit
-        if rs_gcra_init(&setting[i].bucket, setting[i].amount, period_ns, _millionths(burst), now_ns) < 0:
+        if rs_own_init(&setting[i].bucket, setting[i].amount, period_ns, _millionths(burst), now_ns) < 0:
             raise ValueError(f"{amount:g} {unit} every {period_ns / 1e9:g} s with a burst of {burst:g} is out of range")
         if window:
-            setting[i].log = rs_log_new(setting[i].bucket.burst, period_ns, <uint32_t>min(ceil(burst), 1e6))
+            setting[i].log = rs_log_new(setting[i].bucket.tokens.most, period_ns, <uint32_t>min(ceil(burst), 1e6))
             if setting[i].log == NULL:
                 raise MemoryError
     return 0

@@ -31,7 +31,7 @@ cdef int _limiter_reject(rs_limiter *m, int reason, const int64_t *cost, int64_t
         rejection.limit = NAN
     elif reason == TOO_LARGE:
         culprit = max(rs_buckets_too_small(&m.buckets, cost), 0)
-        rejection.limit = m.buckets.bucket[culprit].burst / _TOKEN
+        rejection.limit = m.buckets.bucket[culprit].tokens.most / _TOKEN
     else:
         culprit = rs_buckets_tightest(&m.buckets, now_ns, cost)
         rejection.limit = rs_rate_available(&m.buckets, culprit, now_ns) / _TOKEN

@@ -58,7 +58,7 @@ cdef int _limiter_pristine(rs_gate *gate, int64_t now_ns) noexcept nogil:
     if m.queue.head != NULL or now_ns < m.paused_until_ns:
         return False
     for i in range(m.buckets.n):
-        if rs_rate_available(&m.buckets, i, now_ns) < m.buckets.bucket[i].burst:
+        if rs_rate_available(&m.buckets, i, now_ns) < m.buckets.bucket[i].tokens.most:
             return False
     return True
 
@@ -135,7 +135,7 @@ cdef void _hold(rs_gate *gate, int64_t until_ns, int64_t now_ns) noexcept nogil:
             waiter.deadline_ns = max(waiter.deadline_ns, _gives_up_ns(m, waiter.expires_ns != 0, now_ns))
             waiter = waiter.next
     for i in range(m.buckets.n):
-        rs_rate_hold(&m.buckets, i, now_ns, until_ns)
+        rs_rate_hold(&m.buckets, i, until_ns)
     m.planned = False
 
 
@@ -158,7 +158,7 @@ ctypedef struct rs_setting:
     double amount
     int64_t period_ns
     int64_t cost
-    rs_gcra bucket              # full
+    rs_own_bucket bucket              # full
     rs_log *log                 # of a sliding window, empty; NULL: a token bucket. Owned until it is installed
 
 
@@ -197,7 +197,7 @@ cdef void _change_rate(rs_buckets *buckets, int i, rs_setting *setting, int64_t 
         rs_log_set(buckets.log[i], setting.log.limit, setting.log.period_ns, setting.log.most)
         buckets.bucket[i] = setting.bucket
     elif buckets.log[i] == NULL and setting.log == NULL:
-        rs_gcra_reconfigure(&buckets.bucket[i], setting.amount, setting.period_ns, setting.bucket.burst, now_ns)
+        rs_own_reconfigure(&buckets.bucket[i], setting.amount, setting.period_ns, setting.bucket.tokens.most, now_ns)
     else:
         tokens = rs_rate_available(buckets, i, now_ns)
         _new_rate(buckets, i, setting)
@@ -207,10 +207,10 @@ cdef void _change_rate(rs_buckets *buckets, int i, rs_setting *setting, int64_t 
 cdef void _change_paused(rs_limiter *m, int i, rs_setting *setting, int64_t now_ns) noexcept nogil:
     """Change the rate in a pause: it is empty at the end of the pause, and debt beyond that stays."""
     cdef rs_log *log = m.buckets.log[i]
-    cdef rs_gcra bucket = m.buckets.bucket[i]
-    cdef int64_t owed = log.used - log.limit if log != NULL else -rs_gcra_available(&bucket, m.paused_until_ns)
+    cdef rs_own_bucket bucket = m.buckets.bucket[i]
+    cdef int64_t owed = log.used - log.limit if log != NULL else -rs_own_whole(&bucket, m.paused_until_ns)
     _new_rate(&m.buckets, i, setting)
-    rs_rate_hold(&m.buckets, i, now_ns, m.paused_until_ns)
+    rs_rate_hold(&m.buckets, i, m.paused_until_ns)
     rs_rate_debit(&m.buckets, i, now_ns, max(owed, 0))
 
 
@@ -230,7 +230,7 @@ cdef void _install(rs_gate *gate, rs_setting *setting, int rates, bint other_uni
         else:
             _new_rate(&m.buckets, i, &setting[i])
             if now_ns < m.paused_until_ns:
-                rs_rate_hold(&m.buckets, i, now_ns, m.paused_until_ns)
+                rs_rate_hold(&m.buckets, i, m.paused_until_ns)
     for i in range(rates, m.buckets.n):
         rs_log_free(m.buckets.log[i])
         m.buckets.log[i] = NULL

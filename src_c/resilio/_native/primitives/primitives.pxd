@@ -26,20 +26,19 @@ cdef extern from "loglinear.h":
     size_t rs_histogram_memory(const rs_histogram *histogram) noexcept nogil
 
 
-cdef extern from "gcra.h":
-    ctypedef struct rs_gcra:
-        int64_t burst
-    int rs_gcra_init(rs_gcra *gcra, double amount, int64_t period_ns, int64_t burst, int64_t now_ns) noexcept nogil
-    int rs_gcra_reconfigure(
-        rs_gcra *gcra, double amount, int64_t period_ns, int64_t burst, int64_t now_ns
-    ) noexcept nogil
-    void rs_gcra_fill(rs_gcra *gcra, int64_t now_ns) noexcept nogil
-    int64_t rs_gcra_available(rs_gcra *gcra, int64_t now_ns) noexcept nogil
-    int64_t rs_gcra_wait(rs_gcra *gcra, int64_t now_ns, int64_t n) noexcept nogil
-    int rs_gcra_take(rs_gcra *gcra, int64_t now_ns, int64_t n) noexcept nogil
-    int64_t rs_gcra_reserve(rs_gcra *gcra, int64_t now_ns, int64_t n) noexcept nogil
-    void rs_gcra_debit(rs_gcra *gcra, int64_t now_ns, int64_t n) noexcept nogil
-    void rs_gcra_give_back(rs_gcra *gcra, int64_t n) noexcept nogil
+cdef extern from "own_bucket.h" nogil:
+    ctypedef struct rs_own_tokens:
+        int64_t most
+    ctypedef struct rs_own_bucket:
+        rs_own_tokens tokens
+    int rs_own_init(rs_own_bucket *, double amount, int64_t period_ns, int64_t burst, int64_t now_ns)
+    int rs_own_reconfigure(rs_own_bucket *, double amount, int64_t period_ns, int64_t burst, int64_t now_ns)
+    void rs_own_fill(rs_own_bucket *, int64_t now_ns)
+    int64_t rs_own_whole(rs_own_bucket *, int64_t now_ns)
+    int64_t rs_bucket_wait(rs_own_bucket *, int64_t now_ns, int64_t n)
+    int rs_bucket_take(rs_own_bucket *, int64_t now_ns, int64_t n)
+    void rs_bucket_debit(rs_own_bucket *, int64_t now_ns, int64_t n)
+    void rs_own_give_back(rs_own_bucket *, int64_t n)
 
 
 cdef extern from "window.h":
@@ -55,7 +54,7 @@ cdef extern from "window.h":
 
 
 cdef class TokenBucket:
-    cdef rs_gcra gcra
+    cdef rs_own_bucket bucket
     cdef rs_lock lock
     cdef double tokens_per_second
     cdef int64_t _checked(self, object rate, object burst) except -1

@@ -32,8 +32,8 @@ cdef class TokenBucket:
         size = self._checked(rate, burst)
         tokens = size if initial is None else _integer("initial", initial, 0, size)
         self.tokens_per_second = rate
-        rs_gcra_init(&self.gcra, self.tokens_per_second, SECOND, size, now)
-        rs_gcra_debit(&self.gcra, now, size - tokens)
+        rs_own_init(&self.bucket, self.tokens_per_second, SECOND, size, now)
+        rs_bucket_debit(&self.bucket, now, size - tokens)
 
     cdef int64_t _checked(self, object rate, object burst) except -1:
         """Check rate and burst, and return the burst to use."""
@@ -48,8 +48,8 @@ cdef class TokenBucket:
     cdef int64_t _amount(self, object n) except -1:
         """A number of tokens that a full bucket holds."""
         cdef int64_t amount = _integer("n", n, 1, INT64_MAX)
-        if amount > self.gcra.burst:
-            _config.reject("n", n, f"at most the burst, {self.gcra.burst}: no wait would be long enough")
+        if amount > self.bucket.tokens.most:
+            _config.reject("n", n, f"at most the burst, {self.bucket.tokens.most}: no wait would be long enough")
         return amount
 
     @property
@@ -60,7 +60,7 @@ cdef class TokenBucket:
     @property
     def burst(self) -> int:
         """Tokens that a full bucket holds."""
-        return self.gcra.burst
+        return self.bucket.tokens.most
 
     def try_acquire(self, n=1, now_ns=None):
         """
@@ -79,7 +79,7 @@ cdef class TokenBucket:
         """
         cdef int64_t amount = self._amount(n), now = _now(now_ns)
         rs_lock_acquire(&self.lock)
-        cdef int taken = rs_gcra_take(&self.gcra, now, amount)
+        cdef int taken = rs_bucket_take(&self.bucket, now, amount)
         rs_lock_release(&self.lock)
         return taken != 0
 
@@ -102,7 +102,7 @@ cdef class TokenBucket:
     cdef int64_t _wait(self, object n, object now_ns) except -1:
         cdef int64_t amount = self._amount(n), now = _now(now_ns)
         rs_lock_acquire(&self.lock)
-        cdef int64_t wait = rs_gcra_wait(&self.gcra, now, amount)
+        cdef int64_t wait = rs_bucket_wait(&self.bucket, now, amount)
         rs_lock_release(&self.lock)
         return wait
 
@@ -115,7 +115,7 @@ cdef class TokenBucket:
         """
         cdef int64_t now = _now(now_ns)
         rs_lock_acquire(&self.lock)
-        cdef int64_t tokens = rs_gcra_available(&self.gcra, now)
+        cdef int64_t tokens = rs_own_whole(&self.bucket, now)
         rs_lock_release(&self.lock)
         return tokens
 
@@ -138,7 +138,8 @@ cdef class TokenBucket:
         """
         cdef int64_t amount = self._amount(n), now = _now(now_ns)
         rs_lock_acquire(&self.lock)
-        cdef int64_t wait = rs_gcra_reserve(&self.gcra, now, amount)
+        cdef int64_t wait = rs_bucket_wait(&self.bucket, now, amount)
+        rs_bucket_debit(&self.bucket, now, amount)
         rs_lock_release(&self.lock)
         return _seconds_enough(wait)
 
@@ -151,7 +152,7 @@ cdef class TokenBucket:
         """
         cdef int64_t amount = _integer("n", n, 1, INT64_MAX)
         rs_lock_acquire(&self.lock)
-        rs_gcra_give_back(&self.gcra, amount)
+        rs_own_give_back(&self.bucket, amount)
         rs_lock_release(&self.lock)
 
     def debit(self, n=1, now_ns=None):
@@ -165,7 +166,7 @@ cdef class TokenBucket:
         """
         cdef int64_t amount = _integer("n", n, 1, INT64_MAX), now = _now(now_ns)
         rs_lock_acquire(&self.lock)
-        rs_gcra_debit(&self.gcra, now, amount)
+        rs_bucket_debit(&self.bucket, now, amount)
         rs_lock_release(&self.lock)
 
     def reset(self, now_ns=None):
@@ -177,7 +178,7 @@ cdef class TokenBucket:
         """
         cdef int64_t now = _now(now_ns)
         rs_lock_acquire(&self.lock)
-        rs_gcra_fill(&self.gcra, now)
+        rs_own_fill(&self.bucket, now)
         rs_lock_release(&self.lock)
 
     def reconfigure(self, rate, burst=None, now_ns=None):
@@ -197,9 +198,9 @@ cdef class TokenBucket:
         cdef int64_t size = self._checked(rate, burst), now = _now(now_ns)
         cdef double per_second = rate
         rs_lock_acquire(&self.lock)
-        rs_gcra_reconfigure(&self.gcra, per_second, SECOND, size, now)
+        rs_own_reconfigure(&self.bucket, per_second, SECOND, size, now)
         self.tokens_per_second = per_second
         rs_lock_release(&self.lock)
 
     def __repr__(self):
-        return f"TokenBucket(rate={self.tokens_per_second!r}, burst={self.gcra.burst!r})"
+        return f"TokenBucket(rate={self.tokens_per_second!r}, burst={self.bucket.tokens.most!r})"
