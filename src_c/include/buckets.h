@@ -11,7 +11,7 @@
 #include "sliding_log.h"
 #include "shared/rates.h"
 
-#define RS_MOST_RATES 8
+#define RS_MOST_RATES RS_HOST_RATES
 
 typedef struct rs_buckets {
     int n;
@@ -20,7 +20,6 @@ typedef struct rs_buckets {
     rs_log *log[RS_MOST_RATES];          /* owned; NULL: a token bucket */
     rs_host_rates *host;                 /* owned; NULL: the rates are the process's own */
 } rs_buckets;
-_Static_assert(RS_HOST_RATES >= RS_MOST_RATES, "each rate can be shared");
 
 /* The cost of one call, by rate: kept if it is not the default cost. */
 typedef struct rs_claim {
@@ -179,38 +178,33 @@ static inline int rs_buckets_tightest(rs_buckets *buckets, int64_t now_ns, const
  * For a sliding window the queued calls, with their costs and times, are its future. */
 typedef struct rs_plan {
     int64_t at_ns; /* when the last call is served */
-    int n;
-    uint8_t is_log[RS_MOST_RATES];
     rs_own_bucket bucket[RS_MOST_RATES];
 } rs_plan;
 
 static inline void rs_plan_begin(rs_plan *plan, const rs_buckets *buckets, int64_t now_ns)
 {
     plan->at_ns = now_ns;
-    plan->n = buckets->n;
-    for (int i = 0; i < buckets->n; i++)
-        plan->is_log[i] = buckets->log[i] != NULL;
     memcpy(plan->bucket, buckets->bucket, sizeof plan->bucket);
 }
 
 /* The time at which a call that queues now will have its tokens, from the token buckets alone. */
-static inline int64_t rs_plan_next(const rs_plan *plan, int64_t now_ns, const int64_t *cost)
+static inline int64_t rs_plan_next(const rs_plan *plan, const rs_buckets *buckets, int64_t now_ns, const int64_t *cost)
 {
     int64_t start = plan->at_ns > now_ns ? plan->at_ns : now_ns, longest = 0;
-    for (int i = 0; i < plan->n; i++) {
+    for (int i = 0; i < buckets->n; i++) {
         rs_own_bucket bucket = plan->bucket[i]; /* reading moves a bucket's clock on */
-        int64_t wait = plan->is_log[i] ? 0 : rs_bucket_wait(&bucket, start, cost[i]);
+        int64_t wait = buckets->log[i] ? 0 : rs_bucket_wait(&bucket, start, cost[i]);
         longest = wait > longest ? wait : longest;
     }
     return start + longest;
 }
 
 /* Add a call to the queue, to be served at *at_ns*. */
-static inline void rs_plan_add(rs_plan *plan, int64_t at_ns, const int64_t *cost)
+static inline void rs_plan_add(rs_plan *plan, const rs_buckets *buckets, int64_t at_ns, const int64_t *cost)
 {
     plan->at_ns = at_ns;
-    for (int i = 0; i < plan->n; i++)
-        if (!plan->is_log[i])
+    for (int i = 0; i < buckets->n; i++)
+        if (!buckets->log[i])
             rs_bucket_debit(&plan->bucket[i], at_ns, cost[i]);
 }
 #endif

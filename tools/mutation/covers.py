@@ -154,7 +154,6 @@ _COVERS = {
     f"{_NATIVE}/gates/limiter_fleet": Cover(_GATES, _LIMIT_OF_FLEET),
     f"{_NATIVE}/gates/courier": Cover(_GATES, ("tests/sharing/fleet/test_courier.py", *_LIMIT_OF_FLEET)),
     f"{_NATIVE}/gates/limiter_asks": Cover(_GATES, ("tests/sharing/fleet/test_asks.py", *_LIMIT_OF_FLEET)),
-    f"{_NATIVE}/gates/limiter_leases": Cover(_GATES, _LIMIT_OF_FLEET),
     f"{_NATIVE}/gates/limiter_tie": Cover(_GATES, _LIMIT_OF_FLEET),
     f"{_NATIVE}/gates/limiter_wants": Cover(_GATES, _LIMIT_OF_FLEET),
     f"{_NATIVE}/gates/limiter_host": Cover(_GATES, _SHARING),

@@ -64,7 +64,7 @@ static inline void RS_CELL(lower)(RS_WORD *word, const RS_CELL(tokens) * tokens,
         ;
 }
 
-/* What is available; below zero: a debt. */
+/* The amount available; below zero: a debt. */
 static inline RS_AMOUNT RS_CELL(available)(RS_WORD *word, const RS_CELL(tokens) * tokens, int64_t now_ns)
 {
     RS_AMOUNT in = RS_CELL(in)(tokens, now_ns), taken = (RS_AMOUNT)RS_LOAD(word);

@@ -53,6 +53,7 @@ cdef extern from "waiters.h" nogil:
         RS_WAITER_REJECTED
         RS_EXPIRED
         RS_OUT_OF_TIME_TO_WAIT
+        RS_OF_HOST
         RS_OF_FLEET
 
     int rs_is_evidence(int outcome) nogil

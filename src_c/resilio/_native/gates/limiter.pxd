@@ -100,7 +100,6 @@ cdef extern from "buckets.h" nogil:
     void rs_rates_fill_keys(rs_host_rates *)
     bint rs_rates_is_bucket(const rs_host_rates *)
     int64_t rs_rates_wait(rs_host_rates *, int, int64_t, int64_t, bint)
-    bint rs_rates_take_at_once(rs_host_rates *, int64_t, int64_t)
     void rs_rates_hold(rs_host_rates *, int64_t)
     bint rs_rates_sees(rs_host_rates *, int64_t *)
     void rs_rates_fill(rs_host_rates *)
@@ -133,8 +132,8 @@ cdef extern from "buckets.h" nogil:
     ctypedef struct rs_plan:
         pass
     void rs_plan_begin(rs_plan *, const rs_buckets *, int64_t)
-    int64_t rs_plan_next(const rs_plan *, int64_t, const int64_t *)
-    void rs_plan_add(rs_plan *, int64_t, const int64_t *)
+    int64_t rs_plan_next(const rs_plan *, const rs_buckets *, int64_t, const int64_t *)
+    void rs_plan_add(rs_plan *, const rs_buckets *, int64_t, const int64_t *)
 
 ctypedef struct rs_limiter:
     rs_buckets buckets

@@ -2,11 +2,10 @@
 """
 The rate limit as a gate: a token bucket or a sliding window for each rate, and a fair queue.
 
-A call takes its tokens from all rates or from none. The state machine is in limiter_queue.pxi, limiter_admission.pxi,
-limiter_door.pxi and limiter_end.pxi, the costs of calls in limiter_costs.pxi and limiter_amounts.pxi. A host's state is
-in limiter_host.pxi, what a fleet has leased in limiter_leases.pxi and limiter_fleet.pxi, and what its courier does in
-limiter_asks.pxi, limiter_wants.pxi and limiter_tie.pxi; this file has the options and the class. Tokens are counted in
-millionths: rates, bursts and costs may be fractions, and every sum is exact.
+A call takes its tokens from all rates or from none. The state machine is in limiter_machine.pxi, the costs of calls in
+limiter_costs.pxi. A limit of a host or of a fleet is in limiter_host.pxi, what a fleet's courier sees and does in
+limiter_fleet.pxi, limiter_asks.pxi, limiter_wants.pxi and limiter_tie.pxi; this file has the options and the class.
+Tokens are counted in millionths: rates, bursts and costs may be fractions, and every sum is exact.
 """
 
 cimport cython
@@ -43,20 +42,18 @@ cdef void *_amounts_type = NULL                 # the class Amounts, known at th
 
 
 cdef rs_gate_ops LIMITER_OPS                        # field by field: a struct made at once leaves the others undefined
-cdef rs_gate_ops HOST_LIMITER_OPS                   # of a limit that the processes of a host share
-cdef rs_gate_ops FLEET_LIMITER_OPS                  # ... and of a fleet's
+cdef rs_gate_ops SHARED_LIMITER_OPS                 # of a limit of a host or of a fleet
+cdef rs_gate_ops DOOR_OPS                           # of a limit without rates
 
 cdef extern from *:
     """
     static RS_APART int rs_limiter_decide(rs_gate *, rs_slot *, const rs_request *, int64_t, rs_rejection *);
+    static RS_APART int rs_door_decide(rs_gate *, rs_slot *, const rs_request *, int64_t, rs_rejection *);
     static RS_APART int rs_limiter_price(rs_gate *, rs_slot *, const rs_request *);
     """
 
-include "limiter_queue.pxi"
-include "limiter_admission.pxi"
-include "limiter_end.pxi"
+include "limiter_machine.pxi"
 include "limiter_host.pxi"
-include "limiter_leases.pxi"
 include "limiter_costs.pxi"
 include "limiter_fleet.pxi"
 
@@ -73,19 +70,13 @@ LIMITER_OPS.settle = _limiter_settle
 LIMITER_OPS.forget = _limiter_forget
 LIMITER_OPS.leave = _leave_unasked
 LIMITER_OPS.pristine = _limiter_pristine
-include "limiter_door.pxi"
-HOST_LIMITER_OPS = LIMITER_OPS
-HOST_LIMITER_OPS.admit = _limiter_host_admit
-HOST_LIMITER_OPS.pristine = _limiter_host_pristine
-HOST_LIMITER_OPS.is_shared = _limiter_is_shared
-FLEET_LIMITER_OPS = HOST_LIMITER_OPS
-FLEET_LIMITER_OPS.is_shared = _limiter_is_a_fleets
-FLEET_LIMITER_OPS.pristine = _limiter_fleet_pristine
-FLEET_LIMITER_OPS.admit = _limiter_fleet_admit
-FLEET_LIMITER_OPS.poll = _limiter_fleet_poll
-
-
-include "limiter_amounts.pxi"
+DOOR_OPS = LIMITER_OPS
+DOOR_OPS.prepare = NULL
+DOOR_OPS.admit = _door_admit
+DOOR_OPS.settle = NULL
+SHARED_LIMITER_OPS = LIMITER_OPS
+SHARED_LIMITER_OPS.admit = _limiter_shared_admit
+SHARED_LIMITER_OPS.is_shared = _limiter_is_shared
 
 
 cdef int _read(rs_setting *setting, object rates, tuple before, int64_t now_ns) except -1:

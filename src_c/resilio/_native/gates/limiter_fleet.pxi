@@ -3,32 +3,16 @@
 cdef tuple _DOWN = ("local", "open", "closed")
 
 
-cdef rs_host_rates *_leased_host_of(tuple rates) except NULL:
-    """The rates of a fleet's limit, without its cell; owned by the caller. A window is a bucket of the same amount."""
-    cdef rs_host_rates *host = <rs_host_rates *>malloc(sizeof(rs_host_rates))
-    cdef int64_t least
-    if host == NULL:
-        raise MemoryError("no memory for a fleet's limit")
-    memset(host, 0, sizeof(host[0]))
-    for unit, amount, period_ns, burst, cost, window in rates:
-        least = TOKEN if callable(cost) else max(TOKEN, _millionths(cost))
-        if rs_rates_add_lease(host, amount * _TOKEN, period_ns, _millionths(burst), least, <rs_down>0) < 0:
-            free(host)
-            raise ValueError(f"{amount:g} {unit} every {period_ns / 1e9:g} s is too fast to be shared")
-    return host
-
-
 cdef tuple _leases_wanted(LimiterGate gate):
     """Return the needs of the limit in a region: the kind of cell, the options that define its stock, the bytes."""
-    cdef rs_host_rates *host = _leased_host_of(gate.rates)
-    size = rs_rates_leases_size(host)
-    free(host)
-    return RS_CELL_LEASE, _stock(tuple([(*rate[:4], 1.0, False) for rate in gate.rates])), size
+    cdef rs_host_rates host
+    _describe(&host, gate.rates, True)
+    return RS_CELL_LEASE, _stock(tuple([(*rate[:4], 1.0, False) for rate in gate.rates])), rs_rates_leases_size(&host)
 
 
 cdef int _share_leases(LimiterGate gate, Cell cell) except -1:
     """Let the limit's calls draw on the leases in this cell."""
-    cdef rs_host_rates *host = _leased_host_of(gate.rates)
+    cdef rs_host_rates *host = _limiter_host_of(gate.rates, True)
     cdef int i
     rs_rates_begin_leases(host, cell.member, cell.body, 0)
     for i in range(host.n):

@@ -1,5 +1,5 @@
 """
-A rate limit whose tokens are those of all processes of the host: a part of limiter.pxi.
+A rate limit whose tokens are those of all processes of a host, or of a fleet: a part of limiter.pxi.
 
 What is counted is in the cell (shared/rates.h); the queue is the gate's own. All of it runs with the gate's lock held:
 C arithmetic only.
@@ -77,7 +77,7 @@ cdef void _move_up(rs_limiter *m, int64_t now_ns) noexcept nogil:
         _hand_down(m.queue.head, now_ns)
 
 
-cdef void _host_delay(rs_gate *gate, rs_limiter *m, int64_t now_ns) noexcept nogil:
+cdef void _delay(rs_limiter *m, int64_t now_ns) noexcept nogil:
     """After a pause has begun: queued calls may wait longer, and those that it delays have new places."""
     cdef rs_waiter *waiter = m.queue.head
     cdef rs_claim *claim
@@ -93,7 +93,7 @@ cdef void _host_delay(rs_gate *gate, rs_limiter *m, int64_t now_ns) noexcept nog
 cdef inline void _host_see(rs_gate *gate, rs_limiter *m, int64_t now_ns) noexcept nogil:
     """Find out about a pause that another process has begun or ended."""
     if rs_rates_sees(m.buckets.host, &m.paused_until_ns):
-        _host_delay(gate, m, now_ns)
+        _delay(m, now_ns)
 
 
 cdef void _host_fill(rs_limiter *m, int64_t now_ns) noexcept nogil:
@@ -109,28 +109,23 @@ cdef void _host_fill(rs_limiter *m, int64_t now_ns) noexcept nogil:
         waiter = waiter.next
 
 
-cdef int _limiter_host_admit(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now_ns,
-                             rs_rejection *rejection) noexcept nogil:
-    """Fast path: a call of default cost takes its tokens, mostly from the purse, if no call waits here."""
+cdef int _limiter_shared_admit(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now_ns,
+                               rs_rejection *rejection) noexcept nogil:
+    """Fast path: a call of default cost takes its tokens, from the purse or the leases, if no call waits here."""
     cdef rs_limiter *m = _limiter_of(gate)
     rs_member_owner(m.buckets.host.member)      # the first shared call makes the process a worker
     _host_see(gate, m, now_ns)
     if (slot.limiter.version != 0 or m.queue.head != NULL or now_ns < m.paused_until_ns
-            or not rs_rates_is_bucket(m.buckets.host)
-            or not rs_rates_take_at_once(m.buckets.host, now_ns, m.cost[0])):
+            or not rs_rates_take(m.buckets.host, now_ns, m.cost)):
         return _limiter_decide(gate, slot, request, now_ns, rejection)
     slot.limiter.cost = m.cost[0]
     slot.limiter.version = m.version
     return RS_ADMITTED
 
 
-cdef int _limiter_host_pristine(rs_gate *gate, int64_t now_ns) noexcept nogil:
-    """Return True if no call waits: the tokens are kept by the host."""
-    return _limiter_of(gate).queue.head == NULL
-
-
 cdef int _limiter_is_shared(const rs_gate *gate) noexcept nogil:
-    return True                                 # also of a process without a slot: a token needs no owner
+    """Also of a process without a slot: a token needs no owner."""
+    return RS_OF_FLEET if _is_leased(_limiter_of(<rs_gate *>gate)) else RS_OF_HOST
 
 
 # ---- joining and leaving ---------------------------------------------------------------------------------------------
@@ -141,13 +136,20 @@ cdef int64_t _entry_of(object cost) except -1:
     return TOKEN if millionths % TOKEN == 0 or millionths * 4096 < TOKEN else millionths
 
 
-cdef int _describe(rs_host_rates *host, tuple rates) except -1:
-    """Fill in the rates of a host's limit, without its cell."""
+cdef int _describe(rs_host_rates *host, tuple rates, bint leased=False) except -1:
+    """Fill in the rates of a shared limit, without its cell. On lease a window is a bucket of the same amount."""
+    cdef int failed
     memset(host, 0, sizeof(host[0]))
     for unit, amount, period_ns, burst, cost, window in rates:
-        if window:
+        failed = 0
+        if leased:
+            least = TOKEN if callable(cost) else max(TOKEN, _millionths(cost))
+            failed = rs_rates_add_lease(host, amount * _TOKEN, period_ns, _millionths(burst), least, <rs_down>0)
+        elif window:
             rs_rates_add_window(host, _millionths(burst), period_ns, _entry_of(cost))
-        elif rs_rates_add_bucket(host, amount * _TOKEN, period_ns, _millionths(burst)) < 0:
+        else:
+            failed = rs_rates_add_bucket(host, amount * _TOKEN, period_ns, _millionths(burst))
+        if failed < 0:
             raise ValueError(f"{amount:g} {unit} every {period_ns / 1e9:g} s is too fast to be shared")
     return 0
 
@@ -188,7 +190,7 @@ cdef void _limiter_join_host(rs_gate *gate, rs_host_rates *host, int64_t now_ns)
     cdef rs_waiter *waiter = m.queue.head
     m.buckets.host = host
     m.version += 1
-    gate.ops = &FLEET_LIMITER_OPS if host.courier != NULL else &HOST_LIMITER_OPS
+    gate.ops = &SHARED_LIMITER_OPS
     if now_ns < m.paused_until_ns:
         rs_rates_hold(host, m.paused_until_ns)
     while waiter != NULL and _has_places(m):
@@ -198,13 +200,13 @@ cdef void _limiter_join_host(rs_gate *gate, rs_host_rates *host, int64_t now_ns)
     _sooner(gate, m, now_ns)
 
 
-cdef rs_host_rates *_limiter_host_of(tuple rates) except NULL:
-    """The rates of a host's limit, without its cell; owned by the caller."""
+cdef rs_host_rates *_limiter_host_of(tuple rates, bint leased=False) except NULL:
+    """The rates of a shared limit, without its cell; owned by the caller."""
     cdef rs_host_rates *host = <rs_host_rates *>malloc(sizeof(rs_host_rates))
     if host == NULL:
         raise MemoryError("no memory for a shared limit")
     try:
-        _describe(host, rates)
+        _describe(host, rates, leased)
     except BaseException:
         free(host)
         raise
@@ -231,3 +233,41 @@ cdef int _limiter_change_host(LimiterGate self, Cell cell, rs_host_rates *host) 
     Py_XDECREF(left)
     self.deliver()
     return 0
+
+
+# ---- tokens on lease from the store of a fleet -----------------------------------------------------------------------
+
+# What calls take is in the cell (shared/lease.h); the queue is the gate's own, and its head asks when more is expected.
+# The courier's thread sees the cell through `Leases` (limiter_fleet.pxi); what it puts in serves the calls that wait.
+
+cdef inline bint _is_leased(rs_limiter *m) noexcept nogil:
+    return m.buckets.host != NULL and m.buckets.host.courier != NULL
+
+
+cdef void _want(rs_limiter *m, const int64_t *cost) noexcept nogil:
+    """Report what calls wait for here; *cost*: of one that has just queued, or NULL."""
+    cdef int64_t every[RS_MOST_RATES]
+    cdef rs_waiter *waiter = m.queue.head
+    cdef int i
+    memset(every, 0, sizeof(every))
+    while waiter != NULL:
+        for i in range(m.buckets.n):
+            every[i] += waiter.claim.cost[i]
+        waiter = waiter.next
+    rs_rates_want(m.buckets.host, cost, every)
+
+
+cdef void _end_trips(rs_gate *gate, rs_limiter *m) noexcept nogil:
+    """
+    Let calls that waited for this answer alone wait no longer: the store has not had their tokens, or has not answered.
+
+    They have been asked for if they queued before the question. Those that a pause holds up wait for its end.
+    """
+    cdef rs_waiter *waiter = m.queue.head
+    cdef int64_t until_ns
+    while waiter != NULL and waiter.claim.turn != m.turn:
+        until_ns = waiter.enqueued_ns + m.max_wait_ns
+        if until_ns < waiter.deadline_ns and m.paused_until_ns <= waiter.enqueued_ns:
+            waiter.deadline_ns = until_ns
+            rs_gate_wake(gate, waiter)
+        waiter = waiter.next
