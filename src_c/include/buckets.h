@@ -102,21 +102,19 @@ static inline void rs_rate_set(rs_buckets *buckets, int i, int64_t now_ns, int64
 
 /* ---- all rates ----------------------------------------------------------------------------------------------- */
 
-/* Nanoseconds until all rates have the call's cost. */
-static inline int64_t rs_buckets_wait(rs_buckets *buckets, int64_t now_ns, const int64_t *cost)
+/* Nanoseconds until all rates have the call's cost; *tightest*: the one for which it waits longest. */
+static inline int64_t rs_buckets_wait(rs_buckets *buckets, int64_t now_ns, const int64_t *cost, int *tightest)
 {
     int64_t longest = 0;
+    *tightest = 0;
     for (int i = 0; i < buckets->n; i++) {
         int64_t wait = rs_rate_wait(buckets, i, now_ns, cost[i]);
-        longest = wait > longest ? wait : longest;
+        if (wait > longest) {
+            longest = wait;
+            *tightest = i;
+        }
     }
     return longest;
-}
-
-static inline void rs_buckets_debit(rs_buckets *buckets, int64_t now_ns, const int64_t *cost)
-{
-    for (int i = 0; i < buckets->n; i++)
-        rs_rate_debit(buckets, i, now_ns, cost[i]);
 }
 
 /* The same as below for a single token bucket; 0 as well if there are more rates. */
@@ -133,7 +131,8 @@ static inline int rs_buckets_take(rs_buckets *buckets, int64_t now_ns, const int
     if (buckets->n == 1)
         return buckets->logs ? rs_log_take(buckets->log[0], now_ns, cost[0])
                              : rs_bucket_take(&buckets->bucket[0], now_ns, cost[0]);
-    if (rs_buckets_wait(buckets, now_ns, cost) > 0)
+    int tightest;
+    if (rs_buckets_wait(buckets, now_ns, cost, &tightest) > 0)
         return 0;
     for (int i = 0; i < buckets->n; i++)
         if (buckets->log[i])
@@ -143,12 +142,6 @@ static inline int rs_buckets_take(rs_buckets *buckets, int64_t now_ns, const int
     return 1;
 }
 
-static inline void rs_buckets_give_back(rs_buckets *buckets, int64_t taken_ns, const int64_t *cost)
-{
-    for (int i = 0; i < buckets->n; i++)
-        rs_rate_give_back(buckets, i, taken_ns, cost[i]);
-}
-
 /* The first bucket whose burst is below the cost, or -1. */
 static inline int rs_buckets_too_small(const rs_buckets *buckets, const int64_t *cost)
 {
@@ -156,21 +149,6 @@ static inline int rs_buckets_too_small(const rs_buckets *buckets, const int64_t 
         if (cost[i] > buckets->bucket[i].tokens.most)
             return i;
     return -1;
-}
-
-/* The bucket with the longest wait for the call. */
-static inline int rs_buckets_tightest(rs_buckets *buckets, int64_t now_ns, const int64_t *cost)
-{
-    int tightest = 0;
-    int64_t longest = -1;
-    for (int i = 0; i < buckets->n; i++) {
-        int64_t wait = rs_rate_wait(buckets, i, now_ns, cost[i]);
-        if (wait > longest) {
-            longest = wait;
-            tightest = i;
-        }
-    }
-    return tightest;
 }
 
 /* The future of a queue: the token buckets as they will be after its last call. While the first call waits for one

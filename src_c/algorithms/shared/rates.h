@@ -215,11 +215,8 @@ static inline int rs_rates_take_at_once(rs_host_rates *host, int64_t now_ns, int
                          host->units, host->member);
 }
 
-/* Take the call's cost from all rates: 1, or 0 with nothing changed. */
-static inline int rs_rates_take(rs_host_rates *host, int64_t now_ns, const int64_t *cost)
+static RS_SLOW int rs_rates_take_each(rs_host_rates *host, int64_t now_ns, const int64_t *cost)
 {
-    if (rs_rates_is_bucket(host))
-        return rs_rates_take_at_once(host, now_ns, cost[0]);
     for (int i = 0; i < host->n; i++)
         if (!rs_rates_take_one(host, i, now_ns, cost[i])) {
             while (i-- > 0)
@@ -227,6 +224,13 @@ static inline int rs_rates_take(rs_host_rates *host, int64_t now_ns, const int64
             return 0;
         }
     return 1;
+}
+
+/* Take the call's cost from all rates: 1, or 0 with nothing changed. */
+static inline int rs_rates_take(rs_host_rates *host, int64_t now_ns, const int64_t *cost)
+{
+    return rs_rates_is_bucket(host) ? rs_rates_take_at_once(host, now_ns, cost[0])
+                                    : rs_rates_take_each(host, now_ns, cost);
 }
 
 /* Lower the available units to at most *left*. */

@@ -122,13 +122,10 @@ cdef extern from "buckets.h" nogil:
     void rs_rate_fill(rs_buckets *, int, int64_t)
     void rs_rate_set(rs_buckets *, int, int64_t, int64_t)
     void rs_rate_lower(rs_buckets *, int, int64_t, int64_t)
-    int64_t rs_buckets_wait(rs_buckets *, int64_t, const int64_t *)
-    void rs_buckets_debit(rs_buckets *, int64_t, const int64_t *)
+    int64_t rs_buckets_wait(rs_buckets *, int64_t, const int64_t *, int *)
     bint rs_buckets_take(rs_buckets *, int64_t, const int64_t *)
     bint rs_buckets_take_at_once(rs_buckets *, int64_t, int64_t)
-    void rs_buckets_give_back(rs_buckets *, int64_t, const int64_t *)
     int rs_buckets_too_small(const rs_buckets *, const int64_t *)
-    int rs_buckets_tightest(rs_buckets *, int64_t, const int64_t *)
     ctypedef struct rs_plan:
         pass
     void rs_plan_begin(rs_plan *, const rs_buckets *, int64_t)

@@ -205,7 +205,7 @@ cdef int _limiter_reject(rs_limiter *m, int reason, const int64_t *cost, int64_t
         culprit = max(rs_buckets_too_small(&m.buckets, cost), 0)
         rejection.limit = m.buckets.bucket[culprit].tokens.most / _TOKEN
     else:
-        culprit = rs_buckets_tightest(&m.buckets, now_ns, cost)
+        rs_buckets_wait(&m.buckets, now_ns, cost, &culprit)
         rejection.limit = rs_rate_available(&m.buckets, culprit, now_ns) / _TOKEN
     rejection.reason = reason
     rejection.measured = cost[culprit] / _TOKEN if m.buckets.n else NAN
@@ -254,12 +254,14 @@ cdef int _let_pass(rs_gate *gate, rs_limiter *m, rs_slot *slot, const rs_request
     A call that would have waited takes its tokens at once, as a debt: without the debt no wait would ever be too long.
     It takes none ahead of calls that do wait, where a share is enforced.
     """
+    cdef int i
     if obstacle == LIMITER_NONE and m.queue.length + _owed(m, cost, now_ns) >= m.most_queued:
         obstacle = LIMITER_QUEUE_FULL
     gate.counters.would_wait += obstacle == LIMITER_NONE
     gate.counters.would_reject += obstacle != LIMITER_NONE
     if obstacle == LIMITER_NONE and m.queue.head == NULL:
-        rs_buckets_debit(&m.buckets, now_ns, cost)
+        for i in range(m.buckets.n):
+            rs_rate_debit(&m.buckets, i, now_ns, cost[i])
         return _taken(m, slot, cost)
     slot.state = RS_SLOT_SHADOW
     _mark_shadow(request)
@@ -387,6 +389,7 @@ cdef int _limiter_poll(rs_gate *gate, rs_slot *slot, int64_t now_ns, rs_rejectio
     cdef rs_waiter *waiter = slot.waiter
     cdef const int64_t *cost
     cdef int64_t wait_ns
+    cdef int tightest
     if waiter.state == RS_WAITER_QUEUED:
         _pump(gate, m, now_ns, waiter)
     if waiter.state == RS_WAITER_GRANTED:
@@ -398,7 +401,7 @@ cdef int _limiter_poll(rs_gate *gate, rs_slot *slot, int64_t now_ns, rs_rejectio
             _want(m, NULL)
         slot.wake_ns = waiter.deadline_ns
         if m.queue.head == waiter:
-            wait_ns = max(_pause_left(m, now_ns), rs_buckets_wait(&m.buckets, now_ns, cost))
+            wait_ns = max(_pause_left(m, now_ns), rs_buckets_wait(&m.buckets, now_ns, cost, &tightest))
             if waiter.claim.place:
                 wait_ns = max(wait_ns, waiter.claim.plan_ns - now_ns)
             slot.wake_ns = min(slot.wake_ns, now_ns + wait_ns)
@@ -407,7 +410,7 @@ cdef int _limiter_poll(rs_gate *gate, rs_slot *slot, int64_t now_ns, rs_rejectio
         _limiter_leave(gate, m, waiter, now_ns)
         waiter.reason = LIMITER_TOO_LATE
     if waiter.reason == LIMITER_TOO_LATE:
-        _limiter_reject(m, LIMITER_TOO_LATE, cost, now_ns, rs_buckets_wait(&m.buckets, now_ns, cost), rejection)
+        _limiter_reject(m, LIMITER_TOO_LATE, cost, now_ns, rs_buckets_wait(&m.buckets, now_ns, cost, &tightest), rejection)
         rejection.measured = (now_ns - waiter.enqueued_ns) / 1e9
         rejection.limit = (waiter.deadline_ns - waiter.enqueued_ns) / 1e9
     else:
@@ -419,8 +422,8 @@ cdef int _limiter_poll(rs_gate *gate, rs_slot *slot, int64_t now_ns, rs_rejectio
 
 # ---- a limit without rates -------------------------------------------------------------------------------------------
 
-# A door, which a pause alone shuts. While it is open it costs next to nothing; queue, waits and rejections in a pause are
-# those of any limit.
+# A door, which a pause alone shuts. While it is open it costs next to nothing. Queue, waits and rejections in a pause
+# are those of any limit.
 
 cdef int _door_admit(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now_ns,
                      rs_rejection *rejection) noexcept nogil:
@@ -458,8 +461,10 @@ cdef inline int64_t _taken_ns(rs_slot *slot) noexcept nogil:
 cdef inline void _refund(rs_gate *gate, rs_limiter *m, uint32_t version, const int64_t *cost, int64_t taken_ns,
                          int64_t now_ns) noexcept nogil:
     """Give back the tokens taken, unless the configuration has changed since: then they no longer exist."""
+    cdef int i
     if version == m.version:
-        rs_buckets_give_back(&m.buckets, taken_ns, cost)
+        for i in range(m.buckets.n):
+            rs_rate_give_back(&m.buckets, i, taken_ns, cost[i])
         _move_up(m, now_ns)
         m.planned = False
         _sooner(gate, m, now_ns)
@@ -625,35 +630,31 @@ cdef void _reassess(rs_gate *gate, rs_limiter *m, bint other_units) noexcept nog
         waiter = following
 
 
-cdef void _new_rate(rs_buckets *buckets, int i, rs_setting *setting) noexcept nogil:
-    rs_log_free(buckets.log[i])
-    buckets.log[i] = setting.log
-    buckets.bucket[i] = setting.bucket
+cdef void _new_rate(rs_limiter *m, int i, rs_setting *setting, int64_t now_ns) noexcept nogil:
+    """Use the rate, which is full; in a pause it is empty at the end of the pause."""
+    rs_log_free(m.buckets.log[i])
+    m.buckets.log[i] = setting.log
+    m.buckets.bucket[i] = setting.bucket
     setting.log = NULL
+    if now_ns < m.paused_until_ns:
+        rs_rate_hold(&m.buckets, i, m.paused_until_ns)
 
 
-cdef void _change_rate(rs_buckets *buckets, int i, rs_setting *setting, int64_t now_ns) noexcept nogil:
-    """Change the rate: a window keeps the tokens taken, a bucket its tokens up to the new burst."""
+cdef void _change_rate(rs_limiter *m, int i, rs_setting *setting, int64_t now_ns) noexcept nogil:
+    """Change the rate: a window keeps the tokens taken, a bucket its tokens up to the new burst, in a pause its debt."""
+    cdef bint paused = now_ns < m.paused_until_ns
+    cdef int64_t full = 0 if paused else setting.bucket.tokens.most
     cdef int64_t tokens
-    if buckets.log[i] != NULL and setting.log != NULL:
-        rs_log_set(buckets.log[i], setting.log.limit, setting.log.period_ns, setting.log.most)
-        buckets.bucket[i] = setting.bucket
-    elif buckets.log[i] == NULL and setting.log == NULL:
-        rs_own_reconfigure(&buckets.bucket[i], setting.amount, setting.period_ns, setting.bucket.tokens.most, now_ns)
-    else:
-        tokens = rs_rate_available(buckets, i, now_ns)
-        _new_rate(buckets, i, setting)
-        rs_rate_set(buckets, i, now_ns, tokens)
-
-
-cdef void _change_paused(rs_limiter *m, int i, rs_setting *setting, int64_t now_ns) noexcept nogil:
-    """Change the rate in a pause: it is empty at the end of the pause, and debt beyond that stays."""
     cdef rs_log *log = m.buckets.log[i]
-    cdef rs_own_bucket bucket = m.buckets.bucket[i]
-    cdef int64_t owed = log.used - log.limit if log != NULL else -rs_own_whole(&bucket, m.paused_until_ns)
-    _new_rate(&m.buckets, i, setting)
-    rs_rate_hold(&m.buckets, i, m.paused_until_ns)
-    rs_rate_debit(&m.buckets, i, now_ns, max(owed, 0))
+    if log != NULL and setting.log != NULL:
+        rs_log_set(log, setting.log.limit, setting.log.period_ns, setting.log.most)
+        m.buckets.bucket[i] = setting.bucket
+    elif log == NULL and setting.log == NULL and not paused:
+        rs_own_reconfigure(&m.buckets.bucket[i], setting.amount, setting.period_ns, full, now_ns)
+    else:
+        tokens = rs_rate_available(&m.buckets, i, max(now_ns, m.paused_until_ns))
+        _new_rate(m, i, setting, now_ns)
+        rs_rate_debit(&m.buckets, i, now_ns, max(full - tokens, 0))
 
 
 cdef void _install(rs_gate *gate, rs_setting *setting, int rates, bint other_units, bint variable,
@@ -665,14 +666,10 @@ cdef void _install(rs_gate *gate, rs_setting *setting, int rates, bint other_uni
         m.cost[i] = setting[i].cost
         if m.buckets.host != NULL:
             continue
-        if setting[i].kept and now_ns < m.paused_until_ns and (m.buckets.log[i] == NULL or setting[i].log == NULL):
-            _change_paused(m, i, &setting[i], now_ns)
-        elif setting[i].kept:
-            _change_rate(&m.buckets, i, &setting[i], now_ns)
+        if setting[i].kept:
+            _change_rate(m, i, &setting[i], now_ns)
         else:
-            _new_rate(&m.buckets, i, &setting[i])
-            if now_ns < m.paused_until_ns:
-                rs_rate_hold(&m.buckets, i, m.paused_until_ns)
+            _new_rate(m, i, &setting[i], now_ns)
     for i in range(rates, m.buckets.n):
         rs_log_free(m.buckets.log[i])
         m.buckets.log[i] = NULL

@@ -2,8 +2,8 @@
 """
 The data structures of the gates as classes of their own: token bucket, latency histogram, outcome window.
 
-The arithmetic is in own_bucket.h, loglinear.h and window.h; this module adds locks, checks of arguments, and Python's units:
-seconds as float outside, int64 nanoseconds inside. Every method of every object may be called from any thread.
+The arithmetic is in own_bucket.h, loglinear.h and window.h; this module adds locks, checks of arguments, and Python's
+units: seconds as float outside, int64 nanoseconds inside. Every method of every object may be called from any thread.
 """
 
 cimport cython
