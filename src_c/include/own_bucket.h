@@ -24,6 +24,7 @@ typedef struct rs_own_tokens {
     int64_t most;      /* tokens that it holds */
 } rs_own_tokens;
 
+/* All zeroes but for its tokens: full. */
 typedef struct rs_own_bucket {
     rs_ticks taken; /* full again at */
     rs_own_tokens tokens;
@@ -81,7 +82,7 @@ static inline rs_ticks rs_own_interval(double amount, int64_t period_ns)
     return (int64_t)floor(ns) * RS_OWN_NS + (uint64_t)((ns - floor(ns)) * 18446744073709551616.0);
 }
 
-/* Set rate and burst, and leave what was taken. 0, or -1 if out of range: then nothing has changed. */
+/* *amount* tokens every *period_ns*, at most *burst* at once. 0, or -1 if out of range: then nothing has changed. */
 static inline int rs_own_set_rate(rs_own_tokens *tokens, double amount, int64_t period_ns, int64_t burst)
 {
     rs_ticks interval = rs_own_interval(amount, period_ns);
@@ -95,14 +96,6 @@ static inline int rs_own_set_rate(rs_own_tokens *tokens, double amount, int64_t 
 static inline void rs_own_fill(rs_own_bucket *bucket, int64_t now_ns)
 {
     bucket->taken = rs_own_in(&bucket->tokens, rs_own_now(bucket, now_ns));
-}
-
-/* *amount* tokens every *period_ns*, at most *burst* at once; full. 0, or -1 if out of range. */
-static inline int rs_own_init(rs_own_bucket *bucket, double amount, int64_t period_ns, int64_t burst, int64_t now_ns)
-{
-    bucket->now_ns = now_ns;
-    rs_own_fill(bucket, now_ns);
-    return rs_own_set_rate(&bucket->tokens, amount, period_ns, burst);
 }
 
 /* Nanoseconds until *n* tokens are available. *n* may exceed the burst: the sum for several calls. */
@@ -137,21 +130,19 @@ static inline void rs_own_give_back(rs_own_bucket *bucket, int64_t n)
         bucket->taken = taken > now ? taken : now;
 }
 
-/* Change rate and burst and keep the tokens, up to the new burst; a debt stays. 0, or -1 with nothing changed. */
-static inline int rs_own_reconfigure(rs_own_bucket *bucket, double amount, int64_t period_ns, int64_t burst,
-                                     int64_t now_ns)
+/* Change rate and burst, which are in range, and keep the tokens, up to the new burst; a debt stays. */
+static inline void rs_own_reconfigure(rs_own_bucket *bucket, double amount, int64_t period_ns, int64_t burst,
+                                      int64_t now_ns)
 {
     rs_ticks interval = bucket->tokens.interval;
     rs_ticks part = rs_own_available(&bucket->taken, &bucket->tokens, rs_own_now(bucket, now_ns)) % interval;
     int64_t whole = rs_own_whole(bucket, now_ns);
-    if (rs_own_set_rate(&bucket->tokens, amount, period_ns, burst) < 0)
-        return -1;
+    rs_own_set_rate(&bucket->tokens, amount, period_ns, burst);
     rs_own_fill(bucket, now_ns);
     if (whole < burst) {
         bucket->taken += rs_own_ticks(&bucket->tokens, whole < burst - INT64_MAX ? INT64_MAX : burst - whole);
         double fraction = (double)(part < 0 ? part + interval : part) / (double)interval;
         bucket->taken -= (rs_ticks)(fraction * (double)bucket->tokens.interval);
     }
-    return 0;
 }
 #endif

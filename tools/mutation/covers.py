@@ -96,6 +96,7 @@ _COVERS = {
     "resilio/_strategies/fallback.py": Cover((), _FALLBACK),
     "resilio/_strategies/fallback_streams.py": Cover((), ("tests/time_ledger", *_FALLBACK)),
     "resilio/_strategies/stream_clocks.py": Cover((), _STREAM),
+    "src_c/algorithms/shared/token_bucket.h": Cover(_BOTH, (_BUCKET, *_RATE)),
     "src_c/include/": Cover(("core", "gates"), _ENGINE),
     "src_c/include/backoff.h": Cover(_BACKOFF, (*_RETRY, *_BREAKER)),
     "src_c/include/buckets.h": Cover(_GATES, _RATE),

@@ -13,9 +13,9 @@ cdef extern from "buckets.h" nogil:
         int64_t most
     ctypedef struct rs_own_bucket:
         rs_own_tokens tokens
-    int rs_own_init(rs_own_bucket *, double, int64_t, int64_t, int64_t)
+    int rs_own_set_rate(rs_own_tokens *, double, int64_t, int64_t)
     int64_t rs_own_whole(rs_own_bucket *, int64_t)
-    int rs_own_reconfigure(rs_own_bucket *, double, int64_t, int64_t, int64_t)
+    void rs_own_reconfigure(rs_own_bucket *, double, int64_t, int64_t, int64_t)
 
     ctypedef struct rs_log:
         int64_t limit

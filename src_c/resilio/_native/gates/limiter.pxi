@@ -79,7 +79,7 @@ SHARED_LIMITER_OPS.admit = _limiter_shared_admit
 SHARED_LIMITER_OPS.is_shared = _limiter_is_shared
 
 
-cdef int _read(rs_setting *setting, object rates, tuple before, int64_t now_ns) except -1:
+cdef int _read(rs_setting *setting, object rates, tuple before) except -1:
     """Convert the configured rates into settings, before anything changes."""
     if len(rates) > RS_MOST_RATES:
         raise ValueError(f"there must be at most {RS_MOST_RATES} rates, not {len(rates)}")
@@ -88,7 +88,7 @@ cdef int _read(rs_setting *setting, object rates, tuple before, int64_t now_ns) 
         setting[i].period_ns = period_ns
         setting[i].cost = TOKEN if callable(cost) else _millionths(cost)
         setting[i].kept = i < len(before) and before[i] == unit
-        if rs_own_init(&setting[i].bucket, setting[i].amount, period_ns, _millionths(burst), now_ns) < 0:
+        if rs_own_set_rate(&setting[i].bucket.tokens, setting[i].amount, period_ns, _millionths(burst)) < 0:
             raise ValueError(f"{amount:g} {unit} every {period_ns / 1e9:g} s with a burst of {burst:g} is out of range")
         if window:
             setting[i].log = rs_log_new(setting[i].bucket.tokens.most, period_ns, <uint32_t>min(ceil(burst), 1e6))
@@ -163,7 +163,7 @@ cdef class LimiterGate(Gate):
         cdef int n = len(rates)
         memset(setting, 0, sizeof(setting))
         try:
-            _read(setting, rates, old_units, now_ns)
+            _read(setting, rates, old_units)
         except BaseException:
             _free_logs(setting)
             raise

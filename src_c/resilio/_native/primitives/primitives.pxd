@@ -31,8 +31,8 @@ cdef extern from "own_bucket.h" nogil:
         int64_t most
     ctypedef struct rs_own_bucket:
         rs_own_tokens tokens
-    int rs_own_init(rs_own_bucket *, double amount, int64_t period_ns, int64_t burst, int64_t now_ns)
-    int rs_own_reconfigure(rs_own_bucket *, double amount, int64_t period_ns, int64_t burst, int64_t now_ns)
+    int rs_own_set_rate(rs_own_tokens *, double amount, int64_t period_ns, int64_t burst)
+    void rs_own_reconfigure(rs_own_bucket *, double amount, int64_t period_ns, int64_t burst, int64_t now_ns)
     void rs_own_fill(rs_own_bucket *, int64_t now_ns)
     int64_t rs_own_whole(rs_own_bucket *, int64_t now_ns)
     int64_t rs_bucket_wait(rs_own_bucket *, int64_t now_ns, int64_t n)

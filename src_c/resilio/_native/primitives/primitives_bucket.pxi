@@ -32,7 +32,7 @@ cdef class TokenBucket:
         size = self._checked(rate, burst)
         tokens = size if initial is None else _integer("initial", initial, 0, size)
         self.tokens_per_second = rate
-        rs_own_init(&self.bucket, self.tokens_per_second, SECOND, size, now)
+        rs_own_set_rate(&self.bucket.tokens, self.tokens_per_second, SECOND, size)
         rs_bucket_debit(&self.bucket, now, size - tokens)
 
     cdef int64_t _checked(self, object rate, object burst) except -1:
