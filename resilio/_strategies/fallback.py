@@ -11,7 +11,7 @@ import attrs
 
 from resilio._failures.notes import note_failure, put_after
 from resilio._failures.outcome import Outcome
-from resilio._failures.replayable import HINT, Replayable, used_up
+from resilio._failures.replayable import HINT, used_up
 from resilio._native.strategies import FallbackStage, locked
 from resilio._support.after_fork import free_lock
 
@@ -71,15 +71,18 @@ class Step(NamedTuple):
     outcome: int = Outcome.FAILURE
 
 
-class _Options(NamedTuple):
-    """The options of one `configure`; a call that falls back keeps them to its end."""
+class _Set(NamedTuple):
+    """What one `configure` has set; a call that falls back keeps it to its end."""
 
+    config: Any
     targets: tuple[Target, ...]
     handler: Target | None
-    default: Any
-    has_default: bool
-    replayable: Replayable
-    memory_ns: int
+
+    @property
+    def memory_ns(self) -> int:
+        """How long a target that failed comes last, in ns."""
+        memory: float = self.config.memory
+        return round(memory * 1e9)
 
 
 class FallbackGate(FallbackStage):
@@ -99,8 +102,7 @@ class FallbackGate(FallbackStage):
             targets: A Target for each of its functions, in order.
             handler: A Target for its handler, which takes the primary's exception; or None.
         """
-        memory_ns = round(config.memory * 1e9)
-        self.options = _Options(targets, handler, config.default, config.has_default, config.replayable, memory_ns)
+        self.options = _Set(config, targets, handler)
 
     def begin(
         self,
@@ -113,7 +115,7 @@ class FallbackGate(FallbackStage):
         kwargs: Mapping[str, Any],
     ) -> Trial:
         """Return the trial of a call whose primary has failed; the native stage calls this."""
-        rule = self.options.replayable
+        rule = self.options.config.replayable
         return Trial(self, error, value, now_ns, spent, lambda: used_up(self, rule, func, args, kwargs))
 
     def count(self, what: str) -> None:
@@ -217,10 +219,10 @@ class Trial:
         self._ahead.clear()
         if handler is not None:
             return self._call(handler, (self._value if self._error is None else self._error,), may_await)
-        if self._options.has_default:
+        if self._options.config.has_default:
             self._gate.count("defaulted")
             self._current = None
-            return Step(value=self._options.default, outcome=Outcome.SUCCESS)
+            return Step(value=self._options.config.default, outcome=Outcome.SUCCESS)
         self._gate.count("exhausted")
         for name, failure in self._failures:
             note_failure(self._error, name, failure)

@@ -52,7 +52,7 @@ class _Choice:
         self._gate = gate
         self._make = make
         self._is_async = is_async
-        self._one_shot = make.one_shot(gate, gate.options.replayable)  # now: the stream inside may use it up
+        self._one_shot = make.one_shot(gate, gate.options.config.replayable)  # now: the stream inside may use it up
         self._trial: Trial | None = None
         self._inner: Any = None
 

@@ -123,7 +123,7 @@ def test_no_option_is_declared_in_two_places(config: type[Any]) -> None:
 def test_gates_take_the_record_and_no_option_by_name() -> None:
     """An option was written twice in Cython and once in a stub, with defaults of its own in some."""
     setters = [found for path in NATIVE.rglob("*.p[yx]?") for found in SETTER.findall(path.read_text())]
-    assert len(setters) == 13
+    assert len(setters) == 12
     assert all(re.fullmatch(r"config(, \w+ \w+)*", taken) for taken in setters)
 
 
