@@ -23,6 +23,7 @@ _NOT_OF_FLEETS = {
         "the slots of a key would lie on lease for seconds at processes without calls of it; use scope='host', or a "
         "keyed rate_limit of the fleet"
     ),
+    "spend_limit": "money that comes in evenly is not counted by a store; leave burst out, or use scope='host'",
 }
 """Why a fleet does not share a policy of this kind, or not by key, and what to use."""
 
@@ -59,7 +60,7 @@ def share_keys(policy: Any, config: Any) -> None:
     Raises:
         ValueError: The options ask for a wider scope, and the policy has no name.
 
-        TypeError: Nothing of what the factory makes can be shared, or not in this scope.
+        TypeError: Nothing of what the factory makes can be shared in this scope.
     """
     if is_shared(policy.kind, policy._given, config):
         if next(shareable(policy.overflow, in_code=config.scope is not None), None) is None:
@@ -69,7 +70,7 @@ def share_keys(policy: Any, config: Any) -> None:
         scope = _scope(config)
         apart = scope.not_shared_by_key(policy)
         if apart is not None:
-            _reject(f"keyed {apart}", config, _NOT_OF_FLEETS.get(apart))
+            _reject(f"keyed {apart}", config, _NOT_OF_FLEETS.get(apart, "use scope='host'"))
         _tie(policy, scope, scope.keyed_link)
     elif isinstance(policy._link, KeyedLink):
         link = policy._link

@@ -117,7 +117,7 @@ class Host(Scope):
         return Link(self)
 
     def not_shared_by_key(self, policy: Any) -> str | None:  # noqa: ARG002 - as of a fleet
-        """Return None: all of a key's policies that can be shared are, in a host."""
+        """Return None: what can be shared of a key's policies is, in a host."""
         return None
 
     def keyed_link(self) -> KeyedLink:

@@ -205,10 +205,10 @@ class Fleet(Scope):
         )
 
     def not_shared_by_key(self, policy: Any) -> str | None:
-        """Return the kind of a key's policy if a fleet shares nothing of it by key; None: it shares a part at least."""
+        """Return the kind of a key's policy of which a fleet shares nothing; None: it shares a part."""
         if any(shared_by_key(policy.overflow)):
             return None
-        return next((part.kind for part, _ in shareable(policy.overflow)), policy.overflow.kind)
+        return next(str(part.kind) for part, _ in shareable(policy.overflow))
 
     def keyed_link(self) -> FleetKeyedLink:
         """Return the tie of a keyed policy to this fleet."""

@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 import pytest
-from limits_of_fleet import Host
+from limits_of_fleet import Host, hosts, play
 
 from resilio import Rate
 from resilio.errors import RateLimitedError
@@ -120,3 +120,25 @@ def test_a_correction_without_a_time_goes_to_the_lease() -> None:
         host.limit._gate.adjust("tokens", -700.0)
         ended(held)
         assert ended(asked(vt, host, 350, 3)) == 2
+
+
+@pytest.mark.parametrize("n", [1, 4, 16])
+def test_at_half_of_the_load_the_first_second_without_a_store_costs_half_of_it(n: int) -> None:
+    """What calls will need stays here while a host asks: it was offered with the lost ask, and lost with it."""
+    with virtual_time() as vt:
+        fleet = hosts(n, "400/s")
+        play(vt, fleet, [200 / n] * n, 2)
+        for one in fleet:
+            one.wire.is_cut = True
+        assert len(play(vt, fleet, [200 / n] * n, 1)) > 90, "of 200; there were 35"
+
+
+def test_what_a_host_has_admitted_alone_is_no_second_burst() -> None:
+    """The debt was paid with what had come in while the store's bucket was full, so it had its burst once more."""
+    with virtual_time() as vt:
+        (host,) = hosts(1, "400/s")
+        play(vt, [host], [800], 2)
+        host.wire.is_cut = True
+        play(vt, [host], [800], 4)
+        host.wire.is_cut = False
+        assert 1000 < len(play(vt, [host], [800], 3)) <= 1200, "there were 1,550"

@@ -370,7 +370,7 @@ def test_what_a_fleet_cannot_count_is_an_error() -> None:
         spend_limit("1 USD/day", burst=0.5, name="burst", scope=scope)
     with pytest.raises(ValueError, match="at most 428 a minute where processes share it"):
         spend_limit("500 USD/minute", name="much", scope=scope)
-    with pytest.raises(TypeError, match="'process' or 'host' for a keyed spend_limit"):
+    with pytest.raises(TypeError, match=r"'process' or 'host' for a keyed spend_limit.*: money that comes in evenly"):
         keyed(lambda: spend_limit("1 USD/day", burst=0.5), key="tenant", name="keyed burst", scope=scope)
     with pytest.raises(ValueError, match="on_store_down must be"):
         spend_limit("1 USD/day", on_store_down="shut")  # type: ignore[arg-type]

@@ -36,15 +36,15 @@ do
 
   local function give_back(limit, lease, ask)
     local debt = min(ask.left, 0)
-    local back = debt
+    local back = 0
     if lease then
       limit.out = limit.out - (lease.grant + lease.kept)
       limit.credits = limit.credits - lease.credit
-      back = ask.left
+      back = ask.left - debt
       if lease.seq ~= ask.seen then back = back + (lease.grant - max(lease.paid, debt)) end
     end
     limit.out = limit.out + ask.kept
-    limit.tokens = min(limit.tokens + back, ask.burst - limit.out)
+    limit.tokens = min(limit.tokens + back, ask.burst - limit.out) + debt
   end
 
   local function count(state, limit, lease, ask, now, rate)

@@ -99,16 +99,17 @@ class _Limit:
     def give_back(self, lease: Row | None, ask: LimitAsk) -> None:
         """End the asker's lease: the rest of it comes back, and all of it if its answer never arrived."""
         debt = min(ask.left, 0)
-        back: float = debt  # a debt is paid in any case
+        back: float = 0
         if lease is not None:
             seq, grant, kept, _, _, credit, paid = lease
             self.out -= grant + kept
             self.credits -= credit
-            back = ask.left
+            back = ask.left - debt
             if seq != ask.seen:
                 back += grant - max(paid, debt)  # a debt that is offered again is paid once
         self.out += ask.kept
-        self.tokens = min(self.tokens + back, ask.burst - self.out)
+        # a debt is paid in any case, and not with what came in while the bucket was full
+        self.tokens = min(self.tokens + back, ask.burst - self.out) + debt
 
     def count(self, state: State, lease: Row | None, ask: LimitAsk, now_us: int) -> None:
         """Add the asker's demand to those of this tick; with the first ask of a tick, find the level of the last."""

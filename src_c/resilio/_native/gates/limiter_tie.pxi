@@ -297,7 +297,7 @@ cdef class LeaseTie(TieState):
         ask.amount, ask.period_us, ask.burst, ask.cost = wants.amount, wants.period_us, wants.burst, wants.cost
         if wants._ask(ask, elapsed_ns, self.tick, self.rest_of_tick, self.leased, self.holds):
             return None
-        ask.spare = 0 if ask.least or not ask.want else self.spare[i]
+        ask.spare = 0 if ask.least or not (ask.want or ask.kept) else self.spare[i]
         ask.tick_us, ask.ttl_us = self.tick // 1000, self.ttl // 1000
         return ask
 

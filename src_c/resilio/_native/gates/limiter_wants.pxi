@@ -7,7 +7,6 @@ cdef int64_t _TICKS_A_BURST = 4         # in which the whole burst comes in, at 
 # The ticks in which a demand that has ended is forgotten: leases of hosts whose turn is over are of use to others.
 cdef double _FADES = 1.25
 cdef double _HEADROOM = 0.5             # the part of a tick for which a lease is enough beyond the next question
-cdef int64_t _UNDER_WAY_NS = 3_000_000  # tokens for this time are kept, to be spent while an answer is under way
 cdef int64_t _LONGEST_WAIT_US = 1_000_000_000_000_000
 cdef int64_t _NEVER_LOW = -(<int64_t>1 << 62)
 
@@ -111,9 +110,9 @@ cdef class Wants:
         """
         cdef rs_lease_found found
         cdef int64_t keep = 0, spent, missed
-        cdef double want
-        if leased and not self._is_idle():
-            keep = <int64_t>self._in_time(_UNDER_WAY_NS) + self.cost
+        cdef double want, until_ns = <double>rest_ns + <double>tick_ns * _HEADROOM
+        if leased and not self._is_idle():  # not offered, so not lost with the answer
+            keep = <int64_t>self._in_time(until_ns) + self.cost
         if not self.leases._lock():
             return 1
         if self.leases.gate is not None:
@@ -127,13 +126,12 @@ cdef class Wants:
         self._see(spent + missed, elapsed_ns, tick_ns)
         self.base, self.offered = found.kept, found.left
         want = <double>found.waiting
-        want += (self._in_time(<double>rest_ns + <double>tick_ns * _HEADROOM) if leased
-                 else <double>min(missed, self.cost))
+        want += self._in_time(until_ns) if leased else <double>min(missed, self.cost)
         if leased and (found.left < 0 or holds or not self._is_idle()):
             want = max(want, <double>self.cost)
         ask.left, ask.kept = found.left - found.owed, found.kept
         ask.demand = <int64_t>min(_MOST, self.demand + <double>found.waiting / <double>tick_ns * _SECOND)
-        ask.want = <int64_t>min(want, <double>self.burst)
+        ask.want = <int64_t>max(0.0, min(want, <double>self.burst) - <double>found.kept)
         ask.least = 0 if leased or want == 0 else self.cost
         return 0
 
