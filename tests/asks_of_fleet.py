@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from resilio.sharing import Ask, exchange
-from resilio.sharing._fleet.ask import TOKEN, LimitAsk
+from resilio.sharing._fleet.ask import TOKEN, LimitAsk, WindowAsk
 from resilio.sharing._fleet.ask_breaker import BreakerAnswer, BreakerAsk
 from resilio.sharing._fleet.ask_slots import SlotsAsk
 from resilio.sharing._fleet.ask_spend import SpendAsk
@@ -52,7 +52,7 @@ def _times(chance: random.Random, tick_us: int) -> Iterator[int]:
         now_us += -step if chance.random() < 0.05 else step
 
 
-def _limit(chance: random.Random) -> Sequence:
+def _limit(chance: random.Random, make: type[LimitAsk | WindowAsk] = LimitAsk) -> Sequence:
     amount = chance.choice([1, 10, 1000, 3500, 10**6]) * TOKEN + chance.choice([0, 333_333])
     period_us = chance.choice([1_000_000, 60_000_000, 700_001])
     burst = max(1, int(amount * chance.choice([0.1, 1.0, 3.7])))
@@ -62,7 +62,7 @@ def _limit(chance: random.Random) -> Sequence:
     for _ in range(chance.randint(2, 16)):
         asker, seq, seen = numbers.next()
         most = chance.choice([burst // 4, burst, 2 * burst]) + 1
-        ask = LimitAsk(
+        ask = make(
             key="k",
             asker=asker,
             seq=seq,
@@ -202,5 +202,6 @@ KINDS: dict[str, Callable[[random.Random], Sequence]] = {
     "limit": partial(_reckoned, _limit),
     "slots": partial(_reckoned, _slots),
     "spend": partial(_reckoned, _spend),
+    "window": partial(_reckoned, partial(_limit, make=WindowAsk)),
 }
 """What makes a sequence of asks of each kind."""

@@ -25,6 +25,7 @@ __all__ = [
     "ShedderGate",
     "Slots",
     "StoreProblem",
+    "WindowAskNumbers",
     "TieState",
     "Wants",
     "answers_of",
@@ -230,6 +231,8 @@ class LimitAskNumbers:
     def read(self, line: bytes) -> Any: ...
 
 @disjoint_base
+class WindowAskNumbers(LimitAskNumbers): ...
+
 class StoreProblem:
     def __init__(self, why: str) -> None: ...
     @property
@@ -274,7 +277,6 @@ class LeaseTie(TieState):
         policy: Any,
         stocks: list[tuple[str, float, int, float]],
         *,
-        ask: type[LimitAskNumbers],
         longest_ns: int,
         holds: bool,
         lends: bool,

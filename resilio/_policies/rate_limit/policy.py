@@ -81,6 +81,10 @@ class RateLimitConfig(SharedGateOptions):
             rate if isinstance(rate, Rate) else Rate(rate, cost=self.cost, burst=self.burst) for rate in self.rates
         )
 
+    def exact(self) -> tuple[bool, ...]:
+        """Return for each rate whether a fleet counts it as an exact window."""
+        return tuple(self.accuracy == "exact" and rate.is_window for rate in self.resolved())
+
 
 class RateLimit(Policy[RateLimitConfig]):
     """Token buckets shared by all guarded functions; see :func:`rate_limit`, which makes one."""
@@ -171,7 +175,7 @@ class RateLimit(Policy[RateLimitConfig]):
         if fleet is None or fleet.is_alone:
             return None
         regime = self._link.sharing().regime or config.accuracy  # each key has a regime of its own
-        down = config.on_store_down or fleet.on_store_down
+        down = config.on_store_down or ("closed" if any(config.exact()) else fleet.on_store_down)
         takes = _TAKES[regime]
         return f"{takes} (fleet {fleet.name}); while the store is away {_WITHOUT_STORE[down]}"
 
@@ -216,9 +220,9 @@ def rate_limit(config: RateLimitConfig, name: str | None) -> RateLimit:
         max_queued: Calls that may wait, >= 0; they are served in the order they came, large ones too.
         accuracy: In a fleet: "leased": calls draw on tokens that the store has leased to this host, and wait for one
             trip where these are spent and the store had more; "exact": each call waits for the store's answer, for
-            `max_wait` or two trips.
+            `max_wait` or two trips, and "100/min" is an exact window of all hosts.
         on_store_down: In a fleet, what calls get while its store is away: "local": this host's share of the rate;
-            "open": all pass; "closed": none does. None: as the fleet was made.
+            "open": all pass; "closed": none does. None: as the fleet was made; for an exact window "closed".
         name: What it is called; the same name and options give the same limit.
         enforce: False: reject nothing and count what would have been rejected; 0 to 1: enforce for this share.
         scope: "host": one state for all processes of the service on this host, found by name; or what

@@ -12,9 +12,19 @@ from typing import Any, ClassVar
 
 import attrs
 
-from resilio._native.gates import LimitAnswerNumbers, LimitAskNumbers, StoreProblem
+from resilio._native.gates import LimitAnswerNumbers, LimitAskNumbers, StoreProblem, WindowAskNumbers
 
-__all__ = ["TOKEN", "Answer", "Ask", "LimitAnswer", "LimitAsk", "RecordedAnswer", "RecordedAsk", "StoreProblem"]
+__all__ = [
+    "TOKEN",
+    "Answer",
+    "Ask",
+    "LimitAnswer",
+    "LimitAsk",
+    "RecordedAnswer",
+    "RecordedAsk",
+    "StoreProblem",
+    "WindowAsk",
+]
 
 TOKEN = 1_000_000
 """A token, in the unit of amounts."""
@@ -171,6 +181,23 @@ class LimitAsk(LimitAskNumbers, Ask):
         tick_us: The time between its asks.
 
         ttl_us: The time that a lease lasts, from when it is granted.
+    """
+
+    __slots__ = ()
+
+    answer = LimitAnswer
+
+
+class WindowAsk(WindowAskNumbers, Ask):
+    """
+    An ask for tokens of an exact window: as for those of a rate limit, but for these numbers.
+
+    Attributes:
+        left: What goes back of the latest grant. The rest of that is spent.
+
+        spare: What calls have given back of any grant; none of it is in `left`.
+
+        kept: 0: the asker keeps nothing while it waits.
     """
 
     __slots__ = ()

@@ -9,7 +9,7 @@ from resilio.sharing._fleet import rules
 
 __all__ = ["SCRIPT", "SHA"]
 
-PARTS = ("rows", "breaker", "limit", "slots", "spend", "exchange")
+PARTS = ("rows", "breaker", "limit", "window", "slots", "spend", "exchange")
 
 SCRIPT = "\n".join((resources.files(rules) / f"{part}.lua").read_text(encoding="utf-8") for part in PARTS)
 """The text, for EVAL."""

@@ -49,13 +49,14 @@ typedef struct rs_lease_terms {
 
 /* What the courier finds in the cell when it asks. */
 typedef struct rs_lease_found {
-    int64_t left;    /* offered to the store; below zero: a debt */
-    int64_t owed;    /* admitted while the store was away */
-    int64_t kept;    /* to be spent while the answer is under way */
-    int64_t purse;   /* what was in it */
-    int64_t missed;  /* asked for and not got since the latest question */
-    int64_t waiting; /* asked for by calls that wait */
-    int is_void;     /* the lease has ended, or there was none */
+    int64_t left;     /* offered to the store; below zero: a debt */
+    int64_t owed;     /* admitted while the store was away */
+    int64_t kept;     /* to be spent while the answer is under way */
+    int64_t purse;    /* what was in it */
+    int64_t missed;   /* asked for and not got since the latest question */
+    int64_t waiting;  /* asked for by calls that wait */
+    int64_t returned; /* given back by calls; of a window apart from `left`, as it may be of any lease */
+    int is_void;      /* the lease has ended, or there was none */
 } rs_lease_found;
 
 /* In the memory of one process; the owner locks. */
@@ -67,6 +68,7 @@ typedef struct rs_draw {
     int64_t period_ns, burst, least; /* no share holds less than *least* */
     rs_down down;
     rs_word64 *horizon; /* of a lease at rest; else NULL */
+    int is_exact;       /* each token is granted for a call, and none before: that of a window */
     uint64_t reported;  /* the turn in which this process's queue was last reported, plus 1 */
 } rs_draw;
 
@@ -190,8 +192,10 @@ static inline void rs_draw_give_back(rs_draw *draw, int64_t taken_ns, int64_t n)
         if (draw->down == RS_DOWN_LOCAL)
             rs_shared_give_back(&lease->own, rs_tokens_units(rs_draw_tokens(draw), n));
     }
-    else if (draw->down != RS_DOWN_OPEN || taken_ns > rs_word_signed(&lease->back_ns))
-        rs_atomic_add(taken_ns >= rs_word_signed(&lease->asked_ns) ? &lease->purse : &lease->returned, (uint64_t)n);
+    else if (draw->down != RS_DOWN_OPEN || taken_ns > rs_word_signed(&lease->back_ns)) {
+        int is_here = !draw->is_exact && taken_ns >= rs_word_signed(&lease->asked_ns);
+        rs_atomic_add(is_here ? &lease->purse : &lease->returned, (uint64_t)n);
+    }
 }
 
 /* Leave at most *left*; the rest is taken for spent. */
@@ -244,13 +248,13 @@ static inline int64_t rs_draw_wait(rs_draw *draw, int64_t now_ns, int64_t n)
 
 /* ---- the courier ------------------------------------------------------------------------------------------------- */
 
-/* Let calls begin, with *credit* until the first answer. */
-static inline void rs_draw_first(rs_draw *draw, int64_t credit)
+/* Let calls begin, with a token on credit until the first answer; of a window they wait for it. */
+static inline void rs_draw_first(rs_draw *draw)
 {
     if (rs_atomic_load(&draw->lease->expires_ns) != 0)
         return;
     rs_atomic_store(&draw->lease->stock, (uint64_t)draw->burst);
-    rs_atomic_store(&draw->lease->credit, (uint64_t)credit);
+    rs_atomic_store(&draw->lease->credit, draw->is_exact ? 0 : RS_TOKEN_MILLIONTHS);
 }
 
 /* What the share has admitted since the lease ended, and has not come in again. */
@@ -283,19 +287,19 @@ static inline int rs_draw_begin_anew(rs_draw *draw, int64_t now_ns)
     rs_atomic_store(&lease->purse, (uint64_t)-owed);
     rs_atomic_store(&lease->low, 0);
     rs_atomic_store(&lease->expires_ns, 0);
-    rs_draw_first(draw, RS_TOKEN_MILLIONTHS);
+    rs_draw_first(draw);
     return 1;
 }
 
 /* Let the lease of a key that is not used rest: it needs no exchange until a call rings. If the store had a token in its
-   *stock*, the call has that token first. The store is known to be there until *horizon*. Tokens left in the purse are
+   *stock*, the call has that token first, but for a window. The store is known to be there until *horizon*. Tokens left in the purse are
    taken for spent. */
 static inline void rs_draw_rest(rs_draw *draw, rs_word64 *horizon, int64_t stock)
 {
     rs_leased *lease = draw->lease;
     rs_atomic_store(&lease->purse, 0);
     rs_atomic_store(&lease->low, 0);
-    rs_atomic_store(&lease->credit, stock >= RS_TOKEN_MILLIONTHS ? RS_TOKEN_MILLIONTHS : 0);
+    rs_atomic_store(&lease->credit, stock >= RS_TOKEN_MILLIONTHS && !draw->is_exact ? RS_TOKEN_MILLIONTHS : 0);
     rs_atomic_store(&lease->stock, (uint64_t)rs_later(stock, 0));
     rs_atomic_store(&lease->expires_ns, 1);
     draw->horizon = horizon;
@@ -320,7 +324,8 @@ static inline rs_lease_found rs_draw_open(rs_draw *draw, int64_t now_ns, int64_t
         found.left = found.left < 0 ? found.left : 0;
         found.owed = rs_draw_owes(draw, now_ns);
     }
-    found.left += (int64_t)rs_word_empty(&lease->returned);
+    found.returned = (int64_t)rs_word_empty(&lease->returned);
+    found.left += draw->is_exact ? 0 : found.returned;
     found.missed = (int64_t)rs_word_empty(&lease->missed);
     found.waiting = (int64_t)rs_word_empty(&lease->waiting);
     return found;

@@ -29,7 +29,7 @@ cdef extern from "budget.h":
     int rs_rates_add_lease(rs_host_rates *, double, int64_t, int64_t, int64_t, rs_down) noexcept nogil
     size_t rs_rates_leases_size(const rs_host_rates *) noexcept nogil
     void rs_rates_begin_leases(rs_host_rates *, rs_member *, void *, uint64_t) noexcept nogil
-    void rs_draw_first(rs_draw *, int64_t) noexcept nogil
+    void rs_draw_first(rs_draw *) noexcept nogil
     ctypedef struct rs_shared_budget:
         pass
     ctypedef struct rs_savings_rule:

@@ -144,7 +144,7 @@ cdef class RetryBudget:
         if cell is not None:
             fleet = _reserve_of(&self.budget)
             rs_rates_begin_leases(fleet, cell.member, cell.body, 0)
-            rs_draw_first(&fleet.rate[0].draw, A_TOKEN)
+            rs_draw_first(&fleet.rate[0].draw)
             Py_INCREF(cell)
             new = <PyObject *>cell
         rs_lock_acquire(&self.lock)

@@ -15,5 +15,5 @@ include "gates/shedder.pxi"
 __all__ = [
     "PATIENT", "AdaptiveGate", "Amounts", "BreakerGate", "BulkheadGate", "CourierEntry", "CourierTurns", "LeaseTie",
     "Leases", "LimitAnswerNumbers", "LimitAskNumbers", "LimiterGate", "ShedderGate", "Slots", "StoreProblem",
-    "TieState", "Wants", "answers_of", "command_of",
+    "TieState", "Wants", "WindowAskNumbers", "answers_of", "command_of",
 ]

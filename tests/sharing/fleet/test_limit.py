@@ -168,15 +168,16 @@ def test_without_a_store_each_host_has_its_share() -> None:
             assert 0.9 * 500 <= sum(where == i for _, where in admitted) <= 502
 
 
-@pytest.mark.parametrize(("rule", "admits"), [("local", 1), ("open", 1), ("closed", 1)])
-def test_a_service_that_starts_again_is_as_new_to_its_store(rule: Any, admits: int) -> None:
+@pytest.mark.parametrize("rule", ["local", "open", "closed"])
+@pytest.mark.parametrize(("burst", "admits"), [(4, 1), (None, 0)], ids=["bucket", "window"])
+def test_a_service_that_starts_again_is_as_new_to_its_store(rule: Any, burst: float | None, admits: int) -> None:
     """Its host's memory had kept the old leases: until the first answer "closed" rejected all, and "open" none."""
     with virtual_time() as vt:
         store, group = MemoryEngine(), sharing_host("the group of a service")
 
         def start() -> tuple[Fleet, RateLimit]:
             fleet = Fleet("shop", store, group=group, is_stepped=True)
-            options = {"accuracy": "exact", "on_store_down": rule, "scope": fleet}
+            options = {"accuracy": "exact", "on_store_down": rule, "scope": fleet, "burst": burst}
             return fleet, RateLimit(RateLimitConfig(rates=("20/min",), **options), "logins")
 
         fleet, limit = start()
@@ -187,7 +188,7 @@ def test_a_service_that_starts_again_is_as_new_to_its_store(rule: Any, admits: i
         vt.advance(60.0)
 
         fleet, limit = start()
-        assert sum(bool(limit.try_acquire()) for _ in range(5)) == admits, "as of a host that is new: one call"
+        assert sum(bool(limit.try_acquire()) for _ in range(5)) == admits, "as of a host that is new"
         fleet.step()
         vt.advance(1.0)
         fleet.step()

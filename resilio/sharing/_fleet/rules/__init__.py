@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 from resilio.sharing._fleet.ask import Answer, Ask
-from resilio.sharing._fleet.rules import breaker, limit, slots, spend
+from resilio.sharing._fleet.rules import breaker, limit, slots, spend, window
 from resilio.sharing._fleet.rules.rows import HEAD, State
 
 __all__ = ["RULES", "exchange", "keeps_us"]
@@ -27,6 +27,7 @@ RULES: dict[str, Callable[[State, Any, int], Answer]] = {
     "limit": limit.exchange,
     "slots": slots.exchange,
     "spend": spend.exchange,
+    "window": window.exchange,
 }
 """The rule of each kind of ask; it changes the state that it is given."""
 
@@ -38,6 +39,7 @@ _KEEPS: dict[str, Callable[[Any], int]] = {
     "limit": limit.keeps_us,
     "slots": slots.keeps_us,
     "spend": spend.keeps_us,
+    "window": window.keeps_us,
 }
 
 

@@ -36,6 +36,9 @@ class BudgetTie(LimitTie):
         super()._read(config, peers)
         self.is_off = not config.reserve
 
+    def _exact(self, config: Any) -> Sequence[bool]:  # noqa: ARG002 - as of a limit
+        return (False,)
+
     def _costs(self, config: Any) -> Sequence[int]:  # noqa: ARG002 - as of a limit
         return (TOKEN,)
 

@@ -5,7 +5,8 @@ The calls of this process, or of its host, draw on a purse for each rate (lease.
 the rest of it, and asks for what callers want until the next answer, and half as much again; and for tokens to spare,
 for a burst. Calls beyond them wait for an answer if the store had theirs at the latest one. Where the burst is less
 than four calls of each asker, shares would be parts of a call: then the limit is asked for each call, and calls wait
-for the answer, as they do in any case with `accuracy="exact"`.
+for the answer, as they do in any case with `accuracy="exact"`. Then a rate that is a window in one process is a window
+of the fleet: no call has a token before the store has granted it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from weakref import ref
 
 from resilio._native.gates import LeaseTie
 from resilio._native.shared import Cell
-from resilio.sharing._fleet.ask import TOKEN, LimitAsk
+from resilio.sharing._fleet.ask import TOKEN, LimitAsk, WindowAsk
 from resilio.sharing._fleet.store_keys import key_of
 from resilio.sharing._fleet.tie import Tie
 
@@ -31,6 +32,9 @@ ENOUGH_CALLS = 6
 """... and from which it is leased again."""
 TRIPS = 2
 """A call that asks waits for at most this many times the time of a trip."""
+
+_NAMES: dict[type, str] = {WindowAsk: "window"}
+"""In the keys of the store, of asks that another rule answers than the policy's."""
 
 Stock = tuple[str, int, float, int, float]
 """What defines the stock of a rate: unit, place, tokens, the nanoseconds in which they come in, burst."""
@@ -68,13 +72,16 @@ class LimitTie(LeaseTie, Tie):
         self._fleet = fleet
         self._is_exact = False
         stocks, called = self._stocks(policy), name or policy.name
-        keys = [key_of(fleet.name, self.KIND, called, repr((part, key) if key else part)) for part in stocks]
+        kinds = [WindowAsk if is_exact else LimitAsk for is_exact in self._exact(policy.config)]
+        keys = [
+            key_of(fleet.name, _NAMES.get(kind, self.KIND), called, repr((part, key) if key else part))
+            for kind, part in zip(kinds, stocks, strict=True)
+        ]
         super().__init__(
             cell,
             gate,
             ref(policy),
-            [(stored, *part[2:]) for stored, part in zip(keys, stocks, strict=True)],
-            ask=LimitAsk,
+            [(kind, stored, *part[2:]) for kind, stored, part in zip(kinds, keys, stocks, strict=True)],
             longest_ns=round(fleet.tick * SECOND),
             holds=not key,
             lends=self.LENDS,
@@ -91,7 +98,7 @@ class LimitTie(LeaseTie, Tie):
         elif fewest >= ENOUGH_CALLS or self.asked_ns == 0:
             self.leased = True
         trip_ns = round(self._fleet.timeout * TRIPS * SECOND)
-        down = config.on_store_down or self._fleet.on_store_down
+        down = config.on_store_down or ("closed" if any(self._exact(config)) else self._fleet.on_store_down)
         self.leases.use(on_store_down=down, peers=self._fleet.peers or 1, trip_ns=trip_ns, asks_each=not self.leased)
 
     def _stocks(self, policy: Any) -> list[Stock]:
@@ -102,6 +109,11 @@ class LimitTie(LeaseTie, Tie):
     def _costs(self, config: Any) -> Sequence[int]:
         """Return the cost of a call by each rate, in millionths."""
         return [TOKEN if callable(rate.cost) else max(1, round(rate.cost * TOKEN)) for rate in config.resolved()]
+
+    def _exact(self, config: Any) -> Sequence[bool]:
+        """Return for each rate whether it is an exact window of the fleet."""
+        found: Sequence[bool] = config.exact()
+        return found
 
     def _is_each(self, config: Any) -> bool:
         """Return True if the options want each call to be asked for."""

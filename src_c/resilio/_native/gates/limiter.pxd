@@ -61,13 +61,15 @@ cdef extern from "buckets.h" nogil:
         int64_t purse
         int64_t missed
         int64_t waiting
+        int64_t returned
         int is_void
     ctypedef struct rs_draw:
         rs_leased *lease
         rs_down down
+        int is_exact
     void rs_draw_begin(rs_draw *, rs_leased *, uint64_t)
     int64_t rs_word_signed(rs_word64 *)
-    void rs_draw_first(rs_draw *, int64_t)
+    void rs_draw_first(rs_draw *)
     rs_lease_found rs_draw_open(rs_draw *, int64_t, int64_t)
     void rs_draw_grant(rs_draw *, const rs_lease_terms *)
     bint rs_leased_lacks(rs_leased *)
@@ -179,5 +181,6 @@ cdef class LimiterGate(Gate):
     cdef tuple units                # of every rate; read and replaced under the lock
     cdef tuple functions            # of every rate its cost function or None; likewise
     cdef tuple rates                # as configured
+    cdef bint is_exact              # windows are those of the fleet, if it has one
     cdef uint64_t max_keys          # of the keyed policy of which this is one key
     cdef PyObject *cell             # owned, see host.pxi; NULL: the state is the gate's own

@@ -177,6 +177,7 @@ cdef class LimiterGate(Gate):
         rs_lock_release(&self.lock)
         _free_logs(setting)
         self.rates = tuple(rates)
+        self.is_exact = config.accuracy == "exact"
         self.deliver()
 
     def cell_wanted(self):

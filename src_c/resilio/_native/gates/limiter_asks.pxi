@@ -154,12 +154,15 @@ cdef class LimitAskNumbers:
         """Write the line, and return its end."""
         cdef const int64_t *number = &self.asker
         cdef int i
-        memcpy(at, b"limit", 5)
-        at += 5
+        at += self._write_kind(at)
         for i in range(_ASKED):
             at[0] = c" "
             at = _write(at + 1, number[i])
         return at
+
+    cdef int _write_kind(self, char *at) noexcept:
+        memcpy(at, b"limit", 5)
+        return 5
 
     def read(self, bytes line not None):
         """
@@ -181,6 +184,16 @@ cdef class LimitAskNumbers:
                 raise ValueError(f"no answer to an ask for tokens: {line[:size]!r}")
             at += 1
         return answer
+
+
+cdef class WindowAskNumbers(LimitAskNumbers):
+    """The same of an ask for tokens of an exact window; see WindowAsk."""
+
+    kind = "window"
+
+    cdef int _write_kind(self, char *at) noexcept:
+        memcpy(at, b"window", 6)
+        return 6
 
 
 def answers_of(list asks not None, bytes raw not None):

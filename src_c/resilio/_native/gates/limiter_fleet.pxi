@@ -7,7 +7,8 @@ cdef tuple _leases_wanted(LimiterGate gate):
     """Return the needs of the limit in a region: the kind of cell, the options that define its stock, the bytes."""
     cdef rs_host_rates host
     _describe(&host, gate.rates, True)
-    return RS_CELL_LEASE, _stock(tuple([(*rate[:4], 1.0, False) for rate in gate.rates])), rs_rates_leases_size(&host)
+    stock = tuple([(*rate[:4], 1.0, rate[5] and gate.is_exact) for rate in gate.rates])
+    return RS_CELL_LEASE, _stock(stock), rs_rates_leases_size(&host)
 
 
 cdef int _share_leases(LimiterGate gate, Cell cell) except -1:
@@ -16,7 +17,8 @@ cdef int _share_leases(LimiterGate gate, Cell cell) except -1:
     cdef int i
     rs_rates_begin_leases(host, cell.member, cell.body, 0)
     for i in range(host.n):
-        rs_draw_first(&host.rate[i].draw, TOKEN)
+        host.rate[i].draw.is_exact = gate.is_exact and gate.rates[i][5]
+        rs_draw_first(&host.rate[i].draw)
     return _limiter_change_host(gate, cell, host)
 
 

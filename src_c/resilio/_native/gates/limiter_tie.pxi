@@ -56,8 +56,7 @@ cdef class LeaseTie(TieState):
     cdef public bint leased, is_off
     cdef object policy              # a reference, which may be to nothing any more
     cdef object config              # the options that `_read` has seen; for the courier's thread alone
-    cdef object kind_of_ask
-    cdef tuple keys
+    cdef tuple keys, kinds          # of the asks, by rate
     cdef Cell at
     cdef int n
     cdef bint holds, lends
@@ -70,7 +69,7 @@ cdef class LeaseTie(TieState):
     cdef int64_t tick_of, tick, rest_of_tick, ttl   # nanoseconds, by the courier's tick
     cdef int64_t spare[RS_MOST_RATES]
 
-    def __init__(self, Cell cell not None, gate, policy, list stocks not None, *, ask, int64_t longest_ns, bint holds,
+    def __init__(self, Cell cell not None, gate, policy, list stocks not None, *, int64_t longest_ns, bint holds,
                  bint lends):
         """
         Tie a policy to its fleet.
@@ -82,9 +81,8 @@ cdef class LeaseTie(TieState):
 
             policy: A reference to it; its options are read as they are at each answer.
 
-            stocks: Of each rate its key in the store, its tokens, the nanoseconds in which they come in, and its burst.
-
-            ask: The class of its questions.
+            stocks: Of each rate the class of its questions, its key in the store, its tokens, the nanoseconds in which
+                they come in, and its burst.
 
             longest_ns: The time between questions of a large burst.
 
@@ -93,11 +91,11 @@ cdef class LeaseTie(TieState):
             lends: True if no call waits: where each is asked for, one token may be spent before.
         """
         TieState.__init__(self, cell)
-        self.at, self.policy, self.kind_of_ask = cell, policy, ask
+        self.at, self.policy = cell, policy
         self.longest_ns, self.holds, self.lends = longest_ns, holds, lends
         self.leases, self.n, self.leased = Leases(gate), len(stocks), True
-        self.keys = tuple([key for key, *_ in stocks])
-        self.wants = tuple([Wants(self.leases, i, *stock[1:]) for i, stock in enumerate(stocks)])
+        self.kinds, self.keys = tuple([kind for kind, *_ in stocks]), tuple([stock[1] for stock in stocks])
+        self.wants = tuple([Wants(self.leases, i, *stock[2:]) for i, stock in enumerate(stocks)])
         self.base_ns = longest_ns
         for i in range(self.n):
             self.fill_ns = max(self.fill_ns, self._wants(i).fill_ns)
@@ -292,12 +290,13 @@ cdef class LeaseTie(TieState):
 
     cdef LimitAskNumbers _ask(self, int i, int64_t elapsed_ns):
         cdef Wants wants = self._wants(i)
-        cdef LimitAskNumbers ask = rs_new_of(self.kind_of_ask, ())
+        cdef LimitAskNumbers ask = rs_new_of(self.kinds[i], ())
         ask.key, ask.asker = <str>self.keys[i], self.at.asker_id()
         ask.amount, ask.period_us, ask.burst, ask.cost = wants.amount, wants.period_us, wants.burst, wants.cost
         if wants._ask(ask, elapsed_ns, self.tick, self.rest_of_tick, self.leased, self.holds):
             return None
-        ask.spare = 0 if ask.least or not (ask.want or ask.kept) else self.spare[i]
+        if not isinstance(ask, WindowAskNumbers):
+            ask.spare = 0 if ask.least or not (ask.want or ask.kept) else self.spare[i]
         ask.tick_us, ask.ttl_us = self.tick // 1000, self.ttl // 1000
         return ask
 

@@ -129,7 +129,7 @@ cdef class Wants:
         want += self._in_time(until_ns) if leased else <double>min(missed, self.cost)
         if leased and (found.left < 0 or holds or not self._is_idle()):
             want = max(want, <double>self.cost)
-        ask.left, ask.kept = found.left - found.owed, found.kept
+        ask.left, ask.kept, ask.spare = found.left - found.owed, found.kept, found.returned    # a window's spare
         ask.demand = <int64_t>min(_MOST, self.demand + <double>found.waiting / <double>tick_ns * _SECOND)
         ask.want = <int64_t>max(0.0, min(want, <double>self.burst) - <double>found.kept)
         ask.least = 0 if leased or want == 0 else self.cost
