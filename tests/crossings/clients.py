@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import io
 import pkgutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
+
+import attrs
 
 import resilio.integrations
 
@@ -16,13 +19,21 @@ __all__ = ["CLIENTS", "ELSEWHERE", "Client", "integrations"]
 Ask = Callable[[str], Awaitable[int]]
 
 
+@attrs.frozen
 class Client:
-    """A client and the library that it needs; `opened` yields a function of a path that returns a status."""
+    """
+    A client and the library that it needs.
 
-    def __init__(self, library: str, opened: Callable[[str, Any, str], Any], *, in_threads: bool = False) -> None:
-        self.library = library
-        self.in_threads = in_threads
-        self.opened = opened
+    Attributes:
+        opened: Yields a function of a path that returns a status.
+
+        answered: Makes a response with the status 200 by the library; None: its connections alone make responses.
+    """
+
+    library: str
+    opened: Callable[[str, Any, str], Any]
+    in_threads: bool = False
+    answered: Callable[[Any], Any] | None = None
 
     @property
     def is_installed(self) -> bool:
@@ -31,6 +42,16 @@ class Client:
     def open(self, policy: Any, url: str) -> Any:
         """Open a client under guard."""
         return self.opened(self.library, policy, url)
+
+    def target(self) -> Any:
+        """Return the target of a fallback: a 200 that no server has given."""
+        assert self.answered is not None
+        response = self.answered(importlib.import_module(self.library))
+
+        async def later(*request: Any) -> Any:
+            return response
+
+        return (lambda *request: response) if self.in_threads else later
 
 
 @asynccontextmanager
@@ -88,13 +109,24 @@ async def _requests(library: str, policy: Any, url: str) -> AsyncIterator[Ask]:
         yield ask
 
 
+def _of_httpx(library: Any) -> Any:
+    return library.Response(200, text="{}")
+
+
+def _of_requests(library: Any) -> Any:
+    response = library.Response()
+    response.status_code = 200
+    response.raw = importlib.import_module("urllib3").HTTPResponse(io.BytesIO(b"{}"), preload_content=False)
+    return response
+
+
 CLIENTS = {
-    "httpx": Client("httpx", _httpx),
-    "httpx in threads": Client("httpx", _httpx_threads, in_threads=True),
-    "httpx2": Client("httpx2", _httpx),
-    "httpx2 in threads": Client("httpx2", _httpx_threads, in_threads=True),
+    "httpx": Client("httpx", _httpx, answered=_of_httpx),
+    "httpx in threads": Client("httpx", _httpx_threads, in_threads=True, answered=_of_httpx),
+    "httpx2": Client("httpx2", _httpx, answered=_of_httpx),
+    "httpx2 in threads": Client("httpx2", _httpx_threads, in_threads=True, answered=_of_httpx),
     "aiohttp": Client("aiohttp", _aiohttp),
-    "requests": Client("requests", _requests, in_threads=True),
+    "requests": Client("requests", _requests, in_threads=True, answered=_of_requests),
 }
 """Clients of HTTP, by name."""
 ELSEWHERE = {

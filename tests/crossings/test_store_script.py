@@ -41,21 +41,13 @@ class Scripted(MemoryEngine):
         return answers_of([ask], line)[0]
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Any]:
-    """Return a client of a server."""
+@pytest.fixture
+def store(vt: VirtualTime) -> Iterator[Scripted]:
+    """Return a store that a server keeps."""
     with installed(Valkey) as running, valkey.Valkey(port=running.port) as client:
         client.script_load(SCRIPT)
         client.config_set("maxmemory-policy", "noeviction")
-        yield client
-
-
-@pytest.fixture
-def store(vt: VirtualTime, server: Any) -> Iterator[Scripted]:
-    """A store whose memory is there again at the end."""
-    server.flushdb()
-    yield Scripted(vt, server)
-    server.config_set("maxmemory", "0")
+        yield Scripted(vt, client)
 
 
 @pytest.mark.parametrize("kind", KINDS)

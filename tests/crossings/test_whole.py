@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+from typing import Any
 
 import pytest
+from crossings import test_clients, test_policies, test_pools, test_scopes
 from crossings.recipes import FACTORIES, READY, REJECTING, STRATEGIES, Way
 from crossings.server import ANSWERS
 from crossings.stacks import FORMS, snapshots
@@ -18,6 +20,8 @@ from resilio.testing import VirtualTime
 
 pytestmark = pytest.mark.filterwarnings("ignore::resilio.PipelineWarning")
 
+FEWEST = {test_policies: 3796, test_pools: 266, test_scopes: 420, test_clients: 135}
+"""Pairs of the largest parts of the matrix; a new policy, form, scope or client makes more."""
 EVERYWHERE = frozenset({"metrics"})
 """Rows that are no kind of policy: what reads the counters of all."""
 
@@ -93,3 +97,10 @@ def test_each_form_of_a_call_is_used() -> None:
     """By its name, or as a decorated function, a stream or a permit."""
     forms = {name for name in vars(core.Pipeline) if name.endswith(("call", "acquire")) and not name.startswith("_")}
     assert forms - {"try_acquire"} <= set(FORMS)
+
+
+@pytest.mark.parametrize("part", FEWEST, ids=lambda part: part.__name__)
+def test_the_matrix_does_not_shrink(part: Any) -> None:
+    """What is drawn from the registries is still found there."""
+    pairs = part.PAIRS if isinstance(part.PAIRS, int) else len(part.PAIRS)
+    assert pairs >= FEWEST[part]

@@ -23,7 +23,7 @@ def mutation(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """The modules of the tool."""
     before = set(sys.modules)
     monkeypatch.syspath_prepend(str(TOOLS))
-    names = ("command", "covers", "mutators", "patience", "sample", "workspace")
+    names = ("command", "covers", "faults", "mutators", "patience", "sample", "workspace")
     yield SimpleNamespace(**{name: importlib.import_module(f"mutation.{name}") for name in names})
     for name in set(sys.modules) - before:
         del sys.modules[name]
@@ -171,6 +171,17 @@ def test_each_equivalent_gives_its_reason(mutation) -> None:
         assert len(one.reason) > 20, one
 
 
+def test_each_known_fault_has_its_place_and_its_tests(mutation) -> None:
+    """It can be made in the code of today, and what must notice it is there."""
+    known = mutation.faults.faults()
+    assert len({one.id for one in known}) == len(known)
+    for one in known:
+        source = (ROOT / one.path).read_text(encoding="utf-8")
+        assert one.apply(source) != source
+        assert one.cover.modules or not one.path.startswith("src_c/")
+        assert [path for path in one.files if not (ROOT / path).exists()] == []
+
+
 def test_an_equivalent_may_be_one_of_equal_lines(mutation) -> None:
     """A `return 0` that CPython ignores listed all others of its file, which it does not ignore."""
     made = [one for one in mutation.mutators.mutants("b/a.c", C + C) if one.after == "gate->refused--;"]
@@ -228,6 +239,17 @@ def test_a_mutant_is_tried_in_a_copy(
     changed = next(one for one in mutation.mutators.mutants("a.py", source) if ">=" in one.after)
     assert workspace.try_out(changed) == verdict
     assert (tree / "copy/a.py").read_text() == (tree / "a.py").read_text() == source
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("test", "verdict"), [("assert not a.least(1)", "caught"), ("a.least(1)", "survived")])
+def test_a_known_fault_is_tried_with_its_tests_alone(mutation, tree: Path, test: str, verdict: str) -> None:
+    """Another test of the file may fail for it: that proves nothing of the one that is named."""
+    (tree / "tests/test_a.py").write_text(f"import a\n\n\ndef test_of_it():\n    {test}\n")
+    fault = mutation.faults.Fault("a", "a.py", "n > 1", "n > 0", ["tests/test_a.py::test_of_it"])
+    workspace = mutation.workspace.Workspace(tree, tree / "copy", sys.executable, limit=600.0)
+    workspace.prepare()
+    assert workspace.try_out(fault) == verdict
 
 
 def test_too_few_caught_or_too_many_equivalents_fail_the_run(mutation) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import environments
 import interpreters
@@ -16,10 +17,12 @@ from suite import EXTRAS
 from wheels import CACHE
 
 from mutation.covers import all_tests
+from mutation.faults import Fault, faults
 from mutation.mutators import Mutant
 from mutation.sample import draw, equivalents, every_mutant
 from mutation.workspace import CAUGHT, HUNG, REDRAWN, SURVIVED, Workspace
 
+M = TypeVar("M", Mutant, Fault)
 EQUIVALENT = "equivalent"
 WANTED = 95.0
 """Percent of the mutants that are not equivalent."""
@@ -33,15 +36,15 @@ class Report:
 
     wanted: int
     stopped: bool = False
-    verdicts: dict[int, tuple[Mutant, str]] = field(default_factory=dict)
+    verdicts: dict[int, tuple[Mutant | Fault, str]] = field(default_factory=dict)
     begun: float = field(default_factory=time.monotonic)
 
-    def note(self, place: int, mutant: Mutant, verdict: str, seconds: float = 0.0) -> None:
+    def note(self, place: int, mutant: Mutant | Fault, verdict: str, seconds: float = 0.0) -> None:
         """Record and print a verdict, and how long it took."""
         self.verdicts[place] = (mutant, verdict)
         if verdict not in REDRAWN:
             print(
-                f"{len(self._valid()):>4} {seconds:4.0f} s {verdict}: {mutant.id} {mutant.path}:{mutant.line}",
+                f"{len(self._valid()):>4} {seconds:4.0f} s {verdict}: {mutant.id} {mutant.place}",
                 flush=True,
             )
 
@@ -49,11 +52,11 @@ class Report:
         """Return True if as many as wanted have a verdict that counts."""
         return self.stopped or len(self._valid()) >= self.wanted
 
-    def of(self, *verdicts: str) -> list[Mutant]:
+    def of(self, *verdicts: str) -> list[Mutant | Fault]:
         """Return the mutants of the sample with one of these verdicts: two workers may have tried one too many."""
         return [mutant for mutant, verdict in self._valid()[: self.wanted] if verdict in verdicts]
 
-    def _valid(self) -> list[tuple[Mutant, str]]:
+    def _valid(self) -> list[tuple[Mutant | Fault, str]]:
         ordered = (self.verdicts[place] for place in sorted(self.verdicts))
         return [(mutant, verdict) for mutant, verdict in ordered if verdict not in REDRAWN]
 
@@ -84,16 +87,18 @@ class Report:
 
 
 def main(arguments: list[str]) -> int:
-    """Try a sample, or list it."""
+    """Try a sample, or the known faults, or list them."""
     options = _options(arguments)
-    made = every_mutant(ROOT)
-    chosen = _chosen(options, made)
+    made = [] if options.known else every_mutant(ROOT)
+    chosen = _of_ids(options.only, faults()) if options.known else _chosen(options, made)
     if options.list:
         print("\n".join(mutant.diff() for mutant in chosen[: options.count]))
         return 0
     report = Report(min(options.count, len(chosen)))
     _run(chosen, options, report)
-    print("\n".join([*report.lines(), *_stale(made)]), flush=True)
+    print("\n".join([*report.lines(), *([] if options.known else _stale(made))]), flush=True)
+    if options.known:  # each of them is to be noticed, and to be built
+        return int(len(report.of(CAUGHT, HUNG)) < len(chosen))
     return int(report.failed())
 
 
@@ -104,6 +109,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--after", type=int, default=0, help="pass over so many of the sample, tried before (0)")
     parser.add_argument("--list", action="store_true", help="print what would be tried first, and try nothing")
     parser.add_argument("--only", action="append", metavar="ID", help="try this mutant alone; may be repeated")
+    parser.add_argument("--known", action="store_true", help="try the known faults instead, those of faults.toml")
     parser.add_argument("--under", default="", metavar="PATH", help="only files whose path begins with this")
     parser.add_argument("--workers", type=int, default=2, help="how many at once, each in a copy of the tree (2)")
     parser.add_argument("--python", help="an interpreter that has what is needed, instead of .venv/mutation")
@@ -121,19 +127,24 @@ def _stale(made: list[Mutant]) -> list[str]:
 def _chosen(options: argparse.Namespace, made: list[Mutant]) -> list[Mutant]:
     if not options.only:
         return draw([mutant for mutant in made if mutant.path.startswith(options.under)], options.seed)[options.after :]
-    if missing := set(options.only) - {mutant.id for mutant in made}:
+    return _of_ids(options.only, made)
+
+
+def _of_ids(ids: list[str] | None, made: list[M]) -> list[M]:
+    """Return the mutants with these IDs; None: all."""
+    if missing := set(ids or ()) - {mutant.id for mutant in made}:
         raise SystemExit(f"no mutant has the ID {', '.join(sorted(missing))}: --list shows those of a sample")
-    return [mutant for mutant in made if mutant.id in options.only]
+    return [mutant for mutant in made if ids is None or mutant.id in ids]
 
 
-def _run(chosen: list[Mutant], options: argparse.Namespace, report: Report) -> None:
+def _run(chosen: Sequence[Mutant | Fault], options: argparse.Namespace, report: Report) -> None:
     """Try mutants until as many as wanted have a verdict; after Ctrl-C end those that are under way."""
     known, order, lock = equivalents(), iter(enumerate(chosen)), threading.Lock()
 
     def work(number: int) -> None:
         workspace = Workspace(ROOT, CACHE / f"mutation-{number}", python, options.limit, options.narrow)
         workspace.prepare()
-        if not options.only:
+        if not options.only and not options.known:
             workspace.measure(all_tests())
         while True:
             with lock:
@@ -141,7 +152,8 @@ def _run(chosen: list[Mutant], options: argparse.Namespace, report: Report) -> N
             if mutant is None or report.is_full():
                 return
             begun = time.monotonic()
-            verdict = EQUIVALENT if any(one.matches(mutant) for one in known) else workspace.try_out(mutant)
+            is_equivalent = isinstance(mutant, Mutant) and any(one.matches(mutant) for one in known)
+            verdict = EQUIVALENT if is_equivalent else workspace.try_out(mutant)
             with lock:
                 report.note(place, mutant, verdict, time.monotonic() - begun)
 

@@ -56,13 +56,18 @@ class Mutant:
         key = f"{self.path}\n{self.before}\n{self.after}\n{self.number}"
         return hashlib.sha1(key.encode(), usedforsecurity=False).hexdigest()[:8]
 
+    @property
+    def place(self) -> str:
+        """The file and the line."""
+        return f"{self.path}:{self.line}"
+
     def apply(self, source: str) -> str:
         """Return the source with the change."""
         return source[: self.start] + self.text + source[self.end :]
 
     def diff(self) -> str:
         """Return the change as two lines below its place."""
-        return f"{self.id} {self.path}:{self.line}\n-    {self.before}\n+    {self.after}"
+        return f"{self.id} {self.place}\n-    {self.before}\n+    {self.after}"
 
 
 def mutants(path: str, source: str) -> list[Mutant]:

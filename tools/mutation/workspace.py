@@ -18,6 +18,7 @@ from xml.etree import ElementTree as ET
 
 from mutation import patience
 from mutation.covers import REST, Cover, cover
+from mutation.faults import Fault
 from mutation.mutators import Mutant
 from mutation.sample import files
 
@@ -115,11 +116,16 @@ class Workspace:
             if stage:
                 yield list(stage), sum(seconds[file] for file in stage)
 
-    def try_out(self, mutant: Mutant) -> str:
-        """Return what became of a mutant; the copy is as before."""
-        covers = cover(mutant.path)
-        assert covers is not None
-        stages = list(self._stages(covers))
+    def try_out(self, mutant: Mutant | Fault) -> str:
+        """Return what became of a mutant, or of a known fault, for which its tests alone run; the copy is as before."""
+        if isinstance(mutant, Fault):
+            covers = mutant.cover
+            seconds = self.measure(mutant.files)
+            stages = [(mutant.tests, sum(took for file, took in seconds.items() if _is_below(file, mutant.files)))]
+        else:
+            covers = cover(mutant.path)
+            assert covers is not None
+            stages = list(self._stages(covers))
         with self._changed(mutant, covers) as problem:
             if problem:
                 return problem
@@ -130,7 +136,7 @@ class Workspace:
         return SURVIVED
 
     @contextlib.contextmanager
-    def _changed(self, mutant: Mutant, covers: Cover) -> Iterator[str]:
+    def _changed(self, mutant: Mutant | Fault, covers: Cover) -> Iterator[str]:
         """Apply and build a mutant, with what is wrong with it; put the source and the modules back at the end."""
         target = self.place / mutant.path
         source = target.read_text(encoding="utf-8")
@@ -147,7 +153,9 @@ class Workspace:
                 path.write_bytes(content)
             self._built.write_text(stamp)
 
-    def _problem(self, mutant: Mutant, covers: Cover, built: dict[Path, bytes]) -> str:
+    def _problem(self, mutant: Mutant | Fault, covers: Cover, built: dict[Path, bytes]) -> str:
+        if not covers.modules and not mutant.path.endswith(".py"):
+            return ""
         if not covers.modules:
             try:
                 compile((self.place / mutant.path).read_text(encoding="utf-8"), mutant.path, "exec")

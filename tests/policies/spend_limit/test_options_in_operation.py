@@ -61,7 +61,8 @@ OPTIONS: dict[str, tuple[Any, Callable[[SpendLimit], object]]] = {
 def test_an_option_that_has_changed_counts(vt: VirtualTime, option: str, way: str) -> None:
     """A limit whose snapshot showed the new options could go by the old ones."""
     value, seen = OPTIONS[option]
-    made = seen(spend_limit(**{**BEFORE, option: value}))
+    other = spend_limit(**{**BEFORE, option: value})
+    made = seen(other)
     assert made != seen(spend_limit(**BEFORE))
     day = spend_limit(**BEFORE)
     if way == "override":
@@ -69,6 +70,8 @@ def test_an_option_that_has_changed_counts(vt: VirtualTime, option: str, way: st
     else:
         day.reconfigure(**{option: value})
     assert seen(day) == made
+    assert day._gate.cell_wanted() == other._gate.cell_wanted()
+    assert day._gate.fleet_cell_wanted() == other._gate.fleet_cell_wanted()
     registry.clear()
 
 
