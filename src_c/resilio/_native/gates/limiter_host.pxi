@@ -13,20 +13,27 @@ cdef inline bint _has_places(rs_limiter *m) noexcept nogil:
     return m.buckets.host != NULL and rs_rates_is_bucket(m.buckets.host)
 
 
+cdef void _add_up(rs_limiter *m, int64_t *every) noexcept nogil:
+    """Add up the costs of all waiters, by rate."""
+    cdef rs_waiter *waiter = m.queue.head
+    cdef int i
+    memset(every, 0, RS_MOST_RATES * sizeof(int64_t))
+    while waiter != NULL:
+        for i in range(m.buckets.n):
+            every[i] += waiter.claim.cost[i]
+        waiter = waiter.next
+
+
 cdef int64_t _host_wait_behind(rs_limiter *m, const int64_t *cost, int64_t now_ns) noexcept nogil:
     """The wait of a call behind the gate's queue; with places behind the host's, otherwise without other callers."""
-    cdef rs_waiter *waiter
-    cdef int64_t amount, longest = 0
+    cdef int64_t longest = 0
+    cdef int64_t every[RS_MOST_RATES]
     cdef int i
     if _has_places(m):
         return rs_rates_wait(m.buckets.host, 0, now_ns, cost[0], True)
+    _add_up(m, every)
     for i in range(m.buckets.n):
-        amount = cost[i]
-        waiter = m.queue.head
-        while waiter != NULL:
-            amount += waiter.claim.cost[i]
-            waiter = waiter.next
-        longest = max(longest, rs_rates_wait(m.buckets.host, i, now_ns, amount, False))
+        longest = max(longest, rs_rates_wait(m.buckets.host, i, now_ns, every[i] + cost[i], False))
     return longest
 
 
@@ -69,12 +76,6 @@ cdef void _drop_place(rs_limiter *m, rs_waiter *waiter) noexcept nogil:
         claim.place = 0
         _hand_down(waiter.next, claim.plan_ns)
         rs_rates_leave(m.buckets.host, claim.cost[0], place)
-
-
-cdef void _move_up(rs_limiter *m, int64_t now_ns) noexcept nogil:
-    """Let the queue move up after tokens came back: its head may pass now."""
-    if m.queue.head != NULL and _has_places(m):
-        _hand_down(m.queue.head, now_ns)
 
 
 cdef void _delay(rs_limiter *m, int64_t now_ns) noexcept nogil:
@@ -247,13 +248,7 @@ cdef inline bint _is_leased(rs_limiter *m) noexcept nogil:
 cdef void _want(rs_limiter *m, const int64_t *cost) noexcept nogil:
     """Report what calls wait for here; *cost*: of one that has just queued, or NULL."""
     cdef int64_t every[RS_MOST_RATES]
-    cdef rs_waiter *waiter = m.queue.head
-    cdef int i
-    memset(every, 0, sizeof(every))
-    while waiter != NULL:
-        for i in range(m.buckets.n):
-            every[i] += waiter.claim.cost[i]
-        waiter = waiter.next
+    _add_up(m, every)
     rs_rates_want(m.buckets.host, cost, every)
 
 

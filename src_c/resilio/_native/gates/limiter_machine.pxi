@@ -163,6 +163,14 @@ cdef void _sooner(rs_gate *gate, rs_limiter *m, int64_t now_ns) noexcept nogil:
         rs_gate_wake(gate, m.queue.head)
 
 
+cdef void _returned(rs_gate *gate, rs_limiter *m, int64_t now_ns) noexcept nogil:
+    """Serve the queue after tokens came back: it moves up, and its head may pass now."""
+    if m.queue.head != NULL and _has_places(m):
+        _hand_down(m.queue.head, now_ns)
+    m.planned = False
+    _sooner(gate, m, now_ns)
+
+
 cdef void _limiter_leave(rs_gate *gate, rs_limiter *m, rs_waiter *waiter, int64_t now_ns) noexcept nogil:
     cdef bint first = m.queue.head == waiter
     _drop_place(m, waiter)
@@ -410,7 +418,8 @@ cdef int _limiter_poll(rs_gate *gate, rs_slot *slot, int64_t now_ns, rs_rejectio
         _limiter_leave(gate, m, waiter, now_ns)
         waiter.reason = LIMITER_TOO_LATE
     if waiter.reason == LIMITER_TOO_LATE:
-        _limiter_reject(m, LIMITER_TOO_LATE, cost, now_ns, rs_buckets_wait(&m.buckets, now_ns, cost, &tightest), rejection)
+        wait_ns = rs_buckets_wait(&m.buckets, now_ns, cost, &tightest)
+        _limiter_reject(m, LIMITER_TOO_LATE, cost, now_ns, wait_ns, rejection)
         rejection.measured = (now_ns - waiter.enqueued_ns) / 1e9
         rejection.limit = (waiter.deadline_ns - waiter.enqueued_ns) / 1e9
     else:
@@ -465,9 +474,7 @@ cdef inline void _refund(rs_gate *gate, rs_limiter *m, uint32_t version, const i
     if version == m.version:
         for i in range(m.buckets.n):
             rs_rate_give_back(&m.buckets, i, taken_ns, cost[i])
-        _move_up(m, now_ns)
-        m.planned = False
-        _sooner(gate, m, now_ns)
+        _returned(gate, m, now_ns)
 
 
 cdef void _limiter_cancel(rs_gate *gate, rs_slot *slot, int64_t now_ns) noexcept nogil:
@@ -533,8 +540,7 @@ cdef void _adjust(rs_gate *gate, uint32_t mask, int64_t amount, bint back, int64
                 rs_rate_debit(&m.buckets, i, now_ns, amount)
     m.planned = False
     if back:
-        _move_up(m, now_ns)
-        _sooner(gate, m, now_ns)
+        _returned(gate, m, now_ns)
 
 
 cdef void _correct(rs_gate *gate, rs_slot *slot, uint32_t mask, const int64_t *actual, int64_t now_ns) noexcept nogil:
@@ -555,9 +561,7 @@ cdef void _correct(rs_gate *gate, rs_slot *slot, uint32_t mask, const int64_t *a
             rs_rate_debit(&m.buckets, i, now_ns, actual[i] - held[i])
             rs_rate_give_back(&m.buckets, i, _taken_ns(slot), held[i] - actual[i])
             held[i] = actual[i]
-    _move_up(m, now_ns)
-    m.planned = False
-    _sooner(gate, m, now_ns)
+    _returned(gate, m, now_ns)
 
 
 cdef void _lower(rs_gate *gate, uint32_t mask, const int64_t *remaining, int64_t now_ns) noexcept nogil:
@@ -641,7 +645,7 @@ cdef void _new_rate(rs_limiter *m, int i, rs_setting *setting, int64_t now_ns) n
 
 
 cdef void _change_rate(rs_limiter *m, int i, rs_setting *setting, int64_t now_ns) noexcept nogil:
-    """Change the rate: a window keeps the tokens taken, a bucket its tokens up to the new burst, in a pause its debt."""
+    """Change the rate: a window keeps what was taken, a bucket its tokens up to the new burst, in a pause its debt."""
     cdef bint paused = now_ns < m.paused_until_ns
     cdef int64_t full = 0 if paused else setting.bucket.tokens.most
     cdef int64_t tokens
