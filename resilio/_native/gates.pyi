@@ -25,9 +25,9 @@ __all__ = [
     "ShedderGate",
     "Slots",
     "StoreProblem",
-    "WindowAskNumbers",
     "TieState",
     "Wants",
+    "WindowAskNumbers",
     "answers_of",
     "command_of",
 ]
@@ -230,9 +230,9 @@ class LimitAskNumbers:
     def text(self) -> str: ...
     def read(self, line: bytes) -> Any: ...
 
-@disjoint_base
 class WindowAskNumbers(LimitAskNumbers): ...
 
+@disjoint_base
 class StoreProblem:
     def __init__(self, why: str) -> None: ...
     @property
