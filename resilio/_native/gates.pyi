@@ -275,7 +275,7 @@ class LeaseTie(TieState):
         cell: Cell,
         gate: LimiterGate | RetryBudget,
         policy: Any,
-        stocks: list[tuple[str, float, int, float]],
+        stocks: list[tuple[type[LimitAskNumbers], str, float, int, float]],
         *,
         longest_ns: int,
         holds: bool,

@@ -7,6 +7,8 @@ cdef int64_t _TICKS_A_BURST = 4         # in which the whole burst comes in, at 
 # The ticks in which a demand that has ended is forgotten: leases of hosts whose turn is over are of use to others.
 cdef double _FADES = 1.25
 cdef double _HEADROOM = 0.5             # the part of a tick for which a lease is enough beyond the next question
+# The time for whose calls tokens are kept while an answer is under way, where others want what is here.
+cdef int64_t _UNDER_WAY_NS = 3_000_000
 cdef int64_t _LONGEST_WAIT_US = 1_000_000_000_000_000
 cdef int64_t _NEVER_LOW = -(<int64_t>1 << 62)
 
@@ -37,6 +39,7 @@ cdef class Wants:
     cdef readonly double rate, demand
     cdef public int64_t cost
     cdef int64_t base               # what was in the purse after the latest question or answer
+    cdef bint is_short              # the latest answer brought less than it was asked for: others want it too
     cdef int64_t offered            # with the question under way, a debt from the time without a store apart
 
     def __init__(self, Leases leases not None, int i, amount, period_ns, burst):
@@ -111,10 +114,10 @@ cdef class Wants:
         cdef rs_lease_found found
         cdef int64_t keep = 0, spent, missed
         cdef double want, until_ns = <double>rest_ns + <double>tick_ns * _HEADROOM
-        if leased and not self._is_idle():  # not offered, so not lost with the answer
-            keep = <int64_t>self._in_time(until_ns) + self.cost
         if not self.leases._lock():
             return 1
+        if leased and not self._is_idle():  # not offered, so not lost with the answer
+            keep = <int64_t>max(self._in_time(_UNDER_WAY_NS), self._needs(until_ns, elapsed_ns)) + self.cost
         if self.leases.gate is not None:
             self.leases.gate.limiter.turn += self.i == 0    # calls that wait now are in the question
         found = rs_draw_open(&self.leases.host.rate[self.i].draw,
@@ -176,6 +179,7 @@ cdef class Wants:
             return 0
         terms.now_ns = rs_clock_now(_clock) - epoch_ns
         self.base += terms.grant
+        self.is_short = terms.grant < want
         rs_draw_grant(&self.leases.host.rate[self.i].draw, &terms)
         rs_lock_release(self.leases.lock)
         return 0
@@ -193,6 +197,12 @@ cdef class Wants:
         rs_lock_release(self.leases.lock)
         self.base += min(0, self.offered)
         return 0
+
+    cdef double _needs(self, double time_ns, int64_t elapsed_ns) noexcept:
+        """Return what calls will need in this time, with the lock; 0 where others want it, or the demand has ended."""
+        cdef rs_leased *lease = self.leases.host.rate[self.i].draw.lease
+        cdef double lately = <double>(self.base - rs_word_signed(&lease.purse)) / <double>max(1, elapsed_ns) * _SECOND
+        return 0.0 if self.is_short or lately < self.demand / 2 else self._in_time(time_ns)
 
     cdef void _rest(self) noexcept:
         """Forget what callers have wanted: the lease rests."""
