@@ -176,8 +176,7 @@ cdef class LimiterGate(Gate):
         _become_door_or_limit(self)
         rs_lock_release(&self.lock)
         _free_logs(setting)
-        self.rates = tuple(rates)
-        self.is_exact = config.accuracy == "exact"
+        self.rates, self.is_exact = tuple(rates), config.accuracy == "exact"
         self.deliver()
 
     def cell_wanted(self):
