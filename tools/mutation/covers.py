@@ -145,7 +145,6 @@ _COVERS = {
     f"{_NATIVE}/gates/breaker.pxi": Cover(_GATES, (*_BREAKER, *_SHARING, *_BREAKER_OF_FLEET)),
     f"{_NATIVE}/gates/bulkhead": Cover(_GATES, _BULKHEAD),
     f"{_NATIVE}/gates/bulkhead_host": Cover(_GATES, _SHARING),
-    f"{_NATIVE}/gates/breaker_evidence": Cover(_GATES, _SHARING),
     f"{_NATIVE}/gates/breaker_fleet": Cover(_GATES, _BREAKER_OF_FLEET),
     f"{_NATIVE}/gates/breaker_host": Cover(_GATES, _SHARING),
     f"{_NATIVE}/gates/bulkhead_fleet": Cover(_GATES, _SLOTS_OF_FLEET),

@@ -2,10 +2,9 @@
 """
 The circuit breaker as a gate: it trips or throttles on outcomes, probes carefully, and drops stale results.
 
-The state machine is in breaker_machine.pxi. breaker_learning.pxi has what it learns from the ends of calls, and
-breaker_rows.pxi the evidence of failures among overlapping calls. breaker_throttle.pxi is the probabilistic mode.
-breaker_host.pxi and breaker_evidence.pxi are the state that the workers of a host share, breaker_fleet.pxi is that of a
-fleet, and breaker_status.pxi shows it. This file has the options and the class.
+The state machine is in breaker_machine.pxi, the evidence of failures among overlapping calls in breaker_rows.pxi, the
+probabilistic mode in breaker_throttle.pxi. breaker_host.pxi is the state that the workers of a host share, and
+breaker_fleet.pxi that of a fleet. This file has the options, the class, and what it shows.
 """
 
 from libc.math cimport NAN
@@ -73,6 +72,9 @@ cdef extern from *:
     """
 
 include "breaker_machine.pxi"
+include "breaker_rows.pxi"
+include "breaker_throttle.pxi"
+include "breaker_host.pxi"
 include "breaker_fleet.pxi"
 
 
@@ -128,7 +130,54 @@ cdef uint8_t _by_hand(str parameter, object state) except 255:
     return _BY_HAND[state]
 
 
-include "breaker_status.pxi"
+# ---- what it shows of its state --------------------------------------------------------------------------------------
+
+cdef double _passing_share(rs_breaker *b, int64_t now_ns) noexcept nogil:
+    """The average share of calls that pass now."""
+    if b.state != BREAKER_CLOSED and b.state != THROTTLING:
+        return b.passing
+    cdef double share = 1.0 if b.state == BREAKER_CLOSED else _share(b)
+    return share * _ramp_parts(b, b.ramp_end_ns - now_ns) / WHOLE if b.ramp_end_ns > now_ns else share
+
+
+cdef object _retry_after(rs_breaker *b, int64_t now_ns):
+    """Seconds until a probe may pass; None unless open, forced open for a time, or half-open and refused."""
+    if b.state == OPEN or (b.state == HALF_OPEN and now_ns < b.until_ns):
+        return max(0, b.until_ns - now_ns) / 1e9
+    return max(0, b.forced_ns - now_ns) / 1e9 if b.state == FORCED_OPEN and b.forced_ns else None
+
+
+cdef dict _status(rs_breaker *b, rs_breaker_view *host, rs_counters *counters, int64_t now_ns):
+    return {
+        "state": _NAMES[b.state],
+        "generation": b.generation,
+        "host_state": _NAMES[host.state] if host.is_shared else None,
+        "host_window_calls": host.calls if host.is_shared else None,
+        "host_window_failures": host.failures if host.is_shared else None,
+        "window_calls": b.window.total,
+        "window_failures": b.window.failed,
+        "window_slow": b.window.slow,
+        "consecutive": b.in_a_row,
+        "open_for": b.open_ns / 1e9,
+        "retry_after": _retry_after(b, now_ns),
+        "share": _passing_share(b, now_ns),
+        "overdue": b.overdue.overdue,
+        "ramping": b.ramp_end_ns > now_ns,
+        "probes": b.leases,
+        "probes_succeeded": b.proven,
+        "probes_lapsed": b.lapsed,
+        "stale": b.stale,
+        "calls": counters.calls,
+        "successes": counters.successes,
+        "failures": counters.failures,
+        "ignored": counters.ignored,
+        "rejected": counters.rejected,
+        "would_reject": counters.would_reject,
+        "cancelled": counters.cancelled,
+        "abandoned": counters.abandoned,
+        "refused": counters.refused,
+        "inflight": counters.inflight,
+    }
 
 
 cdef double _rate(object share) except -1:
@@ -394,6 +443,3 @@ cdef class BreakerGate(Gate):
     def _seed(self, uint64_t seed):
         """Make the jitter and the throttle's choices repeatable."""
         self.breaker.random = seed or 1
-
-
-include "breaker_fleet_face.pxi"

@@ -89,7 +89,107 @@ cdef extern from *:
     static RS_APART int rs_retry_in_paying_scope(void);
     """
 
-include "retry_hooks.pxi"
+# ---- operations called by the core -----------------------------------------------------------------------------------
+# None of them raises: where a retry cannot decide, the result or error at hand goes on.
+
+cdef int ask_outer(rs_slot *slot, rs_asked ask, void *context, int *beyond) noexcept:
+    """
+    Ask the retries around, of this run and the runs around it, innermost first, until one returns other than 0.
+
+    *beyond*, or NULL: set before those that stand outside of a pool, whose endpoint's client asks.
+    """
+    cdef uint64_t before = 0 if slot == NULL else slot.retry.before
+    cdef int answer
+    while before:
+        slot -= 1
+        before -= 1
+        if slot.gate.ops == &retry_ops:
+            answer = ask(slot.gate, slot, context)
+            if answer:
+                return answer
+    return api.outer(&retry_ops, ask, context, beyond)
+
+
+cdef int pays(rs_gate *gate, rs_slot *slot, void *context) noexcept:
+    return (<rs_retry *>gate).budget != NULL
+
+
+cdef int retry_prepare(rs_gate *gate, rs_slot *slot, const rs_request *request) noexcept:
+    slot.retry.paid_outside = False
+    slot.retry.measures = request.func != NULL  # the Tries of blocks and streams measure their attempts themselves
+    if ask_outer(slot, pays, NULL, NULL) or (rs_scopes_alive() and in_paying_scope()):
+        slot.retry.paid_outside = True
+    return 0
+
+
+cdef bint in_paying_scope "rs_retry_in_paying_scope"() noexcept:
+    try:
+        return _payer(NULL, None) is not None
+    except Exception:
+        return False
+
+
+cdef void retry_settle(rs_gate *gate, rs_slot *slot, int outcome, int64_t latency, int64_t now) noexcept nogil:
+    """Settle a call; a success pays in once, however many retries are around it."""
+    cdef rs_budget_object *budget = (<rs_retry *>gate).budget
+    if outcome == RS_SUCCESS and slot.extra == NULL and slot.retry.measures and slot.first_ns == 0:
+        rs_pace_saw(&(<rs_retry *>gate).pace, latency, gate.counters.inflight)
+    if outcome == RS_SUCCESS and not slot.retry.paid_outside and budget != NULL:
+        budget_acquire(&budget.lock)
+        rs_budget_deposit(&budget.budget, now)
+        budget_release(&budget.lock)
+
+
+cdef int retry_ended(rs_gate *gate, rs_slot *slot, rs_end *end) noexcept:
+    if end.error == NULL and end.outcome == RS_SUCCESS and slot.extra == NULL:
+        return RS_PASS
+    try:
+        return (<RetryGate><object><PyObject *>gate).ended(slot, end)
+    except KeyboardInterrupt:
+        PyErr_SetInterrupt()            # again, at the next safe point
+    except BaseException:
+        end.outcome = RS_FAILURE
+        say_failed("a retry failed to decide: what there is goes on")
+        return RS_PASS
+
+
+cdef int retry_pristine(rs_gate *gate, int64_t now) noexcept nogil:
+    """Return True: a retry has no state of its own. Its public face checks the budget, and knows who owns it."""
+    return True
+
+
+cdef rs_strategy_ops retry_strategy
+memset(&retry_strategy, 0, sizeof(retry_strategy))
+retry_strategy.ended = retry_ended
+
+cdef const char *retry_reasons[1]
+retry_reasons[:] = [NULL]
+cdef rs_gate_ops retry_ops
+memset(&retry_ops, 0, sizeof(retry_ops))
+retry_ops.kind = "retry"
+retry_ops.error = "ResilienceError"
+retry_ops.reasons = retry_reasons
+retry_ops.prepare = retry_prepare
+retry_ops.settle = retry_settle
+retry_ops.strategy = &retry_strategy
+retry_ops.pristine = retry_pristine
+
+
+cdef struct rs_failed:
+    PyObject *error
+    int beyond                          # whether a pool lies between the retry that asks and the one asked
+
+
+cdef int would_retry(rs_gate *gate, rs_slot *slot, void *context) noexcept:
+    """Return True if this retry, further out, takes the error at hand."""
+    cdef rs_failed *failed = <rs_failed *>context
+    try:
+        return (<RetryGate><object><PyObject *>gate).takes(<object>failed.error, failed.beyond)
+    except KeyboardInterrupt:
+        PyErr_SetInterrupt()            # again, at the next safe point
+    except Exception:
+        pass
+    return 0
 
 
 # ---- the stage -------------------------------------------------------------------------------------------------
@@ -365,7 +465,189 @@ cdef class RetryGate(Gate):
         return RS_AWAIT
 
 
-include "retry_failures.pxi"
+# ---- what a failed attempt asks for ----------------------------------------------------------------------------------
+# Objects of clients and of users are read and closed here: where that raises, the retry goes on.
+
+cdef bint unnamed(Options options, object error) except -1:
+    """Return True for a rejection or a passed deadline that `on` does not list."""
+    return isinstance(error, (RejectedError, DeadlineExceededError)) and not isinstance(error, options.named)
+
+
+cdef bint is_forbidden(const rs_request *request) except -1:
+    """
+    Return True if a client's request must not be sent twice, however its attempt ended.
+
+    The request is asked, since the error of a timeout knows nothing of it.
+    """
+    if request.nargs != 1:
+        return False
+    try:
+        return getattr(<object>request.args[0], "_resilio_replay", None) is False
+    except Exception:
+        return False
+
+
+cdef int64_t asked_ns(object subject) except -1:
+    said = retry_after_of(subject)
+    return 0 if said is None else RS_NEVER if said > 9e9 else <int64_t>(said * 1e9)
+
+
+cdef bint says_something(object subject) except -1:
+    """Return True if *subject* may hold advice; most exceptions have none of the attributes that do."""
+    if isinstance(subject, (BaseExceptionGroup, dict)):
+        return True
+    for name in _hints:
+        try:
+            if hasattr(subject, name):
+                return True
+        except Exception:               # it may have one: the code that reads it handles the error
+            return True
+    return False
+
+
+async def once_closed(closing, value):
+    """Await the closing of a result and return that result: rules that look at it must not see another."""
+    await closing
+    return value
+
+
+def release(value, bint may_await):
+    """
+    Close a failed result that will be discarded: a response holds its connection until then.
+
+    Args:
+        value: The result.
+
+        may_await: Whether the caller can await.
+
+    Returns:
+        The awaitable that closes it, or None.
+    """
+    try:
+        close = getattr(value, "aclose", None) if may_await else None
+        if close is None:
+            close = getattr(value, "close", None)
+        closing = close() if callable(close) else None
+        return closing if may_await and isawaitable(closing) else None
+    except Exception as error:
+        _log.say(_log.DEBUG, "a failed result could not be closed", error=error)
+        return None
+# ---- the cost of a retry, its repayment, and its wait ----------------------------------------------------------------
+# The retry compares the duration of a failed attempt with those of successful ones: the ratio is the failed attempt's
+# cost to the dependency.
+
+
+cdef RetryBudget payer(Options options, Tries tries, rs_slot *slot):
+    """The budget that pays for a retry: the outermost, to which the success of nested retries pays in."""
+    found = _payer(slot, tries.scope)
+    return options.budget if found is None else found
+
+
+cdef int64_t underway(RetryGate self) noexcept:
+    cdef rs_gate *gate = <rs_gate *><PyObject *>self
+    rs_lock_acquire(&gate.lock)
+    cdef int64_t found = gate.counters.inflight
+    rs_lock_release(&gate.lock)
+    return found
+
+
+cdef int trouble(RetryGate self, int more) noexcept:
+    """Count calls in flight with a failed attempt: one more, or one less."""
+    cdef rs_gate *gate = <rs_gate *><PyObject *>self
+    rs_lock_acquire(&gate.lock)
+    self.troubled += more
+    rs_lock_release(&gate.lock)
+    return 0
+
+
+cdef int note_failure(RetryGate self, Tries tries, RetryBudget budget, object error) except -1:
+    """Note a failed attempt in the budget, unless it was a rejection inside, which never reached the dependency."""
+    if budget is None or isinstance(error, RejectedError):
+        return 0
+    cdef int64_t calls = underway(self)
+    budget_acquire(&budget.lock)
+    rs_budget_failed(&budget.budget, calls)
+    budget_release(&budget.lock)
+    return 0
+
+
+cdef int plan(
+    RetryGate self, Tries tries, Options options, RetryBudget budget, object subject, int64_t asked,
+    int64_t deadline, int64_t now,
+) except -1:
+    """Choose tries.delay_ns; return GO if there is time for it and for an attempt, else the reason."""
+    if asked > options.max_retry_after_ns:
+        tries.delay_ns = asked
+        return RETRY_AFTER
+    cdef int64_t delay = max(options.wait_ns(tries.attempt, tries.delay_ns, subject), asked)
+    if tries.untried and tries.attempt == 1:    # another endpoint need not recover; callers that failed together spread
+        delay = spread_ns(delay // (2 * SHORTER), delay)
+    cdef int64_t room = options.max_retry_after_ns - asked
+    cdef int64_t left
+    if deadline != RS_NEVER:
+        left = deadline - now - median_ns(self)
+        if not asked and tries.attempt > 1 and is_silent(self, tries, budget):
+            delay = max(delay, options.reach_ns(left))
+        if left < delay:
+            tries.delay_ns = asked
+            return RETRY_AFTER if deadline - now < asked else RETRY_DEADLINE
+        room = (left - asked) // 2      # the attempt needs time too
+    tries.delay_ns = max(delay, spread_ns(asked, room)) if asked else delay
+    return GO
+
+
+cdef bint is_silent(RetryGate self, Tries tries, RetryBudget budget) except -1:
+    """Return True if no call has succeeded since this one began, and most calls in flight have failed attempts too."""
+    cdef rs_gate *gate = <rs_gate *><PyObject *>self
+    cdef bint answered
+    if budget is None:
+        return False
+    budget_acquire(&budget.lock)
+    answered = budget.budget.success_ns >= tries.began_ns
+    budget_release(&budget.lock)
+    if answered:
+        return False
+    rs_lock_acquire(&gate.lock)
+    cdef bint most = 2 * self.troubled >= gate.counters.inflight
+    rs_lock_release(&gate.lock)
+    return most
+
+
+cdef bint pay(RetryGate self, Tries tries, RetryBudget budget, int64_t asked, int64_t now) except -1:
+    """Take the cost of the retry, to which calls in flight here lend; return False if the budget is short."""
+    cdef rs_gate *gate = <rs_gate *><PyObject *>self
+    cdef int64_t lenders, share, price = 0
+    cdef bint quick, mute, taken
+    if budget is not None:
+        rs_lock_acquire(&gate.lock)
+        lenders = gate.counters.inflight
+        share = rs_pace_share(&self.pace_, now - tries.attempt_ns)
+        quick = not rs_pace_is_slow(&self.pace_)
+        rs_lock_release(&gate.lock)
+        budget_acquire(&budget.lock)
+        price = rs_budget_price(&budget.budget, share, asked)
+        mute = rs_budget_is_mute(&budget.budget, price, lenders, tries.attempt)
+        taken = rs_budget_take(&budget.budget, now, price, lenders, quick, mute)
+        budget_release(&budget.lock)
+        if not taken:
+            return False
+    if budget is not tries.paid_by:
+        tries.taken = 0
+    tries.paid_by = budget
+    tries.price = price
+    tries.taken += price
+    return True
+
+
+cdef int64_t median_ns(RetryGate self) noexcept:
+    cdef int64_t median = 0
+    cdef rs_gate *gate = <rs_gate *><PyObject *>self
+    rs_lock_acquire(&gate.lock)
+    if gate.counters.successes >= ENOUGH:
+        median = rs_histogram_quantile(&gate.latency, 0.5)
+    rs_lock_release(&gate.lock)
+    return median
+
+
 include "retry_scopes.pxi"
-include "retry_paying.pxi"
 include "retry_tries.pxi"
