@@ -2,7 +2,7 @@
 Waiting in a thread.
 
 Virtual time does not pass by itself, so a waiting thread is listed here with its due time. `resilio.testing` moves the
-clock to `next_due`, then calls `wake_due`; when it ends virtual time, it calls `wake_due(FOREVER_NS)`. A thread that is
+clock to `next_due`, then calls `wake_due`; when it ends virtual time, it calls `wake_due(NEVER_NS)`. A thread that is
 woken early checks its gate again and waits for the rest. `virtual_wait` may be replaced, for example by a function that
 moves the clock itself. Under `resilio.testing`, threads block by its `parking`: the longest parked moves the clock.
 """
@@ -20,10 +20,9 @@ from resilio._native import clock
 if TYPE_CHECKING:
     from resilio._backends.protocols import Waits
 
-__all__ = ["FOREVER_NS", "keep_due", "next_due", "park", "sleep", "virtual_wait", "wait", "wake_due"]
+__all__ = ["keep_due", "next_due", "park", "sleep", "virtual_wait", "wait", "wake_due"]
 
 _NS = 1_000_000_000
-FOREVER_NS = 2**63 - 1
 
 #: Locks that threads wait for under virtual time, with their due times. A plain dict, whose single operations are
 #: atomic: a lock around it would deadlock with a finaliser that wakes a thread.
@@ -69,7 +68,7 @@ def virtual_wait(lock: threading.Lock, seconds: float | None) -> None:
     if seconds is None:
         _block(lock)
         return
-    due_ns = min(clock.now_ns() + round(seconds * _NS), FOREVER_NS)
+    due_ns = min(clock.now_ns() + round(seconds * _NS), clock.NEVER_NS)
     _due_ns[lock] = due_ns
     try:
         # The clock may have passed the due time before it was listed: check again.

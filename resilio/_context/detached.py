@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 from resilio._context import variables
 from resilio._context.priority import STANDARD
 from resilio._context.scope import AmbientBlock
+from resilio._native import clock
 from resilio._native.core import AmbientDeadline, AmbientPriority, ambient_deadline, ambient_priority, detach
 from resilio._options.validators import reject
 
@@ -28,8 +29,6 @@ P = ParamSpec("P")
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
-_NEVER_NS = 2**63 - 1
-
 
 class Detached(AmbientBlock):
     """A block, or a decorator, without ambient values; see :func:`detached`, which makes one."""
@@ -39,7 +38,7 @@ class Detached(AmbientBlock):
     def _begin_block(self, setting: AmbientSetting, generator: Any, enforced: bool) -> None:  # noqa: ARG002
         # A generator's consumer keeps the deadline and the priority.
         values: dict[ContextVar[Any], Any] = {
-            variables.deadline: AmbientDeadline(_NEVER_NS, detach(), variables.deadline.get(), generator)
+            variables.deadline: AmbientDeadline(clock.NEVER_NS, detach(), variables.deadline.get(), generator)
         }
         if (before := variables.priority.get()) is not None:
             values[variables.priority] = AmbientPriority(STANDARD, None, before, generator)

@@ -1,8 +1,9 @@
 from typing import Final, Literal
 
-__all__ = ["clear_virtual", "now_ns", "set_virtual", "source"]
+__all__ = ["NEVER_NS", "clear_virtual", "now_ns", "set_virtual", "source"]
 
 _CLOCK: Final[object]
+NEVER_NS: Final[int]
 
 def now_ns() -> int: ...
 def source() -> Literal["monotonic", "tsc", "virtual"]: ...

@@ -16,6 +16,7 @@ from resilio.errors import CallTimeoutError, DeadlineExceededError
 __all__ = [
     "ANSWERS",
     "STOP_REASONS",
+    "SUPERSEDED",
     "AsyncioCutoff",
     "DeadlineGate",
     "FallbackStage",
@@ -117,6 +118,7 @@ def late_error() -> Exception | None: ...
 # ---- the retry
 
 STOP_REASONS: tuple[str, ...]
+SUPERSEDED: int
 
 @disjoint_base
 class RetryGate(Gate):

@@ -19,8 +19,6 @@ from resilio._strategies.streams import AsyncChosen, Chosen, Held
 
 __all__ = ["aredirected", "redirected"]
 
-NEVER = (1 << 63) - 1
-
 
 def redirected(gate: FallbackGate, make: Inside) -> Generator[Any, Any, Any]:
     """
@@ -79,7 +77,7 @@ class _Choice:
         judge: Any = self._gate.judge_error
         outcome, now_ns = judge(error), clock.now_ns()
         deadline = core.ambient_deadline()
-        until_ns = NEVER if deadline is None else deadline.until_ns
+        until_ns = clock.NEVER_NS if deadline is None else deadline.until_ns
         if self._trial is not None:
             return self._trial.ended(error, outcome, now_ns, until_ns, self._is_async)
         if outcome not in UNSERVED:
@@ -90,7 +88,7 @@ class _Choice:
     def _succeeded(self) -> None:
         """Note that the stream has begun, or has ended without items."""
         if self._trial is not None:
-            self._trial.ended(None, Outcome.SUCCESS, 0, NEVER, self._is_async)
+            self._trial.ended(None, Outcome.SUCCESS, 0, clock.NEVER_NS, self._is_async)
 
 
 class _Redirected(_Choice, Chosen):

@@ -27,9 +27,8 @@ if TYPE_CHECKING:
     from resilio._native.core import InnerCall
     from resilio._native.strategies import HedgeGate
 
-__all__ = ["NEVER", "End", "Race"]
+__all__ = ["End", "Race"]
 
-NEVER = (1 << 63) - 1
 _LONGEST = 1e9
 
 
@@ -95,11 +94,11 @@ class Race:
             budget: Budget that copies are paid from beside the gate's own: that of a retry outside, or None.
             context: A copy of the caller's context at the start of the call.
             until_ns: Deadline of the call on the native clock, in nanoseconds.
-            wait_ns: Wait before the first copy, in nanoseconds; NEVER if none is due.
+            wait_ns: Wait before the first copy, in nanoseconds; clock.NEVER_NS if none is due.
         """
         self.gate = gate
         self.context = context
-        self.due_ns = NEVER  # when the next copy may start
+        self.due_ns = clock.NEVER_NS  # when the next copy may start
         self.running = 0  # copies
         self.over = False
         self._rest = rest
@@ -146,11 +145,11 @@ class Race:
         Start a copy that is due, if the gate, the budget and the deadline allow it.
 
         Returns:
-            The time at which the next copy is due, in nanoseconds; NEVER if none is.
+            The time at which the next copy is due, in nanoseconds; clock.NEVER_NS if none is.
         """
-        self.due_ns = NEVER
-        if self.over or self.won or self._wait_ns == NEVER or self._started >= self.gate.max_hedges:
-            return NEVER
+        self.due_ns = clock.NEVER_NS
+        if self.over or self.won or self._wait_ns == clock.NEVER_NS or self._started >= self.gate.max_hedges:
+            return clock.NEVER_NS
         told_ns = self._rest.told_ns
         if now_ns < self._pushback_ns:
             self.due_ns = self._pushback_ns
@@ -242,7 +241,7 @@ class Race:
     def result(self) -> End:
         """Return the end of the call, and drop all references to it: its exception's traceback leads back here."""
         winner, answer = self._winner, self._answer
-        self.over, self._winner, self._answer, self.due_ns = True, None, None, NEVER
+        self.over, self._winner, self._answer, self.due_ns = True, None, None, clock.NEVER_NS
         if winner is None:
             return cast("End", answer)
         if answer is not None:
@@ -256,7 +255,7 @@ class Race:
     def broken_off(self) -> None:
         """Note that the caller is cancelled: cancel the copies and discard all results."""
         winner, answer = self._winner, self._answer
-        self.over, self._winner, self._answer, self.due_ns = True, None, None, NEVER
+        self.over, self._winner, self._answer, self.due_ns = True, None, None, clock.NEVER_NS
         for end in (winner and winner.end, answer):
             if end is not None:
                 self._too_late(end)
@@ -270,7 +269,7 @@ class Race:
         subject = end.value if end.error is None else end.error
         seconds = retry_after_of(subject)
         if should_retry_of(subject) is False:
-            self._pushback_ns = NEVER
+            self._pushback_ns = clock.NEVER_NS
         elif seconds is not None:
             self._pushback_ns = max(self._pushback_ns, clock.now_ns() + round(min(seconds, _LONGEST) * 1e9))
 

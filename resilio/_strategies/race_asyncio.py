@@ -20,6 +20,7 @@ from anyio import CancelScope, current_effective_deadline
 
 from resilio._failures.outcome import Outcome
 from resilio._native.core import Timer
+from resilio._native.strategies import SUPERSEDED
 from resilio._strategies.copies import discard_of
 from resilio._strategies.race import End, Race, discarded
 
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = ["AsyncioRace"]
 
-_SUPERSEDED = 3  # rs_interrupt
 _AGAIN = 0.001
 
 
@@ -76,7 +76,7 @@ class AsyncioRace(Race):
         call = self._call()
         if call is None or self.over:
             return
-        if call._interrupt(self._stage, _SUPERSEDED) < 0:  # a timeout further inside has cancelled the task already
+        if call._interrupt(self._stage, SUPERSEDED) < 0:  # a timeout further inside has cancelled the task already
             self._loop.call_later(_AGAIN, self.stop_primary)
 
     def stop_copies(self) -> None:

@@ -18,7 +18,7 @@ from resilio._failures.outcome import Outcome
 from resilio._native import clock
 from resilio._native.core import ambient_deadline
 from resilio._strategies.copies import discard_of
-from resilio._strategies.race import NEVER, End, Race, discarded
+from resilio._strategies.race import End, Race, discarded
 
 if TYPE_CHECKING:
     from resilio._native.core import InnerCall
@@ -66,12 +66,12 @@ class _TrioRace(Race):
     def __init__(self, gate: HedgeGate, rest: InnerCall) -> None:
         retry: Any = rest.outside("retry")
         deadline = ambient_deadline()  # read in the caller's task, where the deadlines of its calls are known
-        until_ns = NEVER if deadline is None else deadline.until_ns
+        until_ns = clock.NEVER_NS if deadline is None else deadline.until_ns
         super().__init__(gate, rest, None if retry is None else retry.budget, copy_context(), until_ns, rest.wait_ns)
         self._alarm = trio.CancelScope()
         self._late: list[Any] = []
         self._began_ns = clock.now_ns()
-        self.due_ns = NEVER if rest.wait_ns == NEVER else self._began_ns + rest.wait_ns
+        self.due_ns = clock.NEVER_NS if rest.wait_ns == clock.NEVER_NS else self._began_ns + rest.wait_ns
 
     # ---- called by the race
 
@@ -150,7 +150,7 @@ class _TrioRace(Race):
                 self.due(clock.now_ns())
 
     def _set_alarm(self) -> None:
-        left = math.inf if self.due_ns == NEVER else (self.due_ns - clock.now_ns()) / 1e9
+        left = math.inf if self.due_ns == clock.NEVER_NS else (self.due_ns - clock.now_ns()) / 1e9
         self._alarm.deadline = trio.current_time() + max(left, _GRAIN)
 
     async def discard_all(self) -> None:

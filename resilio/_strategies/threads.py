@@ -37,8 +37,6 @@ MOST_ABANDONED = 32
 IDLE_SECONDS = 10.0
 """Real seconds after which a thread without a call ends."""
 
-_NEVER_NS = 2**63 - 1
-
 
 class Job:
     """One call in a thread, which ends as `done` or as `abandoned`, whichever is first."""
@@ -143,7 +141,7 @@ class Threads:
 
             OverloadedError: Too many threads are abandoned.
         """
-        own_ns = _NEVER_NS if seconds is None else clock.now_ns() + round(seconds * 1e9)
+        own_ns = clock.NEVER_NS if seconds is None else clock.now_ns() + round(seconds * 1e9)
         outer = ambient_deadline()
         due_ns = own_ns if outer is None else min(own_ns, outer.until_ns)
         job = self._job(rest, due_ns, seconds if due_ns == own_ns else None)
@@ -257,7 +255,7 @@ def _wait(job: Job, due_ns: int) -> None:
     while clock.source() == "virtual" and not job.begun:  # a thread not begun looks idle: virtual time would pass
         time.sleep(0)
     while not job.done:
-        left = None if due_ns == _NEVER_NS else (due_ns - clock.now_ns()) / 1e9
+        left = None if due_ns == clock.NEVER_NS else (due_ns - clock.now_ns()) / 1e9
         if left is not None and left <= 0:
             return
         threads.wait(job.ended, left)

@@ -159,7 +159,7 @@ class Timeline:
         with self._lock:
             self.open = False
             clock.clear_virtual()
-        threads.wake_due(threads.FOREVER_NS)
+        threads.wake_due(clock.NEVER_NS)
 
 
 def _next_base_ns() -> int:

@@ -301,7 +301,7 @@ def virtual() -> Any:
     clock.set_virtual(1_000_000_000)
     yield
     clock.clear_virtual()
-    threads.wake_due(threads.FOREVER_NS)
+    threads.wake_due(clock.NEVER_NS)
 
 
 @pytest.mark.usefixtures("virtual")

@@ -190,5 +190,14 @@ def test_the_page_is_generated() -> None:
     assert rewritten() == PAGE.read_text(), "run python tests/failures/test_outcome_table.py"
 
 
+def test_outcomes_have_the_numbers_of_the_core():
+    """The core hands a judge's answer on as a number, which Python and gate.h name alike."""
+    header = Path(__file__).parents[2] / "src_c" / "include" / "gate.h"
+    if not header.is_file():
+        pytest.skip("the sources are not here")
+    named = re.search(r"typedef enum \{(.*?)\} rs_outcome;", header.read_text())[1]
+    assert dict(re.findall(r"RS_(\w+) = (\d)", named)) == {one.name: str(int(one)) for one in Outcome}
+
+
 if __name__ == "__main__":
     PAGE.write_text(rewritten())

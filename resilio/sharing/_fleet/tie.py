@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from resilio._native.clock import NEVER_NS
 from resilio._native.gates import TieState
 from resilio._native.shared import Cell
 from resilio.sharing._fleet.ask import Answer, Ask, StoreProblem
 
 __all__ = ["NEVER", "Tie"]
 
-NEVER = (1 << 63) - 1
+NEVER = NEVER_NS
 """A time that does not come."""
 
 

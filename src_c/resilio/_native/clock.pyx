@@ -6,13 +6,13 @@ modules read the same clock through the capsule `_CLOCK`: see `rs_clock_import` 
 """
 
 from cpython.pycapsule cimport PyCapsule_New
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport INT64_MAX, int64_t, uint32_t
 
 import os
 
 from resilio._native.clock cimport rs_clock, rs_clock_now
 
-__all__ = ["clear_virtual", "now_ns", "set_virtual", "source"]
+__all__ = ["NEVER_NS", "clear_virtual", "now_ns", "set_virtual", "source"]
 
 cdef extern from "clock_source.h":
     ctypedef enum rs_clock_choice:
@@ -41,6 +41,7 @@ cdef rs_clock_choice _choice() except *:
 
 
 cdef rs_clock *_clock = rs_clock_begin(_choice())
+NEVER_NS = INT64_MAX                    # a time that does not come
 _CLOCK = PyCapsule_New(_clock, "resilio._native.clock._CLOCK", NULL)
 
 

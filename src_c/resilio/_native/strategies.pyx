@@ -17,6 +17,7 @@ include "strategies/fallback.pxi"
 __all__ = [
     "ANSWERS",
     "STOP_REASONS",
+    "SUPERSEDED",
     "AsyncioCutoff",
     "DeadlineGate",
     "FallbackStage",

@@ -65,6 +65,7 @@ cdef extern from *:
         int64_t *schedule
         int waits, computed
 
+SUPERSEDED = RS_SUPERSEDED                # for a race, which interrupts its primary
 cdef object race_type = None            # resilio._strategies.race_asyncio.AsyncioRace, from the first race on
 
 
