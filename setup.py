@@ -39,8 +39,22 @@ else:
     # A Python built with -g passes that on: debug data is 5/6 of a module.
     OPTIMISE = ["-O0" if ONLY else "-O3", "-g" if DEBUG else "-g0"]
 WINDOWS = sys.platform == "win32"
+# What runs in a call is quick, the rest is small: it takes a third less room and time to build.
+QUICK = {"core", "gates"}
+SMALL = [] if COVERAGE or SANITIZE or ONLY else ["/O1" if WINDOWS else "-Os"]
 STRIP = [] if COVERAGE or SANITIZE or DEBUG or WINDOWS else ["-Wl,-x"] if sys.platform == "darwin" else ["-Wl,-s"]
-FLAGS = " ".join([*OPTIMISE, *SANITIZERS, *STRIP, *(name for name, _ in MACROS)])
+# Methods are those of C, with signatures for stubtest and `help`, and nothing is pickled: a fifth of a module less.
+DIRECTIVES = {
+    "language_level": "3",
+    "freethreading_compatible": True,
+    "auto_pickle": False,
+    "binding": False,
+    "embedsignature": True,
+    "embedsignature.format": "clinic",
+    "emit_code_comments": COVERAGE,
+    "linetrace": COVERAGE,
+}
+FLAGS = " ".join([*OPTIMISE, *SMALL, *SANITIZERS, *STRIP, *(name for name, _ in MACROS), json.dumps(DIRECTIVES)])
 WARNINGS = ["-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-missing-field-initializers"]
 # On Windows by clang-cl, which takes the options of MSVC: MSVC itself has none of the builtins.
 COMPILE = ["/O2", "/clang:-std=gnu11"] if WINDOWS else [*OPTIMISE, "-std=gnu11", "-fvisibility=hidden"]
@@ -72,7 +86,7 @@ def native(name, sources):
         include_dirs=["src_c/include", "src_c/algorithms", f"{NATIVE}/core"],
         depends=HEADERS,
         define_macros=MACROS,
-        extra_compile_args=[*COMPILE, *WARNINGS, *SANITIZERS],
+        extra_compile_args=[*COMPILE, *([] if name in QUICK else SMALL), *WARNINGS, *SANITIZERS],
         extra_link_args=["--coverage"] if COVERAGE else [*SANITIZERS, *STRIP],
     )
 
@@ -127,7 +141,7 @@ class BuildNative(build_ext):
             include_path=["src_c"],
             build_dir=None if COVERAGE else "build/cython",
             force=self.force,
-            compiler_directives={"language_level": "3", "freethreading_compatible": True, "linetrace": COVERAGE},
+            compiler_directives=DIRECTIVES,
         )
         sources = {extension.name: extension.sources for extension in translated}
         for extension in self.extensions:

@@ -1,4 +1,3 @@
-# cython: binding=False, embedsignature=True, embedsignature.format=clinic
 """
 The native part of retry budgets (the arithmetic of budget.h, under a lock) and of backoffs (that of backoff.h).
 

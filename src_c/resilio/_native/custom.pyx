@@ -1,4 +1,3 @@
-# cython: auto_pickle=False
 """Gates that are no pattern: a gate written in Python, and the door of a pipeline."""
 
 from cpython.exc cimport PyErr_Fetch, PyErr_Restore, PyErr_SetInterrupt

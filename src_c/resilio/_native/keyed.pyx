@@ -1,4 +1,3 @@
-# cython: auto_pickle=False
 """
 A policy for each key: the table of keys, and the stage that finds a call's own gate in it.
 

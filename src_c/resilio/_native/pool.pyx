@@ -1,4 +1,4 @@
-# cython: auto_pickle=False, boundscheck=False, wraparound=False, cdivision=True
+# cython: boundscheck=False, wraparound=False, cdivision=True
 """
 Pools: the table of endpoints, the gate of each endpoint, and the stage that chooses one for a call.
 

@@ -1,4 +1,3 @@
-# cython: auto_pickle=False
 """
 Regions of memory that the processes of a host share, and the cells in them.
 

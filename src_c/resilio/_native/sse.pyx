@@ -1,4 +1,4 @@
-# cython: boundscheck=False, wraparound=False, auto_pickle=False
+# cython: boundscheck=False, wraparound=False
 """
 The state of a stream of server-sent events, read from its bytes: progress, completeness, usage and errors.
 

@@ -1,4 +1,3 @@
-# cython: auto_pickle=False
 """
 Counters of gates for repeated readings.
 

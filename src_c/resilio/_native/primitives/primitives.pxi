@@ -1,4 +1,3 @@
-# cython: binding=False, embedsignature=True, embedsignature.format=clinic
 """
 The data structures of the gates as classes of their own: token bucket, latency histogram, outcome window.
 

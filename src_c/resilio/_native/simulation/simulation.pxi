@@ -1,4 +1,4 @@
-# cython: boundscheck=False, wraparound=False, cdivision=True, auto_pickle=False
+# cython: boundscheck=False, wraparound=False, cdivision=True
 """
 The event loop of simulations: a ready queue and a heap of timers, on virtual time.
 

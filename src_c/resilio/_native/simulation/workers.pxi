@@ -1,4 +1,4 @@
-# cython: boundscheck=False, wraparound=False, cdivision=True, auto_pickle=False
+# cython: boundscheck=False, wraparound=False, cdivision=True
 """
 The path of a simulated call: requests, the workers of a replica and their queue, and the counters.
 

@@ -1,4 +1,3 @@
-# cython: auto_pickle=False
 """The hedge stage: when a copy of a call may start; `resilio._strategies.race` runs the race of primary and copies."""
 
 cimport cython

@@ -1,4 +1,3 @@
-# cython: auto_pickle=False
 """
 The retry stage: whether a failed attempt is repeated, and when; `resilio._policies.retry.policy` is its public face.
 
