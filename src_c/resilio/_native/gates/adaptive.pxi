@@ -1,4 +1,3 @@
-# cython: boundscheck=False, wraparound=False, cdivision=True
 """
 The gate of an adaptive limit: a learned number of permits, and a bounded queue for calls that find none.
 

@@ -1,4 +1,3 @@
-# cython: boundscheck=False, wraparound=False, cdivision=True
 """
 The circuit breaker as a gate: it trips or throttles on outcomes, probes carefully, and drops stale results.
 

@@ -1,4 +1,3 @@
-# cython: boundscheck=False, wraparound=False, cdivision=True
 """
 The bulkhead as a gate: a number of permits, and a bounded queue for the calls that find none free.
 

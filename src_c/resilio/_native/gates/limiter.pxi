@@ -1,4 +1,3 @@
-# cython: boundscheck=False, wraparound=False, cdivision=True
 """
 The rate limit as a gate: a token bucket or a sliding window for each rate, and a fair queue.
 

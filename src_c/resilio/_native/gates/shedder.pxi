@@ -1,4 +1,3 @@
-# cython: boundscheck=False, wraparound=False, cdivision=True
 """
 The load shedder as a gate: permits, and a queue that keeps the calls worth serving.
 

@@ -1,4 +1,3 @@
-# cython: boundscheck=False, wraparound=False, cdivision=True
 """
 The laws of an adaptive limit (src_c/include/laws.h) for Python: to replay one on a recorded trace.
 

@@ -1,4 +1,3 @@
-# cython: boundscheck=False, wraparound=False, cdivision=True
 """
 The event loop of simulations: a ready queue and a heap of timers, on virtual time.
 

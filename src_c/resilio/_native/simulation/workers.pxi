@@ -1,4 +1,3 @@
-# cython: boundscheck=False, wraparound=False, cdivision=True
 """
 The path of a simulated call: requests, the workers of a replica and their queue, and the counters.
 

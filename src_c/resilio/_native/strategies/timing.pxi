@@ -1,4 +1,3 @@
-# cython: boundscheck=False, wraparound=False, cdivision=True
 """
 Timeouts and deadlines as stages: they set the time of a call, and turn its cancellation into their own error.
 
