@@ -43,9 +43,9 @@ def test_what_a_fleet_does_not_share_is_an_error(make: Callable[[Fleet], Any], k
 
 def test_a_scope_that_is_configured_later_is_no_other(vt: Any) -> None:
     """The policy keeps the scope that it has."""
-    upstream = adaptive_limit(name="upstream")
+    upstream = adaptive_limit(name="upstream of one process")
     with pytest.raises(TypeError, match=r"not fleet\('shop'\): its law learns"):
-        configure({"upstream": {"scope": Fleet("shop", MemoryEngine(), is_stepped=True)}})
+        configure({"upstream of one process": {"scope": Fleet("shop", MemoryEngine(), is_stepped=True)}})
     assert upstream.snapshot().sharing is None
 
 

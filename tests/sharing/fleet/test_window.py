@@ -91,7 +91,6 @@ class Storm:
             self.vt.advance(STEP)
 
 
-@pytest.mark.real(2.0)
 @pytest.mark.parametrize("kills", [True, False], ids=["hosts die", "the store forgets, and its clock is set"])
 @pytest.mark.parametrize("seed", range(4))
 def test_never_more_than_the_limit_in_any_minute(seed: int, kills: bool) -> None:
@@ -104,7 +103,7 @@ def test_never_more_than_the_limit_in_any_minute(seed: int, kills: bool) -> None
     assert most_in_any_period(storm.admitted) <= LIMIT
 
 
-@pytest.mark.real(2.0)
+@pytest.mark.real(1.0)
 @pytest.mark.parametrize("n", [1, 4])
 def test_a_steady_demand_uses_the_limit(n: int) -> None:
     """Calls that find no token wait for an answer; in five minutes at least nine tenths of the limit are used."""
