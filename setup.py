@@ -40,7 +40,7 @@ else:
     OPTIMISE = ["-O0" if ONLY else "-O3", "-g" if DEBUG else "-g0"]
 WINDOWS = sys.platform == "win32"
 # What runs in a call is quick, the rest is small: it takes a third less room and time to build.
-QUICK = {"core", "gates"}
+QUICK = {"core", "gates", "strategies"}
 SMALL = [] if COVERAGE or SANITIZE or ONLY else ["/O1" if WINDOWS else "-Os"]
 # Code in a segment of its own takes a page more of each module.
 LINUX = ["-Wl,-s,-z,noseparate-code"]
