@@ -61,6 +61,28 @@ def test_calls_wait_at_the_door_until_the_server_wants_them(vt: Any, backend: st
     assert max(server.calls) <= 4.0, "spread, at most twice the time"
 
 
+def test_a_retry_comes_back_as_its_door_opens(vt: Any) -> None:
+    """Retry and door each chose a time by chance, and the later one counted: clients came back in a heap."""
+    servers = [Server(vt, 1.0) for _ in range(100)]
+
+    async def main() -> None:
+        await asyncio.gather(*(standard(f"door {i}", on="http")(one.later)() for i, one in enumerate(servers)))
+
+    vt.run(main)
+    again = [server.calls[1] for server in servers]
+    assert min(again) >= 1.0
+    assert max(again) <= 2.0
+    assert 35 <= sum(at < 1.5 for at in again) <= 65, "of the later of two times a quarter would be"
+
+
+def test_the_door_opens_before_the_deadline_of_the_call_that_was_refused(vt: Any) -> None:
+    """The spread of the door had no bound: most such retries would have been rejected at it."""
+    for i in range(50):
+        server = Server(vt, vt.now + 1.0)
+        with deadline(1.5):
+            assert standard(f"short {i}", on="http")(server.answer)().status_code == 200
+
+
 def test_a_call_without_the_time_is_rejected_at_once(vt: Any) -> None:
     """It gets the rejection of a paused limit, with the time; the server hears nothing of it."""
     server = Server(vt, 20.0)

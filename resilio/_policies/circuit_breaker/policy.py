@@ -18,7 +18,7 @@ from resilio._failures.outcome import Outcome
 from resilio._native.gates import BreakerGate
 from resilio._options.validators import seconds
 from resilio._policies.circuit_breaker.config import CircuitBreakerConfig, Initial
-from resilio._policies.server_pauses import is_of_a_sheddable_call, pause_for
+from resilio._policies.server_pauses import is_of_a_sheddable_call, note_as_made, pause_for
 from resilio._policy.base import Policy, make
 from resilio._policy.factory import makes_or_guards
 from resilio._policy.snapshot import Health, Snapshot
@@ -222,6 +222,7 @@ def _heed(gate: Any, subject: object, outcome: int = Outcome.FAILURE) -> None:
     gate.extend_open(pause)
     for door in getattr(gate.policy, "_doors", ()) if refused else ():
         door.pause(pause)
+        note_as_made(subject, pause)
 
 
 @makes_or_guards(CircuitBreakerConfig)

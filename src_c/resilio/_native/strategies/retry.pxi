@@ -491,6 +491,12 @@ cdef int64_t asked_ns(object subject) except -1:
     return 0 if said is None else RS_NEVER if said > 9e9 else <int64_t>(said * 1e9)
 
 
+cdef int64_t paused_ns(object subject) except -1:
+    """The pause that a policy inside has made for *subject* (`server_pauses.MADE`): its door opens at the end of that."""
+    seconds = getattr(subject, "_resilio_pause", 0.0)
+    return <int64_t>(seconds * 1e9) if isinstance(seconds, float) and 0.0 < seconds < 9e9 else 0
+
+
 cdef bint says_something(object subject) except -1:
     """Return True if *subject* may hold advice; most exceptions have none of the attributes that do."""
     if isinstance(subject, (BaseExceptionGroup, dict)):
@@ -582,7 +588,7 @@ cdef int plan(
     if tries.untried and tries.attempt == 1:    # another endpoint need not recover; callers that failed together spread
         delay = spread_ns(delay // (2 * SHORTER), delay)
     cdef int64_t room = options.max_retry_after_ns - asked
-    cdef int64_t left
+    cdef int64_t left, paused
     if deadline != RS_NEVER:
         left = deadline - now - median_ns(self)
         if not asked and tries.attempt > 1 and is_silent(self, tries, budget):
@@ -591,7 +597,10 @@ cdef int plan(
             tries.delay_ns = asked
             return RETRY_AFTER if deadline - now < asked else RETRY_DEADLINE
         room = (left - asked) // 2      # the attempt needs time too
-    tries.delay_ns = max(delay, spread_ns(asked, room)) if asked else delay
+    if asked:
+        paused = paused_ns(subject)
+        delay = max(delay, min(paused, asked + room) if paused >= asked else spread_ns(asked, room))
+    tries.delay_ns = delay
     return GO
 
 
