@@ -28,6 +28,7 @@ typedef struct rs_claim {
     uint32_t turn;    /* of a fleet: the questions before it queued; a later one has asked for it */
     uint32_t place;   /* it waits with a place of the host's queue (rates.h); plan_ns is the place's; 0: it has none */
     int64_t cost[RS_MOST_RATES];
+    int64_t line[RS_MOST_RATES]; /* its places among the calls that wait for a fleet's limit (lease_order.h) */
 } rs_claim;
 
 /* ---- one rate, of either kind -------------------------------------------------------------------------------- */

@@ -27,17 +27,22 @@ typedef enum { RS_DOWN_LOCAL = 0, RS_DOWN_OPEN = 1, RS_DOWN_CLOSED = 2 } rs_down
 typedef struct rs_leased {
     _Alignas(RS_LINE) rs_word64 purse; /* signed: below zero it is a debt */
     rs_word64 missed;                  /* what calls have asked for since the latest question, and not got */
-    rs_word64 waiting;                 /* reported since then by the queues of all processes */
     rs_word64 returned;                /* given back after its lease had ended */
+    rs_word64 joined, gone;            /* what calls came to wait for, ever, and those of them that wait no more */
+    rs_word64 unasked;                 /* of these, what was not asked for before they left without it */
+    rs_word64 order;                   /* how often their order has begun anew */
+    rs_word64 callers;                 /* of a limit's first rate, bit i: calls of slot i wait */
     _Alignas(RS_LINE) rs_word64 expires_ns;
     rs_word64 credit;
-    rs_word64 low;      /* signed: where the purse falls below it, a question is due at once */
-    rs_word64 next_ns;  /* when more is to be expected */
-    rs_word64 income;   /* ... and how much a second */
-    rs_word64 stock;    /* what the store had left for others and for later, as far as is known */
-    rs_word64 asked_ns; /* when the question was sent that the lease answers */
-    rs_word64 peers;    /* of the latest answer; 0: none yet */
-    rs_word64 back_ns;  /* when the store came back; 0: it was never away */
+    rs_word64 low;       /* signed: where the purse falls below it, a question is due at once */
+    rs_word64 next_ns;   /* when more is to be expected */
+    rs_word64 income;    /* ... and how much a second */
+    rs_word64 stock;     /* what the store had left for others and for later, as far as is known */
+    rs_word64 asked_ns;  /* when the question was sent that the lease answers */
+    rs_word64 peers;     /* of the latest answer; 0: none yet */
+    rs_word64 back_ns;   /* when the store came back; 0: it was never away */
+    rs_word64 lain_ns;   /* since when tokens have been seen to lie for others */
+    rs_word64 lain_gone; /* ... and what had gone then, plus 1 */
     rs_shared_bucket own;
 } rs_leased;
 
@@ -55,6 +60,8 @@ typedef struct rs_lease_found {
     int64_t purse;    /* what was in it */
     int64_t missed;   /* asked for and not got since the latest question */
     int64_t waiting;  /* asked for by calls that wait */
+    int64_t unasked;  /* ... and by those that have left, since the latest question */
+    int64_t joined;   /* ... or have waited, ever */
     int64_t returned; /* given back by calls; of a window apart from `left`, as it may be of any lease */
     int is_void;      /* the lease has ended, or there was none */
 } rs_lease_found;
@@ -69,7 +76,7 @@ typedef struct rs_draw {
     rs_down down;
     rs_word64 *horizon; /* of a lease at rest; else NULL */
     int is_exact;       /* each token is granted for a call, and none before: that of a window */
-    uint64_t reported;  /* the turn in which this process's queue was last reported, plus 1 */
+    uint64_t order;     /* in which this process's calls have their places */
 } rs_draw;
 
 static inline uint64_t rs_word_empty(rs_word64 *word)
@@ -81,6 +88,8 @@ static inline uint64_t rs_word_empty(rs_word64 *word)
 }
 
 static inline int64_t rs_word_signed(rs_word64 *word) { return (int64_t)rs_atomic_load(word); }
+
+#include "lease_order.h"
 
 #define RS_LEASE_GRACE_NS INT64_C(1000000000) /* for which calls wait for the first answer */
 
@@ -137,8 +146,9 @@ static inline int rs_falls_below(int64_t low, uint64_t seen, int64_t n)
 
 /* ---- calls ------------------------------------------------------------------------------------------------------- */
 
-/* Take *n*: 1, or 0 with nothing changed. *low*: the purse has fallen so low that a question is due at once. */
-static inline int rs_draw_take(rs_draw *draw, int64_t now_ns, int64_t n, int *low)
+/* Take *n* if the purse has *behind* more than that: 1, or 0 with nothing changed. *low*: the purse has fallen so low that
+   a question is due at once. */
+static inline int rs_draw_take_behind(rs_draw *draw, int64_t now_ns, int64_t n, int64_t behind, int *low)
 {
     rs_leased *lease = draw->lease;
     if (rs_draw_is_void(draw, now_ns))
@@ -148,27 +158,33 @@ static inline int rs_draw_take(rs_draw *draw, int64_t now_ns, int64_t n, int *lo
     do {
         if ((int64_t)seen < least)
             return 0;
+        if ((int64_t)seen < least + behind) {
+            if (!rs_leased_unblock(lease, now_ns))
+                return 0;
+            behind = 0;
+        }
     } while (!rs_atomic_swap(&lease->purse, &seen, seen - (uint64_t)n));
     *low = rs_falls_below(asks, seen, n);
     return 1;
 }
 
+/* Take *n* behind all calls that wait; what costs nothing passes them. */
+static inline int rs_draw_take(rs_draw *draw, int64_t now_ns, int64_t n, int *low)
+{
+    return rs_draw_take_behind(draw, now_ns, n, n ? rs_leased_queued(draw->lease) : 0, low);
+}
+
 /* Count what a call has asked for and not got. */
 static inline void rs_draw_miss(rs_draw *draw, int64_t n) { rs_atomic_add(&draw->lease->missed, (uint64_t)n); }
 
-/* Count what calls wait for: *n* more, or all that this process's calls wait for, once in each turn. */
-static inline void rs_draw_wait_for(rs_draw *draw, uint64_t turn, int64_t n, int64_t all)
-{
-    int is_first = draw->reported != turn + 1;
-    draw->reported = turn + 1;
-    if (is_first || n)
-        rs_atomic_add(&draw->lease->waiting, (uint64_t)(is_first ? all : n));
-}
-
-/* 1 if calls have reported since the latest question. In one order with the ring that follows a report. */
+/* 1 if calls have missed something since the latest question, or wait for more than is here. In one order with the ring
+   that follows their report. */
 static inline int rs_leased_lacks(rs_leased *lease)
 {
-    return rs_atomic_read(&lease->missed) != 0 || rs_atomic_read(&lease->waiting) != 0;
+    if (rs_atomic_read(&lease->missed) != 0 || rs_atomic_read(&lease->unasked) != 0)
+        return 1;
+    int64_t queued = (int64_t)(rs_atomic_read(&lease->joined) - rs_atomic_load(&lease->gone));
+    return queued > 0 && queued > rs_word_signed(&lease->purse) + rs_word_signed(&lease->credit);
 }
 
 /* Take *n* whether it is there or not: 1 if a question is due at once. */
@@ -246,6 +262,15 @@ static inline int64_t rs_draw_wait(rs_draw *draw, int64_t now_ns, int64_t n)
     return rs_later(rs_later(next, flows < 9e18 ? (int64_t)flows : INT64_MAX), RS_LEASE_SOON_NS);
 }
 
+/* The same for a call that waits at this place. While tokens lie for the calls before it, it looks now and then. */
+static inline int64_t rs_draw_wait_at(rs_draw *draw, int64_t now_ns, int64_t n, int64_t place)
+{
+    if (rs_draw_is_void(draw, now_ns))
+        return rs_draw_wait(draw, now_ns, n);
+    int64_t before = rs_draw_before(draw, n, place);
+    return before && rs_draw_available(draw, now_ns) >= n ? RS_LEASE_LOOK_NS : rs_draw_wait(draw, now_ns, before + n);
+}
+
 /* ---- the courier ------------------------------------------------------------------------------------------------- */
 
 /* Let calls begin, with a token on credit until the first answer; of a window they wait for it. */
@@ -286,6 +311,7 @@ static inline int rs_draw_begin_anew(rs_draw *draw, int64_t now_ns)
         return 0;
     rs_atomic_store(&lease->purse, (uint64_t)-owed);
     rs_atomic_store(&lease->low, 0);
+    rs_leased_reorder(lease);
     rs_atomic_store(&lease->expires_ns, 0);
     rs_draw_first(draw);
     return 1;
@@ -305,8 +331,8 @@ static inline void rs_draw_rest(rs_draw *draw, rs_word64 *horizon, int64_t stock
     draw->horizon = horizon;
 }
 
-/* Take out of the purse all but *keep* whole tokens at most, to offer it with a question. The credit ends: the store
-   counts it no more when the question arrives. */
+/* Take out of the purse all but *keep* whole tokens at most, or those that calls wait for, which are about to take them.
+   The rest is to be offered with a question. The credit ends: the store counts it no more when the question arrives. */
 static inline rs_lease_found rs_draw_open(rs_draw *draw, int64_t now_ns, int64_t keep)
 {
     rs_leased *lease = draw->lease;
@@ -314,6 +340,12 @@ static inline rs_lease_found rs_draw_open(rs_draw *draw, int64_t now_ns, int64_t
     draw->horizon = NULL;
     rs_atomic_store(&lease->credit, 0);
     uint64_t seen = rs_atomic_load(&lease->purse);
+    found.joined = rs_word_signed(&lease->joined);
+    found.waiting = rs_leased_queued(lease);
+    int64_t wanted = found.waiting < draw->burst ? found.waiting : draw->burst;
+    if (wanted && (int64_t)seen >= wanted && rs_leased_unblock(lease, now_ns))
+        found.waiting = wanted = 0;
+    keep = rs_later(keep, wanted);
     do {
         int64_t most = found.is_void ? 0 : (int64_t)seen < keep ? (int64_t)seen : keep;
         found.kept = most > 0 ? most - most % RS_TOKEN_MILLIONTHS : 0;
@@ -327,7 +359,7 @@ static inline rs_lease_found rs_draw_open(rs_draw *draw, int64_t now_ns, int64_t
     found.returned = (int64_t)rs_word_empty(&lease->returned);
     found.left += draw->is_exact ? 0 : found.returned;
     found.missed = (int64_t)rs_word_empty(&lease->missed);
-    found.waiting = (int64_t)rs_word_empty(&lease->waiting);
+    found.unasked = (int64_t)rs_word_empty(&lease->unasked);
     return found;
 }
 

@@ -26,8 +26,10 @@ static inline void rs_rates_begin_leases(rs_host_rates *host, rs_member *member,
     host->member = member;
     host->courier = (rs_courier *)body;
     host->pause = &pause->until;
-    for (int i = 0; i < host->n; i++)
+    for (int i = 0; i < host->n; i++) {
         rs_draw_begin(&host->rate[i].draw, (rs_leased *)(pause + 1) + i, peers);
+        rs_draw_is_new_order(&host->rate[i].draw);
+    }
 }
 
 /* Begin anew with leases that have ended while no process of the host asked for others: 1 if one has. */
@@ -54,19 +56,80 @@ static inline void rs_rates_debit_leased(rs_host_rates *host, int i, int64_t now
         rs_courier_ring(host->courier, host->member);
 }
 
-/* Count what calls wait for, *n* being the latest of them, and let the courier ask soon. *all*: by rate, of the queue. */
-static inline void rs_rates_want(rs_host_rates *host, const int64_t *n, const int64_t *all)
+/* ---- calls that wait --------------------------------------------------------------------------------------------- */
+
+static inline uint64_t rs_rates_own_bit(const rs_host_rates *host)
 {
-    uint64_t turn = rs_atomic_load(&host->courier->seq);
+    uint32_t owner = rs_atomic_load(&host->member->owner);
+    return owner ? UINT64_C(1) << rs_owner_slot(owner) % RS_WORKERS : 0;
+}
+
+/* 1 if calls of this process wait, or have waited since it last noted that none does. */
+static inline int rs_rates_has_callers(rs_host_rates *host)
+{
+    return (rs_atomic_load(&host->rate[0].draw.lease->callers) & rs_rates_own_bit(host)) != 0;
+}
+
+/* Take a place in each rate for a call that waits, and let the courier ask soon. */
+static inline void rs_rates_line_up(rs_host_rates *host, const int64_t *n, int64_t *place)
+{
     for (int i = 0; i < host->n; i++)
-        rs_draw_wait_for(&host->rate[i].draw, turn, n ? n[i] : 0, all[i]);
+        place[i] = rs_draw_join(&host->rate[i].draw, n[i]);
+    if (!rs_rates_has_callers(host))
+        rs_atomic_or(&host->rate[0].draw.lease->callers, rs_rates_own_bit(host));
     rs_courier_ring(host->courier, host->member);
 }
 
-/* 1 if this process has not reported its queue since the latest question. */
-static inline int rs_rates_is_new_turn(rs_host_rates *host)
+/* Give up the places of a call that waits no more. */
+static inline void rs_rates_fall_out(rs_host_rates *host, const int64_t *n, int is_unasked)
 {
-    return host->rate[0].draw.reported != rs_atomic_load(&host->courier->seq) + 1;
+    for (int i = 0; i < host->n; i++)
+        rs_draw_leave(&host->rate[i].draw, n[i], is_unasked);
+}
+
+/* Take *n* for a call that waits at these places, if it is its turn. */
+static inline int rs_rates_take_at(rs_host_rates *host, int64_t now_ns, const int64_t *n, const int64_t *place)
+{
+    int64_t now = rs_rates_time(host, now_ns);
+    int rings = 0;
+    for (int i = 0; i < host->n; i++) {
+        rs_draw *draw = &host->rate[i].draw;
+        int low = 0;
+        if (!rs_draw_take_behind(draw, now, n[i], rs_draw_before(draw, n[i], place[i]), &low)) {
+            while (i-- > 0)
+                rs_draw_give_back(&host->rate[i].draw, now, n[i]);
+            return 0;
+        }
+        rings |= low;
+    }
+    rs_rates_fall_out(host, n, 0);
+    if (rings)
+        rs_courier_ring(host->courier, host->member);
+    return 1;
+}
+
+/* Nanoseconds until it is the turn of a call that waits at these places. */
+static inline int64_t rs_rates_wait_at(rs_host_rates *host, int64_t now_ns, const int64_t *n, const int64_t *place)
+{
+    int64_t longest = 0;
+    for (int i = 0; i < host->n; i++)
+        longest = rs_later(longest, rs_draw_wait_at(&host->rate[i].draw, rs_rates_time(host, now_ns), n[i], place[i]));
+    return longest;
+}
+
+/* Let the threads of the other processes serve those of their calls that wait. */
+static inline void rs_rates_wake_others(rs_host_rates *host)
+{
+    rs_member *me = host->member;
+    uint64_t callers = rs_atomic_load(&host->rate[0].draw.lease->callers) & rs_atomic_load(&me->roll->living);
+    for (callers &= ~rs_rates_own_bit(host); callers; callers &= callers - 1)
+        rs_bell_ring(&me->workers[__builtin_ctzll(callers)].bell);
+}
+
+/* Note that none of this process's calls waits. */
+static inline void rs_rates_has_none(rs_host_rates *host)
+{
+    rs_atomic_and(&host->rate[0].draw.lease->callers, ~rs_rates_own_bit(host));
 }
 
 /* 1 if nothing is owed or asked for, and less than a token is here: a new limit would be the same. */
@@ -75,8 +138,7 @@ static inline int rs_rates_rest(rs_host_rates *host)
     for (int i = 0; i < host->n; i++) {
         rs_leased *lease = host->rate[i].draw.lease;
         int64_t purse = rs_word_signed(&lease->purse);
-        if (purse < 0 || purse >= RS_TOKEN_MILLIONTHS || rs_atomic_load(&lease->missed)
-            || rs_atomic_load(&lease->waiting))
+        if (purse < 0 || purse >= RS_TOKEN_MILLIONTHS || rs_atomic_load(&lease->missed) || rs_leased_queued(lease))
             return 0;
     }
     return 1;

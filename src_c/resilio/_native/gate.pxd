@@ -16,6 +16,7 @@ cdef extern from "buckets.h" nogil:
         uint32_t turn
         uint32_t place
         int64_t cost[RS_MOST_RATES]
+        int64_t line[RS_MOST_RATES]
 
 cdef extern from "waiters.h":
     ctypedef void (*rs_slot_leave_op)(rs_gate *, rs_slot *) noexcept

@@ -3,7 +3,6 @@
  * mutant: -DRINGS_FIRST
  * mutant: -DNEVER_HUSHES
  * mutant: -DHUSHES_LAST
- * mutant: -DNUMBERS_FIRST
  * mutant: shared/courier.h: rs_bell_ring(&me->workers[rs_owner_slot(owner) % RS_WORKERS].bell); => (void)0;
  */
 #include "interleave.h"
@@ -20,8 +19,7 @@ static struct {
     rs_shared_pause pause;
     rs_member member[WORKERS];
     rs_host_rates host[WORKERS];
-    int asks, answers, heard_in; /* heard_in: the ask with what the call that waits has reported */
-    int is_deaf;
+    int is_heard; /* the call that waits is asked for */
 } all;
 
 static const int64_t COST[RS_HOST_RATES] = {TOKEN};
@@ -39,33 +37,29 @@ static INTERLEAVE_APART void be_rejected(int me)
 #endif
 }
 
-/* A call finds no token, and waits. After an answer that has brought it none it reports again. */
+/* A call finds no token, and waits for an answer that brings it one. */
 static INTERLEAVE_APART void be_queued(int me)
 {
+    int64_t place[RS_HOST_RATES];
     if (rs_rates_take(&all.host[me], 0, COST))
         return;
-    rs_rates_want(&all.host[me], COST, COST);
-    INTERLEAVE_AWAIT(all.heard_in != 0 && all.answers >= all.heard_in);
-    all.is_deaf = !rs_rates_is_new_turn(&all.host[me]);
+    rs_rates_line_up(&all.host[me], COST, place);
+    INTERLEAVE_AWAIT(all.is_heard);
+    rs_rates_fall_out(&all.host[me], COST, 0);
 }
 
 static INTERLEAVE_APART int lacks(void) { return rs_leased_lacks(&all.lease); }
 
-/* As the tie of a limit asks; the answer brings nothing. */
+/* As the tie of a limit asks; the answer brings what calls wait for. */
 static INTERLEAVE_APART void ask(void)
 {
     rs_courier_hush(&all.head);
-#ifdef NUMBERS_FIRST
-    rs_atomic_add(&all.head.seq, 1);
-#endif
     rs_lease_found found = rs_draw_open(&all.host[COURIER].rate[0].draw, 0, 0);
-    all.asks++;
-    if (found.waiting && !all.heard_in)
-        all.heard_in = all.asks;
-#ifndef NUMBERS_FIRST
     rs_atomic_add(&all.head.seq, 1);
-#endif
-    all.answers = all.asks;
+    if (found.waiting && !all.is_heard) {
+        rs_atomic_add(&all.lease.purse, (uint64_t)found.waiting);
+        all.is_heard = 1;
+    }
 }
 
 /* As the tie of a limit looks whether there is something to ask for. */
@@ -119,14 +113,9 @@ static void queue(int me)
     be_queued(me);
 }
 
-static const char *none_is_deaf(void)
-{
-    return all.is_deaf ? "a call that waits reports again after each answer" : NULL;
-}
-
 static const char *all_is_heard(void)
 {
-    return all.lease.missed || all.lease.waiting ? "what calls have reported is heard" : NULL;
+    return rs_leased_lacks(&all.lease) ? "what calls have reported is heard" : NULL;
 }
 
 int main(void)
@@ -147,6 +136,6 @@ int main(void)
     INTERLEAVE(.name = "calls are rejected", .memory = &all, .size = sizeof all, .workers = WORKERS, .run = reject,
                .at_end = all_is_heard, .immortal = 1 << COURIER);
     INTERLEAVE(.name = "calls wait", .memory = &all, .size = sizeof all, .workers = WORKERS, .run = queue,
-               .always = none_is_deaf, .at_end = all_is_heard, .immortal = 1 << COURIER);
+               .at_end = all_is_heard, .immortal = 1 << COURIER);
     return interleave_failed;
 }

@@ -40,7 +40,10 @@ static void call(rs_draw *draw, int64_t now_ns, int gives_back)
     int low = 0;
     if (!rs_draw_take(draw, now_ns, TOKEN, &low)) {
         rs_draw_miss(draw, TOKEN);
-        rs_draw_wait_for(draw, 0, TOKEN, TOKEN);
+        int64_t place = rs_draw_join(draw, TOKEN);
+        if (rs_draw_take_behind(draw, now_ns, TOKEN, rs_draw_before(draw, TOKEN, place), &low))
+            atomic_fetch_add(now_ns < ENDS ? &taken : &alone, 1);
+        rs_draw_leave(draw, TOKEN, 0);
         return;
     }
     if (rs_word_signed(&lease.purse) < -CREDIT * TOKEN)

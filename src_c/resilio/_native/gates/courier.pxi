@@ -117,6 +117,8 @@ cdef class CourierTurns:
         for entry in <tuple?>self._all:
             entry.due_ns = INT64_MAX
             if entry.cell is not None and not entry.cell.claim():
+                if entry.leases is not None:
+                    entry.leases.leases._look()
                 continue            # on a host, one of its processes makes the trips for a policy
             if entry.leases is not None:
                 entry.due_ns, own_ns = entry.leases._due_ns(now_ns), entry.leases._pace_ns()

@@ -40,7 +40,6 @@ cdef extern from "buckets.h" nogil:
     ctypedef struct rs_leased:
         rs_word64 purse
         rs_word64 missed
-        rs_word64 waiting
         rs_word64 expires_ns
         rs_word64 credit
     ctypedef struct rs_lease_terms:
@@ -62,6 +61,8 @@ cdef extern from "buckets.h" nogil:
         int64_t missed
         int64_t waiting
         int64_t returned
+        int64_t unasked
+        int64_t joined
         int is_void
     ctypedef struct rs_draw:
         rs_leased *lease
@@ -73,6 +74,9 @@ cdef extern from "buckets.h" nogil:
     rs_lease_found rs_draw_open(rs_draw *, int64_t, int64_t)
     void rs_draw_grant(rs_draw *, const rs_lease_terms *)
     bint rs_leased_lacks(rs_leased *)
+    int64_t rs_leased_queued(rs_leased *)
+    bint rs_draw_is_new_order(rs_draw *)
+    int64_t rs_draw_join(rs_draw *, int64_t)
     void rs_draw_rest(rs_draw *, rs_word64 *, int64_t)
     void rs_draw_lose(rs_draw *, int64_t, int64_t)
 
@@ -89,9 +93,14 @@ cdef extern from "buckets.h" nogil:
     void rs_rates_begin_leases(rs_host_rates *, rs_member *, void *, uint64_t)
     bint rs_rates_begin_anew(rs_host_rates *, int64_t)
     bint rs_rates_take(rs_host_rates *, int64_t, const int64_t *)
-    void rs_rates_want(rs_host_rates *, const int64_t *, const int64_t *)
+    void rs_rates_line_up(rs_host_rates *, const int64_t *, int64_t *)
+    void rs_rates_fall_out(rs_host_rates *, const int64_t *, bint)
+    bint rs_rates_take_at(rs_host_rates *, int64_t, const int64_t *, const int64_t *)
+    int64_t rs_rates_wait_at(rs_host_rates *, int64_t, const int64_t *, const int64_t *)
+    void rs_rates_wake_others(rs_host_rates *)
+    bint rs_rates_has_callers(rs_host_rates *)
+    void rs_rates_has_none(rs_host_rates *)
     void rs_rates_miss(rs_host_rates *, const int64_t *)
-    bint rs_rates_is_new_turn(rs_host_rates *)
     bint rs_rates_rest(rs_host_rates *)
     int rs_rates_add_bucket(rs_host_rates *, double, int64_t, int64_t)
     void rs_rates_add_window(rs_host_rates *, int64_t, int64_t, int64_t)

@@ -110,13 +110,13 @@ cdef class Leases:
         return self._is_used()
 
     def now(self, int i):
-        """Return the purse, the credit, and what calls have missed and wait for since the last ask, of the rate *i*."""
+        """Return the purse, the credit, and what calls have missed since the last ask and wait for, of the rate *i*."""
         cdef rs_leased *lease
         if not self._lock():
             return 0, 0, 0, 0
         lease = self.host.rate[i].draw.lease
         found = (rs_word_signed(&lease.purse), rs_word_signed(&lease.credit),
-                 rs_word_signed(&lease.missed), rs_word_signed(&lease.waiting))
+                 rs_word_signed(&lease.missed), rs_leased_queued(lease))
         rs_lock_release(self.lock)
         return found
 
@@ -154,10 +154,16 @@ cdef class Leases:
         return found
 
     cdef int _serve(self) except -1:
-        """Serve the calls that wait in this process, now that more may be there; others have had their answer."""
-        cdef int64_t now_ns = rs_clock_now(_clock)
+        """Serve the calls that wait on this host, now that more may be there; others here have had their answer."""
         if self.gate is None:
             return 0
+        if self._lock():
+            rs_rates_wake_others(self.host)
+            rs_lock_release(self.lock)
+        return self._serve_here()
+
+    cdef int _serve_here(self) except -1:
+        cdef int64_t now_ns = rs_clock_now(_clock)
         rs_lock_acquire(&self.gate.lock)
         _pump(<rs_gate *><PyObject *>self.gate, &self.gate.limiter, now_ns, NULL)
         _end_trips(<rs_gate *><PyObject *>self.gate, &self.gate.limiter)
@@ -165,6 +171,18 @@ cdef class Leases:
         rs_lock_release(&self.gate.lock)
         self.gate.deliver()
         return 0
+
+    cdef int _look(self) except -1:
+        """Serve the calls that wait in this process, if any do: another one has had an answer for all."""
+        cdef bint wait
+        if self.gate is None or not self._lock():
+            return 0
+        wait = rs_rates_has_callers(self.host)
+        if wait and self.gate.limiter.queue.head == NULL:
+            rs_rates_has_none(self.host)
+            wait = False
+        rs_lock_release(self.lock)
+        return self._serve_here() if wait else 0
 
     cdef bint _lock(self) noexcept:
         """Take the owner's lock, and return True. False, without the lock: it draws on these leases no more."""

@@ -25,20 +25,23 @@ cdef void _add_up(rs_limiter *m, int64_t *every) noexcept nogil:
 
 
 cdef int64_t _host_wait_behind(rs_limiter *m, const int64_t *cost, int64_t now_ns) noexcept nogil:
-    """The wait of a call behind the gate's queue; with places behind the host's, otherwise without other callers."""
-    cdef int64_t longest = 0
+    """The wait of a call behind the gate's queue; with places behind all of the host, otherwise without other callers."""
+    cdef int64_t behind, longest = 0
     cdef int64_t every[RS_MOST_RATES]
     cdef int i
     if _has_places(m):
         return rs_rates_wait(m.buckets.host, 0, now_ns, cost[0], True)
     _add_up(m, every)
     for i in range(m.buckets.n):
-        longest = max(longest, rs_rates_wait(m.buckets.host, i, now_ns, every[i] + cost[i], False))
+        behind = rs_leased_queued(m.buckets.host.rate[i].draw.lease) if _is_leased(m) else every[i]
+        longest = max(longest, rs_rates_wait(m.buckets.host, i, now_ns, behind + cost[i], False))
     return longest
 
 
 cdef inline bint _take_turn(rs_limiter *m, int64_t now_ns, rs_claim *claim) noexcept nogil:
     """Take the tokens of the head of the queue, if it is its turn and they are available."""
+    if _is_leased(m):
+        return now_ns >= m.paused_until_ns and rs_rates_take_at(m.buckets.host, now_ns, claim.cost, claim.line)
     if not claim.place:
         return _take(m, now_ns, claim.cost)
     return (now_ns >= claim.plan_ns and now_ns >= m.paused_until_ns
@@ -72,6 +75,8 @@ cdef void _drop_place(rs_limiter *m, rs_waiter *waiter) noexcept nogil:
     """Give back the place of a call that leaves the queue, if it has one."""
     cdef rs_claim *claim = waiter.claim
     cdef uint32_t place = claim.place
+    if _is_leased(m):
+        rs_rates_fall_out(m.buckets.host, claim.cost, claim.turn == m.turn)
     if place:
         claim.place = 0
         _hand_down(waiter.next, claim.plan_ns)
@@ -197,6 +202,9 @@ cdef void _limiter_join_host(rs_gate *gate, rs_host_rates *host, int64_t now_ns)
     while waiter != NULL and _has_places(m):
         waiter.claim.plan_ns = rs_rates_join(host, now_ns, waiter.claim.cost[0], &waiter.claim.place)
         waiter = waiter.next
+    while waiter != NULL and _is_leased(m):
+        rs_rates_line_up(host, waiter.claim.cost, waiter.claim.line)
+        waiter = waiter.next
     _host_see(gate, m, now_ns)
     _sooner(gate, m, now_ns)
 
@@ -238,18 +246,25 @@ cdef int _limiter_change_host(LimiterGate self, Cell cell, rs_host_rates *host) 
 
 # ---- tokens on lease from the store of a fleet -----------------------------------------------------------------------
 
-# What calls take is in the cell (shared/lease.h); the queue is the gate's own, and its head asks when more is expected.
+# What calls take is in the cell (shared/lease.h), and the order of those that wait in all processes of the host; the queue
+# is the gate's own, and its head asks when more is expected.
 # The courier's thread sees the cell through `Leases` (limiter_fleet.pxi); what it puts in serves the calls that wait.
 
 cdef inline bint _is_leased(rs_limiter *m) noexcept nogil:
     return m.buckets.host != NULL and m.buckets.host.courier != NULL
 
 
-cdef void _want(rs_limiter *m, const int64_t *cost) noexcept nogil:
-    """Report what calls wait for here; *cost*: of one that has just queued, or NULL."""
-    cdef int64_t every[RS_MOST_RATES]
-    _add_up(m, every)
-    rs_rates_want(m.buckets.host, cost, every)
+cdef void _line_up_again(rs_limiter *m) noexcept nogil:
+    """Take other places for the calls that wait here, where the order of those of all processes has begun anew."""
+    cdef rs_waiter *waiter
+    cdef rs_draw *draw
+    cdef int i
+    for i in range(m.buckets.n):
+        draw = &m.buckets.host.rate[i].draw
+        waiter = m.queue.head if rs_draw_is_new_order(draw) else NULL
+        while waiter != NULL:
+            waiter.claim.line[i] = rs_draw_join(draw, waiter.claim.cost[i])
+            waiter = waiter.next
 
 
 cdef void _end_trips(rs_gate *gate, rs_limiter *m) noexcept nogil:

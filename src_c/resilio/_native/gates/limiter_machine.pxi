@@ -133,6 +133,8 @@ cdef void _pump(rs_gate *gate, rs_limiter *m, int64_t now_ns, rs_waiter *here) n
     cdef bint moved = False, due, expired
     if m.buckets.host != NULL:
         _host_see(gate, m, now_ns)
+    if _is_leased(m):
+        _line_up_again(m)
     while waiter != NULL:
         expired = rs_waiter_expired(waiter, now_ns)
         due = not expired and _take_turn(m, now_ns, waiter.claim)
@@ -307,12 +309,14 @@ cdef int _enqueue(rs_gate *gate, rs_limiter *m, rs_slot *slot, const int64_t *co
     slot.wake_ns = claim.plan_ns
     if _is_planned(m):
         rs_plan_add(&m.plan, &m.buckets, claim.plan_ns, cost)
+    if _is_leased(m):
+        _line_up_again(m)
     waiter.claim = claim
     waiter.amount = cost[0]
     waiter.deadline_ns = gives_up_ns
     rs_queue_push(&m.queue, waiter, now_ns)
     if _is_leased(m):
-        _want(m, cost)
+        rs_rates_line_up(m.buckets.host, cost, claim.line)
     return RS_WAIT
 
 
@@ -405,11 +409,11 @@ cdef int _limiter_poll(rs_gate *gate, rs_slot *slot, int64_t now_ns, rs_rejectio
         return RS_ADMITTED
     cost = _cost_of(waiter)
     if waiter.state == RS_WAITER_QUEUED and now_ns < waiter.deadline_ns:
-        if _is_leased(m) and m.queue.head != NULL and rs_rates_is_new_turn(m.buckets.host):
-            _want(m, NULL)
         slot.wake_ns = waiter.deadline_ns
         if m.queue.head == waiter:
-            wait_ns = max(_pause_left(m, now_ns), rs_buckets_wait(&m.buckets, now_ns, cost, &tightest))
+            wait_ns = max(_pause_left(m, now_ns),
+                          rs_rates_wait_at(m.buckets.host, now_ns, cost, waiter.claim.line) if _is_leased(m)
+                          else rs_buckets_wait(&m.buckets, now_ns, cost, &tightest))
             if waiter.claim.place:
                 wait_ns = max(wait_ns, waiter.claim.plan_ns - now_ns)
             slot.wake_ns = min(slot.wake_ns, now_ns + wait_ns)

@@ -40,6 +40,7 @@ cdef class Wants:
     cdef public int64_t cost
     cdef int64_t base               # what was in the purse after the latest question or answer
     cdef bint is_short              # the latest answer brought less than it was asked for: others want it too
+    cdef int64_t joined             # what calls had come to wait for by then.
     cdef int64_t offered            # with the question under way, a debt from the time without a store apart
 
     def __init__(self, Leases leases not None, int i, amount, period_ns, burst):
@@ -112,7 +113,7 @@ cdef class Wants:
             0; 1 if calls do not draw on these leases any more.
         """
         cdef rs_lease_found found
-        cdef int64_t keep = 0, spent, missed
+        cdef int64_t keep = 0, spent, missed, waiting
         cdef double want, until_ns = <double>rest_ns + <double>tick_ns * _HEADROOM
         if not self.leases._lock():
             return 1
@@ -125,15 +126,16 @@ cdef class Wants:
         rs_lock_release(self.leases.lock)
         spent = found.owed if found.is_void else max(0, self.base - found.purse)
         # where each call is asked for, one that waits has missed its tokens before
-        missed = found.missed if leased else max(0, found.missed - found.waiting)
+        missed = found.missed if leased else max(0, found.missed - (found.joined - self.joined))
         self._see(spent + missed, elapsed_ns, tick_ns)
-        self.base, self.offered = found.kept, found.left
-        want = <double>found.waiting
+        self.base, self.offered, self.joined = found.kept, found.left, found.joined
+        waiting = max(0, found.waiting - found.kept) + found.unasked
+        want = <double>(found.waiting + found.unasked)
         want += self._in_time(until_ns) if leased else <double>min(missed, self.cost)
         if leased and (found.left < 0 or holds or not self._is_idle()):
             want = max(want, <double>self.cost)
         ask.left, ask.kept, ask.spare = found.left - found.owed, found.kept, found.returned    # a window's spare
-        ask.demand = <int64_t>min(_MOST, self.demand + <double>found.waiting / <double>tick_ns * _SECOND)
+        ask.demand = <int64_t>min(_MOST, self.demand + <double>waiting / <double>tick_ns * _SECOND)
         ask.want = <int64_t>max(0.0, min(want, <double>self.burst) - <double>found.kept)
         ask.least = 0 if leased or want == 0 else self.cost
         return 0
