@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 from contextlib import nullcontext
 from contextvars import copy_context
 from typing import Any
@@ -218,8 +219,13 @@ def test_a_loop_that_the_collector_finds_leaves_nothing():
     assert variables.retry_scope.get() is not None
     gc.enable()
     gc.collect()
-    assert variables.retry_scope.get() is None
+    if sys.version_info >= (
+        3,
+        12,
+    ):  # before, it may run within the code of a context variable
+        assert variables.retry_scope.get() is None
     assert block(other, 2) == 3
+    assert variables.retry_scope.get() is None
 
 
 def test_a_copied_context_does_not_keep_what_has_ended():

@@ -12,7 +12,9 @@ cdef extern from *:
     #define rs_scopes_alive() (__atomic_load_n(&rs_scopes, __ATOMIC_RELAXED) != 0)
     #define rs_scope_is(flag) __atomic_load_n(&(flag), __ATOMIC_ACQUIRE)
     #define rs_scope_set(flag, on) __atomic_store_n(&(flag), on, __ATOMIC_RELEASE)
+    #define RS_ALLOCATIONS_COLLECT (PY_VERSION_HEX < 0x030C0000)    /* else the collector runs between two bytecodes */
     """
+    bint RS_ALLOCATIONS_COLLECT
     void rs_scopes_add(int) nogil
     bint rs_scopes_alive() nogil
     bint rs_scope_is(int) nogil
@@ -120,10 +122,16 @@ cdef class Scope:
         Close the scope permanently, even if an interrupt came before `close`.
 
         The garbage collector may call this, in any thread. It changes only the context of this thread, and only if that
-        still has the scope; the others release it when they are read next.
+        still has the scope; the others release it when they are read next. Before CPython 3.12 it changes none: there
+        an allocation of a context variable's own code may call the collector, which would free what that code works on.
         """
-        self.close()
         rs_scope_set(self.over, True)
+        if RS_ALLOCATIONS_COLLECT:
+            rs_scope_set(self.closed, True)
+            self.link(_not_closed(self.outside()))
+            self.keep_token(None)
+            return 0
+        self.close()
         _still_set()
         return 0
 
