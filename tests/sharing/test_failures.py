@@ -26,6 +26,9 @@ SHOWN_BY = {
         "test_places.py::test_the_dead_do_not_queue",
         "interleave/places.c::two workers wait, and one may die",
     ],
+    "a worker is killed or stopped while its calls wait for a *fleet's* rate limit": [
+        "fleet/test_limit_order.py::test_a_worker_that_stands_still_keeps_nothing_from_the_others",
+    ],
     "a worker is stopped (SIGSTOP, a debugger)": [
         "test_region.py::test_a_stopped_worker_keeps_its_slot",
         "test_host_storm.py",
