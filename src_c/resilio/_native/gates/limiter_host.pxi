@@ -25,7 +25,7 @@ cdef void _add_up(rs_limiter *m, int64_t *every) noexcept nogil:
 
 
 cdef int64_t _host_wait_behind(rs_limiter *m, const int64_t *cost, int64_t now_ns) noexcept nogil:
-    """The wait of a call behind the gate's queue; with places behind all of the host, otherwise without other callers."""
+    """The wait of a call behind the gate's queue; with places behind all of the host, else without other callers."""
     cdef int64_t behind, longest = 0
     cdef int64_t every[RS_MOST_RATES]
     cdef int i
@@ -246,8 +246,8 @@ cdef int _limiter_change_host(LimiterGate self, Cell cell, rs_host_rates *host) 
 
 # ---- tokens on lease from the store of a fleet -----------------------------------------------------------------------
 
-# What calls take is in the cell (shared/lease.h), and the order of those that wait in all processes of the host; the queue
-# is the gate's own, and its head asks when more is expected.
+# What calls take is in the cell (shared/lease.h), and the order of those that wait in all processes of the host; the
+# queue is the gate's own, and its head asks when more is expected.
 # The courier's thread sees the cell through `Leases` (limiter_fleet.pxi); what it puts in serves the calls that wait.
 
 cdef inline bint _is_leased(rs_limiter *m) noexcept nogil:

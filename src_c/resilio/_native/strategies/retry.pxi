@@ -492,7 +492,7 @@ cdef int64_t asked_ns(object subject) except -1:
 
 
 cdef int64_t paused_ns(object subject) except -1:
-    """The pause that a policy inside has made for *subject* (`server_pauses.MADE`): its door opens at the end of that."""
+    """The pause that a policy inside has made for *subject* (`server_pauses.MADE`): its door opens at its end."""
     seconds = getattr(subject, "_resilio_pause", 0.0)
     return <int64_t>(seconds * 1e9) if isinstance(seconds, float) and 0.0 < seconds < 9e9 else 0
 
