@@ -130,7 +130,7 @@ def test_at_half_of_the_load_the_first_second_without_a_store_costs_half_of_it(n
         play(vt, fleet, [200 / n] * n, 2)
         for one in fleet:
             one.wire.is_cut = True
-        assert len(play(vt, fleet, [200 / n] * n, 1)) > 70, "of 200; there were 35 to 42, now 86 to 137"
+        assert len(play(vt, fleet, [200 / n] * n, 1)) > 60, "of 200; there were 35 to 42, now 82 to 137"
 
 
 def test_what_a_host_has_admitted_alone_is_no_second_burst() -> None:
