@@ -247,7 +247,11 @@ class Inside:
 
 
 def drive(
-    inner: Generator[Any, Any, Any], pipeline: Pipeline, make: _Maker, begins: bool | None = None
+    inner: Generator[Any, Any, Any],
+    pipeline: Pipeline,
+    make: _Maker,
+    begins: bool | None = None,
+    fails: Callable[[BaseException], bool] | None = None,
 ) -> Generator[Any, Any, Any]:
     """
     Run a stream with a permit that is held from its first item to its end.
@@ -260,10 +264,12 @@ def drive(
         make: The call's factory.
 
         begins: Whether *inner* is the user's own generator; None for a strategy, which counts what it has decided.
+
+        fails: See `StagePermit`.
     """
     permit = make.acquire(pipeline)
     make.go_to(permit)
-    held = StagePermit(permit, make, begins)
+    held = StagePermit(permit, make, begins, fails)
     try:
         item = permit._within(next, inner) if make.is_outermost(permit) else next(inner)
         held.first_item()
@@ -293,7 +299,11 @@ def drive(
 
 
 async def drive_async(
-    inner: AsyncGenerator[Any, Any], pipeline: Pipeline, make: _Maker, begins: bool | None = None
+    inner: AsyncGenerator[Any, Any],
+    pipeline: Pipeline,
+    make: _Maker,
+    begins: bool | None = None,
+    fails: Callable[[BaseException], bool] | None = None,
 ) -> AsyncGenerator[Any, Any]:
     """
     Run an async stream with a permit; see :func:`drive`. The first item comes from its method `begin` if it has one.
@@ -303,7 +313,7 @@ async def drive_async(
     permit = await make.aacquire(pipeline)
     make.go_to(permit)
     custody = Custody()
-    held = StagePermit(permit, make, begins)
+    held = StagePermit(permit, make, begins, fails)
     try:
         first = custody.first(inner)
         item = await (_Within(permit, first) if make.is_outermost(permit) else first)

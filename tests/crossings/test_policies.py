@@ -54,9 +54,7 @@ def test_each_promise_holds_where_two_policies_meet(vt: VirtualTime, outer: str,
             assert bool(books.server.calls) is ready
             part.let_in()
             books.check(charges_apart=way.block or (way.threads and "timeout" in (outer, inner)))
-            if (
-                ready and inner in JUDGING and not (way.stream and inner == "fallback")
-            ):  # it chooses streams by their preset
+            if ready and inner in JUDGING:
                 books.judged(inner, books.policies[1])
         except AssertionError as error:
             error.add_note(f"{outer} around {inner}, {'ready' if ready else 'rejecting'}, by {form}")
