@@ -24,6 +24,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
+from resilio.integrations._shared.lent import alarm
 from resilio.integrations.sqlalchemy import pool_bulkhead, pool_capacity, send_deadline, time_connects
 
 DATABASE = presets.database
@@ -452,6 +453,19 @@ async def test_the_database_knows_the_deadline_of_a_task(postgres: Postgres, nam
         async with deadline(3600.0), engine.begin() as connection:
             found = (await connection.execute(text("SELECT current_setting('statement_timeout')"))).scalar()
         assert found in {"1h", "3600s", "3600000ms"} or 3590_000 < int(found.removesuffix("ms")) <= 3600_000
+
+
+def test_a_driver_that_cannot_be_cut_is_named_once(caplog: pytest.LogCaptureFixture) -> None:
+    """A thread's connection without a descriptor was left alone, silently; the log says so, once a driver."""
+
+    class Driver:
+        pass
+
+    with deadline(60.0):
+        assert [alarm(Driver(), 0.05), alarm(Driver(), 0.05)] == [None, None]
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "Driver) is not cut after its deadline" in caplog.text
+    assert "no attribute 'fileno'" in caplog.text
 
 
 def test_only_postgresql_has_a_statement_timeout() -> None:

@@ -9,6 +9,7 @@ TCP's time limits do not apply: the kernel of a stopped process goes on acknowle
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 import threading
@@ -23,6 +24,8 @@ from resilio._native import clock
 __all__ = ["Alarm", "TaskLoan", "alarm", "cut_of", "patience", "task_loan"]
 
 _SHORTEST = 0.01
+_log = logging.getLogger("resilio")
+_told: set[tuple[type, type]] = set()  # drivers that cannot be cut, and why: each is told once
 
 
 def patience(cleanup: float) -> float:
@@ -89,7 +92,7 @@ class Alarm:
 
 def alarm(driver: Any, cleanup: float) -> Alarm | None:
     """
-    Return an alarm for the connection of a thread; None: there is no deadline, or no way.
+    Return an alarm for the connection of a thread; None: no deadline, or no way, which is logged once a driver.
 
     Args:
         driver: The driver's connection.
@@ -98,9 +101,18 @@ def alarm(driver: Any, cleanup: float) -> Alarm | None:
     """
     left = remaining()
     if left is not None and clock.source() != "virtual":
-        with suppress(AttributeError, OSError, RuntimeError):
+        try:
             return Alarm(driver.fileno(), left + cleanup)
+        except (AttributeError, OSError, RuntimeError) as error:
+            _tell_uncut(type(driver), error)
     return None
+
+
+def _tell_uncut(driver: type, error: Exception) -> None:
+    if (driver, type(error)) not in _told:
+        _told.add((driver, type(error)))
+        name = f"{driver.__module__}.{driver.__qualname__}"
+        _log.warning("a thread's connection (%s) is not cut after its deadline if the database hangs: %r", name, error)
 
 
 class TaskLoan:
