@@ -118,8 +118,8 @@ class FallbackGate(FallbackStage):
         rule = self.options.config.replayable
         return Trial(self, error, value, now_ns, spent, lambda: used_up(self, rule, func, args, kwargs))
 
-    def is_no_answer(self, error: BaseException) -> bool:
-        """Return True if an exception leads to no target, and yet is no success: as the native stage says of calls."""
+    def lets_through(self, error: BaseException) -> bool:
+        """Return True if an exception leads to no target: a stream that raises it has failed, as a call has."""
         judge: Any = self.judge_error
         return isinstance(error, Exception) and judge(error) == Outcome.SUCCESS
 

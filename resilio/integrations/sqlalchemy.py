@@ -86,7 +86,8 @@ def send_deadline(engine: Any, *, most: Time | None = None, cleanup: Time = 1.0)
 
     A transaction begins with `SET LOCAL statement_timeout`, which takes a round trip; a statement after the deadline is
     not sent. A statement that the database ended at the deadline raises DeadlineExceededError. AUTOCOMMIT has no such
-    setting. If the database does not answer at all, the connection is cut (asyncpg, psycopg, psycopg2).
+    setting. If the database does not answer at all, the connection is cut (asyncpg, psycopg, psycopg2);
+    a thread's driver that cannot be cut is named in the log, once.
 
     Args:
         engine: An Engine or an AsyncEngine, for PostgreSQL.
