@@ -26,8 +26,8 @@ PATHS = ("/ok", "/status/503", "/ok")
 
 @pytest.fixture
 def breaker() -> Any:
-    """A breaker that one failure opens."""
-    return circuit_breaker(consecutive=1)
+    """A breaker that one failure opens, for longer than a busy machine takes: .2 s was too short."""
+    return circuit_breaker(consecutive=1, open_for=60.0)
 
 
 def needed(name: str, module: str | None = None) -> tuple[Any, Any]:
