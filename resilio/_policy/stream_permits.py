@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from resilio._native.core import Permit
 
 __all__ = ["StagePermit"]
@@ -24,11 +22,9 @@ class StagePermit:
         permit: The permit.
     """
 
-    __slots__ = ("_before", "_fails", "_make", "permit")
+    __slots__ = ("_before", "_make", "permit")
 
-    def __init__(
-        self, permit: Permit, make: _Makes, begins: bool | None, fails: Callable[[BaseException], bool] | None = None
-    ) -> None:
+    def __init__(self, permit: Permit, make: _Makes, begins: bool | None) -> None:
         """
         Take a permit as the stream inside begins.
 
@@ -38,11 +34,8 @@ class StagePermit:
             make: The call's factory, which counts the calls of the user's functions.
 
             begins: Whether the stream inside is the user's own; None for a strategy, which counts what it has decided.
-
-            fails: Whether an exception is a failure, even if the stage's rules let it pass; None: its rules decide.
         """
         self.permit: Permit = permit
-        self._fails = fails
         self._make = make
         self._before = -1 if begins is None else make.calls
         make.calls += bool(begins)
@@ -67,7 +60,7 @@ class StagePermit:
         """End the permit of a stream that has raised; a cancellation by one of these cutoffs is a failure."""
         if not self._called:
             self.permit._uncalled(error)
-        elif (cuts and any(cut.fired for cut in cuts)) or (self._fails is not None and self._fails(error)):
+        elif cuts and any(cut.fired for cut in cuts):
             self.permit.failure(error)
         else:
             self.permit.raised(error)

@@ -247,11 +247,7 @@ class Inside:
 
 
 def drive(
-    inner: Generator[Any, Any, Any],
-    pipeline: Pipeline,
-    make: _Maker,
-    begins: bool | None = None,
-    fails: Callable[[BaseException], bool] | None = None,
+    inner: Generator[Any, Any, Any], pipeline: Pipeline, make: _Maker, begins: bool | None = None
 ) -> Generator[Any, Any, Any]:
     """
     Run a stream with a permit that is held from its first item to its end.
@@ -264,12 +260,10 @@ def drive(
         make: The call's factory.
 
         begins: Whether *inner* is the user's own generator; None for a strategy, which counts what it has decided.
-
-        fails: See `StagePermit`.
     """
     permit = make.acquire(pipeline)
     make.go_to(permit)
-    held = StagePermit(permit, make, begins, fails)
+    held = StagePermit(permit, make, begins)
     try:
         item = permit._within(next, inner) if make.is_outermost(permit) else next(inner)
         held.first_item()
@@ -299,11 +293,7 @@ def drive(
 
 
 async def drive_async(
-    inner: AsyncGenerator[Any, Any],
-    pipeline: Pipeline,
-    make: _Maker,
-    begins: bool | None = None,
-    fails: Callable[[BaseException], bool] | None = None,
+    inner: AsyncGenerator[Any, Any], pipeline: Pipeline, make: _Maker, begins: bool | None = None
 ) -> AsyncGenerator[Any, Any]:
     """
     Run an async stream with a permit; see :func:`drive`. The first item comes from its method `begin` if it has one.
@@ -313,7 +303,7 @@ async def drive_async(
     permit = await make.aacquire(pipeline)
     make.go_to(permit)
     custody = Custody()
-    held = StagePermit(permit, make, begins, fails)
+    held = StagePermit(permit, make, begins)
     try:
         first = custody.first(inner)
         item = await (_Within(permit, first) if make.is_outermost(permit) else first)

@@ -118,11 +118,6 @@ class FallbackGate(FallbackStage):
         rule = self.options.config.replayable
         return Trial(self, error, value, now_ns, spent, lambda: used_up(self, rule, func, args, kwargs))
 
-    def lets_through(self, error: BaseException) -> bool:
-        """Return True if an exception leads to no target: a stream that raises it has failed, as a call has."""
-        judge: Any = self.judge_error
-        return isinstance(error, Exception) and judge(error) == Outcome.SUCCESS
-
     def count(self, what: str) -> None:
         """Count one more of a counter."""
         locked(_counting, self._add, what)

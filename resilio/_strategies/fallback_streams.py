@@ -29,12 +29,12 @@ def redirected(gate: FallbackGate, make: Inside) -> Generator[Any, Any, Any]:
 
         make: Makes the stream inside.
     """
-    return drive(_Redirected(gate, make), Held((gate,)), make.maker, fails=gate.lets_through)
+    return drive(_Redirected(gate, make), Held((gate,)), make.maker)
 
 
 def aredirected(gate: FallbackGate, make: Inside) -> AsyncGenerator[Any, Any]:
     """Return an async stream with a fallback; see :func:`redirected`."""
-    return drive_async(_AsyncRedirected(gate, make), Held((gate,)), make.maker, fails=gate.lets_through)
+    return drive_async(_AsyncRedirected(gate, make), Held((gate,)), make.maker)
 
 
 class _Choice:

@@ -63,6 +63,7 @@ typedef struct rs_strategy_ops {
     int (*delegates)(rs_gate *, rs_slot *, int place);                               /* NULL: never */
     void (*told)(rs_slot *, int64_t now_ns, int64_t until_ns); /* an attempt inside waits until then; NULL: no matter */
     int sets_deadline; /* `slot->wake_ns`, as `admit` leaves it, is a deadline for all work inside */
+    int fails_raised;  /* a stream or permit that raises what its rules let pass has failed, as `ended` says of calls */
     /* rs_interrupt with which this delegating stage had the call cancelled; NULL: none. */
     int (*label)(rs_gate *, rs_slot *);
 } rs_strategy_ops;

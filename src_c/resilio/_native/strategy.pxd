@@ -52,6 +52,7 @@ cdef extern from "strategy.h":
         rs_told_op told
         rs_label_op label
         int sets_deadline
+        int fails_raised
 
     ctypedef int (*rs_ask)(rs_gate *, rs_slot *, void *) noexcept
     ctypedef struct rs_core_api:

@@ -31,6 +31,7 @@ cdef int fallback_pristine(rs_gate *gate, int64_t now) noexcept nogil:
 cdef rs_strategy_ops fallback_strategy
 memset(&fallback_strategy, 0, sizeof(fallback_strategy))
 fallback_strategy.ended = fallback_ended
+fallback_strategy.fails_raised = True
 
 cdef const char *fallback_reasons[1]
 fallback_reasons[:] = [NULL]

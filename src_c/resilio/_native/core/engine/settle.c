@@ -151,6 +151,14 @@ int rs_run_returned(rs_run *run, PyObject *value, int64_t now)
     return verdict;
 }
 
+/* What a gate counts for an exception that its rules let pass. */
+static inline int let_through(const rs_run *run, const rs_gate *gate)
+{
+    if (RS_UNLIKELY(run->verdict >= 0))
+        return run->verdict;
+    return gate->ops->strategy && gate->ops->strategy->fails_raised ? RS_FAILURE : RS_SUCCESS;
+}
+
 /* Settle by the pending exception, which stays pending. */
 int rs_run_raised(rs_run *run, int64_t now)
 {
@@ -171,8 +179,8 @@ int rs_run_raised(rs_run *run, int64_t now)
     for (int i = n - 1; i >= run->base; i--) {
         rs_gate *gate = run->slots[i].gate;
         int outcome = rs_judge_error(run, i, error, now);
-        if (RS_UNLIKELY(run->verdict >= 0 && outcome == RS_SUCCESS))
-            outcome = run->verdict;
+        if (outcome == RS_SUCCESS)
+            outcome = let_through(run, gate);
         settle_one(gate, &run->slots[i], outcome, error, 0, now);
         verdict = worse(verdict, outcome);
     }
