@@ -105,9 +105,7 @@ CYTHON = (
     "budget",
     "sse",
     "custom",
-    "sums",
     "clock",
-    "build_facts",
 )
 EXTENSIONS = [
     native("core", files(f"{NATIVE}/core", "**/*.c")),

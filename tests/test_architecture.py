@@ -204,7 +204,7 @@ def test_no_slot_is_patched_and_no_c_function_is_dug_out() -> None:
 # ---- the rooms -------------------------------------------------------------------------------------------------------
 
 FLOORS = (
-    ("_support", "_backends.protocols", "_native.build_facts", "_native.clock", "_native.proofs"),
+    ("_support", "_backends.protocols", "_native.clock", "_native.proofs"),
     ("_native.shared",),
     ("_native.core", "_native.budget", "_options"),
     ("errors", "_events"),

@@ -13,7 +13,6 @@ from typing import Any
 
 from resilio._context.process_switch import note
 from resilio._native import clock, core
-from resilio._native.build_facts import build_facts
 
 __all__ = ["facts"]
 
@@ -38,7 +37,7 @@ def facts() -> dict[str, Any]:
         "disabled": note(),
         "sharing": _sharing(),
         "zone": os.environ.get(ZONE) or None,
-        "build": dict(build_facts()),
+        "build": core._build_facts(),
         "clock": {"source": source, "why": why},
         "loops": {"asyncio": platform.python_version(), **_versions(["uvloop", "trio"])},
         "needs": _versions(["anyio", "attrs"]),

@@ -60,17 +60,18 @@ def _of_one_process(checks: Sequence[tuple[str, str]], patience: float) -> Itera
     child = _PROCESSES.Process(target=_run, args=(checks, answer), daemon=True)
     child.start()
     answer.close()
+    asked = checks[0]
     try:
-        for check, way in checks:
+        for asked in checks:
             if not answers.poll(patience):
-                yield Verdict(check, way, f"it never ended: it was still waiting after {patience:g} s")
+                yield Verdict(*asked, f"it never ended: it was still waiting after {patience:g} s")
                 return
-            yield Verdict(check, way, answers.recv())
+            yield Verdict(*asked, answers.recv())
     except EOFError:
         child.join()
         code = child.exitcode
         ended = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        yield Verdict(check, way, f"its process ended with {ended}")
+        yield Verdict(*asked, f"its process ended with {ended}")
     finally:
         child.kill()
         child.join()

@@ -445,6 +445,9 @@ class Held:
 def is_one_shot(value: object, /) -> bool: ...
 def ambient_deadline() -> AmbientDeadline | None: ...
 def seconds_left() -> float | None: ...
+def _build_facts() -> dict[str, str | bool]:
+    """Return the compiler, the version of Python's headers, and how this build was made."""
+
 def _private_state() -> dict[str, Literal["in use", "unused", "failed", "not applicable"]]:
     """Return the state of each private name that the core knows; "unused" means not used so far."""
 

@@ -1,15 +1,14 @@
-"""The table of a keyed policy and its stages; `resilio.keyed` is its public face."""
+"""The table of a keyed policy, its stages and sums over many gates; `resilio.keyed` is its public face."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, final
 
 from typing_extensions import disjoint_base
 
 from resilio._native.core import Gate
 from resilio._native.primitives import LatencyHistogram
-from resilio._native.sums import Sums
 
-__all__ = ["ByKey", "CallKey", "Entry", "KeyedGate", "KeyedTable"]
+__all__ = ["ByKey", "CallKey", "Entry", "KeyedGate", "KeyedTable", "News", "Sums"]
 
 _lock: Any  # of all tables, reentrant
 
@@ -84,3 +83,18 @@ class KeyedGate(Gate):
     def left(self) -> list[Gate]: ...
     def add_to(self, sums: Sums) -> None: ...
     def latency(self) -> LatencyHistogram: ...
+
+@final
+class News:
+    """Reads the numbers of one gate: at first all, later those that have changed since the last reading."""
+
+    def __init__(self) -> None: ...
+    @property
+    def latency(self) -> LatencyHistogram | None: ...
+    def read(self, gate: Gate, now_ns: int) -> dict[str, Any]: ...
+
+class Sums(Gate):
+    """The added counters of several gates, with the readings of a single gate."""
+
+    def __init__(self, like: Gate) -> None: ...
+    def add(self, gates: list[Gate]) -> None: ...

@@ -9,8 +9,7 @@ from time import thread_time_ns
 from typing import TYPE_CHECKING, Any
 
 from resilio._composition.keyed import Keyed
-from resilio._native.keyed import KeyedGate
-from resilio._native.sums import News, Sums
+from resilio._native.keyed import KeyedGate, News, Sums
 from resilio._policies.spend_limit.policy import SpendLimit
 from resilio.live._journal import Past
 

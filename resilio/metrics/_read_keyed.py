@@ -18,7 +18,7 @@ from time import sleep, thread_time_ns
 from typing import Any
 
 from resilio._native import clock, keyed
-from resilio._native.sums import Sums
+from resilio._native.keyed import Sums
 from resilio._support.after_fork import free_lock
 from resilio.metrics._catalogue import CATALOGUE
 from resilio.metrics._fork import after_fork

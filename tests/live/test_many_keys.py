@@ -8,7 +8,7 @@ import attrs
 import pytest
 
 from resilio import bulkhead, keyed
-from resilio._native.sums import Sums
+from resilio._native.keyed import Sums
 from resilio.live._details import details_of
 
 KEYS = 2500

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from resilio import Endpoint, pool
-from resilio._native.build_facts import build_facts
+from resilio._native import core
 
-pytestmark = pytest.mark.skipif(not build_facts()["traced"], reason="only a build for coverage traces lines of Cython")
+pytestmark = pytest.mark.skipif(not core._build_facts()["traced"], reason="only a build for coverage traces Cython")
 ROOT = Path(__file__).parents[2]
 
 

@@ -1,5 +1,5 @@
 """
-A policy for each key: the table of keys, and the stage that finds a call's own gate in it.
+A policy for each key: the table of keys, the stage that finds a call's own gate in it, and sums over many gates.
 
 A look-up takes no lock. A change of the table holds one lock for all tables, and calls no factory meanwhile.
 
@@ -8,6 +8,7 @@ key. So a policy that the table drops dies, unless a caller still has it: then i
 only if its policy equals a new one and dies.
 """
 
+cimport cython
 from cpython.exc cimport PyErr_SetInterrupt
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
@@ -31,7 +32,7 @@ from time import sleep
 
 from resilio._support.after_fork import free_lock
 
-__all__ = ["ByKey", "CallKey", "Entry", "KeyedGate", "KeyedTable"]
+__all__ = ["ByKey", "CallKey", "Entry", "KeyedGate", "KeyedTable", "News", "Sums"]
 
 cdef extern from "Python.h":
     object PyObject_Vectorcall(object, PyObject *const *, size_t, PyObject *)
@@ -100,3 +101,4 @@ cdef inline Entry entry_at(rs_gate *gate):
 
 
 include "keyed_stage.pxi"
+include "keyed_sums.pxi"

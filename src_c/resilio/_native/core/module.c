@@ -11,6 +11,7 @@ extern PyObject *rs_detach(PyObject *module, PyObject *unused);
 extern PyObject *rs_ambient_deadline(PyObject *module, PyObject *unused);
 extern PyObject *rs_ambient_priority(PyObject *module, PyObject *unused);
 extern PyObject *rs_generator_of(PyObject *module, PyObject *frame);
+extern PyObject *rs_build_facts(PyObject *module, PyObject *unused);
 
 static PyObject *count(int *counter, int by)
 {
@@ -81,6 +82,10 @@ static PyMethodDef methods[] = {
     {"_private_state", rs_private_report, METH_NOARGS,
      "_private_state()\n--\n\n"
      "State of each private name that the core knows: in use, failed, not applicable or unused so far."},
+    {"_build_facts", rs_build_facts, METH_NOARGS,
+     "_build_facts()\n--\n\n"
+     "Return the compiler, the version of Python's headers, and if this build is free-threaded, optimised, traced (made\n"
+     "for coverage: slow) and sanitized."},
     {"_after_fork_in_child", after_fork_in_child, METH_NOARGS, NULL},
     {NULL},
 };

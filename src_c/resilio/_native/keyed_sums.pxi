@@ -1,30 +1,17 @@
 """
-Counters of gates for repeated readings.
+Counters of gates for repeated readings: a part of keyed.pyx.
 
 `Sums` is a gate that admits nothing and holds the added counters of many gates of one kind. `News` reads the changes of
 one gate since the last reading.
 """
 
-cimport cython
-from cpython.object cimport PyObject
 from libc.math cimport round as nearest
-from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
-from resilio._native.gate cimport RS_SPENT, Gate, rs_counters, rs_gate, rs_gate_add, rs_lock_acquire, rs_lock_release
-from resilio._native.primitives cimport (
-    histogram_adopt,
-    rs_histogram as rs_latencies,
-    rs_histogram_copy,
-    rs_histogram_free,
-    rs_histogram_init,
-    rs_histogram_quantile,
-    rs_histogram_since,
-)
+from resilio._native.gate cimport RS_SPENT
+from resilio._native.primitives cimport rs_histogram_copy, rs_histogram_quantile, rs_histogram_since
 
 from resilio._native.core import SEGMENTS
-
-__all__ = ["News", "Sums"]
 
 
 cdef class Sums(Gate):
