@@ -254,7 +254,7 @@ class Policy(UsedAsBlock, Generic[C]):
             core.hook("share")(self, config)
 
     def _sharing_gate(self) -> Any:
-        """Return what is shared: the gate."""
+        """Return the shared part: the gate."""
         return self._gate
 
     def _redefine(self, config: C, different: str) -> bool:  # noqa: ARG002

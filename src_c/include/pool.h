@@ -406,7 +406,7 @@ static inline rs_seat *rs_pool_choose(rs_pool *pool, rs_choice *choice)
     if (seat == NULL && well)
         seat = rs_pool_among(pool, choice, well); /* all have been tried */
     if (seat == NULL)
-        seat = rs_pool_among(pool, choice, usable); /* nothing is well: their gates say until when */
+        seat = rs_pool_among(pool, choice, usable); /* nothing is well: until when is up to their gates */
     if (seat)
         choice->place = (int8_t)seat->place;
     return seat;

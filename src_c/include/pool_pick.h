@@ -77,7 +77,7 @@ static inline void rs_seat_hold(rs_seat *seat, int64_t until_ns)
         __atomic_store_n(&seat->hold_ns, until_ns, __ATOMIC_RELAXED);
 }
 
-/* The endpoint has refused a call and has not said for how long. Calls that were in flight then do not extend the hold. */
+/* The endpoint has refused a call, without a Retry-After. Calls that were in flight then do not extend the hold. */
 static inline void rs_seat_hold_refused(rs_seat *seat, int64_t now_ns)
 {
     if (now_ns < seat->hold_ns)
@@ -131,7 +131,7 @@ static inline void rs_seat_learn(rs_seat *seat, int outcome, double took_ns, dou
 {
     double left = rs_seat_left(seat, now_ns), latency_ns = seat->latency_ns;
     took_ns = took_ns > 1.0 ? took_ns : 1.0;
-    if (outcome == RS_REFUSED) { /* its answer says when to come back, and nothing of latency */
+    if (outcome == RS_REFUSED) { /* its answer has the time to come back, and nothing of latency */
         __atomic_store_n(&seat->failed, 1, __ATOMIC_RELAXED);
         return;
     }

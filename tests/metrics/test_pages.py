@@ -47,7 +47,7 @@ def table() -> str:
         f"| `{full_name(one)}` | {one.type} | {', '.join(f'`{label}`' for label in one.labels) or '-'} | {one.text} |"
         for one in CATALOGUE.values()
     ]
-    return "\n".join(["| metric | type | labels | what it is |", "|---|---|---|---|", *rows]) + "\n"
+    return "\n".join(["| metric | type | labels | meaning |", "|---|---|---|---|", *rows]) + "\n"
 
 
 def test_the_table_of_metrics_is_the_catalogue() -> None:

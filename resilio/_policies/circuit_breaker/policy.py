@@ -164,7 +164,7 @@ class CircuitBreaker(Policy[CircuitBreakerConfig]):
 
     def _explained(self) -> str:
         sharing = None if self._link is None else self._link.sharing()
-        if sharing is None or sharing.degraded:  # a note of its own says why
+        if sharing is None or sharing.degraded:  # a note of its own has the reason
             return self._law()
         all_of = "processes of the fleet" if sharing.scope.startswith("fleet:") else "workers of the host"
         return f"{self._law()}; all {all_of} by what they see together"

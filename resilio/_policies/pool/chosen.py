@@ -37,9 +37,9 @@ def pool_of(policy: Any) -> Any:
 
 
 def given_first(pool: Any, fn: Any) -> Any:
-    """Return a function that calls `fn(endpoint, ...)`, of the same kind; what is no function is returned as it is."""
+    """Return a function that calls `fn(endpoint, ...)`, of the same kind; any other value is returned unchanged."""
     if not callable(fn):
-        return fn  # the core says so
+        return fn  # the core raises
     run: Any = fn
 
     async def later(*args: Any, **kwargs: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What a guarded client tells its server of the call: the time left, and the number of the attempt."""
+"""Headers of a guarded client for its server: the time left, and the number of the attempt."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ LATE = 2
 
 
 class _Window:
-    """The policy's row: tokens on lease, when leases were looked at, and what is used, by part."""
+    """The policy's row: tokens on lease, when leases were looked at, and the amounts used, by part."""
 
     __slots__ = ("out", "period", "swept", "used", "width")
 
@@ -45,7 +45,7 @@ class _Window:
         return (self.out, self.swept, *[number for pair in self.parts() for number in pair])
 
     def parts(self) -> Iterator[tuple[float, float]]:
-        """Yield the parts and what is used in them, the oldest first."""
+        """Yield the parts and the amounts used in them, the oldest first."""
         yield from sorted(self.used.items())
 
     def use(self, at_us: float, tokens: float) -> None:
@@ -55,11 +55,11 @@ class _Window:
             self.used[part] = self.used.get(part, 0) + tokens
 
     def free_us(self, part: float) -> float:
-        """Return when what is used in a part is free again."""
+        """Return the time when the amount used in a part is free again."""
         return (part + LATE) * self.width + self.period
 
     def forget(self, now_us: int) -> None:
-        """Let what is free again be no more used."""
+        """Take out the amounts that are free again."""
         self.used = {part: tokens for part, tokens in self.used.items() if self.free_us(part) > now_us}
 
     def sweep(self, state: State, ask: LimitAsk, now_us: int) -> None:

@@ -273,7 +273,7 @@ static int first_neighbour(const rs_run *run, int at)
     return at;
 }
 
-/* A strategy goes on: keep on its slot what is known so far, for the gates outside of it. */
+/* A strategy goes on: keep on its slot the facts known so far, for the gates outside of it. */
 static void note_answer(rs_slot *slot, const rs_end *end, int called, int next)
 {
     if (called)
