@@ -37,7 +37,7 @@ static rs_gate *outside(PyObject *call, int stage, const char *kind)
     return NULL;
 }
 
-static void tell(rs_run *run, int64_t now_ns, int64_t until_ns)
+static void note_wait(rs_run *run, int64_t now_ns, int64_t until_ns)
 {
     for (int i = run->n - 1; i >= run->base; i--) {
         rs_slot *slot = &run->slots[i];
@@ -50,9 +50,9 @@ static void tell(rs_run *run, int64_t now_ns, int64_t until_ns)
 static void told(PyObject *call, int64_t now_ns, int64_t until_ns)
 {
     if (call) /* strategies run outside their own call */
-        tell(&((CallObject *)call)->run, now_ns, until_ns);
+        note_wait(&((CallObject *)call)->run, now_ns, until_ns);
     for (const rs_frame *frame = *rs_ambient(); frame && !rs_detached_from(frame->run); frame = frame->outer)
-        tell(frame->run, now_ns, until_ns);
+        note_wait(frame->run, now_ns, until_ns);
 }
 
 static int64_t deadline_ns(void) { return rs_deadline_ns(); }
