@@ -84,7 +84,8 @@ static PyMethodDef methods[] = {
      "State of each private name that the core knows: in use, failed, not applicable or unused so far."},
     {"_build_facts", rs_build_facts, METH_NOARGS,
      "_build_facts()\n--\n\n"
-     "Return the compiler, the version of Python's headers, and if this build is free-threaded, optimised, traced (made\n"
+     "Return the compiler, the version of Python's headers, and if this build is free-threaded, optimised, traced "
+     "(made\n"
      "for coverage: slow) and sanitized."},
     {"_after_fork_in_child", after_fork_in_child, METH_NOARGS, NULL},
     {NULL},
