@@ -14,6 +14,8 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from benchmarks.efficacy import _studies
+
 __all__ = ["HEADING", "RESULTS", "command", "kept", "record", "section", "show", "spread"]
 
 RESULTS = Path(__file__).resolve().parents[1] / "RESULTS.md"
@@ -71,17 +73,19 @@ def record(title: str, text: str, path: Path = RESULTS) -> None:
     Put a section into a report, in place of the one with the same title.
 
     Args:
-        title: Begins with the table's number: "R8 metastable failure". Sections stand in the order of the numbers.
+        title: Of a study in `_studies`; begins with the table's number: "R8 metastable failure". Sections stand in the
+            order of the numbers.
 
         text: From `section`.
 
         path: Of the report.
     """
+    stamped = f"{text}\n\n{_studies.stamp(title)}"
     old = kept(path)
     before = path.read_text(encoding="utf-8") if path.exists() else ""
     before = before[: len(before) - len(old)] if old else before
     sections = {part.partition("\n")[0]: part for part in old.split("\n## ")[1:]}
-    sections[title] = f"{title}\n\n{text}"
+    sections[title] = f"{title}\n\n{stamped}"
     parts = [f"\n## {sections[key].strip()}\n" for key in sorted(sections, key=_number)]
     path.write_text(f"{before}\n{HEADING}\n\n{_ABOUT}\n{''.join(parts)}", encoding="utf-8")
 

@@ -132,7 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--minutes", type=int, default=10_000, help="of virtual time for each row (10000)")
     options = parser.parse_args(arguments)
     text = _results.section(ABOUT, ("N", "client", "of the quota used", *PROVIDERS), table(options.minutes))
-    _results.show("R14 a provider's quota per minute", text, recorded=options.record)
+    _results.show("R17 a provider's quota per minute", text, recorded=options.record)
 
 
 ABOUT = (

@@ -24,7 +24,7 @@ from benchmarks.failover.systems import SYSTEMS, load
 
 __all__ = ["main"]
 
-_TITLE = "R15 providers that fail"
+_TITLE = "R18 providers that fail"
 _ABOUT = (
     "`python -m benchmarks.failover`: the sixteen scenarios of Failover Bench 0.1 against a scripted provider on "
     "loopback, in real time. **pass**: the ideal outcome, and all rules of conduct kept; **partial**: an advisory rule "

@@ -79,11 +79,11 @@ def test_results_are_replaced_in_their_place_and_kept(efficacy, tmp_path):
     results, path = efficacy("_results"), tmp_path / "RESULTS.md"
     path.write_text("# Microbenchmarks\n\nfast\n")
     assert results.kept(path) == ""
-    for title, value in (("R10 jitter", "1"), ("R8 storm", "2"), ("R10 jitter", "3")):
+    for title, value in (("R10 jitter", "1"), ("R8 metastable failure", "2"), ("R10 jitter", "3")):
         results.record(title, results.section("About.", ["what", "seen"], [["it", value]]), path)
     text = path.read_text()
     assert text.startswith("# Microbenchmarks\n\nfast\n\n# Efficacy\n")
-    assert text.index("## R8 storm") < text.index("## R10 jitter")
+    assert text.index("## R8 metastable failure") < text.index("## R10 jitter")
     assert "| it | 3 |" in text
     assert "| it | 1 |" not in text
     assert text == "# Microbenchmarks\n\nfast\n" + results.kept(path)
