@@ -27,12 +27,12 @@ pytestmark = [
 ]
 
 BUDGETS = {
-    "native/adaptive": 495,
+    "native/adaptive": 490,
     "native/backoff": 22,
     "native/breaker": 1734,
     "native/budget": 312,
     "native/build": 17,
-    "native/bulkhead": 655,
+    "native/bulkhead": 628,
     "native/clock": 55,
     "native/computed": 18,
     "native/core": 833,
@@ -46,7 +46,7 @@ BUDGETS = {
     "native/gate": 230,
     "native/gates": 25,
     "native/hedge": 403,
-    "native/host": 140,
+    "native/host": 146,
     "native/keyed": 528,
     "native/laws": 84,
     "native/limiter": 1931,

@@ -92,7 +92,7 @@ cdef inline int64_t _turn_ns(rs_adaptive *a) noexcept nogil:
 
 cdef int _adaptive_reject(rs_adaptive *a, int reason, rs_rejection *rejection) noexcept nogil:
     rejection.reason = reason
-    rejection.measured = a.used if a.host == NULL else _adaptive_used_by_all(a)
+    rejection.measured = _adaptive_used_by_all(a)
     rejection.limit = <double><int64_t>a.law.limit
     rejection.retry_after_ns = -1 if a.law.mean == 0 else <int64_t>a.law.mean + _turn_ns(a)
     if reason == ADAPTIVE_QUEUE_FULL:
@@ -130,11 +130,9 @@ cdef int _adaptive_queue(rs_gate *gate, rs_adaptive *a, rs_slot *slot, const rs_
     waiter.amount = 0
     waiter.deadline_ns = now_ns + a.max_wait_ns
     rs_queue_push(&a.queue, waiter, now_ns)
-    slot.wake_ns = waiter.deadline_ns
     if a.host != NULL:
         rs_host_queued(a.host, waiter, now_ns)
-        rs_host_wait(a.host, slot, waiter)
-    return RS_WAIT
+    return _wait_in_queue(a.host, slot, waiter)
 
 
 cdef int _adaptive_admit(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now_ns,
@@ -156,10 +154,7 @@ cdef int _adaptive_poll(rs_gate *gate, rs_slot *slot, int64_t now_ns, rs_rejecti
         _adaptive_ask(gate, a, now_ns)
     if waiter.state == RS_WAITER_QUEUED:
         if now_ns < waiter.deadline_ns:
-            slot.wake_ns = waiter.deadline_ns
-            if a.host != NULL:
-                rs_host_wait(a.host, slot, waiter)
-            return RS_WAIT
+            return _wait_in_queue(a.host, slot, waiter)
         _adaptive_unqueue(gate, a, waiter)
         _adaptive_reject(a, ADAPTIVE_TOO_LATE, rejection)
         rejection.measured = (now_ns - waiter.enqueued_ns) / 1e9

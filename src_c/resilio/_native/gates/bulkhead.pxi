@@ -52,6 +52,12 @@ PATIENT = _Patient()
 cdef PyObject *_patient = <PyObject *>PATIENT
 
 
+cdef extern from *:
+    """
+    static RS_APART int64_t rs_bulkhead_host_take(rs_gate *, int64_t, int64_t);
+    static RS_APART void rs_bulkhead_end(rs_gate *, int64_t);
+    """
+
 include "bulkhead_machine.pxi"
 include "bulkhead_host.pxi"
 include "bulkhead_fleet.pxi"
@@ -103,14 +109,9 @@ BULKHEAD_PLAIN.cancel = _bulkhead_cancel
 BULKHEAD_PLAIN.settle = _bulkhead_settle
 BULKHEAD_PLAIN.forget = _bulkhead_forget
 BULKHEAD_PLAIN.pristine = _bulkhead_pristine
+BULKHEAD_PLAIN.is_shared = _bulkhead_is_shared
 cdef rs_gate_ops WEIGHED = BULKHEAD_PLAIN
 WEIGHED.prepare = _bulkhead_prepare
-cdef rs_gate_ops HOST_BULKHEAD = BULKHEAD_PLAIN
-HOST_BULKHEAD.admit = _bulkhead_host_admit
-HOST_BULKHEAD.settle = _bulkhead_host_settle
-HOST_BULKHEAD.is_shared = _bulkhead_is_shared
-cdef rs_gate_ops HOST_WEIGHED = HOST_BULKHEAD
-HOST_WEIGHED.prepare = _bulkhead_prepare
 cdef rs_gate_ops FLEET_BULKHEAD = BULKHEAD_PLAIN
 FLEET_BULKHEAD.admit = _bulkhead_fleet_admit
 FLEET_BULKHEAD.cancel = _bulkhead_fleet_cancel
@@ -123,8 +124,6 @@ FLEET_WEIGHED.prepare = _bulkhead_prepare
 cdef const rs_gate_ops *_bulkhead_ops(rs_bulkhead *b) noexcept nogil:
     if b.slots != NULL:
         return &FLEET_BULKHEAD if b.weight != 0 else &FLEET_WEIGHED
-    if b.host != NULL:
-        return &HOST_BULKHEAD if b.weight != 0 else &HOST_WEIGHED
     return &BULKHEAD_PLAIN if b.weight != 0 else &WEIGHED
 
 

@@ -63,7 +63,7 @@ cdef int _bulkhead_fleet_admit(rs_gate *gate, rs_slot *slot, const rs_request *r
     cdef int verdict
     _bulkhead_weigh(b, slot)
     if (b.queue.head == NULL and not b.closed
-            and _bulkhead_take(b, slot.bulkhead.weight, now_ns) == slot.bulkhead.weight):
+            and _bulkhead_take(gate, b, slot.bulkhead.weight, now_ns) == slot.bulkhead.weight):
         return RS_ADMITTED
     _bulkhead_follow(b)
     verdict = _bulkhead_queue(gate, b, slot, request, now_ns, rejection)
@@ -86,5 +86,5 @@ cdef void _bulkhead_fleet_cancel(rs_gate *gate, rs_slot *slot, int64_t now_ns) n
 
 cdef void _bulkhead_fleet_settle(rs_gate *gate, rs_slot *slot, int outcome, int64_t latency_ns,
                                  int64_t now_ns) noexcept nogil:
-    _bulkhead_host_settle(gate, slot, outcome, latency_ns, now_ns)
+    _bulkhead_settle(gate, slot, outcome, latency_ns, now_ns)
     _bulkhead_fleet_end(_bulkhead_of(gate))

@@ -42,15 +42,7 @@ cdef double _used_by_all(rs_bulkhead *b) noexcept nogil:
 
 cdef int _bulkhead_is_shared(const rs_gate *gate) noexcept nogil:
     cdef rs_bulkhead *b = _bulkhead_of(<rs_gate *>gate)
-    return not b.closed and rs_host_limit(b.host) > 0       # a process closes its own
-
-
-cdef int _bulkhead_wait(rs_bulkhead *b, rs_slot *slot, rs_waiter *waiter) noexcept nogil:
-    if b.host != NULL:
-        rs_host_wait(b.host, slot, waiter)
-    else:
-        slot.wake_ns = waiter.deadline_ns
-    return RS_WAIT
+    return b.host != NULL and not b.closed and rs_host_limit(b.host) > 0        # a process closes its own
 
 
 cdef void _bulkhead_ask(rs_gate *gate, rs_bulkhead *b, int64_t now_ns) noexcept nogil:
@@ -62,31 +54,7 @@ cdef void _bulkhead_ask(rs_gate *gate, rs_bulkhead *b, int64_t now_ns) noexcept 
         _want_slots(b, 0)
 
 
-cdef void _bulkhead_host_end(rs_gate *gate, rs_bulkhead *b, int64_t now_ns) noexcept nogil:
-    """A call has given up its permits: pass them to the queue, unless others have waited longer for their share."""
-    if (b.queue.head != NULL or b.idlers.head != NULL) and not rs_host_yields(b.host, b.used):
-        _bulkhead_grant(gate, b, now_ns)
-    elif b.used == 0 and b.queue.head == NULL and b.idlers.head != NULL:
-        _wake_idlers(gate, b)
-    rs_host_give(b.host, b.used)
-
-
-cdef int _bulkhead_host_admit(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t now_ns,
-                              rs_rejection *rejection) noexcept nogil:
+cdef int64_t _bulkhead_host_take "rs_bulkhead_host_take"(rs_gate *gate, int64_t amount, int64_t now_ns) noexcept nogil:
     cdef rs_bulkhead *b = _bulkhead_of(gate)
-    _bulkhead_weigh(b, slot)
-    if (b.queue.head == NULL and not b.closed
-            and _bulkhead_take(b, slot.bulkhead.weight, now_ns) == slot.bulkhead.weight):
-        return RS_ADMITTED
-    _bulkhead_follow(b)
-    return _bulkhead_queue(gate, b, slot, request, now_ns, rejection)
-
-
-cdef void _bulkhead_host_settle(rs_gate *gate, rs_slot *slot, int outcome, int64_t latency_ns,
-                                int64_t now_ns) noexcept nogil:
-    cdef rs_bulkhead *b = _bulkhead_of(gate)
-    b.used -= slot.bulkhead.weight
-    if b.queue.head != NULL or b.idlers.head != NULL:
-        _bulkhead_host_end(gate, b, now_ns)
-    else:
-        rs_host_give(b.host, b.used)
+    cdef int64_t free = _take_shared(b, amount, now_ns)
+    return free if free >= 0 else max(_capacity_alone(b) - b.used, 0)

@@ -49,11 +49,9 @@ cdef inline void _bulkhead_leave(rs_gate *gate, rs_bulkhead *b, rs_waiter *waite
         rs_host_unqueued(gate, b.host, &b.queue, waiter, b.order == LIFO)
 
 
-cdef int64_t _bulkhead_take(rs_bulkhead *b, int64_t amount, int64_t now_ns) noexcept nogil:
+cdef inline int64_t _bulkhead_take(rs_gate *gate, rs_bulkhead *b, int64_t amount, int64_t now_ns) noexcept nogil:
     """Take *amount* permits, all or none; return how many were free, or *amount* if more were."""
-    cdef int64_t free = -1 if b.host == NULL else _take_shared(b, amount, now_ns)
-    if free < 0:
-        free = max(_capacity_alone(b) - b.used, 0)
+    cdef int64_t free = b.capacity - b.used if b.host == NULL else _bulkhead_host_take(gate, amount, now_ns)
     if free < amount:
         return free
     b.used += amount
@@ -80,7 +78,7 @@ cdef void _bulkhead_grant(rs_gate *gate, rs_bulkhead *b, int64_t now_ns) noexcep
             waiter.reason = RS_EXPIRED
             rs_gate_wake(gate, waiter)
             continue
-        free = _bulkhead_take(b, waiter.amount, now_ns)
+        free = _bulkhead_take(gate, b, waiter.amount, now_ns)
         if free < waiter.amount:
             if free > 0:
                 b.chosen = waiter
@@ -169,7 +167,7 @@ cdef int _bulkhead_queue(rs_gate *gate, rs_bulkhead *b, rs_slot *slot, const rs_
     rs_queue_push(&b.queue, waiter, now_ns)
     if b.host != NULL:
         rs_host_queued(b.host, waiter, now_ns)
-    return _bulkhead_wait(b, slot, waiter)
+    return _wait_in_queue(b.host, slot, waiter)
 
 
 cdef inline void _bulkhead_weigh(rs_bulkhead *b, rs_slot *slot) noexcept nogil:
@@ -184,9 +182,10 @@ cdef int _bulkhead_admit(rs_gate *gate, rs_slot *slot, const rs_request *request
     cdef rs_bulkhead *b = _bulkhead_of(gate)
     _bulkhead_weigh(b, slot)
     # Queued calls go first, even if a lighter call would fit.
-    if b.queue.head == NULL and slot.bulkhead.weight <= b.capacity - b.used and not b.closed:
-        b.used += slot.bulkhead.weight
+    if (b.queue.head == NULL and not b.closed
+            and _bulkhead_take(gate, b, slot.bulkhead.weight, now_ns) == slot.bulkhead.weight):
         return RS_ADMITTED
+    _bulkhead_follow(b)
     return _bulkhead_queue(gate, b, slot, request, now_ns, rejection)
 
 
@@ -211,7 +210,7 @@ cdef int _bulkhead_poll(rs_gate *gate, rs_slot *slot, int64_t now_ns, rs_rejecti
         if b.host != NULL and rs_host_asks(b.host, waiter, now_ns):
             _bulkhead_ask(gate, b, now_ns)
     if waiter.state == RS_WAITER_QUEUED:
-        return _bulkhead_wait(b, slot, waiter)
+        return _wait_in_queue(b.host, slot, waiter)
     if waiter.state == RS_WAITER_GRANTED:
         waiter.state = RS_WAITER_IDLE
         return RS_ADMITTED
@@ -219,6 +218,17 @@ cdef int _bulkhead_poll(rs_gate *gate, rs_slot *slot, int64_t now_ns, rs_rejecti
 
 
 # ---- the end ---------------------------------------------------------------------------------------------------------
+
+cdef void _bulkhead_end "rs_bulkhead_end"(rs_gate *gate, int64_t now_ns) noexcept nogil:
+    """A call has given up its permits: pass them to the queue, unless others have waited longer for their share."""
+    cdef rs_bulkhead *b = _bulkhead_of(gate)
+    if b.host == NULL or ((b.queue.head != NULL or b.idlers.head != NULL) and not rs_host_yields(b.host, b.used)):
+        _bulkhead_grant(gate, b, now_ns)
+    elif b.used == 0 and b.queue.head == NULL and b.idlers.head != NULL:
+        _wake_idlers(gate, b)
+    if b.host != NULL:
+        rs_host_give(b.host, b.used)
+
 
 cdef void _bulkhead_cancel(rs_gate *gate, rs_slot *slot, int64_t now_ns) noexcept nogil:
     cdef rs_bulkhead *b = _bulkhead_of(gate)
@@ -231,18 +241,15 @@ cdef void _bulkhead_cancel(rs_gate *gate, rs_slot *slot, int64_t now_ns) noexcep
         b.used -= slot.waiter.amount
     elif slot.waiter.state == RS_WAITER_QUEUED:
         _bulkhead_leave(gate, b, slot.waiter)
-    if b.host != NULL:
-        _bulkhead_host_end(gate, b, now_ns)
-    else:
-        _bulkhead_grant(gate, b, now_ns)
+    _bulkhead_end(gate, now_ns)
 
 
 cdef void _bulkhead_settle(rs_gate *gate, rs_slot *slot, int outcome, int64_t latency_ns,
                            int64_t now_ns) noexcept nogil:
     cdef rs_bulkhead *b = _bulkhead_of(gate)
     b.used -= slot.bulkhead.weight
-    if b.queue.head != NULL or b.idlers.head != NULL:
-        _bulkhead_grant(gate, b, now_ns)
+    if b.host != NULL or b.queue.head != NULL or b.idlers.head != NULL:
+        _bulkhead_end(gate, now_ns)
 
 
 cdef void _bulkhead_forget(rs_gate *gate, int64_t now_ns) noexcept nogil:

@@ -9,6 +9,7 @@ no gate, so this hides no cycle.
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
 
+from resilio._native.gate cimport RS_WAIT, rs_slot, rs_waiter
 from resilio._native.shared cimport Cell
 
 
@@ -40,3 +41,11 @@ cdef inline PyObject *_owned(Cell cell):
         return NULL
     Py_INCREF(cell)
     return <PyObject *>cell
+
+
+cdef int _wait_in_queue(rs_host *host, rs_slot *slot, rs_waiter *waiter) noexcept nogil:
+    """Let the queued call of *slot* be polled at its deadline or, for permits of a host, to ask for some."""
+    slot.wake_ns = waiter.deadline_ns
+    if host != NULL:
+        rs_host_wait(host, slot, waiter)
+    return RS_WAIT
