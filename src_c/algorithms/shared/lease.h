@@ -41,8 +41,8 @@ typedef struct rs_leased {
     rs_word64 asked_ns;  /* when the question was sent that the lease answers */
     rs_word64 peers;     /* of the latest answer; 0: none yet */
     rs_word64 back_ns;   /* when the store came back; 0: it was never away */
-    rs_word64 lain_ns;   /* since when tokens have been seen to lie for others */
-    rs_word64 lain_gone; /* ... and what had gone then, plus 1 */
+    rs_word64 lain_ns;   /* since when tokens have been seen to lie for others; 0: they do not */
+    rs_word64 looked_ns; /* ... and when they were seen last */
     rs_shared_bucket own;
 } rs_leased;
 

@@ -4,8 +4,10 @@
  * once the purse holds those of all that wait before it. So what a grant does not bring to a call of this process stays in
  * the purse for those of others, which their own threads serve: the courier rings for them.
  *
- * A process that is dead or stopped leaves its places there. Where tokens have lain for half a second, and none of the
- * calls before has taken any, the order begins anew, and each process queues its calls again. No Python.h.
+ * A process that is dead or stopped leaves its places there, in front of all others after a while. Calls behind them
+ * would take what comes in beyond their tokens, which would lie in the purse for ever. So where tokens have lain for half
+ * a second, and none has been taken by a call with none before it, the order begins anew, and each process queues its
+ * calls again. No Python.h.
  */
 #ifndef RS_SHARED_LEASE_ORDER_H
 #define RS_SHARED_LEASE_ORDER_H
@@ -28,16 +30,21 @@ static inline void rs_leased_reorder(rs_leased *lease)
     rs_atomic_add(&lease->order, 1);
 }
 
-/* Tokens lie here for others: 1 if they have done so for long, and the order begins anew. */
+/* A call has taken tokens that has none before it: those that lie here are on their way. */
+static inline void rs_leased_moves(rs_leased *lease) { rs_atomic_store(&lease->lain_ns, 0); }
+
+/* Tokens lie here for others: 1 if they have done so for long, and the order begins anew. The calls that wait look often:
+   what none has seen for as long has not lain. */
 static RS_SLOW int rs_leased_unblock(rs_leased *lease, int64_t now_ns)
 {
-    uint64_t gone = rs_atomic_load(&lease->gone) + 1, since = rs_atomic_load(&lease->lain_ns);
-    if (rs_atomic_load(&lease->lain_gone) != gone) {
-        rs_atomic_store(&lease->lain_ns, (uint64_t)now_ns);
-        rs_atomic_store(&lease->lain_gone, gone);
+    uint64_t since = rs_atomic_load(&lease->lain_ns);
+    int64_t looked = (int64_t)rs_atomic_load(&lease->looked_ns);
+    rs_atomic_store(&lease->looked_ns, (uint64_t)now_ns);
+    if (since == 0 || now_ns - looked >= RS_LEASE_LAIN_NS) {
+        (void)rs_atomic_swap(&lease->lain_ns, &since, (uint64_t)now_ns);
         return 0;
     }
-    if (now_ns - (int64_t)since < RS_LEASE_LAIN_NS || !rs_atomic_swap(&lease->lain_ns, &since, (uint64_t)now_ns))
+    if (now_ns - (int64_t)since < RS_LEASE_LAIN_NS || !rs_atomic_swap(&lease->lain_ns, &since, 0))
         return 0;
     rs_leased_reorder(lease);
     return 1;

@@ -94,12 +94,15 @@ static inline int rs_rates_take_at(rs_host_rates *host, int64_t now_ns, const in
     int rings = 0;
     for (int i = 0; i < host->n; i++) {
         rs_draw *draw = &host->rate[i].draw;
+        int64_t before = rs_draw_before(draw, n[i], place[i]);
         int low = 0;
-        if (!rs_draw_take_behind(draw, now, n[i], rs_draw_before(draw, n[i], place[i]), &low)) {
+        if (!rs_draw_take_behind(draw, now, n[i], before, &low)) {
             while (i-- > 0)
                 rs_draw_give_back(&host->rate[i].draw, now, n[i]);
             return 0;
         }
+        if (before == 0)
+            rs_leased_moves(draw->lease);
         rings |= low;
     }
     rs_rates_fall_out(host, n, 0);

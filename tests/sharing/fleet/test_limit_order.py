@@ -104,25 +104,33 @@ def test_workers_whose_calls_wait_get_the_same(
     assert trips <= most_trips
 
 
-async def beside_one_that_stands(found: Sequence[Worker], seconds: float) -> list[int]:
-    """Let the last worker stand still with 64 calls in the queue, before the others begin; return as `play`."""
+async def beside_one_that_stands(found: Sequence[Worker], parked: int, seconds: float) -> tuple[list[int], int]:
+    """Let the last worker stand still with calls in the queue; return what the others get, and what all wait for."""
     *living, stands = found
-    parked = [stands.limit.acall(asyncio.sleep, HELD) for _ in range(64)]
-    for call in parked:
+    calls = [stands.limit.acall(asyncio.sleep, HELD) for _ in range(parked)]
+    for call in calls:
         call.send(None)  # it waits, and is not resumed: the loop does not know of it
     admitted, _ = await play(living, 8, seconds)
-    for call in parked:
+    waiting = living[0].tie.leases.now(0)[3] // 1_000_000
+    for call in calls:
         call.close()
-    return admitted
+    return admitted, waiting
 
 
 @pytest.mark.parametrize("before", [0.0, 1.0], ids=["the first trips", "later trips"])
-def test_a_worker_that_stands_still_keeps_nothing_from_the_others(vt: VirtualTime, before: float) -> None:
-    """Half a second after tokens were there for its calls the order begins anew; then the others have all of it."""
+@pytest.mark.parametrize("parked", [4, 8, 16, 64])
+def test_a_worker_that_stands_still_keeps_nothing_from_the_others(vt: VirtualTime, parked: int, before: float) -> None:
+    """
+    Half a second after tokens were there for its calls the order begins anew; then the others have all of it.
+
+    Fewer tokens than its calls wanted lay there for ever, as later calls took what came in beyond them. With 16 of a
+    burst of 20 the others had 15 of "20/s".
+    """
     found = workers(3, "20/s", 20)
     vt.run(play, found, 8, before)
     started = sum(one.admitted for one in found)
-    admitted = vt.run(beside_one_that_stands, found, 4.0)
+    admitted, waiting = vt.run(beside_one_that_stands, found, parked, 4.0)
     assert sum(one.admitted for one in found) - started >= 0.95 * 20 * 3
     assert sum(admitted) >= 0.95 * 20 * 2
     assert max(admitted) - min(admitted) <= 8
+    assert waiting <= 2 * 8, "no more than the calls of the others"
