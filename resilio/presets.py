@@ -1,5 +1,5 @@
 """
-Presets for HTTP, models, databases, Redis and Valkey: which outcomes are failures, and time limits.
+Presets for HTTP, models, databases, Redis, Valkey and MCP: which outcomes are failures, and time limits.
 
 The option `on` of every policy takes a preset by name: `circuit_breaker(on="http")`, `standard(..., on="model")`.
 
@@ -15,6 +15,7 @@ from typing import Any, Literal
 import attrs
 
 from resilio._failures import aws, sql
+from resilio._failures import mcp as mcp_errors
 from resilio._failures import redis as redis_errors
 from resilio._failures.causes import TIMEOUT_NAMES, UNSENT_NAMES, named, never_connected, no_answer
 from resilio._failures.outcome import Outcome
@@ -23,7 +24,7 @@ from resilio._options.fields import option
 from resilio._options.validators import flag, seconds
 from resilio.errors import DeadlineExceededError, RejectedError
 
-__all__ = ["Preset", "database", "http", "model", "redis"]
+__all__ = ["Preset", "database", "http", "mcp", "model", "redis"]
 
 
 def __dir__() -> list[str]:
@@ -203,6 +204,32 @@ def _model_unsent(error: Any) -> bool:
     return _unsent_request(error) and not getattr(error, "partial", False)
 
 
+def _mcp_failing(error: Any) -> Outcome | bool:
+    verdict = mcp_errors.failing(error)
+    return _http_failing(error) if verdict is None else verdict
+
+
+def _mcp_for_a_moment(error: Any) -> bool:
+    verdict = mcp_errors.momentary(error)
+    return _http_for_a_moment(error) if verdict is None else verdict
+
+
+def _mcp_unsent(error: Any) -> bool:
+    return mcp_errors.refused(error) or _unsent_request(error)
+
+
+def _mcp_refused(subject: Any) -> bool:
+    return mcp_errors.refused(subject) or _http_refused(subject)
+
+
+def _mcp_drops(error: Any) -> Outcome:
+    return Outcome.FAILURE if mcp_errors.is_timeout(error) else _drops(error)
+
+
+def _mcp_result_drops(value: Any) -> Outcome:
+    return Outcome.IGNORED if mcp_errors.failed(value) else Outcome.SUCCESS
+
+
 @attrs.frozen(kw_only=True)
 class Preset:
     """
@@ -380,7 +407,25 @@ redis: Preset = Preset(
 )
 """Commands of Redis and Valkey: lost connections, and a server that serves none; short time limits."""
 
-ALL = {"database": database, "http": http, "model": model, "redis": redis}
+mcp: Preset = Preset(
+    failing=_mcp_failing,
+    momentary=_mcp_for_a_moment,
+    unsent=_mcp_unsent,
+    failing_result=mcp_errors.failed,
+    momentary_result=mcp_errors.failed,
+    unsent_result=mcp_errors.refused,
+    drops=_mcp_drops,
+    drops_result=_mcp_result_drops,
+    refused=_mcp_refused,
+    timeout=60.0,
+    deadline=120.0,
+)
+"""
+Tools over MCP: results that are errors, lost connections, timeouts. Errors of the request are no evidence about the
+server, and a rejection of a server under guard is a refusal.
+"""
+
+ALL = {"database": database, "http": http, "mcp": mcp, "model": model, "redis": redis}
 
 
 def _nothing(error: Any) -> bool:  # noqa: ARG001

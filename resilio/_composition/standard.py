@@ -286,8 +286,8 @@ def standard(config: StandardConfig, _: str | None) -> Standard:
 
     Args:
         name: The name of the dependency; its parts are "name.retry" and so on.
-        on: Exceptions that are failures: "http", "model", "database", "redis", a :class:`resilio.presets.Preset`,
-            exception types, or a predicate `exception -> bool`.
+        on: Exceptions that are failures: "http", "model", "database", "redis", "mcp", a
+            :class:`resilio.presets.Preset`, exception types, or a predicate `exception -> bool`.
         idempotent: Whether calls may be run twice. False: no hedge, and retries only if nothing was done.
         fallback: A :func:`resilio.fallback` for calls that fail in spite of the other parts; None: no fallback.
         deadline: Seconds for a call with all its attempts and waits; None for no limit; the default is the preset's.

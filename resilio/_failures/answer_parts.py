@@ -1,5 +1,5 @@
 """
-The parts of an error or an answer that may hold advice: its headers, its body, its metadata and its labels.
+The parts of an error or an answer that may hold advice: headers, body, structured content, metadata and labels.
 
 No part is read from a connection: a body counts only if the client has read it already.
 """
@@ -13,9 +13,20 @@ from typing import Any
 from resilio._failures import aws
 from resilio._failures.server_advice import HEADERS
 
-__all__ = ["HINTS", "bodies_of", "has_label", "headers_of", "holders", "metadata_of"]
+__all__ = ["HINTS", "bodies_of", "has_label", "headers_of", "holders", "metadata_of", "told_in"]
 
-HINTS = ("retry_after", "response", "headers", "trailing_metadata", "details", "body", "has_error_label")
+HINTS = (
+    "retry_after",
+    "response",
+    "headers",
+    "trailing_metadata",
+    "details",
+    "body",
+    "has_error_label",
+    "structured_content",
+    "structuredContent",
+    "error",
+)
 """The attributes by which an error or an answer holds advice; one without any of them has none."""
 
 _LONGEST_BODY = 16 * 1024
@@ -74,6 +85,14 @@ def _content(response: Any) -> bytes:
     except Exception:  # noqa: BLE001 - httpx raises if the body is not read
         return b""
     return content if isinstance(content, bytes) and len(content) <= _LONGEST_BODY else b""
+
+
+def told_in(subject: Any) -> dict[str, Any]:
+    """Return the structured content of a tool's result, or the data of an error of MCP; empty if it is no object."""
+    found = getattr(subject, "structured_content", None) or getattr(subject, "structuredContent", None)
+    if found is None:
+        found = getattr(getattr(subject, "error", None), "data", None)
+    return found if isinstance(found, dict) else {}
 
 
 def metadata_of(holder: Any, name: str) -> Any:

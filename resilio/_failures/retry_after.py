@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 
 from resilio._failures import aws, retry_info
-from resilio._failures.answer_parts import bodies_of, has_label, headers_of, holders, metadata_of
+from resilio._failures.answer_parts import bodies_of, has_label, headers_of, holders, metadata_of, told_in
 from resilio._failures.permanent import is_permanent
 from resilio._failures.server_advice import FORBIDS, RETRY, UNTIL, WAIT, Advice, rows
 from resilio._failures.sql import sqlstate_of
@@ -40,6 +40,7 @@ _ATTRIBUTES = rows("attribute", WAIT, UNTIL)
 _HEADERS = tuple(row for row in rows("header", WAIT, UNTIL) if row.meaning == WAIT or row.name == "retry-after")
 _LIMITS = tuple(row for row in rows("header", UNTIL) if row not in _HEADERS)
 _BODIES = rows("body", WAIT)
+_RESULTS = rows("result", WAIT)
 _METADATA = rows("metadata", WAIT)
 _LABELS = rows("label", WAIT)
 _VERDICT_HEADERS = rows("header", RETRY, FORBIDS)
@@ -89,8 +90,9 @@ def asked_by(subject: object) -> Asked | None:
 
     The first row of `server_advice` decides that has a time > 0, in this order: an attribute of the exception; headers
     of its `response`, then of itself; headers about limits that are used up, of which the longest time counts; a body
-    that is read already; metadata of gRPC; labels. A time of day is measured from the answer's own `date` header, as
-    two clocks need not agree; without one, from the local clock. Malformed values are skipped. Never raises.
+    that is read already; the structured content of a tool's result; metadata of gRPC; labels. A time of day is measured
+    from the answer's own `date` header, as two clocks need not agree; without one, from the local clock. Malformed
+    values are skipped. Never raises.
 
     Args:
         subject: The exception that a call raised, or a response that it returned.
@@ -183,6 +185,11 @@ def _by_bodies(subject: object) -> Iterator[Asked]:
                 yield from _asked(row, retry_info.in_json(body))
 
 
+def _by_results(subject: object) -> Iterator[Asked]:
+    for row in _RESULTS:
+        yield from _asked(row, READERS[row.unit](told_in(subject).get(row.name), _local))
+
+
 def _by_metadata(subject: object) -> Iterator[Asked]:
     for holder in holders(subject):
         for row in _METADATA:
@@ -211,6 +218,7 @@ _SOURCES: tuple[Callable[[object], Iterator[Asked]], ...] = (
     _by_attributes,
     _by_headers,
     _by_bodies,
+    _by_results,
     _by_metadata,
     _by_labels,
 )

@@ -33,7 +33,7 @@ __all__ = [
     "rows",
 ]
 
-Place = Literal["attribute", "header", "body", "metadata", "label", "code"]
+Place = Literal["attribute", "header", "body", "result", "metadata", "label", "code"]
 Meaning = Literal["wait", "wait until", "retry", "do not retry"]
 Unit = Literal[
     "",
@@ -65,8 +65,8 @@ class Advice:
     Attributes:
         who: Servers that send it.
 
-        where: The place: an attribute of the exception, a header, the body of a 429 or 503, metadata of gRPC, a label
-            of MongoDB, or a code of an error.
+        where: The place: an attribute of the exception, a header, the body of a 429 or 503, the structured content of
+            a tool's result, metadata of gRPC, a label of MongoDB, or a code of an error.
 
         name: Its name there, headers in lower case.
 
@@ -135,6 +135,7 @@ ROWS = (
     Advice("X", "header", "x-rate-limit-reset", "seconds, or a time of day", UNTIL, "x-rate-limit-remaining"),
     *_limits_of_models(),
     Advice("Google", "body", RETRY_INFO, "RetryInfo", WAIT),
+    Advice("MCP servers under guard", "result", "retry_after", "seconds", WAIT),
     Advice("gRPC", "metadata", "grpc-retry-pushback-ms", "milliseconds", WAIT),
     Advice("Google", "metadata", "grpc-status-details-bin", "RetryInfo", WAIT),
     Advice("MongoDB", "label", "SystemOverloadedError", "baseBackoffMS of the reply, else 100 ms", WAIT),

@@ -29,7 +29,7 @@ K = TypeVar("K")
 Time = float | str | timedelta
 """A duration: seconds, a text like "5s" or "200ms", or a timedelta."""
 Order = Literal["fifo", "lifo", "adaptive"]
-PresetName = Literal["database", "http", "model", "redis"]
+PresetName = Literal["database", "http", "mcp", "model", "redis"]
 Judged = Callable[[Any], object]
 """A predicate of a result or an exception; it may also return an Outcome."""
 

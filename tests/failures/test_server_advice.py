@@ -130,6 +130,8 @@ ANSWERS: dict[str, Recorded] = {
     "an sdk that keeps the body": (having(status_code=503, body=GOOGLE["error"]), 1.2, None),
     "google over grpc": (grpc(("grpc-status-details-bin", STATUS)), 1.2, None),
     "google-api-core": (having(response=grpc(("grpc-status-details-bin", STATUS))), 1.2, None),
+    "mcp, a result": (having(is_error=True, structured_content={"retry_after": 1.2}), 1.2, None),
+    "mcp, an error": (having(error=SimpleNamespace(code=-32050, data={"retry_after": 1.2})), 1.2, None),
     "grpc": (grpc(("grpc-retry-pushback-ms", "1200")), 1.2, None),
     "grpc, no": (grpc(("grpc-retry-pushback-ms", "-1"), ("grpc-status-details-bin", STATUS)), 1.2, False),
     "mongodb": (MongoError("SystemOverloadedError", "RetryableError"), 0.1, True),

@@ -1,8 +1,10 @@
-"""What the presets for databases and for Redis make of errors; the real ones are met in integrations/."""
+"""What the presets for databases, for Redis and for MCP make of errors; the real ones are met in integrations/."""
 
 from __future__ import annotations
 
 import errno
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -159,6 +161,79 @@ def test_a_store_that_serves_others_has_refused(preset: str, error: Exception, e
     if expected is Outcome.REFUSED:  # nothing was done, so any call may be made again
         retry(on=presets.ALL[preset], idempotent=False, attempts=2, backoff=0, budget=None).try_call(again)
         assert len(attempts) == 2
+
+
+def mcp_error(code: int, text: str = "", data: object = None, name: str = "MCPError") -> Exception:
+    """An error of MCP's SDK: `MCPError` of version 2, `McpError` of version 1."""
+    error = type(name, (Exception,), {})(text)
+    error.error = SimpleNamespace(code=code, message=text, data=data)
+    return error
+
+
+REJECTED_THERE = {"reason": "overload", "retry_after": 2}
+
+
+@pytest.mark.parametrize(
+    ("subject", "expected", "again", "unsent"),
+    [
+        (mcp_error(-32001, "Timed out"), Outcome.FAILURE, True, False),
+        (mcp_error(408, "Timed out", name="McpError"), Outcome.FAILURE, True, False),
+        (mcp_error(-32000, "Connection closed"), Outcome.FAILURE, True, False),
+        (type("ClosedResourceError", (Exception,), {})(), Outcome.FAILURE, True, False),
+        (mcp_error(-32603, "Internal error"), Outcome.FAILURE, True, False),
+        (mcp_error(-32050, "of the server's own"), Outcome.FAILURE, True, False),
+        (mcp_error(32600, "Session terminated", name="McpError"), Outcome.FAILURE, False, False),
+        (mcp_error(-32600, "Session terminated"), Outcome.FAILURE, False, False),
+        (mcp_error(-32600, "Invalid request"), Outcome.IGNORED, False, False),
+        (mcp_error(-32601, "Method not found"), Outcome.IGNORED, False, False),
+        (mcp_error(-32602, "Invalid params"), Outcome.IGNORED, False, False),
+        (mcp_error(-32042, "open a URL first"), Outcome.IGNORED, False, False),
+        (mcp_error(-32050, "rejected", REJECTED_THERE), Outcome.REFUSED, True, True),
+        (ConnectionRefusedError(), Outcome.FAILURE, True, True),
+        (RuntimeError("Invalid structured content returned"), Outcome.SUCCESS, False, False),
+        (SimpleNamespace(is_error=True, structured_content=None), Outcome.FAILURE, True, False),
+        (SimpleNamespace(isError=True, structuredContent=None), Outcome.FAILURE, True, False),
+        (SimpleNamespace(is_error=True, structured_content=REJECTED_THERE), Outcome.REFUSED, True, True),
+        (SimpleNamespace(isError=True, structuredContent=REJECTED_THERE), Outcome.REFUSED, True, True),
+        (SimpleNamespace(is_error=False, structured_content=REJECTED_THERE), Outcome.SUCCESS, False, False),
+        (SimpleNamespace(isError=False, structuredContent=None), Outcome.SUCCESS, False, False),
+    ],
+)
+def test_what_results_and_errors_of_mcp_mean(subject: Any, expected: Outcome, again: bool, unsent: bool) -> None:
+    """A call that the request's fault has ended is no evidence; a rejection by a guarded server is a refusal."""
+    breaker, calls = circuit_breaker(on="mcp"), []
+
+    def call() -> Any:
+        calls.append(1)
+        if isinstance(subject, Exception):
+            raise subject
+        return subject
+
+    breaker.try_call(call)
+    found = breaker.snapshot()
+    counted = {"successes": found.successes, "failures": found.failures, "refused": found.refused}
+    assert counted == {name: COUNTED[expected][name] for name in counted}
+    for idempotent, allowed in ((True, again), (False, unsent)):
+        calls.clear()
+        retry(on="mcp", idempotent=idempotent, attempts=2, backoff=0, budget=None).try_call(call)
+        assert len(calls) == 1 + allowed, idempotent
+
+
+@pytest.mark.parametrize(
+    ("subject", "expected"),
+    [
+        (mcp_error(-32001, "Timed out"), Outcome.FAILURE),
+        (mcp_error(-32602, "Invalid params"), Outcome.IGNORED),
+        (SimpleNamespace(is_error=True, structured_content=None), Outcome.IGNORED),
+        (SimpleNamespace(is_error=True, structured_content=REJECTED_THERE), Outcome.REFUSED),
+        (SimpleNamespace(is_error=False), Outcome.SUCCESS),
+    ],
+)
+def test_what_is_overload_of_an_mcp_server(subject: Any, expected: Outcome) -> None:
+    """A timeout and a rejection shrink an adaptive limit; how fast a tool fails is no sample."""
+    errors, results = presets.mcp.part("drops")
+    judge: Any = errors if isinstance(subject, Exception) else results
+    assert judge(subject) == expected
 
 
 def test_a_name_with_several_addresses_was_not_connected_to() -> None:

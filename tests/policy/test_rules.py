@@ -51,7 +51,7 @@ def outcome(policy: Any, error: Exception) -> Outcome:
 
 
 @Makers
-@pytest.mark.parametrize("name", ["http", "model", "database", "redis"])
+@pytest.mark.parametrize("name", ["http", "model", "database", "redis", "mcp"])
 def test_every_policy_takes_a_preset_by_name(kind: str, name: str) -> None:
     """Only `standard` knew them: a breaker around a client took every exception for a failure, a 404 too."""
     preset = getattr(presets, name)

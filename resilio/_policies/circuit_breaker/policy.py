@@ -254,7 +254,8 @@ def circuit_breaker(config: CircuitBreakerConfig, name: str | None) -> CircuitBr
         mode: "window": a rate opens it; "probabilistic": a rate (0.5, if not given) rejects a share of the calls, a
             total failure opens it.
         on: Exceptions that are failures: types, a predicate `exception -> bool | Outcome`, or a preset: "http",
-            "model", "database", "redis". Left out: every exception, and in a client's transport failing answers too.
+            "model", "database", "redis", "mcp". Left out: every exception, and in a client's transport failing answers
+            too.
         ignore: Exceptions matched by `on` that do not count at all: types, or a predicate, called only for those.
         failed_if: Results that are failures: a predicate `result -> bool | Outcome`; None: the preset's rule.
         initial: The state before the first call; later changes of it have no effect.

@@ -381,7 +381,8 @@ def pool(config: PoolConfig, name: str | None) -> Pool:
             prices, the cheapest first: of an endpoint's label `price`, else the limit's price of its label `model`.
             None: levels never go by price.
         on: Exceptions that are failures: types, a predicate `exception -> bool | Outcome`, or a preset: "http",
-            "model", "database", "redis". Left out: every exception, and in a client's transport failing answers too.
+            "model", "database", "redis", "mcp". Left out: every exception, and in a client's transport failing answers
+            too.
         ignore: Exceptions matched by `on` that do not count at all: types, or a predicate, called only for those.
         failed_if: Results that are failures: a predicate `result -> bool | Outcome`; None: the preset's rule.
 

@@ -216,7 +216,7 @@ def retry(config: RetryConfig, name: str | None) -> Retry:
 
     Args:
         on: Exceptions to retry: types, a predicate `exception -> bool | Outcome`, or a preset: "http", "model",
-            "database", "redis". An exception group is retried only if all of its exceptions are.
+            "database", "redis", "mcp". An exception group is retried only if all of its exceptions are.
         ignore: Exceptions matched by `on` that are not retried: the same forms.
         failed_if: Results to retry: a predicate `result -> bool | Outcome`; None: the preset's rule. The last one is
             returned.
