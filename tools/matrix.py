@@ -55,6 +55,7 @@ CLIENTS = (
     Client("grpcio", ("integrations/test_grpc*.py",)),
     Client("openai", ("integrations/llm/test_calls.py", "integrations/llm/test_streams.py"), old=("httpx<0.28",)),
     Client("anthropic", ("integrations/llm/test_calls.py", "integrations/llm/test_streams.py"), old=("httpx<0.28",)),
+    Client("mcp", ("integrations/test_mcp.py",), ("uvicorn",)),
     Client("starlette", ("integrations/test_asgi*.py",), ("uvicorn", "hypercorn", "h2")),
     Client("fastapi", ("integrations/test_asgi*.py",), ("uvicorn", "hypercorn", "h2")),
     Client("gunicorn", ("integrations/test_workers.py",), ("uvicorn", "hypercorn")),

@@ -38,7 +38,7 @@ def failed(result: Any) -> bool:
 
 
 def failing(error: Any) -> Outcome | None:
-    """Return what an error says about the server's health; None if it is none of MCP's."""
+    """Return the verdict of an error on the server's health; None if it is none of MCP's."""
     code = _code_of(error)
     if code is None:
         return Outcome.FAILURE if lost(error) else None

@@ -134,6 +134,7 @@ ELSEWHERE = {
     "asyncpg": "test_asyncpg.py",
     "grpc": "test_grpc.py",
     "llm": "llm",
+    "mcp": "test_mcp.py",
     "redis": "test_redis.py",
     "sqlalchemy": "test_sqlalchemy.py",
     "wsgi": "test_wsgi.py",

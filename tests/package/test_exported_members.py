@@ -34,7 +34,7 @@ OTHERS = {
 
 
 API = Path(__file__).parents[2] / "docs" / "reference" / "api"
-WITH_EXTRAS = {"resilio.metrics.otel", "resilio.metrics.prometheus"}
+WITH_EXTRAS = {"resilio.integrations.mcp", "resilio.metrics.otel", "resilio.metrics.prometheus"}
 
 
 def python(code: str) -> Any:

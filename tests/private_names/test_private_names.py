@@ -199,6 +199,12 @@ def _loop_of_asyncio(asyncio: Any) -> bool:
         loop.close()
 
 
+def _session_of_mcp(mcp: Any) -> bool:
+    session = mcp.ClientSession(object(), object(), read_timeout_seconds=1)
+    first = not hasattr(mcp, "MCPError")
+    return session._session_read_timeout_seconds == 1 and (not first or session._request_id == 0)
+
+
 @pytest.mark.parametrize(
     ("module", "holds"),
     [
@@ -223,6 +229,8 @@ def _loop_of_asyncio(asyncio: Any) -> bool:
             "grpc.aio._interceptor",
             _attribute("_InterceptedStreamRequestMixin._proxy_writes_as_request_iterator"),
         ),
+        ("mcp", _session_of_mcp),
+        ("mcp.server.fastmcp", lambda found: found.FastMCP("tools")._mcp_server.request_handlers),
         ("sqlalchemy", lambda found: "_max_overflow" in vars(found.QueuePool(lambda: None))),
         ("valkey", lambda found: "_sock" in vars(found.Connection())),
         ("redis", lambda found: "_sock" in vars(found.Connection())),

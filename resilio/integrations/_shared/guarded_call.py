@@ -51,7 +51,7 @@ class GuardedCall:
     def __init__(
         self,
         policy: Policy[Any],
-        hand_over: Callable[[Held], object],
+        hand_over: Callable[[Held], object] | None,
         *,
         sync: StandIn | None = None,
         hedged: bool = True,
@@ -65,6 +65,7 @@ class GuardedCall:
             policy: Any policy, pipeline, standard stack or keyed policy.
 
             hand_over: The hook: gets what neighbouring gates hold of a call that has returned or raised.
+                None: answers are whole, and permits end with the call.
 
             sync: Placeholder for the client, where threads send its requests: a standard stack then leaves out what
                 needs an event loop. None: they are awaited.
