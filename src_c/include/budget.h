@@ -43,18 +43,27 @@
 #define RS_BUDGET_H
 #include "budget_state.h"
 
+/* At a twentieth, a server that sheds at once got 1.94 times the calls at a load of 1.5; at a quarter it gets 1.27. A
+ * quarter for all quick rejections would lose those of half of the replicas: .68 for .925 (computed). */
 #define RS_BUDGET_ASKED_FOR INT64_C(250000000) /* a withdrawal for a Retry-After of up to a second */
 #define RS_BUDGET_LEAST INT64_C(50000000)      /* the least price of any other withdrawal */
 #define RS_BUDGET_SERVES INT64_C(700000000)    /* up to this failure share, cheap failures have cheap retries */
 #define RS_BUDGET_IS_DOWN INT64_C(900000000)   /* from this failure share on, no retry is cheap */
-#define RS_BUDGET_IS_WELL INT64_C(440000000)   /* below this failure share, failures count as chance */
-#define RS_BUDGET_MUTE 3                       /* failures of other calls in a row: no savings pay for slow ones */
-#define RS_BUDGET_COMES_BACK 3                 /* times the price of the call's retries */
-/* log2 of the attempts that `failing` and `steady` average after a while, if few calls are in flight; and at most. */
+/* Where 40 % fail slowly .92 are answered (naive .94). Where a half does nothing comes back, and the load is 1.05 (R6).
+ * Failed retries are attempts: where all calls of two tenants of five fail, they reach it at 1.1 x the calls. */
+#define RS_BUDGET_IS_WELL INT64_C(440000000) /* below this failure share, failures count as chance */
+/* Into an outage of 11 s, 200 small clients send some 2,850 requests; 3,100 if savings always pay, 2,510 behind the
+ * breaker alone. With two failures it is no less: those retries are in flight already. */
+#define RS_BUDGET_MUTE 3 /* failures of other calls in a row: no savings pay for slow ones */
+/* A call that fails three times loses two tokens if once its price comes back. Twice is enough on average below a half,
+ * but some four of a cap of five are out in waits: .90 to .91 where 40 % fail. Three times: .92. */
+#define RS_BUDGET_COMES_BACK 3 /* times the price of the call's retries */
+/* log2 of the attempts that `failing` and `steady` average after a while, if few calls are in flight; and at most. The
+ * standard error of a share of 512 is 1.6 %. Of 32 it is 6 %: half of the time 40 % would pass for a half. */
 #define RS_BUDGET_LATEST 5
 #define RS_BUDGET_STEADY 9
 #define RS_BUDGET_MOST 10
-/* How long a call goes on to lend after a withdrawal saw it in flight. */
+/* How long a call goes on to lend after a withdrawal saw it in flight. Without that .979 of a batch of 313 passed. */
 #define RS_BUDGET_LENDS_NS INT64_C(1000000000)
 
 /* How far *share* is from *none* on the way to *all*, 0 to 1. */

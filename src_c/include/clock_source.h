@@ -2,7 +2,8 @@
  *
  * The counter is used if the processor reports it as invariant (CPUID 0x80000007 EDX bit 8) and the kernel itself keeps
  * time by it. Import costs one pair of readings: the rate is measured between that pair and the first read at least 10
- * ms later; until then, reads are clock_gettime. From then on the first read 100 ms after an anchor moves it:
+ * ms later; until then, reads are clock_gettime. (To calibrate at import would cost more than to import all the rest.)
+ * From then on the first read 100 ms after an anchor moves it:
  *
  *   floor      the highest time that readers may have got; the new anchor is never below it
  *   error      the old anchor's time against clock_gettime now; above 1 ms (and 0.1 % of the time since, which

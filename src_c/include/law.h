@@ -9,10 +9,15 @@
 #include <stdint.h>
 #include <string.h>
 
-#define RS_LAW_LEAST 4.0      /* the queue that is always allowed, in square roots of the knee */
-#define RS_LAW_MOST 20.0      /* the longest queue, in the same unit */
-#define RS_LAW_LONGEST 6.5    /* times the knee: the highest limit, for a tiny knee */
-#define RS_LAW_QUEUED 2.0     /* the same for a gate that has a queue in a better order */
+/* Of fixed limits before four workers, 21 to 33 pass at a load of 1.0 and 11 to 18 at 1.2. None passes both, so the
+ * queue lies between two bounds, by how much the limit holds back. */
+#define RS_LAW_LEAST 4.0   /* the queue that is always allowed, in square roots of the knee */
+#define RS_LAW_MOST 20.0   /* the longest queue, in the same unit */
+#define RS_LAW_LONGEST 6.5 /* times the knee: the highest limit, for a tiny knee */
+/* The same for a gate with a queue of its own: calls wait there in a better order than behind the limit. With 2 or 1.5
+ * square roots in place of RS_LAW_LEAST most cells are better, but a hundred workers with a heavy tail starve in some
+ * (.52 of what could be served). */
+#define RS_LAW_QUEUED 2.0
 #define RS_LAW_BLOCK 16.0     /* samples with few in flight in a block */
 #define RS_LAW_SHORTEST 128.0 /* the shortest cycle, in calls */
 #define RS_LAW_CLIP 8.0       /* times the mean: longer latencies are clipped to it */
@@ -85,7 +90,9 @@ static inline double rs_law_within(double value, double low, double high)
     return value < low ? low : value > high ? high : value;
 }
 
-/* The limit that lets *queue* square roots of the knee wait, and allows for its error. */
+/* The limit that lets *queue* square roots of the knee wait, and allows for its error. The two add up by squares, since
+ * their causes are apart: added plainly, a limit of eight processes had a p99 of 61 ms of 100, now 58 ms with as much
+ * served. */
 static inline double rs_law_above(const rs_law *law, double queue)
 {
     double error = law->doubt * law->knee;

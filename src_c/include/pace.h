@@ -4,7 +4,8 @@
  * (`usual`), which rises to it with a time constant of 16,384 attempts. With fewer attempts a mean covers them all. The
  * first results of a batch are its quickest. So `usual` is that mean until twice the initial number of calls in flight
  * has been seen. An attempt counts at most twice the latest mean plus a millisecond: a few attempts of ten seconds are
- * no evidence about the others.
+ * no evidence about the others. (One of eight replicas hangs, and hedges save a few of its calls after seconds: the
+ * plain mean was 25 times the usual one, and .967 instead of 1.000 were answered.)
  *
  * It answers two questions of a retry. What share of a success's cost had an attempt that failed after this time? And
  * are successes slow now, as from a server with a queue? No Python.h; the owner locks.
@@ -16,7 +17,8 @@
 #define RS_PACE_LATEST 6
 #define RS_PACE_STEADY 10
 #define RS_PACE_AGE 14
-#define RS_PACE_SLOWER(usual) ((usual) + (usual) / 2) /* above this, successes are slow */
+/* Above this, successes are slow. A queue as long as the number of workers never made them twice as long as usual. */
+#define RS_PACE_SLOWER(usual) ((usual) + (usual) / 2)
 #define RS_PACE_UNNOTICED_NS INT64_C(1000000)
 #define RS_PACE_ALL INT64_C(1000000000) /* a share of 1 */
 

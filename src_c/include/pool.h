@@ -9,9 +9,10 @@
 #include "pool_levels.h"
 #include "pool_pick.h"
 
-#define RS_POOL_DRAWS 8             /* before a draw by weight looks at all endpoints */
-#define RS_POOL_LOOK_NS 250000000   /* at least that often the gates of ejected endpoints are asked */
-#define RS_POOL_PROBE_NS 1000000000 /* between a probe that failed and the next one of another endpoint */
+#define RS_POOL_DRAWS 8           /* before a draw by weight looks at all endpoints */
+#define RS_POOL_LOOK_NS 250000000 /* at least that often the gates of ejected endpoints are asked */
+/* Between a probe that failed and the next one of another endpoint: a lost zone is lost as a whole. */
+#define RS_POOL_PROBE_NS 1000000000
 
 typedef enum { RS_BY_LATENCY = 0, RS_BY_INFLIGHT = 1, RS_BY_ORDER = 2 } rs_balance;
 
@@ -253,7 +254,8 @@ static inline double rs_pool_cost(const rs_pool *pool, const rs_seat *seat, int6
 
 /* ---- affinity: calls of one key go to one endpoint ---------------------------------------------------------------- */
 
-#define RS_POOL_LOAD 1.25 /* an endpoint has at most this many means of the calls in flight, by weight */
+/* An endpoint has at most this many means of the calls in flight, by weight, so that one hot key fills no server. */
+#define RS_POOL_LOAD 1.25
 
 /* The rank of an endpoint for a key: the highest is the key's own. One that comes takes its share of the keys, one that
    goes leaves its keys to others, and no other key moves.

@@ -12,8 +12,10 @@
 #include <stdint.h>
 #include "gate.h"
 
-#define RS_POOL_DECAY_NS 3e9      /* the time constant of the latencies */
-#define RS_POOL_PRICE 30.0        /* a failure counts as this many medians of the pool's latencies */
+/* The time constant of the latencies: a slow endpoint is forgiven within seconds (Finagle's is 10 s). */
+#define RS_POOL_DECAY_NS 3e9
+/* A failure counts as this many medians of the pool's latencies: a second is little to a model and long to a cache. */
+#define RS_POOL_PRICE 30.0
 #define RS_POOL_UNSERVED 0.03125  /* the weight of the latest call in the share of calls that were not served */
 #define RS_POOL_FAR_ABOVE 0.4     /* four deviations of that share, where half of the calls are not served */
 #define RS_POOL_LATEST 0xFFFFFu   /* bits of the calls by which the failure rate of an endpoint is known */

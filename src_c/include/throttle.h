@@ -16,9 +16,11 @@
 #include <math.h>
 #include <stdint.h>
 
-#define RS_THROTTLE_CHANCE (-13.8155) /* log of 1 in 1,000,000: anything less likely is not chance */
-#define RS_THROTTLE_PRIOR 0.25        /* of one call, before the first: ten equal outcomes suffice in a new breaker */
-#define RS_THROTTLE_RELIEF 0.8        /* throttling ends below this share of the limit, to avoid flutter */
+/* Log of 1 in 1,000,000: anything less likely is not chance. Ten failures in a row may be: where half of 100 calls a
+ * second fail, they come every 20 s. */
+#define RS_THROTTLE_CHANCE (-13.8155)
+#define RS_THROTTLE_PRIOR 0.25 /* of one call, before the first: ten equal outcomes suffice in a new breaker */
+#define RS_THROTTLE_RELIEF 0.8 /* throttling ends below this share of the limit, to avoid flutter */
 
 /* Lower bound on the ratio of *bad* calls to *total* (> 0): *errors* standard errors below the observed ratio. */
 static inline double rs_throttle_sure(uint64_t bad, uint64_t total, double errors)
