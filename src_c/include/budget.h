@@ -63,7 +63,7 @@
 #define RS_BUDGET_LATEST 5
 #define RS_BUDGET_STEADY 9
 #define RS_BUDGET_MOST 10
-/* How long a call goes on to lend after a withdrawal saw it in flight. Without that .979 of a batch of 313 passed. */
+/* How long a call lends after a withdrawal saw it in flight. Without it .979 of a batch of 313 were answered. */
 #define RS_BUDGET_LENDS_NS INT64_C(1000000000)
 
 /* How far *share* is from *none* on the way to *all*, 0 to 1. */

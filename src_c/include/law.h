@@ -15,8 +15,8 @@
 #define RS_LAW_MOST 20.0   /* the longest queue, in the same unit */
 #define RS_LAW_LONGEST 6.5 /* times the knee: the highest limit, for a tiny knee */
 /* The same for a gate with a queue of its own: calls wait there in a better order than behind the limit. With 2 or 1.5
- * square roots in place of RS_LAW_LEAST most cells are better, but a hundred workers with a heavy tail starve in some
- * (.52 of what could be served). */
+ * square roots as RS_LAW_LEAST most cells are better. But a hundred workers with a heavy tail starve in some (.52 of
+ * what could be served). */
 #define RS_LAW_QUEUED 2.0
 #define RS_LAW_BLOCK 16.0     /* samples with few in flight in a block */
 #define RS_LAW_SHORTEST 128.0 /* the shortest cycle, in calls */

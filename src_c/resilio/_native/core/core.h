@@ -1,8 +1,9 @@
 /* Declarations shared by the files of this module.
  *
  * The engine: admit.c, wait.c, judge.c, settle.c, deliver.c. Its Python types: guard.c, call.c, pipeline.c,
- * permit.c, result.c, rejection.c. A call's stages are declared in engine/run.h, the calls and the deadline around it
- * in context/ambient.h.
+ * permit.c, result.c, rejection.c. All are C because they own the same slots: a run moves from a stack frame to a
+ * permit or a call without a copy as Python objects. A call's stages are declared in engine/run.h, the calls and the
+ * deadline around it in context/ambient.h.
  */
 #ifndef RS_CORE_H
 #define RS_CORE_H

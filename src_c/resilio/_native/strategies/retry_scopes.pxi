@@ -2,7 +2,8 @@
 Retry scopes that the chain of calls does not show: of blocks, and of tasks and threads that an attempt has started.
 
 A part of retry.pxi. A scope is the value of a context variable. Only an active retry sets it: for a block that it runs,
-and from its second attempt on. While no scope is alive, the variable is not read.
+and from its second attempt on: in a first attempt it would cost more than all the rest. (55 ns with a retry, 40 ns with
+a deadline that sets none, 178 ns with one that sets one; CPython 3.11.) While no scope is alive, it is not read.
 """
 
 cdef extern from *:

@@ -9,7 +9,8 @@ cdef int _set(rs_gate *gate, rs_slot *slot, const rs_request *request) noexcept:
     """
     Set the ambient deadline for the guarded function, unless the one outside is nearer.
 
-    The slot owns both values that it keeps before any step may fail.
+    The slot owns both values that it keeps before any step may fail. The variable is set by each call: a task that the
+    function makes before it first suspends copies the context then.
     """
     cdef int64_t allowed_ns = (<rs_deadline_object *>gate).allowed_ns, outer_ns
     cdef PyObject *before = NULL

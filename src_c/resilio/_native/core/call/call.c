@@ -9,15 +9,16 @@
 #include "call/call.h"
 
 /* A freelist of calls. They stay tracked by the garbage collector, and hold the one reference that the next caller
-   gets. Counting, tracking and untracking took a tenth of a short call. All fields that a fresh call needs empty are
-   empty, and so are those that the collector visits. */
+   gets. Counting, tracking and untracking took a tenth of a short call (3 to 4 ns). All fields that a fresh call needs
+   empty are empty, and so are those that the collector visits. */
 #if !defined(Py_GIL_DISABLED) && !defined(Py_REF_DEBUG) && !defined(RS_PUBLIC_ONLY)
 #define RS_KEEP_CALLS
 static CallObject *free_calls[RS_FREE_CALLS];
 static int n_free;
 #endif
 
-/* Leave the lists of a collection that has visited it, and join the youngest generation. */
+/* Leave the lists of a collection that has visited it, and join the youngest generation: a dropped call is found soon,
+   though its memory may be old, or frozen by a server that forks. */
 void rs_call_make_young(CallObject *self)
 {
     PyObject_GC_UnTrack(self);

@@ -158,7 +158,8 @@ static PyObject *call_mirror(CallObject *self, void *attribute)
 
 static PyObject *call_get_running(CallObject *self, void *unused) { return PyBool_FromLong(self->running); }
 
-/* Read by inspect.getcoroutinestate since 3.15. */
+/* Read by inspect.getcoroutinestate since 3.15. Before, it goes by the frame: a call that has not begun looks closed,
+   as the user's coroutine does not exist before admission. */
 static PyObject *call_get_state(CallObject *self, void *unused)
 {
     const char *state = self->running            ? "CORO_RUNNING"

@@ -137,6 +137,7 @@ static PyObject *rejection_get(RejectionObject *self, void *which)
     }
 }
 
+/* False, unlike an exception: one that is false breaks `if error:` in code that has never heard of rejections. */
 static int rejection_bool(RejectionObject *self) { return 0; }
 
 static PyObject *rejection_repr(RejectionObject *self)

@@ -65,6 +65,7 @@ static PyObject *view_verdict(CurrentCallObject *self, int verdict)
     Py_RETURN_NONE;
 }
 
+/* Without a reason: a text of the user's would be a label without bounds. */
 static PyObject *view_fail(CurrentCallObject *self, PyObject *unused) { return view_verdict(self, RS_FAILURE); }
 static PyObject *view_ignore(CurrentCallObject *self, PyObject *unused) { return view_verdict(self, RS_IGNORED); }
 
@@ -286,7 +287,7 @@ static void phase_all(int segment)
         rs_ledger_phase(frame->run, segment, now);
 }
 
-/* phase(name) */
+/* phase(name). A function and no block: phases follow each other, and the attempt's end ends the last one. */
 PyObject *rs_phase(PyObject *module, PyObject *name)
 {
     int segment = name == Py_None ? RS_ATTEMPT : rs_segment_of(name);

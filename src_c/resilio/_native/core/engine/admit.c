@@ -45,7 +45,7 @@ static inline int ask(rs_gate *gate, rs_slot *slot, const rs_request *request, i
     return verdict;
 }
 
-/* Ask with a waiter, after the gate rejected to admit at once. */
+/* Ask with a waiter, after the gate rejected to admit at once. So a call that need not wait allocates nothing. */
 static RS_APART int ask_to_wait(rs_gate *gate, rs_slot *slot, const rs_request *request, int64_t deadline, int64_t now,
                                 rs_rejection *why)
 {

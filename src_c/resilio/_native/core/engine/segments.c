@@ -1,4 +1,5 @@
-/* Segments: the time of one call by segment, as a value. Numbers and text are created when they are read. */
+/* Segments: the time of one call by segment, as a value. Numbers and text are created when they are read. It is native
+   since each exception that leaves a call gets one: record and attribute add about 90 ns to a call that fails. */
 #include "core.h"
 
 static const char *const names[RS_SPENT] = {"own",  "queue",       "rate_limit", "attempt",  "connect", "first_byte",
