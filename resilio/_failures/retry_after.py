@@ -30,7 +30,11 @@ __all__ = [
 ]
 
 LONGEST_PAUSE = 60.0
-"""The longest pause in seconds that a policy makes for one answer; the default of retries and guarded clients."""
+"""
+The longest pause in seconds that a policy makes for one answer; the default of retries and guarded clients.
+
+A server that asks for an hour should not decide that on its own.
+"""
 
 FOR_CLIENT = "_resilio_for_client"
 """Attribute of a response whose `x-should-retry` an integration has set for the client's own retry, and no other."""

