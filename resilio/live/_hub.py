@@ -1,7 +1,8 @@
 """
 Fan-out of one reading to all viewers: it is encoded once, and the same bytes go to each viewer's short queue.
 
-A thread reads about once a second while there are viewers, and ends without them. It never waits for a viewer: one
+A thread reads about once a second while there are viewers, and ends without them. A task would hold up the calls of
+its event loop, and would need a lifespan, which a mounted app does not get. The thread never waits for a viewer: one
 whose queue overflows gets a full snapshot, once it takes frames again, in place of those it missed.
 """
 

@@ -1,4 +1,8 @@
-"""Log lines written by a background thread, so that a handler that blocks delays no call."""
+"""
+Log lines written by a background thread, so that a handler that blocks delays no call.
+
+On request alone: the last lines of a process, which are those that its operator looks for, may be lost.
+"""
 
 from __future__ import annotations
 

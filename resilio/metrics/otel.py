@@ -6,7 +6,8 @@ OpenTelemetry, through its API alone: without an SDK set up by the application, 
     @resilio.metrics.otel.traced         a span for each call of a function, or for each attempt inside a retry.
 
 Observable instruments cannot be histograms. Latencies are therefore `resilio.call_duration.count` and `.sum`, gauges of
-quantiles over the time since the previous collection, and on request counters of the buckets.
+quantiles over the time since the previous collection, and on request counters of the buckets. A cumulative quantile
+would forget nothing: after a day it moves no more.
 """
 
 from __future__ import annotations

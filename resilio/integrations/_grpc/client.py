@@ -224,7 +224,11 @@ class _Stream(_Call):
 OF_A_WRITE = "Internal error from Core"
 """The details of the status that grpcio gives a call whose message could not be written."""
 LOOKS = (0.001, 0.256)
-"""Seconds between two polls of that status, at first and at last."""
+"""
+Seconds between two polls of that status, at first and at last.
+
+1 to 3 in 100 such calls had it first; the server's own status came up to 14 ms later.
+"""
 
 
 class _Over:

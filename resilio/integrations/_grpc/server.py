@@ -188,6 +188,10 @@ def answer_of(error: Exception) -> tuple[Any, str, tuple[tuple[str, str], ...]]:
     return Code.UNAVAILABLE if gone else Code.RESOURCE_EXHAUSTED, str(error), pushback
 
 
+# A rejection comes after grpcio has received the message of a call with one request: only then is the deadline known,
+# which queues ask for. `grpc-timeout` needs no trust: a short one harms its sender, `max_deadline` bounds a long one.
+
+
 def _coroutine(guard: ServerGuard, behavior: Behavior, method: str) -> Behavior:
     async def serve(request: Any, context: Any) -> Any:
         try:

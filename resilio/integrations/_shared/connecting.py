@@ -1,7 +1,8 @@
 """
 The network below a client's pool: connecting is recorded in the ledger, and threads wait no longer than the time left.
 
-Neither has a cost if a connection is open and no time limit is in force.
+Neither has a cost if a connection is open and no time limit is in force. The client's trace extension would: it calls
+back ten times a request, connected or not.
 """
 
 from __future__ import annotations

@@ -1,4 +1,9 @@
-"""The functions that policies guard: one attempt, read as a whole or in pieces, for async and sync clients."""
+"""
+The functions that policies guard: one attempt, read as a whole or in pieces, for async and sync clients.
+
+An answer in pieces is a generator, so its retries, clocks and permits are those of guarded generators. Only an answer
+that is read as a whole may be hedged.
+"""
 
 from __future__ import annotations
 

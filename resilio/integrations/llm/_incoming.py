@@ -99,6 +99,7 @@ class _Incoming:
 
     def leave(self) -> None:
         """Note the end of the answer; the last piece, and all bytes after it, are left for the SDK."""
+        # Until the policy is done: a caller that stops at `[DONE]`, as an SDK does over HTTP/2, has aborted nothing.
         self.tail = self._reader.take()
         self.over = True
         reader = self._reader

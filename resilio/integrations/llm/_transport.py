@@ -1,7 +1,8 @@
 """
 The transport under an SDK's HTTP client: each request is a call of the policy, to the last byte of its answer.
 
-The classes are made once for httpx and once for httpx2, whose classes share only their names.
+The classes are made once for httpx and once for httpx2, whose classes share only their names. Middleware of an SDK is
+done when the headers are here, before anything interesting; below the HTTP client each byte is seen, in all versions.
 """
 
 from __future__ import annotations
