@@ -47,6 +47,7 @@ class AdaptiveLimitConfig(SharedGateOptions):
     """
 
     law: Law = option(choice, default="default", options=LAWS)
+    # A start of 100 answered .86 before a processor that all calls share (of an earlier law).
     start: int = option(positive_int, default=20, high=MOST)
     floor: int = option(positive_int, default=1, high=MOST)
     ceiling: int = option(positive_int, default=1000, high=MOST)

@@ -17,24 +17,27 @@
 #define RS_HEDGING_H
 #include "loglinear.h"
 
-#ifndef RS_HEDGING_TUNED                         /* a study may bring its own */
+#ifndef RS_HEDGING_TUNED /* a study may bring its own */
+/* Ten are for one client of a thousand calls a second whose server pauses. A hundred small clients with ten each would
+ * send a second's worth of work at once when that hurts most, so savings beyond two fade. */
 #define RS_HEDGING_BURST 10                      /* hedges that calls without one save up, at most */
 #define RS_HEDGING_KEPT 2                        /* saved hedges that keep; those beyond them fade */
 #define RS_HEDGING_FADE_NS INT64_C(1000000000)   /* with this time constant */
 #define RS_HEDGING_EPOCH_NS INT64_C(10000000000) /* the law's samples lose half of their weight after this time */
 #define RS_HEDGING_EPOCH_CALLS 2048              /* and this number of calls, both */
 #define RS_HEDGING_REFRESH 64                    /* calls between two updates of the law, at least */
-#define RS_HEDGING_WINS 64                       /* hedges that the share of wins remembers */
-#define RS_HEDGING_EXPLORED 16                   /* the same while hedges lose: few start */
-#define RS_HEDGING_LOSING 30                     /* percent */
-#define RS_HEDGING_EXPLORE 20                    /* one would-be hedge in this number starts all the same */
-#define RS_HEDGING_FAILURES 32                   /* primaries that the share of failures remembers */
-#define RS_HEDGING_FAILING 25                    /* percent */
-#define RS_HEDGING_RECENT 64                     /* calls that the recent median remembers */
-#define RS_HEDGING_STEADY 256                    /* calls that the steady median remembers; its least is the baseline */
-#define RS_HEDGING_SLOWER 2                      /* times the baseline */
-#define RS_HEDGING_UNNOTICED_NS 1000             /* a smaller difference in ns does not count */
-#define RS_HEDGING_AGE_NS INT64_C(600000000000)  /* time constant with which the baseline rises */
+/* With one memory for both, hedges of which 40 % win would be off half of the time. */
+#define RS_HEDGING_WINS 64                      /* hedges that the share of wins remembers */
+#define RS_HEDGING_EXPLORED 16                  /* the same while hedges lose: few start */
+#define RS_HEDGING_LOSING 30                    /* percent */
+#define RS_HEDGING_EXPLORE 20                   /* one would-be hedge in this number starts all the same */
+#define RS_HEDGING_FAILURES 32                  /* primaries that the share of failures remembers */
+#define RS_HEDGING_FAILING 25                   /* percent */
+#define RS_HEDGING_RECENT 64                    /* calls that the recent median remembers */
+#define RS_HEDGING_STEADY 256                   /* calls that the steady median remembers; its least is the baseline */
+#define RS_HEDGING_SLOWER 2                     /* times the baseline */
+#define RS_HEDGING_UNNOTICED_NS 1000            /* a smaller difference in ns does not count */
+#define RS_HEDGING_AGE_NS INT64_C(600000000000) /* time constant with which the baseline rises */
 #endif
 
 #define RS_HEDGING_WEIGHT 64              /* of a new sample: after six epochs 1 is left */
