@@ -306,6 +306,7 @@ async def drive_async(
     held = StagePermit(permit, make, begins)
     try:
         first = custody.first(inner)
+        # Only the first item has phases: each later one would cost two stores and a call.
         item = await (_Within(permit, first) if make.is_outermost(permit) else first)
         held.first_item()
         while True:

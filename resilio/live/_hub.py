@@ -23,7 +23,7 @@ from resilio.live._sampler import SLICE, Tick
 __all__ = ["Hub", "Source", "Viewer", "encode", "encode_rows", "frame"]
 
 _QUEUE = 4  # frames that may wait for one viewer
-_REPLAY = 8  # frames kept for viewers that reconnect
+_REPLAY = 8  # frames kept for viewers that reconnect; beyond, a snapshot of 500 policies takes a few ms
 _LINGER = 3  # readings without viewers until the thread ends, so that a viewer that reconnects finds it running
 
 

@@ -105,7 +105,7 @@ async def admit(
             await _admit_on_trio(policy.aacquire(scope), request, watched=_may_be_read(scope))
             return
         begun = policy._begin(scope)
-    if isinstance(begun, tuple):
+    if isinstance(begun, tuple):  # only a wait pays for a watcher of its client; an `await` would not show which it is
         await _wait(*begun, request, scope)
     else:
         request.permit = begun

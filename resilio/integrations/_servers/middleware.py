@@ -94,7 +94,7 @@ def settle(permit: Permit, status: int) -> None:
     """Settle a permit by the status: 5xx is a failure, 4xx is ignored, all others are successes."""
     if status < 400:
         permit.success()
-    elif status < 500:
+    elif status < 500:  # as successes, a flood of quick 404s would teach a limit that the server is quicker than it is
         permit.ignore()
     else:
         permit.failure()

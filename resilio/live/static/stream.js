@@ -21,6 +21,7 @@ export async function follow() {
     let problem = "The connection was lost.";
     try {
       const headers = { accept: "text/event-stream", ...readHeaders(), ...(store.lastId ? { "last-event-id": store.lastId } : {}) };
+      // Not an EventSource, which can send no Authorization.
       const response = await fetch("stream", { headers, signal: controller.signal, cache: "no-store" });
       if (response.status === 401) { setState("lost", "Locked"); return publish("token", { purpose: "read", why: "Token for looking at this page" }); }
       if (!response.ok) throw new Error((await response.json()).error || response.statusText);

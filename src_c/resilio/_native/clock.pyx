@@ -3,6 +3,9 @@ The clock that all of resilio reads, and virtual time.
 
 A thin layer over clock.h (reading) and clock_source.h (calibration), which hold the arithmetic and its reasons. Native
 modules read the same clock through the capsule `_CLOCK`: see `rs_clock_import` in clock.h.
+
+It is not the event loop's, since one policy serves several loops and threads at once. Where a loop fakes its own time,
+as with trio's `MockClock`, sleeps follow that; windows, tokens and `remaining()` do not. `virtual_time()` moves all.
 """
 
 from cpython.pycapsule cimport PyCapsule_New
