@@ -27,7 +27,7 @@
 #define RS_APART __attribute__((noinline)) /* slow part of a fast function: inlining costs each call saved registers */
 
 typedef enum { RS_ADMITTED = 0, RS_WAIT = 1, RS_REJECTED = 2 } rs_verdict;
-/* REFUSED: the server is up and did nothing. resilio/_failures/outcome_table.py says what each part does with each. */
+/* REFUSED: the server is up and did nothing. resilio/_failures/outcome_table.py has what each part does with each. */
 typedef enum { RS_SUCCESS = 0, RS_FAILURE = 1, RS_IGNORED = 2, RS_REFUSED = 3 } rs_outcome;
 /* Evidence of the health of the callee. */
 static inline int rs_is_evidence(int outcome) { return outcome < RS_IGNORED; }

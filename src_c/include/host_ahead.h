@@ -75,7 +75,7 @@ static RS_SLOW void rs_host_law_publish(rs_host_law *host, uint32_t owner, rs_ah
     ahead->owner = owner;
 }
 
-/* Publish what is learned before options or resets change: samples of before them are not learned anew after them. */
+/* Publish the learned state before options or resets change: earlier samples are not learned anew after them. */
 static inline void rs_host_law_settle(rs_host_law *host, const rs_member *member, uint32_t owner, rs_ahead *ahead,
                                       const rs_law *law, int64_t now_ns)
 {

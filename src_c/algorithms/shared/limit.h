@@ -5,7 +5,7 @@
  * A zero word is a full bucket.
  *
  * `places` is the same word as it will be when all calls that wait now have been served. A call that has to wait moves
- * it, and so knows its time; it takes its units when that has come. While places are ahead of what is taken, a new call
+ * it, and so knows its time; it takes its units when that has come. While places are ahead of `taken`, a new call
  * has to move both words: it does not pass those that wait. A place is a forecast and no right: where a waiting call
  * has left, two may have one time. Then one of them waits a little longer.
  *

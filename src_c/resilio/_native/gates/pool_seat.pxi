@@ -113,7 +113,7 @@ cdef class Seat(Gate):
         rs_lock_release(&self.lock)
 
     def hold_refused(self):
-        """Send no calls there for a short time, which grows: the endpoint has refused one, and has not said when."""
+        """Send no calls there for a short time, which grows: the endpoint has refused one, and named no time."""
         cdef int64_t now_ns = rs_clock_now(_clock)
         rs_lock_acquire(&self.lock)
         rs_seat_hold_refused(&self.seat, now_ns)
