@@ -39,8 +39,8 @@ from resilio.integrations.mcp import guard, guard_server, tool_of  # noqa: E402
 
 WAYS = [
     pytest.param("memory"),
-    pytest.param("stdio", marks=pytest.mark.real(8.0)),
-    pytest.param("http", marks=pytest.mark.real(3.0)),
+    pytest.param("stdio", marks=pytest.mark.real(3.0)),
+    pytest.param("http", marks=pytest.mark.real(1.2)),
 ]
 PAGE = ROOT / "docs" / "how-to" / "mcp.md"
 BACKENDS = ["asyncio", "trio"]
@@ -96,7 +96,7 @@ async def test_a_rejection_leaves_the_block_of_a_client_as_it_is(way: str) -> No
     assert found.value.retry_after is not None
 
 
-@pytest.mark.real(6.0)
+@pytest.mark.real(1.5)
 @pytest.mark.anyio
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_a_server_that_is_gone_opens_the_breaker() -> None:
