@@ -28,6 +28,7 @@ from resilio.errors import (
 
 if TYPE_CHECKING:
     from resilio import cost, events, gates, laws, presets, registry
+    from resilio._adoption.install import install
     from resilio._composition.keyed import Keyed, keyed
     from resilio._composition.override import override
     from resilio._composition.pipeline import Pipeline, pipeline
@@ -140,6 +141,7 @@ __all__ = [
     "gates",
     "hedge",
     "ignored_priorities",
+    "install",
     "keyed",
     "laws",
     "load_shed",
@@ -219,6 +221,7 @@ _LATER = {
     "full_jitter": "_policies.retry.backoff",
     "hedge": "_policies.hedge",
     "ignored_priorities": "_context.priority",
+    "install": "_adoption.install",
     "keyed": "_composition.keyed",
     "load_shed": "_policies.load_shed",
     "override": "_composition.override",

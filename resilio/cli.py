@@ -42,6 +42,7 @@ def _lazily(module: str) -> Callable[[Sequence[str]], int]:
 _COMMANDS: dict[str, tuple[str, Callable[[Sequence[str]], int]]] = {
     "doctor": ("see what is installed here, and whether each protection fires", _lazily("resilio._doctor._main")),
     "export": ("print the Grafana dashboard or the alert rules", _lazily("resilio.metrics._assets")),
+    "run": ("run a program with its clients guarded, or in shadow", _lazily("resilio._adoption.command")),
     "shared": ("see which processes of this host share policies", _lazily("resilio.sharing._command")),
     "simulate": ("compare stacks under load and faults, on virtual time", _lazily("resilio.simulation._main")),
     "top": ("see the policies of a running service in this terminal", _lazily("resilio.live._top")),

@@ -63,6 +63,7 @@ BUDGETS = {
     "native/timing": 600,
     "native/workers": 314,
     "resilio": 1084,
+    "resilio/_adoption": 750,
     "resilio/_backends": 315,
     "resilio/_composition": 1308,
     "resilio/_context": 498,
