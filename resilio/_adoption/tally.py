@@ -1,4 +1,4 @@
-"""The effects that a host's calls would have seen: the count that shadow mode keeps beside a stack that changes nothing."""
+"""The effects that a host's calls would have seen: what shadow mode counts beside a stack that changes nothing."""
 
 from __future__ import annotations
 
